@@ -1,0 +1,24 @@
+"""Look a name up in a table; an unknown one is answered with the nearest known ones."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def lookup(kind: str, name: str, table: Mapping[str, T]) -> T:
+    """`table[name]`, or a ValueError that says what `kind` of name was not found and which are near.
+
+    >>> lookup("optimizer", "sgd", {"sgd": 1})
+    1
+    >>> lookup("optimizer", "sdg", {"sgd": 1, "adam": 2})
+    Traceback (most recent call last):
+    ...
+    ValueError: unknown optimizer 'sdg': did you mean 'sgd'? Known: adam, sgd.
+    """
+    if name in table:
+        return table[name]
+    near = get_close_matches(str(name), table, n=2, cutoff=0.5)
+    hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    raise ValueError(f"unknown {kind} {name!r}: {hint}Known: {', '.join(sorted(table))}.")
