@@ -1,8 +1,30 @@
-"""Training of many (learning rate, seed) lanes of one compiled shape."""
+"""Training of many (learning rate, seed) lanes of one compiled shape.
 
+Lanes travel in companies of fixed size, so that one program serves any number of them: one lane per device,
+one after another (bit-identical however many there are), or several per device, vectorised.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from flax import nnx
+
+from sharplab.data import batch_indices, load_dataset
+from sharplab.drivers import Driver, Formation, choose_driver, dispatch
+from sharplab.losses import LOSSES
+from sharplab.models import find_model
+from sharplab.naming import lookup
+from sharplab.optimizers import OPTIMIZERS
+from sharplab.recipe import LaneState, Recipe
+from sharplab.scaling import WidthRule, parameterization
+from sharplab.tracking import TrackerState
+from sharplab.tree import PyTree
 
 
 @dataclass(frozen=True)
@@ -44,3 +66,187 @@ class LaneResult:
     diverged_step: int  # -1 where it did not
     seconds: float  # wall time, its share of the company it trained in
     setting: dict[str, str] = field(default_factory=dict)  # lane mode, driver, device
+
+
+def find_recipe(task: Task) -> Recipe:
+    """The functions that a task's names stand for."""
+    dataset = load_dataset(task.data)
+    return Recipe(
+        find_model(task.model),
+        WidthRule(parameterization(task.parameterization), task.width, task.base_width, task.gamma),
+        task.depth,
+        task.alpha,
+        dataset.train_inputs.shape[1:],
+        dataset.classes,
+        lookup("loss", task.loss, LOSSES),
+        lookup("optimizer", task.optimizer, OPTIMIZERS),
+        task.observables,
+    )
+
+
+def choose_formation(recipe: Recipe, lanes: int) -> Formation:
+    """One lane per device on CPUs, where wider products fill the cores by themselves; else all lanes at once."""
+    devices = tuple(jax.local_devices())
+    if devices[0].platform == "cpu":
+        return Formation(devices, 1)
+    return Formation(devices, -(-lanes // len(devices)))
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _begin(recipe: Recipe, formation: Formation, seeds: jax.Array) -> tuple[LaneState, TrackerState]:
+    def begin(seed: jax.Array) -> tuple[LaneState, TrackerState]:
+        lane = recipe.begin(seed)
+        return lane, recipe.measurement().init(lane.params)
+
+    return formation.each(begin, (seeds,), (), one_by_one=True)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _advance(
+    recipe: Recipe,
+    formation: Formation,
+    lanes: LaneState,
+    rates: jax.Array,
+    order: jax.Array,
+    train: PyTree,
+    stop: int,
+) -> LaneState:
+    return formation.each(recipe.advance, (lanes, rates, order), (train, stop))
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _step(
+    recipe: Recipe, formation: Formation, lanes: LaneState, rates: jax.Array, rows: jax.Array, train: PyTree
+) -> LaneState:
+    def step(lane: LaneState, rate: jax.Array, rows: jax.Array, train: PyTree) -> LaneState:
+        return recipe.step(lane, rate, jax.tree.map(lambda x: x[rows], train))
+
+    return formation.each(step, (lanes, rates, rows), (train,))
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _observe(
+    recipe: Recipe,
+    formation: Formation,
+    lanes: LaneState,
+    trackers: TrackerState,
+    seeds: jax.Array,
+    probe: PyTree,
+    held_out: PyTree,
+) -> tuple[TrackerState, dict[str, jax.Array]]:
+    # Spectra one by one: vectorised, each lane would wait for the slowest and copy its whole basis per step.
+    return formation.each(recipe.observe, (lanes, trackers, seeds), (probe, held_out), one_by_one=True)
+
+
+def _observe_dispatched(
+    recipe: Recipe,
+    formation: Formation,
+    lanes: LaneState,
+    trackers: TrackerState,
+    seeds: jax.Array,
+    probe: PyTree,
+    held_out: PyTree,
+) -> tuple[TrackerState, dict[str, jax.Array]]:
+    """As `_observe`, with each curvature product a program of its own."""
+    records = [
+        recipe.observe(*jax.tree.map(lambda x, i=i: x[i], (lanes, trackers, seeds)), probe, held_out)
+        for i in range(formation.size)
+    ]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *records)
+
+
+def train_lanes(
+    task: Task, lanes: Sequence[Lane], *, progress: Callable[[int, int], None] | None = None
+) -> Iterator[LaneResult]:
+    """Train every lane of a group and yield each as soon as its company is through.
+
+    Lanes of one seed start from the same weights and see the same batches in the same order. A lane diverges
+    when its loss is not finite or exceeds a hundred times its first: it is frozen there, its later records are
+    NaN, and it is a result like any other.
+
+    Args:
+        task: what the lanes share.
+        lanes: the (learning rate, seed) pairs.
+        progress: called with (steps done, steps in all), summed over lanes.
+    """
+    recipe = find_recipe(task)
+    formation = choose_formation(recipe, len(lanes))
+    dataset = load_dataset(task.data)
+    train = formation.place((recipe.prepare(dataset.train_inputs), dataset.train_targets))
+    held_out = formation.place((recipe.prepare(dataset.eval_inputs), dataset.eval_targets))
+    if task.probe_size > len(dataset.train_targets):
+        raise ValueError(f"probe_size is {task.probe_size}: {task.data} has {len(dataset.train_targets)} examples.")
+    probe = jax.tree.map(lambda x: x[: task.probe_size], train)
+    driver = _driver(recipe, task, train)
+
+    for first in range(0, len(lanes), formation.size):
+        company = list(lanes[first : first + formation.size])
+        began = time.perf_counter()
+
+        def report(step: int, done: int = first, company: list[Lane] = company) -> None:
+            if progress is not None:
+                progress(done * task.steps + step * len(company), len(lanes) * task.steps)
+
+        curves, diverged = _train_company(recipe, formation, driver, task, company, train, probe, held_out, report)
+        seconds = (time.perf_counter() - began) / len(company)
+        setting = {"lane_mode": formation.mode, "driver": driver, "device": formation.devices[0].device_kind}
+        for i, lane in enumerate(company):
+            curve = {name: values[i] for name, values in curves.items()}
+            yield LaneResult(lane, curve, bool(diverged[i] >= 0), int(diverged[i]), seconds, setting)
+
+
+def _driver(recipe: Recipe, task: Task, train: PyTree) -> Driver:
+    batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((task.batch_size, *x.shape[1:]), x.dtype), train)
+    return choose_driver(jax.grad(recipe.objective), nnx.eval_shape(recipe.init_params, 0), batch)
+
+
+def _train_company(
+    recipe: Recipe,
+    formation: Formation,
+    driver: Driver,
+    task: Task,
+    company: list[Lane],
+    train: PyTree,
+    probe: PyTree,
+    held_out: PyTree,
+    report: Callable[[int], None],
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The company's curves, each (lanes, records), and the step at which each lane diverged, or -1."""
+    filler = [company[-1]] * (formation.size - len(company))
+    rates = np.array([lane.learning_rate for lane in company + filler], np.float32)
+    seeds = np.array([lane.seed for lane in company + filler], np.int32)
+    state, trackers = _begin(recipe, formation, seeds)
+    # Fillers count as diverged from the start, and so cost nothing.
+    absent = jnp.arange(formation.size) >= len(company)
+    state = state._replace(diverged_step=jnp.where(absent, 0, state.diverged_step))
+
+    observe = _observe if driver == "loop" else _observe_dispatched
+    chunk = max(stop - start for start, stop in pairwise(task.record_steps))
+    rows = []
+    for start, stop in zip((0, *task.record_steps), task.record_steps, strict=False):
+        if stop > start:
+            examples = len(jax.tree.leaves(train)[0])
+            orders = {
+                seed: _padded(batch_indices(seed, examples, task.batch_size, start, stop), chunk) for seed in seeds
+            }
+            order = np.stack([orders[seed] for seed in seeds])
+            if driver == "loop":
+                state = _advance(recipe, formation, state, rates, order, train, stop)
+            else:
+                step = lambda s, i, order=order: _step(recipe, formation, s, rates, order[:, i], train)  # noqa: E731
+                state = dispatch(step, state, stop - start)
+        trackers, row = observe(recipe, formation, state, trackers, seeds, probe, held_out)
+        rows.append(row)
+        if len(rows) > 1:
+            # One chunk runs while the next is prepared; the host never runs further ahead.
+            jax.block_until_ready(rows[-2])
+            report(start)
+    curves = {name: np.stack([row[name] for row in jax.device_get(rows)], axis=1) for name in rows[0]}
+    curves["step"] = np.broadcast_to(np.array(task.record_steps), (formation.size, len(rows)))
+    report(task.steps)
+    return curves, np.asarray(state.diverged_step)
+
+
+def _padded(order: np.ndarray, length: int) -> np.ndarray:
+    # Chunks of one length share one program; the rows beyond a chunk's end are never read.
+    return np.pad(order, ((0, length - len(order)), (0, 0)))

@@ -1,0 +1,56 @@
+# Everything here needs python3 (3.11 or later) and make; the rest installs itself into .venv on first use.
+
+PYTHON ?= python3
+PRESET ?= quick
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup figures gallery test lint bench clean
+
+ifeq ($(filter $(PRESET),smoke quick paper),)
+$(error PRESET is '$(PRESET)': give smoke (seconds), quick (minutes, the default) or paper (hours, wants a GPU))
+endif
+
+help: ## List these targets
+	@echo "usage: make TARGET [PRESET=smoke|quick|paper] [PYTHON=python3]"
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { sub("%", "NAME", $$1); printf "  %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(STAMP) ## Install everything into .venv, at the exact versions of constraints.txt (1-3 minutes, once)
+
+# Written last: an install that was cut short leaves no stamp and starts over.
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "'$(PYTHON)' was not found: install Python 3.11 or later, or give its path, as in make $(MAKECMDGOALS) PYTHON=/path/to/python3." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is $$($(PYTHON) -V 2>&1), sharplab needs Python 3.11 or later: give one, as in make $(MAKECMDGOALS) PYTHON=python3.12." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) lacks its venv module: install it (Debian, Ubuntu: apt install python3-venv) or give another, as in make $(MAKECMDGOALS) PYTHON=/path/to/python3." >&2; exit 1; }
+	@echo "sharplab: installing into $(VENV) (about 1 GB; 1-3 minutes, once; later calls reuse it)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+	@echo "sharplab: installed in $(VENV)"
+
+figures: $(STAMP) ## Make the headline figures into figures/ (quick: minutes on a 2-core machine)
+	$(PY) -m sharplab figures --preset $(PRESET)
+
+gallery: $(STAMP) ## Make every figure there is
+	$(PY) -m sharplab figures --all --preset $(PRESET)
+
+figure-%: $(STAMP) ## Make one figure, that of experiments/NAME.py
+	$(PY) -m sharplab figure $* --preset $(PRESET)
+
+test: $(STAMP) ## Run the tests and the docstrings' examples (minutes)
+	$(PY) -m pytest -n 2
+
+lint: $(STAMP) ## Check style, formatting and types
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy sharplab
+
+bench: $(STAMP) ## Time training and tracking against a plain loop
+	$(PY) experiments/benchmarks/training_speed.py
+
+clean: ## Remove .venv and caches; keep figures/ and the stored runs/
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

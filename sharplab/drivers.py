@@ -1,0 +1,106 @@
+"""How a step is repeated (as a compiled loop, or dispatched from Python), and how lanes stand on devices.
+
+Everything that loops over steps comes here. The results are the same; the speed is not: XLA's CPU backend runs
+the gradient of a convolution inside a compiled loop tens of times slower than outside of one.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from jax.extend import core as jex_core
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from sharplab.tree import PyTree
+
+Driver = Literal["loop", "dispatch"]
+
+
+def choose_driver(function: Callable[..., Any], *args: Any) -> Driver:
+    """ "dispatch" where `function(*args)` convolves and runs on CPUs, else "loop".
+
+    `args` may be abstract (`jax.ShapeDtypeStruct`); nothing is computed.
+    """
+    if jax.default_backend() != "cpu":
+        return "loop"
+    return "dispatch" if _convolves(jax.make_jaxpr(function)(*args).jaxpr) else "loop"
+
+
+def _convolves(jaxpr: Any) -> bool:
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "conv_general_dilated":
+            return True
+        for parameter in jax.tree.leaves(equation.params, is_leaf=_is_jaxpr):
+            if _is_jaxpr(parameter) and _convolves(getattr(parameter, "jaxpr", parameter)):
+                return True
+    return False
+
+
+def _is_jaxpr(value: Any) -> bool:
+    return isinstance(value, jex_core.Jaxpr | jex_core.ClosedJaxpr)
+
+
+def repeat_while(
+    unfinished: Callable[[Any], jax.Array], step: Callable[[Any], Any], state: Any, driver: Driver = "loop"
+) -> Any:
+    """state ← step(state) while unfinished(state), a scalar boolean array.
+
+    Under "dispatch" `step` should be compiled, and the host waits for `unfinished` at each step.
+    """
+    if driver == "loop":
+        return jax.lax.while_loop(unfinished, step, state)
+    while unfinished(state):
+        state = step(state)
+    return state
+
+
+def dispatch(step: Callable[[Any, int], Any], state: Any, times: int) -> Any:
+    """state ← step(state, i) for i < times, `step` being compiled; the host never waits for the device."""
+    for i in range(times):
+        state = step(state, i)
+    return state
+
+
+@dataclass(frozen=True)
+class Formation:
+    """How a company of lanes stands on the devices: `per_device` beside each other on each of them."""
+
+    devices: tuple[jax.Device, ...]
+    per_device: int
+
+    @property
+    def size(self) -> int:
+        """Lanes per company."""
+        return len(self.devices) * self.per_device
+
+    @property
+    def mode(self) -> str:
+        """ "sequential" (a lane's arithmetic does not depend on its company) or "vectorised"."""
+        return "sequential" if self.per_device == 1 else "vectorised"
+
+    def place(self, shared: PyTree) -> PyTree:
+        """Arrays that every lane reads, onto every device."""
+        return jax.device_put(shared, NamedSharding(self._mesh, PartitionSpec()))
+
+    def each(self, function: Callable[..., PyTree], stacked: tuple, shared: tuple, *, one_by_one: bool = False) -> Any:
+        """function(*lane, *shared) for every lane of `stacked`, pytrees with a leading lane axis."""
+
+        def on_device(stacked: tuple, shared: tuple) -> Any:
+            def one(lane: tuple) -> Any:
+                return function(*lane, *shared)
+
+            if self.per_device == 1:
+                alone = one(jax.tree.map(lambda x: x[0], stacked))
+                return jax.tree.map(lambda x: x[None], alone)
+            return jax.lax.map(one, stacked) if one_by_one else jax.vmap(one)(stacked)
+
+        lanes, everywhere = PartitionSpec("lanes"), PartitionSpec()
+        return jax.shard_map(
+            on_device, mesh=self._mesh, in_specs=(lanes, everywhere), out_specs=lanes, check_vma=False
+        )(stacked, shared)
+
+    @property
+    def _mesh(self) -> Mesh:
+        return Mesh(np.array(self.devices), ("lanes",))

@@ -1,0 +1,38 @@
+"""The lab's networks, as Flax NNX modules whose parameters name their role in the scaling.
+
+A model is built by `build(*, input_shape, classes, width, depth, alpha, rule, rngs)`; `model(images)` gives
+logits. It is the composition of `model.prepare(images)`, which uses no parameter and so needs to run only once
+per data set, and `model.forward(prepared)`.
+"""
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from types import MappingProxyType
+
+from flax import nnx
+
+from sharplab.models.figure1_convnet import Figure1ConvNet
+from sharplab.models.residual_mlp import ResidualMLP
+from sharplab.naming import lookup
+
+MODELS: Mapping[str, Callable[..., nnx.Module]] = MappingProxyType(
+    {"residual_mlp": ResidualMLP, "figure1_convnet": Figure1ConvNet}
+)
+
+
+def find_model(name: str) -> Callable[..., nnx.Module]:
+    """The builder that a name stands for: one of `MODELS`, or "module:build" of anyone's, importable from here.
+
+    A tag after "@", as in "mylab.nets:build@2", is part of the name only: change it when the model's code
+    changes, so that earlier runs are not taken for runs of the new one.
+
+    Raises:
+        ValueError: for a name that leads nowhere.
+    """
+    if ":" not in name:
+        return lookup("model", name, MODELS)
+    module, _, attribute = name.partition("@")[0].partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"model {name!r} cannot be imported: {error}; give it as 'module:build'.") from error

@@ -1,0 +1,76 @@
+"""The two-layer ConvNet of the first figure of arXiv 2402.17457."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from sharplab.models.layers import ScaledLinear
+from sharplab.scaling import WidthRule
+
+KERNEL, POOL = 3, 2
+
+
+def pooled_patches(x_BxHxWxC: jax.Array, stride: int) -> jax.Array:
+    """Patches of a SAME-padded 3×3 convolution, those of one 2×2 pooling window side by side.
+
+    Returns shape (B, H', W', 4, 9·C) with H' = H/(2·stride). A convolution followed by a max-pool is then a
+    matrix product followed by a maximum over the fourth axis, of which the gradient and the Hessian product
+    run at the speed of matrix products inside compiled loops too (as convolutions on CPUs they do not).
+    """
+    B, H, W, _ = x_BxHxWxC.shape
+    h, w = H // stride, W // stride
+    above_left = [max((n - 1) * stride + KERNEL - size, 0) // 2 for n, size in ((h, H), (w, W))]
+    below_right = [
+        max((n - 1) * stride + KERNEL - size, 0) - before
+        for n, size, before in zip((h, w), (H, W), above_left, strict=True)
+    ]
+    padded = jnp.pad(x_BxHxWxC, ((0, 0), *zip(above_left, below_right, strict=True), (0, 0)))
+    shifted = [
+        padded[:, i : i + (h - 1) * stride + 1 : stride, j : j + (w - 1) * stride + 1 : stride]
+        for i in range(KERNEL)
+        for j in range(KERNEL)
+    ]
+    patches = jnp.concatenate(shifted, axis=-1)
+    windows = patches.reshape(B, h // POOL, POOL, w // POOL, POOL, -1).transpose(0, 1, 3, 2, 4, 5)
+    return windows.reshape(B, h // POOL, w // POOL, POOL * POOL, -1)
+
+
+class Figure1ConvNet(nnx.Module):
+    """conv 3×3 stride 2 (C→N), ReLU, max-pool 2; conv 3×3 stride 4 (N→N), ReLU, max-pool 2; readout N→classes.
+
+    No biases; 32×32 inputs end at 1×1. `width` N is the number of channels; the network has one depth. Under
+    "mean_field" with base width 1 the multipliers are the paper's 1/√27, 1/√(9N), 1/N on weights of variance 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        input_shape: tuple[int, ...],
+        classes: int,
+        width: int,
+        rule: WidthRule,
+        rngs: nnx.Rngs,
+        depth: int = 2,
+        alpha: float = 0.0,
+    ) -> None:
+        if tuple(input_shape[:2]) != (32, 32):
+            raise ValueError(f"figure1_convnet takes images of 32×32 pixels, not {input_shape}: pad or resize them.")
+        if depth != 2:
+            raise ValueError(f"figure1_convnet has two layers: depths must be (2,), not {depth}.")
+        patch = KERNEL * KERNEL
+        self.first = ScaledLinear(patch * input_shape[-1], width, role="input", rule=rule, rngs=rngs)
+        self.second = ScaledLinear(patch * width, width, role="hidden", rule=rule, rngs=rngs)
+        self.readout = ScaledLinear(width, classes, role="output", rule=rule, rngs=rngs)
+
+    def prepare(self, x_BxHxWxC: jax.Array) -> jax.Array:
+        """The first layer's patches."""
+        return pooled_patches(x_BxHxWxC, stride=2)
+
+    def forward(self, patches_BxhxwxPxK: jax.Array) -> jax.Array:
+        """Logits of the first layer's patches."""
+        h_BxhxwxN = jax.nn.relu(self.first(patches_BxhxwxPxK).max(axis=-2))
+        h_BxhxwxN = jax.nn.relu(self.second(pooled_patches(h_BxhxwxN, stride=4)).max(axis=-2))
+        return self.readout(h_BxhxwxN.reshape(len(h_BxhxwxN), -1))
+
+    def __call__(self, x_BxHxWxC: jax.Array) -> jax.Array:
+        return self.forward(self.prepare(x_BxHxWxC))

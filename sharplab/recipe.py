@@ -1,0 +1,158 @@
+"""One lane of training as pure functions: how it begins, steps, advances, and is measured."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from sharplab import tree
+from sharplab.drivers import repeat_while
+from sharplab.optimizers import Optimizer
+from sharplab.scaling import WidthRule
+from sharplab.tracking import Measurement, TrackerState
+from sharplab.tree import PyTree
+
+DIVERGED_MULTIPLE = 100.0  # of a lane's first loss; catapults of large learning rates stay well below
+
+
+class LaneState(NamedTuple):
+    """Everything that a lane carries from step to step."""
+
+    params: PyTree
+    opt_state: PyTree
+    step: jax.Array
+    first_loss: jax.Array
+    diverged_step: jax.Array  # -1 while it has not
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The functions of a task, without data; equal tasks share one, and so their compiled programs."""
+
+    model: Callable[..., nnx.Module]
+    rule: WidthRule
+    depth: int
+    alpha: float
+    input_shape: tuple[int, ...]
+    classes: int
+    loss: Callable[[jax.Array, jax.Array], jax.Array]
+    optimizer: Optimizer
+    observables: tuple[str, ...]
+
+    def build(self, rngs: nnx.Rngs) -> nnx.Module:
+        """The network, freshly drawn."""
+        return self.model(
+            input_shape=self.input_shape,
+            classes=self.classes,
+            width=self.rule.width,
+            depth=self.depth,
+            alpha=self.alpha,
+            rule=self.rule,
+            rngs=rngs,
+        )
+
+    def init_params(self, seed: jax.Array) -> PyTree:
+        """The initial parameters that belong to a seed, a scalar integer array."""
+        return nnx.split(self.build(nnx.Rngs(params=jax.random.key(seed))))[1]
+
+    def forward(self, params: PyTree, prepared: jax.Array) -> jax.Array:
+        """Logits of inputs that `prepare` has seen."""
+        return nnx.merge(self._graphdef, params).forward(prepared)
+
+    def prepare(self, images: jax.Array) -> jax.Array:
+        """What of the network uses no parameter, done once."""
+        return jax.jit(lambda x: self.build(nnx.Rngs(0)).prepare(x))(images)
+
+    def factors(self, opt_kind: str) -> PyTree:
+        """The learning-rate factor of each parameter, plain floats in a pytree like the parameters."""
+
+        def factor(variable: nnx.Variable) -> nnx.Variable:
+            role = variable.get_metadata().get("role")
+            if role is None:
+                raise ValueError("model has a parameter without role: declare it as nnx.Param(x, role=...).")
+            return variable.replace(float(self.rule.lr_factor(role, opt_kind)))
+
+        return jax.tree.map(factor, self._abstract[1], is_leaf=lambda x: isinstance(x, nnx.Variable))
+
+    @property
+    def _graphdef(self) -> Any:
+        return self._abstract[0]
+
+    @property
+    def _abstract(self) -> tuple[Any, PyTree]:
+        return _abstract(self)
+
+    def measurement(self) -> Measurement:
+        """The recipe's records."""
+        return Measurement(self.loss, self.observables, self.forward, self.metric)
+
+    def metric(self, params: PyTree, opt_state: PyTree) -> PyTree:
+        """D of the optimizer at this point."""
+        return self.optimizer.metric(self.factors(self.optimizer.kind), opt_state)
+
+    def objective(self, params: PyTree, batch: PyTree) -> jax.Array:
+        """The training loss of one batch of prepared inputs and targets."""
+        inputs, targets = batch
+        return self.loss(self.forward(params, inputs), targets)
+
+    def begin(self, seed: jax.Array) -> LaneState:
+        """A lane at step 0."""
+        params = self.init_params(seed)
+        return LaneState(
+            params,
+            self.optimizer.direction.init(params),
+            jnp.zeros((), jnp.int32),
+            jnp.full((), jnp.nan),
+            jnp.full((), -1, jnp.int32),
+        )
+
+    def step(self, lane: LaneState, learning_rate: jax.Array, batch: PyTree) -> LaneState:
+        """One update, pure. A lane whose loss says that it has diverged stays as it is."""
+        loss, gradient = jax.value_and_grad(self.objective)(lane.params, batch)
+        first_loss = jnp.where(lane.step == 0, loss, lane.first_loss)
+        alive = (lane.diverged_step < 0) & jnp.isfinite(loss) & (loss <= DIVERGED_MULTIPLE * first_loss)
+        direction, opt_state = self.optimizer.direction.update(gradient, lane.opt_state, lane.params)
+        params = jax.tree.map(
+            lambda w, u, factor: w - learning_rate * factor * u,
+            lane.params,
+            direction,
+            self.factors(self.optimizer.kind),
+        )
+        return LaneState(
+            tree.where(alive, params, lane.params),
+            tree.where(alive, opt_state, lane.opt_state),
+            lane.step + 1,
+            first_loss,
+            jnp.where(alive | (lane.diverged_step >= 0), lane.diverged_step, lane.step),
+        )
+
+    def advance(
+        self, lane: LaneState, learning_rate: jax.Array, order: jax.Array, train: PyTree, stop: jax.Array
+    ) -> LaneState:
+        """Steps up to `stop` in a compiled loop; `order` (chunk, batch) indexes the examples of each step."""
+        start = lane.step
+
+        def one(lane: LaneState) -> LaneState:
+            batch = jax.tree.map(lambda x: x[order[lane.step - start]], train)
+            return self.step(lane, learning_rate, batch)
+
+        lane = repeat_while(lambda lane: (lane.step < stop) & (lane.diverged_step < 0), one, lane)
+        return lane._replace(step=stop)
+
+    def observe(
+        self, lane: LaneState, tracker: TrackerState, seed: jax.Array, probe: PyTree, held_out: PyTree
+    ) -> tuple[TrackerState, dict[str, jax.Array]]:
+        """A record of the lane as it stands; NaN for one that has diverged."""
+        alive = lane.diverged_step < 0
+        params = jax.tree.map(lambda w: jnp.where(alive, w, jnp.nan), lane.params)
+        key = jax.random.key(seed)
+        return self.measurement().observe(tracker, probe, held_out, params, lane.opt_state, key)
+
+
+@lru_cache(maxsize=256)
+def _abstract(recipe: Recipe) -> tuple[Any, PyTree]:
+    return nnx.split(nnx.eval_shape(lambda: recipe.build(nnx.Rngs(0))))

@@ -1,0 +1,47 @@
+"""Vectors that are pytrees: the linear algebra that Lanczos and the operators need."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+PyTree = Any
+
+
+def size(tree: PyTree) -> int:
+    """How many numbers the leaves hold."""
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def dtype(tree: PyTree) -> jnp.dtype:
+    """The type in which sums over all leaves are made."""
+    return jnp.result_type(*jax.tree.leaves(tree))
+
+
+def dot(x: PyTree, y: PyTree) -> jax.Array:
+    """⟨x, y⟩ over all leaves."""
+    return sum(jax.tree.leaves(jax.tree.map(jnp.vdot, x, y)))
+
+
+def norm(x: PyTree) -> jax.Array:
+    """‖x‖₂ over all leaves."""
+    return jnp.sqrt(dot(x, x))
+
+
+def scale(factor: jax.Array, x: PyTree) -> PyTree:
+    """factor · x, each leaf in its own type."""
+    return jax.tree.map(lambda leaf: (factor * leaf).astype(leaf.dtype), x)
+
+
+def normal(key: jax.Array, like: PyTree) -> PyTree:
+    """Independent standard normal entries, shaped like `like`."""
+    leaves, treedef = jax.tree.flatten(like)
+    keys = jax.random.split(key, len(leaves))
+    return treedef.unflatten(
+        [jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
+    )
+
+
+def where(condition: jax.Array, x: PyTree, y: PyTree) -> PyTree:
+    """x if the scalar condition holds, else y."""
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), x, y)

@@ -1,0 +1,21 @@
+"""Settings that hold for every test."""
+
+import os
+
+import hypothesis
+import jax
+import pytest
+
+os.environ["MPLBACKEND"] = "Agg"  # tests draw to files; a display may be absent
+
+# No deadline: the first example pays for compilation. In CI the examples are the same on every run.
+hypothesis.settings.register_profile("local", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+@pytest.fixture
+def float64():
+    """Double precision for the length of one test."""
+    with jax.enable_x64(True):
+        yield
