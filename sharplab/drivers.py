@@ -4,6 +4,7 @@ Everything that loops over steps comes here. The results are the same; the speed
 the gradient of a convolution inside a compiled loop tens of times slower than outside of one.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,6 +17,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from sharplab.tree import PyTree
 
 Driver = Literal["loop", "dispatch"]
+
+
+def use_all_cores() -> None:
+    """Make each CPU core a device, for lanes to stand on; to be called before jax has done anything."""
+    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
 
 
 def choose_driver(function: Callable[..., Any], *args: Any) -> Driver:

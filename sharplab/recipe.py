@@ -33,7 +33,7 @@ class LaneState(NamedTuple):
 class Recipe:
     """The functions of a task, without data; equal tasks share one, and so their compiled programs."""
 
-    model: Callable[..., nnx.Module]
+    model: Callable[..., Any]
     rule: WidthRule
     depth: int
     alpha: float
@@ -43,7 +43,7 @@ class Recipe:
     optimizer: Optimizer
     observables: tuple[str, ...]
 
-    def build(self, rngs: nnx.Rngs) -> nnx.Module:
+    def build(self, rngs: nnx.Rngs) -> Any:
         """The network, freshly drawn."""
         return self.model(
             input_shape=self.input_shape,
@@ -63,7 +63,7 @@ class Recipe:
         """Logits of inputs that `prepare` has seen."""
         return nnx.merge(self._graphdef, params).forward(prepared)
 
-    def prepare(self, images: jax.Array) -> jax.Array:
+    def prepare(self, images: jax.typing.ArrayLike) -> jax.Array:
         """What of the network uses no parameter, done once."""
         return jax.jit(lambda x: self.build(nnx.Rngs(0)).prepare(x))(images)
 
@@ -111,10 +111,12 @@ class Recipe:
         )
 
     def step(self, lane: LaneState, learning_rate: jax.Array, batch: PyTree) -> LaneState:
-        """One update, pure. A lane whose loss says that it has diverged stays as it is."""
+        """One update, pure. A lane that has diverged stays as it is."""
         loss, gradient = jax.value_and_grad(self.objective)(lane.params, batch)
         first_loss = jnp.where(lane.step == 0, loss, lane.first_loss)
-        alive = (lane.diverged_step < 0) & jnp.isfinite(loss) & (loss <= DIVERGED_MULTIPLE * first_loss)
+        # A gradient of exactly 0 is what a step too large leaves of a ReLU network: every unit dead, for good.
+        sound = jnp.isfinite(loss) & (loss <= DIVERGED_MULTIPLE * first_loss) & (tree.norm(gradient) > 0)
+        alive = (lane.diverged_step < 0) & sound
         direction, opt_state = self.optimizer.direction.update(gradient, lane.opt_state, lane.params)
         params = jax.tree.map(
             lambda w, u, factor: w - learning_rate * factor * u,

@@ -7,8 +7,9 @@ one after another (bit-identical however many there are), or several per device,
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from itertools import pairwise
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -68,6 +69,7 @@ class LaneResult:
     setting: dict[str, str] = field(default_factory=dict)  # lane mode, driver, device
 
 
+@lru_cache(maxsize=64)
 def find_recipe(task: Task) -> Recipe:
     """The functions that a task's names stand for."""
     dataset = load_dataset(task.data)
@@ -114,6 +116,20 @@ def _advance(
     return formation.each(recipe.advance, (lanes, rates, order), (train, stop))
 
 
+def _advance_dispatched(
+    recipe: Recipe,
+    formation: Formation,
+    lanes: LaneState,
+    rates: jax.Array,
+    order: jax.Array,
+    train: PyTree,
+    stop: int,
+) -> LaneState:
+    """As `_advance`, with each step a program of its own."""
+    start = int(lanes.step[0])
+    return dispatch(lambda state, i: _step(recipe, formation, state, rates, order[:, i], train), lanes, stop - start)
+
+
 @partial(jax.jit, static_argnums=(0, 1))
 def _step(
     recipe: Recipe, formation: Formation, lanes: LaneState, rates: jax.Array, rows: jax.Array, train: PyTree
@@ -148,11 +164,12 @@ def _observe_dispatched(
     held_out: PyTree,
 ) -> tuple[TrackerState, dict[str, jax.Array]]:
     """As `_observe`, with each curvature product a program of its own."""
-    records = [
-        recipe.observe(*jax.tree.map(lambda x, i=i: x[i], (lanes, trackers, seeds)), probe, held_out)
-        for i in range(formation.size)
-    ]
+    records = [recipe.observe(*_lane(i, lanes, trackers, seeds), probe, held_out) for i in range(formation.size)]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *records)
+
+
+def _lane(i: int, *stacked: PyTree) -> PyTree:
+    return jax.tree.map(lambda x: x[i], stacked)
 
 
 def train_lanes(
@@ -161,8 +178,8 @@ def train_lanes(
     """Train every lane of a group and yield each as soon as its company is through.
 
     Lanes of one seed start from the same weights and see the same batches in the same order. A lane diverges
-    when its loss is not finite or exceeds a hundred times its first: it is frozen there, its later records are
-    NaN, and it is a result like any other.
+    when its loss is not finite or exceeds a hundred times its first, or its gradient is exactly 0 (all ReLUs are
+    dead): it is frozen there, its later records are NaN, and it is a result like any other.
 
     Args:
         task: what the lanes share.
@@ -171,13 +188,8 @@ def train_lanes(
     """
     recipe = find_recipe(task)
     formation = choose_formation(recipe, len(lanes))
-    dataset = load_dataset(task.data)
-    train = formation.place((recipe.prepare(dataset.train_inputs), dataset.train_targets))
-    held_out = formation.place((recipe.prepare(dataset.eval_inputs), dataset.eval_targets))
-    if task.probe_size > len(dataset.train_targets):
-        raise ValueError(f"probe_size is {task.probe_size}: {task.data} has {len(dataset.train_targets)} examples.")
-    probe = jax.tree.map(lambda x: x[: task.probe_size], train)
-    driver = _driver(recipe, task, train)
+    arrays = _place_arrays(recipe, formation, task)
+    driver = _driver(recipe, task, arrays.train)
 
     for first in range(0, len(lanes), formation.size):
         company = list(lanes[first : first + formation.size])
@@ -187,7 +199,7 @@ def train_lanes(
             if progress is not None:
                 progress(done * task.steps + step * len(company), len(lanes) * task.steps)
 
-        curves, diverged = _train_company(recipe, formation, driver, task, company, train, probe, held_out, report)
+        curves, diverged = _train_company(recipe, formation, driver, task, company, arrays, report)
         seconds = (time.perf_counter() - began) / len(company)
         setting = {"lane_mode": formation.mode, "driver": driver, "device": formation.devices[0].device_kind}
         for i, lane in enumerate(company):
@@ -200,42 +212,56 @@ def _driver(recipe: Recipe, task: Task, train: PyTree) -> Driver:
     return choose_driver(jax.grad(recipe.objective), nnx.eval_shape(recipe.init_params, 0), batch)
 
 
+class _Arrays(NamedTuple):
+    """(prepared inputs, targets) on every device."""
+
+    train: tuple[jax.Array, jax.Array]
+    probe: tuple[jax.Array, jax.Array]
+    held_out: tuple[jax.Array, jax.Array]
+
+
+def _place_arrays(recipe: Recipe, formation: Formation, task: Task) -> _Arrays:
+    dataset = load_dataset(task.data)
+    if task.probe_size > len(dataset.train_targets):
+        raise ValueError(f"probe_size is {task.probe_size}: {task.data} has {len(dataset.train_targets)} examples.")
+    inputs, targets = recipe.prepare(dataset.train_inputs), dataset.train_targets
+    probe = (inputs[: task.probe_size], targets[: task.probe_size])
+    held_out = (recipe.prepare(dataset.eval_inputs), dataset.eval_targets)
+    return formation.place(_Arrays((inputs, targets), probe, held_out))
+
+
 def _train_company(
     recipe: Recipe,
     formation: Formation,
     driver: Driver,
     task: Task,
     company: list[Lane],
-    train: PyTree,
-    probe: PyTree,
-    held_out: PyTree,
+    arrays: _Arrays,
     report: Callable[[int], None],
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """The company's curves, each (lanes, records), and the step at which each lane diverged, or -1."""
     filler = [company[-1]] * (formation.size - len(company))
     rates = np.array([lane.learning_rate for lane in company + filler], np.float32)
-    seeds = np.array([lane.seed for lane in company + filler], np.int32)
+    seeds = jnp.array([lane.seed for lane in company + filler], jnp.int32)
     state, trackers = _begin(recipe, formation, seeds)
     # Fillers count as diverged from the start, and so cost nothing.
     absent = jnp.arange(formation.size) >= len(company)
     state = state._replace(diverged_step=jnp.where(absent, 0, state.diverged_step))
 
-    observe = _observe if driver == "loop" else _observe_dispatched
+    advance, observe = (_advance, _observe) if driver == "loop" else (_advance_dispatched, _observe_dispatched)
     chunk = max(stop - start for start, stop in pairwise(task.record_steps))
     rows = []
     for start, stop in zip((0, *task.record_steps), task.record_steps, strict=False):
         if stop > start:
-            examples = len(jax.tree.leaves(train)[0])
-            orders = {
-                seed: _padded(batch_indices(seed, examples, task.batch_size, start, stop), chunk) for seed in seeds
-            }
-            order = np.stack([orders[seed] for seed in seeds])
-            if driver == "loop":
-                state = _advance(recipe, formation, state, rates, order, train, stop)
-            else:
-                step = lambda s, i, order=order: _step(recipe, formation, s, rates, order[:, i], train)  # noqa: E731
-                state = dispatch(step, state, stop - start)
-        trackers, row = observe(recipe, formation, state, trackers, seeds, probe, held_out)
+            examples = len(arrays.train[1])
+            order = np.stack(
+                [
+                    _padded(batch_indices(lane.seed, examples, task.batch_size, start, stop), chunk)
+                    for lane in company + filler
+                ]
+            )
+            state = advance(recipe, formation, state, rates, order, arrays.train, stop)
+        trackers, row = observe(recipe, formation, state, trackers, seeds, arrays.probe, arrays.held_out)
         rows.append(row)
         if len(rows) > 1:
             # One chunk runs while the next is prepared; the host never runs further ahead.

@@ -1,5 +1,6 @@
 """Vectors that are pytrees: the linear algebra that Lanczos and the operators need."""
 
+import operator
 from typing import Any
 
 import jax
@@ -20,7 +21,7 @@ def dtype(tree: PyTree) -> jnp.dtype:
 
 def dot(x: PyTree, y: PyTree) -> jax.Array:
     """⟨x, y⟩ over all leaves."""
-    return sum(jax.tree.leaves(jax.tree.map(jnp.vdot, x, y)))
+    return jax.tree.reduce(operator.add, jax.tree.map(jnp.vdot, x, y))
 
 
 def norm(x: PyTree) -> jax.Array:
@@ -37,9 +38,8 @@ def normal(key: jax.Array, like: PyTree) -> PyTree:
     """Independent standard normal entries, shaped like `like`."""
     leaves, treedef = jax.tree.flatten(like)
     keys = jax.random.split(key, len(leaves))
-    return treedef.unflatten(
-        [jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
-    )
+    noise = [jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
+    return jax.tree.unflatten(treedef, noise)
 
 
 def where(condition: jax.Array, x: PyTree, y: PyTree) -> PyTree:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -57,7 +58,7 @@ class LinearOperator:
         return self.prepare(self.args)
 
     def __call__(self, v: PyTree) -> PyTree:
-        if jax.tree.structure(v) == jax.tree.structure(self.domain) and _shapes(v) == _shapes(self.domain):
+        if _form(v) == _form(self.domain):
             return _product(self, v)
         if isinstance(v, jax.Array | np.ndarray) and v.ndim in (1, 2) and v.shape[0] == self.shape[0]:
             v = jnp.asarray(v, self.dtype)
@@ -82,8 +83,9 @@ class LinearOperator:
         return self(jnp.eye(size, dtype=self.dtype))
 
 
-def _shapes(v: PyTree) -> list[tuple[int, ...]]:
-    return [jnp.shape(leaf) for leaf in jax.tree.leaves(v)]
+def _form(v: PyTree) -> tuple[Any, list[tuple[int, ...]]]:
+    leaves, structure = jax.tree.flatten(v)
+    return structure, [jnp.shape(leaf) for leaf in leaves]
 
 
 @jax.jit

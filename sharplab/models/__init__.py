@@ -8,19 +8,18 @@ per data set, and `model.forward(prepared)`.
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from types import MappingProxyType
-
-from flax import nnx
+from typing import Any
 
 from sharplab.models.figure1_convnet import Figure1ConvNet
 from sharplab.models.residual_mlp import ResidualMLP
 from sharplab.naming import lookup
 
-MODELS: Mapping[str, Callable[..., nnx.Module]] = MappingProxyType(
+MODELS: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {"residual_mlp": ResidualMLP, "figure1_convnet": Figure1ConvNet}
 )
 
 
-def find_model(name: str) -> Callable[..., nnx.Module]:
+def find_model(name: str) -> Callable[..., Any]:
     """The builder that a name stands for: one of `MODELS`, or "module:build" of anyone's, importable from here.
 
     A tag after "@", as in "mylab.nets:build@2", is part of the name only: change it when the model's code

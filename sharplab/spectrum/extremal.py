@@ -184,7 +184,7 @@ def _advance(matvec: Callable[[PyTree], PyTree], search: _Search, which: str) ->
     )
     lanczos = search.lanczos
     if rows > 1:
-        lanczos = jax.lax.cond(lanczos.count == rows, restart, lambda s: s, lanczos)
+        lanczos = jax.lax.cond(lanczos.filled == rows, restart, lambda s: s, lanczos)
     lanczos = lanczos_step(matvec, lanczos)
     ritz = ritz_pairs(lanczos)
     return _Search(lanczos, ritz, _estimate(lanczos, ritz, which))

@@ -4,6 +4,7 @@ The basis Q holds orthonormal rows q_0…q_j, T = Q A Qᵀ is kept as a full mat
 arrow, not a tridiagonal), and A Qᵀ = Qᵀ T + β q_{j+1} e_jᵀ throughout (Wu & Simon 2000).
 """
 
+import operator
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -16,12 +17,12 @@ from sharplab.tree import PyTree
 
 
 class LanczosState(NamedTuple):
-    """After `count` steps since the last restart's vectors; `m` is the largest count."""
+    """After `filled` steps since the last restart's vectors; `m` is the largest count."""
 
-    basis: PyTree  # rows q_0…q_count, then zeros; each leaf with a leading axis m + 1
-    projected: jax.Array  # (m, m): T, filled up to `count`; row and column `count` hold what symmetry predicts
-    count: jax.Array
-    beta: jax.Array  # the norm of the residual that q_count was made of
+    basis: PyTree  # rows q_0…q_filled, then zeros; each leaf with a leading axis m + 1
+    projected: jax.Array  # (m, m): T, filled up to `filled`; row and column `filled` hold what symmetry predicts
+    filled: jax.Array
+    beta: jax.Array  # the norm of the residual that q_filled was made of
     asymmetry: jax.Array  # largest ‖column of T − row of T‖ so far: the product's rounding, seen for free
     matvecs: jax.Array
 
@@ -37,9 +38,9 @@ def start_lanczos(start: PyTree, rows: int) -> LanczosState:
 
 
 def lanczos_step(matvec: Callable[[PyTree], PyTree], state: LanczosState) -> LanczosState:
-    """Multiply q_count by A and append the normalised rest as the next basis vector."""
+    """Multiply q_filled by A and append the normalised rest as the next basis vector."""
     rows = len(state.projected)
-    j = state.count
+    j = state.filled
     q = jax.tree.map(lambda Q: Q[j], state.basis)
     w = matvec(q)
     # One pass of classical Gram-Schmidt loses orthogonality at the level of ε·κ; two keep it at ε.
@@ -73,7 +74,7 @@ def lanczos_step(matvec: Callable[[PyTree], PyTree], state: LanczosState) -> Lan
 def _coefficients(basis: PyTree, w: PyTree) -> jax.Array:
     """⟨q_i, w⟩ for every row."""
     products = jax.tree.map(lambda Q, x: Q.reshape(len(Q), -1) @ x.reshape(-1), basis, w)
-    return sum(jax.tree.leaves(products))
+    return jax.tree.reduce(operator.add, products)
 
 
 def _subtract(w: PyTree, basis: PyTree, coefficients: jax.Array) -> PyTree:
@@ -86,7 +87,7 @@ def combine_rows(coefficients: jax.Array, Q: jax.Array) -> jax.Array:
 
 
 class RitzPairs(NamedTuple):
-    """What the filled part of T says; slots beyond `count` are marked unused."""
+    """What the filled part of T says; slots beyond `filled` are marked unused."""
 
     values: jax.Array  # (m,)
     coordinates: jax.Array  # (m, m): column i holds the i-th Ritz vector in the basis
@@ -97,13 +98,13 @@ class RitzPairs(NamedTuple):
 def ritz_pairs(state: LanczosState) -> RitzPairs:
     """The Rayleigh-Ritz pairs of the basis so far."""
     rows = len(state.projected)
-    filled = jnp.arange(rows) < state.count
-    T = jnp.where(filled[:, None] & filled, state.projected, 0)
+    inside = jnp.arange(rows) < state.filled
+    T = jnp.where(inside[:, None] & inside, state.projected, 0)
     # Unused slots are decoupled and sit outside of the spectrum of T, so that nothing mixes with them.
     outside = -1.1 * jnp.linalg.norm(T) - jnp.finfo(T.dtype).tiny
-    values, coordinates = jnp.linalg.eigh(T + jnp.diag(jnp.where(filled, 0, outside)))
-    used = jnp.arange(rows) >= rows - state.count
-    last = coordinates[jnp.maximum(state.count - 1, 0)]
+    values, coordinates = jnp.linalg.eigh(T + jnp.diag(jnp.where(inside, 0, outside)))
+    used = jnp.arange(rows) >= rows - state.filled
+    last = coordinates[jnp.maximum(state.filled - 1, 0)]
     return RitzPairs(values, coordinates, state.beta * jnp.abs(last), used)
 
 
@@ -113,11 +114,11 @@ def thick_restart(state: LanczosState, ritz: RitzPairs, preference: jax.Array, k
     Y = ritz.coordinates[:, order]
     rows = len(state.projected)
     basis = jax.tree.map(partial(_restarted_rows, Y.T), state.basis)
-    border = state.beta * Y[state.count - 1]
+    border = state.beta * Y[state.filled - 1]
     projected = jnp.zeros_like(state.projected).at[jnp.arange(keep), jnp.arange(keep)].set(ritz.values[order])
     if keep < rows:
         projected = projected.at[keep, :keep].set(border).at[:keep, keep].set(border)
-    return state._replace(basis=basis, projected=projected, count=jnp.asarray(keep, state.count.dtype))
+    return state._replace(basis=basis, projected=projected, filled=jnp.asarray(keep, state.filled.dtype))
 
 
 def _restarted_rows(mixing: jax.Array, Q: jax.Array) -> jax.Array:

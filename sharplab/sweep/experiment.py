@@ -1,0 +1,161 @@
+"""What to train: the settings of a sweep, frozen and checked."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sharplab.data import DATASETS
+from sharplab.losses import LOSSES
+from sharplab.models import find_model
+from sharplab.naming import lookup
+from sharplab.optimizers import OPTIMIZERS
+from sharplab.scaling import PARAMETERIZATIONS
+from sharplab.tracking import OBSERVABLES
+
+SPACINGS = {"linear": "evenly in steps", "log": "evenly in the logarithm of steps"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A sweep over parameterizations × widths × depths × learning rates × seeds.
+
+    Attributes:
+        model: a name out of `sharplab.models.MODELS`, or "module:build@tag" of your own.
+        widths, depths: the sizes to compare.
+        base_width: the width at which learning rates are quoted: there, every parameterization is the same
+            function of the weights up to the abc symmetry.
+        parameterizations: out of "standard", "ntk", "mup", "mean_field".
+        alpha: branches are multiplied by depth^−alpha.
+        gamma: the richness γ₀.
+        learning_rates: base learning rates; or a mapping from parameterization to them.
+        seeds: how many (0, 1, …), or which; or a mapping from width to either.
+        steps, batch_size: updates per run, examples per update.
+        observables: what is recorded, out of `sharplab.tracking.OBSERVABLES`.
+        probe_size: the first so many training examples are the probe batch of train loss and curvature.
+        records: how many records along a run, the first and the last step included; logarithmically spaced
+            ones that fall on one step are made once.
+        spacing: "linear" or "log" in steps.
+        refine: extend the grid of learning rates where the optimum lies at an edge, then halve its steps (to √2
+            from 2) around the optimum; see `sharplab.sweep.plan`.
+
+    Raises:
+        ValueError: naming the argument that is out of range or unknown, and the remedy.
+    """
+
+    widths: tuple[int, ...]
+    learning_rates: Any
+    model: str = "residual_mlp"
+    depths: tuple[int, ...] = (3,)
+    base_width: int = 1
+    parameterizations: tuple[str, ...] = ("mup", "ntk")
+    alpha: float = 0.5
+    gamma: float = 1.0
+    seeds: Any = 3
+    optimizer: str = "sgd"
+    loss: str = "cross_entropy"
+    data: str = "fashion-mnist-10k"
+    steps: int = 256
+    batch_size: int = 128
+    observables: tuple[str, ...] = ("train_loss", "eval_loss", "eval_accuracy")
+    probe_size: int = 1024
+    records: int = 17
+    spacing: str = "linear"
+    refine: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("widths", "depths", "parameterizations", "observables"):
+            object.__setattr__(self, name, _distinct(name, getattr(self, name)))
+        self._check_names()
+        self._check_numbers()
+        rates, seeds = self.learning_rates, self.seeds
+        by_name = rates if isinstance(rates, Mapping) else {name: rates for name in self.parameterizations}
+        by_width = seeds if isinstance(seeds, Mapping) else {width: seeds for width in self.widths}
+        object.__setattr__(
+            self,
+            "learning_rates",
+            tuple((name, _learning_rates(_entry("learning_rates", by_name, name))) for name in self.parameterizations),
+        )
+        object.__setattr__(
+            self, "seeds", tuple((width, _seeds(_entry("seeds", by_width, width))) for width in self.widths)
+        )
+
+    def _check_names(self) -> None:
+        find_model(self.model)
+        lookup("optimizer", self.optimizer, OPTIMIZERS)
+        lookup("loss", self.loss, LOSSES)
+        lookup("data set", self.data, DATASETS)
+        lookup("spacing", self.spacing, SPACINGS)
+        for name in self.parameterizations:
+            lookup("parameterization", name, PARAMETERIZATIONS)
+        for name in self.observables:
+            lookup("observable", name, OBSERVABLES)
+
+    def _check_numbers(self) -> None:
+        for name in ("widths", "depths", "base_width", "steps", "batch_size", "probe_size"):
+            for value in np.atleast_1d(getattr(self, name)):
+                if not (isinstance(value, int | np.integer) and value >= 1):
+                    raise ValueError(f"{name} must be whole and at least 1, not {value}.")
+        if not 2 <= self.records <= self.steps + 1:
+            raise ValueError(f"records must lie between 2 and steps + 1 = {self.steps + 1}, not {self.records}.")
+        if not (math.isfinite(self.gamma) and self.gamma > 0):
+            raise ValueError(f"gamma must be a positive number, not {self.gamma}.")
+        if not math.isfinite(self.alpha):
+            raise ValueError(f"alpha must be a number, not {self.alpha}.")
+        if "train_loss" not in self.observables and self.refine:
+            raise ValueError("refine=True looks for the lowest train_loss: add it to observables.")
+
+    def rates_of(self, parameterization: str) -> tuple[float, ...]:
+        """The learning rates of one parameterization, ascending."""
+        return dict(self.learning_rates)[parameterization]
+
+    def seeds_of(self, width: int) -> tuple[int, ...]:
+        """The seeds of one width."""
+        return dict(self.seeds)[width]
+
+    def record_steps(self) -> tuple[int, ...]:
+        """The steps before which a record is made, 0 and `steps` among them.
+
+        >>> Experiment(widths=(8,), learning_rates=(1.0,), steps=256, records=5).record_steps()
+        (0, 64, 128, 192, 256)
+        >>> Experiment(widths=(8,), learning_rates=(1.0,), steps=64, records=5, spacing="log").record_steps()
+        (0, 1, 4, 16, 64)
+        """
+        if self.spacing == "linear":
+            steps = np.linspace(0, self.steps, self.records)
+        else:
+            steps = np.concatenate([[0.0], np.geomspace(1, self.steps, self.records - 1)])
+        return tuple(int(step) for step in np.unique(np.round(steps)))
+
+
+def _distinct(name: str, values: Any) -> tuple:
+    values = (values,) if isinstance(values, str | int) else tuple(values)
+    if not values:
+        raise ValueError(f"{name} is empty: give at least one.")
+    if len(set(values)) < len(values):
+        raise ValueError(f"{name} repeats a value: {', '.join(map(str, values))}.")
+    return values
+
+
+def _entry(name: str, table: Mapping, key: Any) -> Any:
+    if key not in table:
+        raise ValueError(f"{name} has no entry for {key!r}: it has {', '.join(map(str, table))}.")
+    return table[key]
+
+
+def _learning_rates(values: Any) -> tuple[float, ...]:
+    rates = _distinct("learning_rates", values if isinstance(values, Iterable) else (values,))
+    for rate in rates:
+        if not (math.isfinite(rate) and rate > 0):
+            raise ValueError(f"learning_rates must be positive numbers, not {rate}.")
+    return tuple(sorted(float(rate) for rate in rates))
+
+
+def _seeds(value: Any) -> tuple[int, ...]:
+    seeds = _distinct("seeds", range(value) if isinstance(value, int) else value)
+    for seed in seeds:
+        if not 0 <= seed < 2**31:
+            raise ValueError(f"seeds must be whole numbers from 0 to 2^31 − 1, not {seed}.")
+    return tuple(int(seed) for seed in seeds)

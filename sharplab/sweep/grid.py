@@ -1,0 +1,50 @@
+"""The language of learning-rate grids."""
+
+import math
+import re
+from collections.abc import Iterable
+
+NUMBER = r"(?:2\^-?[\d.]+|[\d.]+(?:e[+-]?\d+)?)"
+RANGE = re.compile(rf"^({NUMBER}):({NUMBER})(?::log(\d+))?$", re.IGNORECASE)
+
+
+def parse_learning_rates(texts: Iterable[str]) -> tuple[float, ...]:
+    """Learning rates from texts such as "0.1", "2^-3", "2^-6:2^2" (octaves) and "1e-3:1:log7" (seven, log-spaced).
+
+    Raises:
+        ValueError: for a text of another form.
+
+    >>> parse_learning_rates(["2^-2:2^0", "3"])
+    (0.25, 0.5, 1.0, 3.0)
+    >>> parse_learning_rates(["1e-3:1:log4"])
+    (0.001, 0.01, 0.1, 1.0)
+    """
+    rates = {rate for text in texts for rate in _parse(text)}
+    return tuple(sorted(rates))
+
+
+def _parse(text: str) -> list[float]:
+    if re.fullmatch(NUMBER, text, re.IGNORECASE):
+        return [_number(text)]
+    match = RANGE.match(text)
+    if match is None:
+        raise ValueError(f"learning_rates: {text!r} is not understood: give 0.1, 2^-3, 2^-6:2^2 or 1e-3:1:log7.")
+    low, high = _number(match[1]), _number(match[2])
+    if not 0 < low <= high:
+        raise ValueError(f"learning_rates: {text!r} must run from a positive number up to a larger one.")
+    if match[3] is None:
+        octaves = math.floor(math.log2(high / low) + 1e-9)
+        return [rounded(low * 2.0**i) for i in range(octaves + 1)]
+    count = int(match[3])
+    if count < 2:
+        raise ValueError(f"learning_rates: {text!r} must have at least log2 points.")
+    return [rounded(low * (high / low) ** (i / (count - 1))) for i in range(count)]
+
+
+def _number(text: str) -> float:
+    return 2.0 ** float(text[2:]) if text.startswith("2^") else float(text)
+
+
+def rounded(rate: float) -> float:
+    """To 12 significant digits, so that one learning rate reached on two ways is one number."""
+    return float(f"{rate:.12g}")

@@ -1,0 +1,33 @@
+"""Which run is which: the science of a run, and nothing else."""
+
+import hashlib
+import json
+from dataclasses import asdict
+
+from sharplab.data import load_dataset
+from sharplab.training import Lane, Task
+
+# Settings that came later than the first stores, at the value that earlier runs had: left out of the identity
+# there, so that those runs stay what they were.
+LATER_SETTINGS: dict[str, object] = {}
+# How a run was looked at is no part of what it is.
+OBSERVATION = ("observables", "record_steps")
+
+
+def settings(task: Task, lane: Lane) -> dict[str, object]:
+    """What defines one run's training and its probe, as plain values."""
+    shared = {key: value for key, value in asdict(task).items() if key not in OBSERVATION}
+    return shared | asdict(lane)
+
+
+def run_id(task: Task, lane: Lane) -> str:
+    """16 hex digits that two runs share exactly if they are the same science.
+
+    Never in it: paths, versions, hosts, what was recorded, the lanes that it trained beside.
+    """
+    science = settings(task, lane) | {
+        "learning_rate": float(lane.learning_rate).hex(),
+        "data_checksum": load_dataset(task.data).checksum,
+    }
+    science = {key: value for key, value in science.items() if LATER_SETTINGS.get(key, ...) != value}
+    return hashlib.sha256(json.dumps(science, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,138 @@
+"""From an experiment and what is known already, what to train next: pure, so that a sweep can be cut anywhere."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from sharplab.sweep.experiment import Experiment
+from sharplab.sweep.grid import rounded
+from sharplab.sweep.identity import run_id
+from sharplab.training import Lane, Task
+
+MOST_EXTENSIONS = 6
+FINE_RATIO = math.sqrt(2)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Lanes of one compiled shape that have not been trained."""
+
+    task: Task
+    lanes: tuple[Lane, ...]
+
+    @property
+    def cost(self) -> float:
+        """In arbitrary units, growing with the work."""
+        return self.task.width**2 * self.task.depth * self.task.steps * len(self.lanes)
+
+
+def tasks(experiment: Experiment) -> Iterator[Task]:
+    """One per parameterization, width and depth."""
+    for parameterization in experiment.parameterizations:
+        for width in experiment.widths:
+            for depth in experiment.depths:
+                yield Task(
+                    model=experiment.model,
+                    width=width,
+                    depth=depth,
+                    parameterization=parameterization,
+                    base_width=experiment.base_width,
+                    alpha=experiment.alpha,
+                    gamma=experiment.gamma,
+                    optimizer=experiment.optimizer,
+                    loss=experiment.loss,
+                    data=experiment.data,
+                    steps=experiment.steps,
+                    batch_size=experiment.batch_size,
+                    probe_size=experiment.probe_size,
+                    observables=experiment.observables,
+                    record_steps=experiment.record_steps(),
+                )
+
+
+def cells(experiment: Experiment, task: Task, known: pd.DataFrame) -> tuple[Lane, ...]:
+    """Every lane that the experiment wants of a task, given the final train losses known so far.
+
+    With `refine`, learning rates are added by this rule, on the mean over seeds of the final train loss, in
+    which a diverged run counts as infinite:
+
+    1. the experiment's own grid;
+    2. while the best learning rate is the lowest or highest of the grid, another one beyond it, at the ratio of
+       the grid's last two, at most six times;
+    3. once it is inside, the geometric mean of it and a neighbour, wherever their ratio exceeds √2, until the
+       best has both neighbours within √2.
+
+    `known` has the columns run_id, train_loss, diverged. Rates whose runs are not all known are waited for.
+    """
+    seeds = experiment.seeds_of(task.width)
+    rates = list(experiment.rates_of(task.parameterization))
+    own = (rates[0], rates[-1])
+    losses = dict(zip(known["run_id"], known["train_loss"].where(~known["diverged"], math.inf), strict=True))
+    while experiment.refine:
+        means = _mean_losses(task, rates, seeds, losses)
+        if means is None:
+            break
+        added = _refined(rates, means, own)
+        if not added:
+            break
+        rates = sorted({*rates, *added})
+    return tuple(Lane(rate, seed) for rate in rates for seed in seeds)
+
+
+def _mean_losses(
+    task: Task, rates: Sequence[float], seeds: Sequence[int], losses: Mapping[str, float]
+) -> list[float] | None:
+    means = []
+    for rate in rates:
+        found = [losses.get(run_id(task, Lane(rate, seed))) for seed in seeds]
+        if None in found:
+            return None
+        mean = sum(found) / len(found)  # type: ignore[arg-type]
+        means.append(mean if math.isfinite(mean) else math.inf)
+    return means
+
+
+def _refined(rates: Sequence[float], means: Sequence[float], own: tuple[float, float]) -> list[float]:
+    """The learning rates to add, ascending; none when the optimum is bracketed within √2."""
+    best = min(range(len(rates)), key=lambda i: (means[i], rates[i]))
+    if len(rates) == 1 or not math.isfinite(means[best]):
+        return []
+    coarse = max(rates[1] / rates[0], rates[-1] / rates[-2])
+    reach = coarse**MOST_EXTENSIONS * (1 + 1e-6)
+    if best == 0:
+        lower = rounded(rates[0] / coarse)
+        return [lower] if own[0] / lower <= reach else []
+    if best == len(rates) - 1:
+        higher = rounded(rates[-1] * coarse)
+        return [higher] if higher / own[1] <= reach else []
+    neighbours = (rates[best - 1], rates[best + 1])
+    apart = [n for n in neighbours if max(n / rates[best], rates[best] / n) > FINE_RATIO * (1 + 1e-6)]
+    return sorted(rounded(math.sqrt(n * rates[best])) for n in apart)
+
+
+def missing_groups(experiment: Experiment, known: pd.DataFrame) -> tuple[Group, ...]:
+    """What to train now, cheapest first; empty when the experiment is complete.
+
+    `known` is the store's table of runs: run_id, train_loss, diverged, observables and record_steps (tuples). A
+    known run serves if it was observed at least as much as is asked for.
+    """
+    served = {
+        row.run_id
+        for row in known.itertuples()
+        if set(experiment.observables) <= set(row.observables)
+        and set(experiment.record_steps()) <= set(row.record_steps)
+    }
+    usable = known[known["run_id"].isin(served)]
+    groups = []
+    for task in tasks(experiment):
+        lanes = tuple(lane for lane in cells(experiment, task, usable) if run_id(task, lane) not in served)
+        if lanes:
+            groups.append(Group(task, lanes))
+    return tuple(sorted(groups, key=lambda group: group.cost))
+
+
+def wanted_ids(experiment: Experiment, known: pd.DataFrame) -> set[str]:
+    """The identities of all runs of the experiment, refinement included."""
+    return {run_id(task, lane) for task in tasks(experiment) for lane in cells(experiment, task, known)}
