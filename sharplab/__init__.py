@@ -19,6 +19,7 @@ _HOMES = {
     "run": "sharplab.sweep",
     "load": "sharplab.sweep",
     "Records": "sharplab.records",
+    "Agreement": "sharplab.analysis",
     "Transfer": "sharplab.analysis",
     "agreement": "sharplab.analysis",
     "shift_difference": "sharplab.analysis",

@@ -106,7 +106,7 @@ class Recipe:
             params,
             self.optimizer.direction.init(params),
             jnp.zeros((), jnp.int32),
-            jnp.full((), jnp.nan),
+            jnp.full((), jnp.nan, tree.dtype(params)),
             jnp.full((), -1, jnp.int32),
         )
 

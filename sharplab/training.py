@@ -95,12 +95,16 @@ def choose_formation(recipe: Recipe, lanes: int) -> Formation:
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _begin(recipe: Recipe, formation: Formation, seeds: jax.Array) -> tuple[LaneState, TrackerState]:
-    def begin(seed: jax.Array) -> tuple[LaneState, TrackerState]:
+def _begin(
+    recipe: Recipe, formation: Formation, seeds: jax.Array, absent: jax.Array
+) -> tuple[LaneState, TrackerState]:
+    def begin(seed: jax.Array, absent: jax.Array) -> tuple[LaneState, TrackerState]:
         lane = recipe.begin(seed)
-        return lane, recipe.measurement().init(lane.params)
+        # A lane that only fills up the company counts as diverged from the start, and so costs nothing.
+        filler = lane._replace(diverged_step=jnp.where(absent, 0, lane.diverged_step))
+        return filler, recipe.measurement().init(lane.params)
 
-    return formation.each(begin, (seeds,), (), one_by_one=True)
+    return formation.each(begin, (seeds, absent), (), one_by_one=True)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -243,10 +247,7 @@ def _train_company(
     filler = [company[-1]] * (formation.size - len(company))
     rates = np.array([lane.learning_rate for lane in company + filler], np.float32)
     seeds = jnp.array([lane.seed for lane in company + filler], jnp.int32)
-    state, trackers = _begin(recipe, formation, seeds)
-    # Fillers count as diverged from the start, and so cost nothing.
-    absent = jnp.arange(formation.size) >= len(company)
-    state = state._replace(diverged_step=jnp.where(absent, 0, state.diverged_step))
+    state, trackers = _begin(recipe, formation, seeds, np.arange(formation.size) >= len(company))
 
     advance, observe = (_advance, _observe) if driver == "loop" else (_advance_dispatched, _observe_dispatched)
     chunk = max(stop - start for start, stop in pairwise(task.record_steps))
@@ -260,7 +261,7 @@ def _train_company(
                     for lane in company + filler
                 ]
             )
-            state = advance(recipe, formation, state, rates, order, arrays.train, stop)
+            state = advance(recipe, formation, state, rates, order, arrays.train, np.int32(stop))
         trackers, row = observe(recipe, formation, state, trackers, seeds, arrays.probe, arrays.held_out)
         rows.append(row)
         if len(rows) > 1:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from sharplab.models import find_model
 from sharplab.naming import lookup
 from sharplab.optimizers import OPTIMIZERS
 from sharplab.scaling import PARAMETERIZATIONS
+from sharplab.sweep.grid import rounded
 from sharplab.tracking import OBSERVABLES
 
 SPACINGS = {"linear": "evenly in steps", "log": "evenly in the logarithm of steps"}
@@ -30,7 +32,8 @@ class Experiment:
         parameterizations: out of "standard", "ntk", "mup", "mean_field".
         alpha: branches are multiplied by depth^−alpha.
         gamma: the richness γ₀.
-        learning_rates: base learning rates; or a mapping from parameterization to them.
+        learning_rates: base learning rates, kept to 12 significant digits; or a mapping from parameterization
+            to them.
         seeds: how many (0, 1, …), or which; or a mapping from width to either.
         steps, batch_size: updates per run, examples per update.
         observables: what is recorded, out of `sharplab.tracking.OBSERVABLES`.
@@ -66,21 +69,24 @@ class Experiment:
     refine: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("widths", "depths", "parameterizations", "observables"):
-            object.__setattr__(self, name, _distinct(name, getattr(self, name)))
+        for name in ("parameterizations", "observables"):
+            self._keep(name, _distinct(name, _several(name, getattr(self, name))))
+        for name in ("widths", "depths"):
+            self._keep(name, _distinct(name, [_whole(name, size) for size in _several(name, getattr(self, name))]))
+        for name in ("base_width", "steps", "batch_size", "probe_size", "records"):
+            self._keep(name, _whole(name, getattr(self, name)))
+        for name in ("alpha", "gamma"):
+            self._keep(name, _finite(name, getattr(self, name)))
         self._check_names()
-        self._check_numbers()
-        rates, seeds = self.learning_rates, self.seeds
-        by_name = rates if isinstance(rates, Mapping) else {name: rates for name in self.parameterizations}
-        by_width = seeds if isinstance(seeds, Mapping) else {width: seeds for width in self.widths}
-        object.__setattr__(
-            self,
-            "learning_rates",
-            tuple((name, _learning_rates(_entry("learning_rates", by_name, name))) for name in self.parameterizations),
-        )
-        object.__setattr__(
-            self, "seeds", tuple((width, _seeds(_entry("seeds", by_width, width))) for width in self.widths)
-        )
+        self._check_ranges()
+        rates = _by_key("learning_rates", self.learning_rates, self.parameterizations)
+        seeds = _by_key("seeds", self.seeds, self.widths)
+        self._keep("learning_rates", tuple((name, _learning_rates(values)) for name, values in rates))
+        self._keep("seeds", tuple((width, _seeds(values)) for width, values in seeds))
+
+    def _keep(self, name: str, value: Any) -> None:
+        # Plain Python values: hashable, and one identity however a setting was typed (1, 1.0, np.int64(1)).
+        object.__setattr__(self, name, value)
 
     def _check_names(self) -> None:
         find_model(self.model)
@@ -93,17 +99,11 @@ class Experiment:
         for name in self.observables:
             lookup("observable", name, OBSERVABLES)
 
-    def _check_numbers(self) -> None:
-        for name in ("widths", "depths", "base_width", "steps", "batch_size", "probe_size"):
-            for value in np.atleast_1d(getattr(self, name)):
-                if not (isinstance(value, int | np.integer) and value >= 1):
-                    raise ValueError(f"{name} must be whole and at least 1, not {value}.")
+    def _check_ranges(self) -> None:
         if not 2 <= self.records <= self.steps + 1:
             raise ValueError(f"records must lie between 2 and steps + 1 = {self.steps + 1}, not {self.records}.")
-        if not (math.isfinite(self.gamma) and self.gamma > 0):
+        if self.gamma <= 0:
             raise ValueError(f"gamma must be a positive number, not {self.gamma}.")
-        if not math.isfinite(self.alpha):
-            raise ValueError(f"alpha must be a number, not {self.alpha}.")
         if "train_loss" not in self.observables and self.refine:
             raise ValueError("refine=True looks for the lowest train_loss: add it to observables.")
 
@@ -130,32 +130,56 @@ class Experiment:
         return tuple(int(step) for step in np.unique(np.round(steps)))
 
 
-def _distinct(name: str, values: Any) -> tuple:
-    values = (values,) if isinstance(values, str | int) else tuple(values)
-    if not values:
+def _several(name: str, values: Any) -> tuple:
+    several = (values,) if isinstance(values, str) or not isinstance(values, Iterable) else tuple(values)
+    if not several:
         raise ValueError(f"{name} is empty: give at least one.")
+    return several
+
+
+def _distinct(name: str, values: Iterable) -> tuple:
+    values = tuple(values)
     if len(set(values)) < len(values):
         raise ValueError(f"{name} repeats a value: {', '.join(map(str, values))}.")
     return values
 
 
-def _entry(name: str, table: Mapping, key: Any) -> Any:
-    if key not in table:
-        raise ValueError(f"{name} has no entry for {key!r}: it has {', '.join(map(str, table))}.")
-    return table[key]
+def _whole(name: str, value: Any, least: int = 1) -> int:
+    if not isinstance(value, Integral) or value < least:
+        raise ValueError(f"{name} must be whole and at least {least}, not {value!r}.")
+    return int(value)
+
+
+def _finite(name: str, value: Any) -> float:
+    if not isinstance(value, Real) or not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, not {value!r}.")
+    return float(value)
+
+
+def _by_key(name: str, value: Any, keys: tuple) -> list[tuple[Any, Any]]:
+    """Pairs of a key and its values, from a mapping, from such pairs as kept, or from values shared by all keys."""
+    pairs = isinstance(value, tuple) and value and all(isinstance(entry, tuple) for entry in value)
+    if not (pairs or isinstance(value, Mapping)):
+        return [(key, value) for key in keys]
+    table = dict(value)
+    for key in keys:
+        if key not in table:
+            raise ValueError(f"{name} has no entry for {key!r}: it has {', '.join(map(str, table))}.")
+    return [(key, table[key]) for key in keys]
 
 
 def _learning_rates(values: Any) -> tuple[float, ...]:
-    rates = _distinct("learning_rates", values if isinstance(values, Iterable) else (values,))
+    rates = _several("learning_rates", values)
     for rate in rates:
-        if not (math.isfinite(rate) and rate > 0):
-            raise ValueError(f"learning_rates must be positive numbers, not {rate}.")
-    return tuple(sorted(float(rate) for rate in rates))
+        if not (isinstance(rate, Real) and math.isfinite(rate) and rate > 0):
+            raise ValueError(f"learning_rates must be positive, finite numbers, not {rate!r}.")
+    return _distinct("learning_rates", sorted(rounded(float(rate)) for rate in rates))
 
 
 def _seeds(value: Any) -> tuple[int, ...]:
-    seeds = _distinct("seeds", range(value) if isinstance(value, int) else value)
-    for seed in seeds:
-        if not 0 <= seed < 2**31:
-            raise ValueError(f"seeds must be whole numbers from 0 to 2^31 − 1, not {seed}.")
-    return tuple(int(seed) for seed in seeds)
+    if isinstance(value, Integral):
+        return tuple(range(_whole("seeds", value)))
+    seeds = _distinct("seeds", [_whole("seeds", seed, least=0) for seed in _several("seeds", value)])
+    if max(seeds) >= 2**31:
+        raise ValueError(f"seeds must lie below 2^31, not {max(seeds)}.")
+    return seeds

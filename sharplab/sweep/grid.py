@@ -4,15 +4,18 @@ import math
 import re
 from collections.abc import Iterable
 
-NUMBER = r"(?:2\^-?[\d.]+|[\d.]+(?:e[+-]?\d+)?)"
+PLAIN = r"(?:\d+\.?\d*|\.\d+)"
+NUMBER = rf"(?:2\^-?{PLAIN}|{PLAIN}(?:e[+-]?\d+)?)"
 RANGE = re.compile(rf"^({NUMBER}):({NUMBER})(?::log(\d+))?$", re.IGNORECASE)
 
 
 def parse_learning_rates(texts: Iterable[str]) -> tuple[float, ...]:
     """Learning rates from texts such as "0.1", "2^-3", "2^-6:2^2" (octaves) and "1e-3:1:log7" (seven, log-spaced).
 
+    Octaves start at the lower end and stop at or below the upper one. All rates are rounded to 12 digits.
+
     Raises:
-        ValueError: for a text of another form.
+        ValueError: for a text of another form, or a number too small or too large for a float.
 
     >>> parse_learning_rates(["2^-2:2^0", "3"])
     (0.25, 0.5, 1.0, 3.0)
@@ -30,8 +33,8 @@ def _parse(text: str) -> list[float]:
     if match is None:
         raise ValueError(f"learning_rates: {text!r} is not understood: give 0.1, 2^-3, 2^-6:2^2 or 1e-3:1:log7.")
     low, high = _number(match[1]), _number(match[2])
-    if not 0 < low <= high:
-        raise ValueError(f"learning_rates: {text!r} must run from a positive number up to a larger one.")
+    if not low < high:
+        raise ValueError(f"learning_rates: {text!r} must run from a number up to a larger one.")
     if match[3] is None:
         octaves = math.floor(math.log2(high / low) + 1e-9)
         return [rounded(low * 2.0**i) for i in range(octaves + 1)]
@@ -42,7 +45,13 @@ def _parse(text: str) -> list[float]:
 
 
 def _number(text: str) -> float:
-    return 2.0 ** float(text[2:]) if text.startswith("2^") else float(text)
+    try:
+        rate = 2.0 ** float(text[2:]) if text.startswith("2^") else float(text)
+    except OverflowError:
+        rate = math.inf
+    if not 0 < rate < math.inf:
+        raise ValueError(f"learning_rates: {text!r} must be a positive, finite number.")
+    return rounded(rate)
 
 
 def rounded(rate: float) -> float:

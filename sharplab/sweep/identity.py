@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import asdict
+from functools import lru_cache
 
 from sharplab.data import load_dataset
 from sharplab.training import Lane, Task
@@ -20,6 +21,7 @@ def settings(task: Task, lane: Lane) -> dict[str, object]:
     return shared | asdict(lane)
 
 
+@lru_cache(maxsize=2**16)
 def run_id(task: Task, lane: Lane) -> str:
     """16 hex digits that two runs share exactly if they are the same science.
 

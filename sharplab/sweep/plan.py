@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from sharplab.sweep.experiment import Experiment
@@ -13,6 +14,7 @@ from sharplab.training import Lane, Task
 
 MOST_EXTENSIONS = 6
 FINE_RATIO = math.sqrt(2)
+SLACK = 1 + 1e-6  # for the rounding of learning rates
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def cells(experiment: Experiment, task: Task, known: pd.DataFrame) -> tuple[Lane
 
     1. the experiment's own grid;
     2. while the best learning rate is the lowest or highest of the grid, another one beyond it, at the ratio of
-       the grid's last two, at most six times;
+       the two of the experiment's own grid that end it on that side, at most six times per side;
     3. once it is inside, the geometric mean of it and a neighbour, wherever their ratio exceeds √2, until the
        best has both neighbours within √2.
 
@@ -68,7 +70,7 @@ def cells(experiment: Experiment, task: Task, known: pd.DataFrame) -> tuple[Lane
     """
     seeds = experiment.seeds_of(task.width)
     rates = list(experiment.rates_of(task.parameterization))
-    own = (rates[0], rates[-1])
+    own = tuple(rates)
     losses = dict(zip(known["run_id"], known["train_loss"].where(~known["diverged"], math.inf), strict=True))
     while experiment.refine:
         means = _mean_losses(task, rates, seeds, losses)
@@ -94,40 +96,44 @@ def _mean_losses(
     return means
 
 
-def _refined(rates: Sequence[float], means: Sequence[float], own: tuple[float, float]) -> list[float]:
+def _refined(rates: Sequence[float], means: Sequence[float], own: Sequence[float]) -> list[float]:
     """The learning rates to add, ascending; none when the optimum is bracketed within √2."""
     best = min(range(len(rates)), key=lambda i: (means[i], rates[i]))
-    if len(rates) == 1 or not math.isfinite(means[best]):
+    if len(own) == 1 or not math.isfinite(means[best]):
         return []
-    coarse = max(rates[1] / rates[0], rates[-1] / rates[-2])
-    reach = coarse**MOST_EXTENSIONS * (1 + 1e-6)
     if best == 0:
-        lower = rounded(rates[0] / coarse)
-        return [lower] if own[0] / lower <= reach else []
+        ratio = own[1] / own[0]
+        lower = rounded(rates[0] / ratio)
+        return [lower] if own[0] / lower <= ratio**MOST_EXTENSIONS * SLACK else []
     if best == len(rates) - 1:
-        higher = rounded(rates[-1] * coarse)
-        return [higher] if higher / own[1] <= reach else []
+        ratio = own[-1] / own[-2]
+        higher = rounded(rates[-1] * ratio)
+        return [higher] if higher / own[-1] <= ratio**MOST_EXTENSIONS * SLACK else []
     neighbours = (rates[best - 1], rates[best + 1])
-    apart = [n for n in neighbours if max(n / rates[best], rates[best] / n) > FINE_RATIO * (1 + 1e-6)]
+    apart = [n for n in neighbours if max(n / rates[best], rates[best] / n) > FINE_RATIO * SLACK]
     return sorted(rounded(math.sqrt(n * rates[best])) for n in apart)
 
 
-def missing_groups(experiment: Experiment, known: pd.DataFrame) -> tuple[Group, ...]:
-    """What to train now, cheapest first; empty when the experiment is complete.
+def serving_rows(experiment: Experiment, known: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose run was observed at least as much as the experiment asks for.
 
-    `known` is the store's table of runs: run_id, train_loss, diverged, observables and record_steps (tuples). A
-    known run serves if it was observed at least as much as is asked for.
+    `known` is the store's table: run_id, train_loss, diverged, observables and record_steps (sequences). One run
+    may have several rows: of two that were observed differently, neither need hold all of the other.
     """
-    served = {
-        row.run_id
-        for row in known.itertuples()
-        if set(experiment.observables) <= set(row.observables)
-        and set(experiment.record_steps()) <= set(row.record_steps)
-    }
-    usable = known[known["run_id"].isin(served)]
+    observables, steps = set(experiment.observables), set(experiment.record_steps())
+    serves = [
+        observables.issubset(seen) and steps.issubset(at)
+        for seen, at in zip(known["observables"], known["record_steps"], strict=True)
+    ]
+    return known[np.array(serves, bool)]
+
+
+def missing_groups(experiment: Experiment, known: pd.DataFrame) -> tuple[Group, ...]:
+    """What to train now, given `serving_rows`, cheapest first; empty when the experiment is complete."""
+    served = set(known["run_id"])
     groups = []
     for task in tasks(experiment):
-        lanes = tuple(lane for lane in cells(experiment, task, usable) if run_id(task, lane) not in served)
+        lanes = tuple(lane for lane in cells(experiment, task, known) if run_id(task, lane) not in served)
         if lanes:
             groups.append(Group(task, lanes))
     return tuple(sorted(groups, key=lambda group: group.cost))

@@ -35,7 +35,7 @@ class StoreWarning(UserWarning):
 
 
 def open_store(path: Path | str) -> Path:
-    """The store's directory, made where there is none.
+    """The store's directory, ready to be written, made where there is none.
 
     Raises:
         ValueError: for a directory that holds something else, a store of another schema, or one that cannot
@@ -49,19 +49,24 @@ def open_store(path: Path | str) -> Path:
                 raise ValueError(f"store {folder} holds other files and no {MARKER}: give a new or empty directory.")
             (folder / "groups").mkdir(parents=True, exist_ok=True)
             _write_whole(marker, json.dumps({"sharplab_store": SCHEMA}).encode())
-        schema = _schema(marker)
     except OSError as error:
-        raise ValueError(f"store {folder} cannot be used: {error.strerror} ({error.filename}).") from error
-    if schema != SCHEMA:
-        raise ValueError(f"store {folder} has schema {schema}, this version reads {SCHEMA}: give a new directory.")
+        raise ValueError(f"store {folder} cannot be made: {error.strerror}; give another directory.") from error
+    _check_schema(folder)
+    if not os.access(folder / "groups", os.W_OK | os.X_OK):
+        raise ValueError(f"store {folder} cannot be written: change the permissions of {folder / 'groups'}.")
     return folder
 
 
-def _schema(marker: Path) -> Any:
+def _check_schema(folder: Path) -> None:
+    marker = folder / MARKER
     try:
-        return json.loads(marker.read_text()).get("sharplab_store")
-    except (json.JSONDecodeError, AttributeError) as error:
+        schema = json.loads(marker.read_text()).get("sharplab_store")
+    except OSError as error:
+        raise ValueError(f"store {folder} cannot be read: {error.strerror} ({marker}).") from error
+    except (ValueError, AttributeError) as error:
         raise ValueError(f"{marker} is damaged: restore it, or give a new directory as store.") from error
+    if schema != SCHEMA:
+        raise ValueError(f"store {folder} has schema {schema}, this version reads {SCHEMA}: give a new directory.")
 
 
 def _write_whole(path: Path, content: bytes) -> None:
@@ -75,8 +80,13 @@ def _write_whole(path: Path, content: bytes) -> None:
 
 
 def add_group(store: Path, task: Task, results: Sequence[LaneResult]) -> Path:
-    """Write the results of lanes of one task as a group file."""
-    rows = [_row(task, result) for result in results]
+    """Write the results of lanes of one task as a group file.
+
+    Raises:
+        ValueError: if the directory cannot be written.
+    """
+    provenance = {"versions": json.dumps(versions()), "written": datetime.now(UTC).isoformat()}
+    rows = [_row(task, result) | provenance for result in results]
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows), buffer)
     content = buffer.getvalue()
@@ -104,39 +114,61 @@ def _row(task: Task, result: LaneResult) -> dict[str, Any]:
         "matvecs": int(sum(np.sum(values) for name, values in result.curves.items() if name.endswith("_matvecs"))),
         "seconds": result.seconds,
         **result.setting,
-        "versions": json.dumps(versions()),
-        "written": datetime.now(UTC).isoformat(timespec="seconds"),
         **{f"curve:{name}": values for name, values in measured.items()},
     }
 
 
+def group_files(store: Path) -> frozenset[Path]:
+    """The group files that there are now."""
+    return frozenset((store / "groups").glob("*.parquet"))
+
+
 def _read_group(path: Path) -> pd.DataFrame | None:
     """The file's rows, or None (and the file set aside) where it is not what was written."""
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"store file {path} cannot be read: {error.strerror}; change its permissions.") from error
     if path.stem.rpartition("-")[2] == _digest(content):
         return pq.read_table(io.BytesIO(content)).to_pandas()
-    aside = path.parent / "set-aside"
-    aside.mkdir(exist_ok=True)
-    path.replace(aside / path.name)
     warnings.warn(
-        f"{path} is not as it was written (cut or altered): set aside in {aside}; its runs will be trained again.",
+        f"{path} is not as it was written (cut or altered): {_set_aside(path)}; its runs count as not yet trained.",
         StoreWarning,
         stacklevel=4,
     )
     return None
 
 
-def read_rows(store: Path) -> pd.DataFrame:
-    """All runs of a store, one row each: of a run found twice, the one with more records, then the later one."""
-    files = sorted((store / "groups").glob("*.parquet"))
-    tables = [table for path in files if (table := _read_group(path)) is not None]
+def _set_aside(path: Path) -> str:
+    aside = path.parent / "set-aside"
+    try:
+        aside.mkdir(exist_ok=True)
+        path.replace(aside / path.name)
+    except OSError:  # a store may be read where it cannot be written
+        return "ignored"
+    return f"set aside in {aside}"
+
+
+def read_rows(store: Path, *, apart_from: frozenset[Path] = frozenset()) -> pd.DataFrame:
+    """Every row of a store, those of the group files in `apart_from` left out; one run may have several rows.
+
+    Raises:
+        ValueError: if a file cannot be read. A damaged one is a `StoreWarning`.
+    """
+    tables = [table for path in sorted(group_files(store) - apart_from) if (table := _read_group(path)) is not None]
     if not tables:
         return pd.DataFrame({name: [] for name in COLUMNS}).astype({"diverged": bool})
     rows = pd.concat(tables, ignore_index=True)
+    return rows.assign(train_loss=_last(rows, "curve:train_loss"))
+
+
+def one_per_run(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of each run the row with most observables × records, and of equal ones the latest."""
+    if rows.empty:
+        return rows
     amount = rows["observables"].str.len() * rows["record_steps"].str.len()
     order = rows.assign(_amount=amount).sort_values(["_amount", "written"], kind="stable").drop(columns="_amount")
-    rows = order.drop_duplicates("run_id", keep="last").sort_values(list(RUN_KEYS), ignore_index=True)
-    return rows.assign(train_loss=_last(rows, "curve:train_loss"))
+    return order.drop_duplicates("run_id", keep="last").sort_values(list(RUN_KEYS), ignore_index=True)
 
 
 def _last(rows: pd.DataFrame, column: str) -> pd.Series:
@@ -154,9 +186,9 @@ def as_records(rows: pd.DataFrame) -> Records:
 
 
 def _curves(rows: pd.DataFrame, curve_columns: list[str]) -> pd.DataFrame:
-    lengths = rows["record_steps"].str.len().astype(int) if len(rows) else pd.Series([], dtype=int)
+    lengths = rows["record_steps"].str.len().astype(int)
     long = rows[["run_id", *RUN_KEYS]].loc[rows.index.repeat(lengths)].reset_index(drop=True)
-    long["step"] = np.concatenate([*rows["record_steps"], np.array([], int)]).astype(int)
+    long["step"] = np.concatenate(list(rows["record_steps"])).astype(int)
     for name in curve_columns:
         absent = (np.full(length, np.nan) for length in lengths)
         pieces = [
@@ -175,7 +207,8 @@ def load(store: Path | str) -> Records:
     folder = Path(store)
     if not (folder / MARKER).exists():
         raise ValueError(f"there is no store at {folder}: give the directory that a sweep was written to.")
-    rows = read_rows(open_store(folder))
+    _check_schema(folder)
+    rows = one_per_run(read_rows(folder))
     if rows.empty:
         raise ValueError(f"the store {folder} holds no runs yet.")
     return as_records(rows)

@@ -1,0 +1,195 @@
+"""C1: under muP the best learning rate stays put as the network widens; under NTK parameterization it does not.
+
+Paper: Noci et al., Super Consistency of Neural Network Landscapes and Learning Rate Transfer, arXiv 2402.17457,
+Figure 1. Its setting: 2-layer ConvNet, SGD without momentum, batch 128, cross-entropy, CIFAR-10 with augmentation.
+Here (quick): the same network on 8,192 images of Fashion-MNIST, widths 8 to 64, 256 steps, no augmentation.
+
+Columns: effective sharpness along training at one learning rate, with 2/η; train loss there; final train loss
+against the base learning rate, with each width's optimum (diamond) and its 95 % interval (bar).
+
+Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves per doubling of width: "holds" if
+the optimum transfers under muP and shifts upwards under NTK; "fails" if it shifts under muP or transfers under
+NTK; else "inconclusive".
+
+Cost: about seven minutes on two cores. Expected: a muP shift near 0.2, an NTK shift near 0.8 octaves per doubling.
+
+    make figure-transfer
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+import sharplab as sl
+from sharplab.optimizers import OPTIMIZERS
+from sharplab.plotting import (
+    NAMES,
+    draw_curves,
+    draw_sweep,
+    draw_threshold,
+    house_style,
+    leave_room_below,
+    log_ticks,
+    size_legend,
+)
+from sharplab.report import Finding, Verdict
+
+CLAIM = "Under muP the optimal learning rate is nearly the same at every width; under NTK parameterization it is not."
+METRIC = "train_loss"
+
+
+def octaves(low: int, high: int) -> tuple[float, ...]:
+    """2^low … 2^high."""
+    return tuple(2.0**i for i in range(low, high + 1))
+
+
+QUICK = sl.Experiment(
+    model="figure1_convnet",
+    depths=(2,),
+    widths=(8, 16, 32, 64),
+    base_width=1,
+    parameterizations=("mup", "ntk"),
+    learning_rates={"mup": octaves(-1, 2), "ntk": octaves(1, 5)},
+    seeds={8: 5, 16: 5, 32: 5, 64: 3},
+    steps=256,
+    batch_size=128,
+    probe_size=2048,
+    records=2,
+    refine=True,
+)
+SWEEPS: Mapping[str, sl.Experiment] = MappingProxyType(
+    {
+        "smoke": replace(
+            QUICK,
+            widths=(4, 8),
+            seeds=2,
+            learning_rates={"mup": octaves(-1, 1), "ntk": octaves(1, 3)},
+            steps=16,
+            refine=False,
+            probe_size=256,
+        ),
+        "quick": QUICK,
+        "paper": replace(
+            QUICK,
+            widths=(64, 128, 256, 512, 1024),
+            seeds=3,
+            steps=2560,
+            learning_rates={"mup": octaves(-3, 2), "ntk": octaves(0, 7)},
+        ),
+    }
+)
+SHOWN_RATES: Mapping[str, float] = MappingProxyType({"mup": 1.0, "ntk": 4.0})  # sound at every width
+
+
+def along(sweep: sl.Experiment) -> sl.Experiment:
+    """The runs of which the whole course is shown: one learning rate per parameterization, with sharpness."""
+    return replace(
+        sweep,
+        learning_rates={name: (rate,) for name, rate in SHOWN_RATES.items()},
+        seeds=dict(sweep.seeds),
+        observables=(*sweep.observables, "sharpness"),
+        records=min(17, sweep.steps + 1),
+        probe_size=min(1024, sweep.probe_size),
+        refine=False,
+    )
+
+
+def find(preset: str, store: Path) -> Finding:
+    """Train what is missing, draw, and judge."""
+    sweep = SWEEPS[preset]
+    finals = sl.run(sweep, store)
+    courses = sl.run(along(sweep), store)
+    transfers = sl.transfer(finals, over="width", metric=METRIC)
+    agreements = sl.agreement(courses, "sharpness", over="width")
+    verdict = judge(transfers["mup"], transfers["ntk"])
+    return Finding(
+        draw(finals, courses, transfers),
+        table(finals, courses),
+        CLAIM,
+        verdict,
+        numbers(transfers, agreements),
+    )
+
+
+def judge(mup: sl.Transfer, ntk: sl.Transfer) -> Verdict:
+    """The rule above."""
+    if mup.verdict == "shifts" or ntk.verdict == "transfers":
+        return "fails"
+    if mup.verdict == "transfers" and ntk.verdict == "shifts" and ntk.shift > 0:
+        return "holds"
+    return "inconclusive"
+
+
+def numbers(transfers: Mapping[str, sl.Transfer], agreements: Mapping[str, sl.Agreement]) -> dict:
+    """What the JSON file states."""
+    stated: dict = {}
+    for name, found in transfers.items():
+        agreed = agreements[name]
+        stated[name] = {
+            "optimum": {
+                str(row["width"]): {key: row[key] for key in row.index if key != "width"}
+                for _, row in found.table().iterrows()
+            },
+            "shift_per_doubling": found.shift,
+            "shift_interval": found.shift_interval,
+            "edge_shift_per_doubling": found.edge_shift,
+            "edge_shift_interval": found.edge_shift_interval,
+            "regret_at_largest": found.regret,
+            "verdict": found.verdict,
+            "sharpness_over_widths": {
+                "learning_rate": SHOWN_RATES[name],
+                "late_spread_octaves": agreed.late_spread,
+                "late_seed_noise_octaves": agreed.late_noise,
+                "slope_octaves_per_doubling": agreed.slope,
+                "slope_interval": agreed.slope_interval,
+                "p_value_of_no_difference": agreed.p_value,
+            },
+        }
+    difference, interval = sl.shift_difference(transfers["mup"], transfers["ntk"])
+    stated["ntk_shift_less_mup_shift"] = {"difference": difference, "interval": interval}
+    return stated
+
+
+def table(finals: sl.Records, courses: sl.Records) -> pd.DataFrame:
+    """Every run behind the picture: final losses of the sweep, and the courses."""
+    keys = ["parameterization", "width", "learning_rate", "seed"]
+    sweep = finals.runs[[*keys, "steps", "train_loss", "eval_loss", "diverged"]].rename(columns={"steps": "step"})
+    assert courses.curves is not None
+    course = courses.curves[[*keys, "step", "train_loss", "sharpness", "sharpness_error", "sharpness_residual"]]
+    return pd.concat([sweep.assign(part="sweep"), course.assign(part="course")], ignore_index=True)
+
+
+def draw(finals: sl.Records, courses: sl.Records, transfers: Mapping[str, sl.Transfer]) -> Figure:
+    """Two rows of three panels."""
+    widths = sorted(finals.runs["width"].unique())
+    threshold = OPTIMIZERS["sgd"].threshold
+    with house_style():
+        figure, axes = plt.subplots(2, 3, figsize=(10.5, 6.0))
+        for row, name in zip(axes, ("mup", "ntk"), strict=True):
+            found, rate = transfers[name], SHOWN_RATES[name]
+            curves = courses.select(parameterization=name).curves
+            draw_curves(row[0], curves, "sharpness")
+            draw_threshold(row[0], threshold(rate), "2/η")
+            row[0].set_title(f"{NAMES[name]}, η = {rate:g}")
+            row[0].set_ylabel("effective sharpness λmax(D½HD½)")
+            row[0].set_ylim(bottom=0)
+            draw_curves(row[1], curves, METRIC)
+            row[1].set_title(f"{NAMES[name]}, η = {rate:g}")
+            row[1].set_ylabel("train loss (nats)")
+            optima = dict(zip(found.sizes, zip(found.optimum, found.optimum_interval, strict=True), strict=True))
+            draw_sweep(row[2], finals.select(parameterization=name).runs, METRIC, optima)
+            low, high = found.shift_interval
+            row[2].set_title(
+                f"{NAMES[name]}: optimum {found.verdict}\n{found.shift:+.2f} [{low:+.2f}, {high:+.2f}] octaves/doubling"
+            )
+            row[2].set_ylabel("final train loss (nats)")
+            log_ticks(row[2])
+            leave_room_below(row[2], 0.3)
+        axes[0, 0].legend(handles=size_legend(widths), loc="lower right")
+        plt.close(figure)
+    return figure
