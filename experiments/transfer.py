@@ -176,7 +176,7 @@ def draw(finals: sl.Records, courses: sl.Records, transfers: Mapping[str, sl.Tra
             draw_curves(row[0], curves, "sharpness")
             draw_threshold(row[0], threshold(rate), "2/η")
             row[0].set_title(f"{NAMES[name]}, η = {rate:g}")
-            row[0].set_ylabel("effective sharpness λmax(D½HD½)")
+            row[0].set_ylabel("effective sharpness $\\lambda_{max}(D^{1/2}HD^{1/2})$")
             row[0].set_ylim(bottom=0)
             draw_curves(row[1], curves, METRIC)
             row[1].set_title(f"{NAMES[name]}, η = {rate:g}")

@@ -96,7 +96,7 @@ Command = (
 
 def main() -> None:
     """Run one command; bad input ends with one sentence and exit code 2."""
-    options = tyro.cli(Command, prog="sharplab", description=__doc__, config=(tyro.conf.OmitSubcommandPrefixes,))  # type: ignore[call-overload]
+    options = tyro.cli(Command, prog="sharplab", description=__doc__, config=(tyro.conf.OmitSubcommandPrefixes,))
     use_all_cores()
     try:
         if isinstance(options, FigureOptions):

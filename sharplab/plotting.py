@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 if TYPE_CHECKING:
     import pandas as pd
 
-STYLE: Mapping[str, object] = {
+STYLE: Mapping[Any, Any] = {
     "figure.constrained_layout.use": True,
     "figure.dpi": 100,
     "savefig.dpi": 200,
@@ -41,7 +41,7 @@ def house_style() -> Iterator[None]:
         yield
 
 
-def size_colours(sizes: Sequence[int]) -> dict[int, tuple[float, ...]]:
+def size_colours(sizes: Sequence[int]) -> dict[int, Any]:
     """One colour per size, dark to light on a perceptual scale that colour-blind readers can order too."""
     ordered = sorted(sizes)
     shades = np.linspace(0.0, 0.85, len(ordered)) if len(ordered) > 1 else [0.4]
@@ -111,6 +111,13 @@ def draw_sweep(
         ax.plot(ends, [height, height], color=colours[value], transform=transform, linewidth=2.2, alpha=0.8)
         ax.plot([optimum], [height], color=colours[value], marker="D", markersize=4.5, transform=transform, zorder=3)
     ax.set_xlabel("base learning rate")
+
+
+def draw_spread(ax: Axes, steps: np.ndarray, spread: np.ndarray, noise: np.ndarray) -> None:
+    """The spread over sizes along training, beside the one that seeds alone would give."""
+    ax.plot(steps, spread, color="#b2182b", label="over widths")
+    ax.fill_between(steps, 0, noise, color="0.7", alpha=0.6, linewidth=0, label="seeds alone")
+    ax.set_xlabel("step")
 
 
 def leave_room_below(ax: Axes, share: float) -> None:

@@ -55,7 +55,7 @@ class Records:
 
     def select(self, **columns: Any) -> "Records":
         """The runs whose columns have these values (one value or several), with their curves."""
-        tables = []
+        tables: list[pd.DataFrame | None] = []
         for table in (self.runs, self.curves):
             if table is None:
                 tables.append(None)
@@ -67,7 +67,9 @@ class Records:
                     values = wanted if isinstance(wanted, Iterable) and not isinstance(wanted, str) else [wanted]
                     table = table[table[column].isin(list(values))]
             tables.append(table)
-        return Records(*tables)
+        runs, curves = tables
+        assert runs is not None
+        return Records(runs, curves)
 
     def to_xarray(self) -> "xarray.Dataset":
         """The curves as an array over (run keys…, step), where xarray is installed."""

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.typing import ArrayLike
 
 from sharplab.data import batch_indices, load_dataset
 from sharplab.drivers import Driver, Formation, choose_driver, dispatch
@@ -95,9 +96,7 @@ def choose_formation(recipe: Recipe, lanes: int) -> Formation:
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _begin(
-    recipe: Recipe, formation: Formation, seeds: jax.Array, absent: jax.Array
-) -> tuple[LaneState, TrackerState]:
+def _begin(recipe: Recipe, formation: Formation, seeds: jax.Array, absent: jax.Array) -> tuple[LaneState, TrackerState]:
     def begin(seed: jax.Array, absent: jax.Array) -> tuple[LaneState, TrackerState]:
         lane = recipe.begin(seed)
         # A lane that only fills up the company counts as diverged from the start, and so costs nothing.
@@ -112,10 +111,10 @@ def _advance(
     recipe: Recipe,
     formation: Formation,
     lanes: LaneState,
-    rates: jax.Array,
-    order: jax.Array,
+    rates: ArrayLike,
+    order: np.ndarray,
     train: PyTree,
-    stop: int,
+    stop: ArrayLike,
 ) -> LaneState:
     return formation.each(recipe.advance, (lanes, rates, order), (train, stop))
 
@@ -124,19 +123,21 @@ def _advance_dispatched(
     recipe: Recipe,
     formation: Formation,
     lanes: LaneState,
-    rates: jax.Array,
-    order: jax.Array,
+    rates: ArrayLike,
+    order: np.ndarray,
     train: PyTree,
-    stop: int,
+    stop: np.int32,
 ) -> LaneState:
     """As `_advance`, with each step a program of its own."""
     start = int(lanes.step[0])
-    return dispatch(lambda state, i: _step(recipe, formation, state, rates, order[:, i], train), lanes, stop - start)
+    return dispatch(
+        lambda state, i: _step(recipe, formation, state, rates, order[:, i], train), lanes, int(stop) - start
+    )
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _step(
-    recipe: Recipe, formation: Formation, lanes: LaneState, rates: jax.Array, rows: jax.Array, train: PyTree
+    recipe: Recipe, formation: Formation, lanes: LaneState, rates: ArrayLike, rows: ArrayLike, train: PyTree
 ) -> LaneState:
     def step(lane: LaneState, rate: jax.Array, rows: jax.Array, train: PyTree) -> LaneState:
         return recipe.step(lane, rate, jax.tree.map(lambda x: x[rows], train))
@@ -168,12 +169,11 @@ def _observe_dispatched(
     held_out: PyTree,
 ) -> tuple[TrackerState, dict[str, jax.Array]]:
     """As `_observe`, with each curvature product a program of its own."""
-    records = [recipe.observe(*_lane(i, lanes, trackers, seeds), probe, held_out) for i in range(formation.size)]
+    records = []
+    for i in range(formation.size):
+        lane, tracker, seed = jax.tree.map(lambda x, i=i: x[i], (lanes, trackers, seeds))
+        records.append(recipe.observe(lane, tracker, seed, probe, held_out))
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *records)
-
-
-def _lane(i: int, *stacked: PyTree) -> PyTree:
-    return jax.tree.map(lambda x: x[i], stacked)
 
 
 def train_lanes(
@@ -228,9 +228,9 @@ def _place_arrays(recipe: Recipe, formation: Formation, task: Task) -> _Arrays:
     dataset = load_dataset(task.data)
     if task.probe_size > len(dataset.train_targets):
         raise ValueError(f"probe_size is {task.probe_size}: {task.data} has {len(dataset.train_targets)} examples.")
-    inputs, targets = recipe.prepare(dataset.train_inputs), dataset.train_targets
+    inputs, targets = recipe.prepare(dataset.train_inputs), jnp.asarray(dataset.train_targets)
     probe = (inputs[: task.probe_size], targets[: task.probe_size])
-    held_out = (recipe.prepare(dataset.eval_inputs), dataset.eval_targets)
+    held_out = (recipe.prepare(dataset.eval_inputs), jnp.asarray(dataset.eval_targets))
     return formation.place(_Arrays((inputs, targets), probe, held_out))
 
 

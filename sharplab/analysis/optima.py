@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.interpolate import PchipInterpolator
 
-from sharplab.analysis.trend import OPEN, Interval, Noise, Trend, pooled_noise, trend
+from sharplab.analysis.trend import OPEN, Interval, Noise, Trend, lies_outside, lies_within, pooled_noise, trend
 from sharplab.records import Records, require_one_setting
 
 REACH = 1.0 + 1e-6  # octaves on either side of the best learning rate that a parabola is fitted to
@@ -177,12 +177,9 @@ def _transfer(name: str, runs: pd.DataFrame, over: str, metric: str, tolerance: 
 
 
 def _verdict(interval: Interval, tolerance: float) -> Verdict:
-    low, high = interval
-    if -tolerance <= low and high <= tolerance:
+    if lies_within(interval, tolerance):
         return "transfers"
-    if low > tolerance or high < -tolerance:
-        return "shifts"
-    return "inconclusive"
+    return "shifts" if lies_outside(interval, tolerance) else "inconclusive"
 
 
 def shift_difference(a: Transfer, b: Transfer, *, confidence: float = 0.95) -> tuple[float, Interval]:
@@ -303,7 +300,7 @@ def _edges(
         stable, unstable = bracket.mean(axis=0)
         edges.append(float(middle.mean()) if np.isfinite(middle).all() else float(stable))
         width = unstable - stable
-        low, high = noise.interval(0.0, confidence)
+        low, high = noise.interval(0.0, confidence) if np.isfinite(width) else (0.0, 0.0)
         intervals.append((float(stable + low), float(unstable + high)))
         # The threshold is anywhere within its bracket: uniform, of variance width²/12.
         noises.append(noise + Noise(width**2 / 12, max(noise.df, 1)) if np.isfinite(width) else Noise(np.inf, 0))

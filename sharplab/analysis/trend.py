@@ -10,6 +10,16 @@ Interval = tuple[float, float]
 OPEN: Interval = (-np.inf, np.inf)
 
 
+def lies_within(interval: Interval, tolerance: float) -> bool:
+    """Whether all of the interval lies within ±tolerance."""
+    return interval[0] >= -tolerance and interval[1] <= tolerance
+
+
+def lies_outside(interval: Interval, tolerance: float) -> bool:
+    """Whether all of the interval lies beyond +tolerance, or all of it below −tolerance."""
+    return interval[0] > tolerance or interval[1] < -tolerance
+
+
 @dataclass(frozen=True)
 class Noise:
     """A variance with the degrees of freedom that it was estimated from."""

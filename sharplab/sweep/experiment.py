@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -126,7 +126,7 @@ class Experiment:
         if self.spacing == "linear":
             steps = np.linspace(0, self.steps, self.records)
         else:
-            steps = np.concatenate([[0.0], np.geomspace(1, self.steps, self.records - 1)])
+            steps = np.concatenate([[0.0], np.geomspace(self.steps, 1, self.records - 1)])
         return tuple(int(step) for step in np.unique(np.round(steps)))
 
 
@@ -145,7 +145,7 @@ def _distinct(name: str, values: Iterable) -> tuple:
 
 
 def _whole(name: str, value: Any, least: int = 1) -> int:
-    if not isinstance(value, Integral) or value < least:
+    if not isinstance(value, int | np.integer) or value < least:
         raise ValueError(f"{name} must be whole and at least {least}, not {value!r}.")
     return int(value)
 
@@ -177,7 +177,7 @@ def _learning_rates(values: Any) -> tuple[float, ...]:
 
 
 def _seeds(value: Any) -> tuple[int, ...]:
-    if isinstance(value, Integral):
+    if isinstance(value, int | np.integer):
         return tuple(range(_whole("seeds", value)))
     seeds = _distinct("seeds", [_whole("seeds", seed, least=0) for seed in _several("seeds", value)])
     if max(seeds) >= 2**31:

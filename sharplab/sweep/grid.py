@@ -55,5 +55,15 @@ def _number(text: str) -> float:
 
 
 def rounded(rate: float) -> float:
-    """To 12 significant digits, so that one learning rate reached on two ways is one number."""
-    return float(f"{rate:.12g}")
+    """To 12 significant digits, quarter octaves and powers of two exactly: one number on every way to a rate.
+
+    >>> rounded(2**-30 * (1 + 1e-13)) == 2**-30
+    True
+    >>> rounded(0.1 + 0.2)
+    0.3
+    """
+    quarters = 4 * math.log2(rate)
+    # Without this, geometric means of rounded numbers would round to a neighbour of what they stand for.
+    if abs(quarters - round(quarters)) < 1e-10:
+        rate = 2.0 ** (round(quarters) / 4)
+    return rate if math.log2(rate).is_integer() else float(f"{rate:.12g}")

@@ -61,7 +61,7 @@ def cells(experiment: Experiment, task: Task, known: pd.DataFrame) -> tuple[Lane
     which a diverged run counts as infinite:
 
     1. the experiment's own grid;
-    2. while the best learning rate is the lowest or highest of the grid, another one beyond it, at the ratio of
+    2. while the best learning rate (the lowest, where all diverge) is the lowest or highest of the grid, another one beyond it, at the ratio of
        the two of the experiment's own grid that end it on that side, at most six times per side;
     3. once it is inside, the geometric mean of it and a neighbour, wherever their ratio exceeds √2, until the
        best has both neighbours within √2.
@@ -99,7 +99,7 @@ def _mean_losses(
 def _refined(rates: Sequence[float], means: Sequence[float], own: Sequence[float]) -> list[float]:
     """The learning rates to add, ascending; none when the optimum is bracketed within √2."""
     best = min(range(len(rates)), key=lambda i: (means[i], rates[i]))
-    if len(own) == 1 or not math.isfinite(means[best]):
+    if len(own) == 1:
         return []
     if best == 0:
         ratio = own[1] / own[0]

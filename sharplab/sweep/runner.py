@@ -41,7 +41,7 @@ def run_with(train: Train, experiment: Experiment, store: Path | str, *, resume:
     earlier = frozenset() if resume else group_files(folder)
 
     def known_rows() -> pd.DataFrame:
-        return serving_rows(experiment, read_rows(folder, apart_from=earlier))
+        return one_per_run(serving_rows(experiment, read_rows(folder, apart_from=earlier)))
 
     with show_progress() as progress:
         while groups := missing_groups(experiment, known := known_rows()):
@@ -49,7 +49,7 @@ def run_with(train: Train, experiment: Experiment, store: Path | str, *, resume:
             for group in groups:
                 _train_group(train, group, folder, progress)
     wanted = wanted_ids(experiment, known)
-    return as_records(one_per_run(known[known["run_id"].isin(wanted)]))
+    return as_records(known[known["run_id"].isin(wanted)].reset_index(drop=True))
 
 
 def _train_group(train: Train, group: Group, folder: Path, progress: Progress) -> None:

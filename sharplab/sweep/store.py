@@ -72,11 +72,14 @@ def _check_schema(folder: Path) -> None:
 def _write_whole(path: Path, content: bytes) -> None:
     """Under its name there is the whole content or nothing, whenever the machine stops."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def add_group(store: Path, task: Task, results: Sequence[LaneResult]) -> Path:

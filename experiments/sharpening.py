@@ -1,0 +1,150 @@
+"""C2: under muP the sharpness follows one trajectory at every width, up to 2/η; under NTK sharpening slows with width.
+
+Paper: Noci et al., Super Consistency of Neural Network Landscapes and Learning Rate Transfer, arXiv 2402.17457,
+Figures 1 and 2. Their setting: ConvNets on CIFAR-10 with augmentation, SGD, sharpness on 1,024 training images.
+Here (quick): residual MLP of three blocks, α = ½, on 8,192 images of Fashion-MNIST, widths 32 to 256, 256 steps of
+batch 128, the same 1,024-image probe; one learning rate per parameterization.
+
+Upper row: effective sharpness of every width, mean and standard deviation over seeds, with 2/η. Lower row: its
+spread over widths (standard deviation of log₂ of the seeds' mean) beside what seeds alone would give.
+
+Rule of the verdict, on log₂ sharpness averaged over the second half of training, with 95 % intervals of its slope
+per doubling of width (`sharplab.agreement`): "holds" if the muP slope lies within ±0.1 octaves and the NTK slope
+wholly below −0.1; "fails" if the muP slope lies outside ±0.1 or the NTK slope within it; else "inconclusive".
+
+Cost: about three minutes on two cores. Expected: the muP curves coincide and level off near 2/η, the NTK curves fan
+out.
+
+    make figure-sharpening
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+import sharplab as sl
+from sharplab.analysis.trend import lies_outside, lies_within
+from sharplab.optimizers import OPTIMIZERS
+from sharplab.plotting import NAMES, draw_curves, draw_spread, draw_threshold, house_style, size_legend
+from sharplab.report import Finding, Verdict
+
+CLAIM = (
+    "Under muP the sharpness follows the same trajectory at every width, up to about 2/η; "
+    "under NTK parameterization sharpening slows down as the width grows."
+)
+TOLERANCE = 0.1  # octaves of sharpness per doubling of width
+QUICK = sl.Experiment(
+    model="residual_mlp",
+    depths=(3,),
+    widths=(32, 64, 128, 256),
+    base_width=1,
+    parameterizations=("mup", "ntk"),
+    learning_rates={"mup": (0.25,), "ntk": (2.0,)},
+    seeds=4,
+    steps=256,
+    batch_size=128,
+    probe_size=1024,
+    observables=("train_loss", "eval_loss", "eval_accuracy", "sharpness"),
+    records=17,
+)
+PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
+    {
+        "smoke": replace(
+            QUICK,
+            widths=(8, 16),
+            seeds=2,
+            steps=16,
+            records=5,
+            probe_size=256,
+            data="gaussian-clusters",
+            learning_rates={"mup": (0.25,), "ntk": (2.0,)},
+        ),
+        "quick": QUICK,
+        "paper": replace(
+            QUICK,
+            widths=(64, 256, 1024, 4096),
+            seeds=3,
+            steps=5120,
+            records=51,
+            learning_rates={"mup": (0.25,), "ntk": (2.0,)},
+        ),
+    }
+)
+
+
+def find(preset: str, store: Path) -> Finding:
+    """Train what is missing, draw, and judge."""
+    records = sl.run(PRESETS[preset], store)
+    agreements = sl.agreement(records, "sharpness", over="width")
+    assert records.curves is not None
+    keys = ["parameterization", "width", "learning_rate", "seed", "step"]
+    measured = ["train_loss", "sharpness", "sharpness_error", "sharpness_residual", "sharpness_matvecs"]
+    return Finding(
+        draw(records, agreements),
+        records.curves[[*keys, *measured]],
+        CLAIM,
+        judge(agreements["mup"], agreements["ntk"]),
+        {name: numbers(records.select(parameterization=name), agreed) for name, agreed in agreements.items()},
+    )
+
+
+def judge(mup: sl.Agreement, ntk: sl.Agreement) -> Verdict:
+    """The rule above."""
+    if lies_outside(mup.slope_interval, TOLERANCE) or lies_within(ntk.slope_interval, TOLERANCE):
+        return "fails"
+    slower = ntk.slope_interval[1] < -TOLERANCE
+    return "holds" if lies_within(mup.slope_interval, TOLERANCE) and slower else "inconclusive"
+
+
+def numbers(records: sl.Records, agreed: sl.Agreement) -> dict:
+    """What the JSON file states of one parameterization."""
+    assert records.curves is not None
+    curves = records.curves
+    rate = float(curves["learning_rate"].iloc[0])
+    late = curves[curves["step"] >= curves["step"].max() / 2]
+    plateau = late.groupby("width")["sharpness"].mean() / OPTIMIZERS["sgd"].threshold(rate)
+    return {
+        "learning_rate": rate,
+        "late_spread_octaves": agreed.late_spread,
+        "late_seed_noise_octaves": agreed.late_noise,
+        "slope_octaves_per_doubling": agreed.slope,
+        "slope_interval": agreed.slope_interval,
+        "p_value_of_no_difference": agreed.p_value,
+        "late_sharpness_over_threshold": {str(width): value for width, value in plateau.items()},
+        "largest_relative_error_estimate": (curves["sharpness_error"] / curves["sharpness"].abs()).max(),
+        "records_left_out": agreed.left_out,
+    }
+
+
+def draw(records: sl.Records, agreements: Mapping[str, sl.Agreement]) -> Figure:
+    """Two columns; the curves above, their spread below."""
+    with house_style():
+        figure, axes = plt.subplots(
+            2, 2, figsize=(7.5, 5.6), height_ratios=(2, 1), sharex=True, sharey="row", squeeze=False
+        )
+        for column, (name, agreed) in zip(axes.T, agreements.items(), strict=True):
+            curves = records.select(parameterization=name).curves
+            assert curves is not None
+            rate = float(curves["learning_rate"].iloc[0])
+            relative = curves.assign(sharpness=curves["sharpness"] * rate / 2)
+            draw_curves(column[0], relative, "sharpness")
+            draw_threshold(column[0], 1.0, "stability threshold 2/η")
+            low, high = agreed.slope_interval
+            column[0].set_title(
+                f"{NAMES[name]}, η = {rate:g}: {agreed.slope:+.2f} [{low:+.2f}, {high:+.2f}]\n"
+                "octaves of sharpness per doubling of width"
+            )
+            column[0].set_xlabel("")
+            draw_spread(column[1], agreed.steps, agreed.spread, agreed.noise)
+        axes[0, 0].set_ylabel("effective sharpness, in units of 2/η")
+        axes[0, 0].set_ylim(bottom=0)
+        axes[1, 0].set_ylabel("spread over\nwidths (octaves)")
+        axes[1, 0].set_ylim(bottom=0)
+        axes[0, 1].legend(handles=size_legend(records.runs["width"].unique()), loc="upper left")
+        axes[1, 0].legend(loc="upper right")
+        plt.close(figure)
+    return figure

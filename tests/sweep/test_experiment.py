@@ -1,0 +1,104 @@
+"""The settings of a sweep: normal form, checks, record steps."""
+
+import dataclasses
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from fake_training import experiment
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sharplab.sweep import Experiment
+
+
+def test_equal_settings_are_equal_and_hash_alike_however_they_are_typed():
+    plain = experiment(alpha=1.0, seeds=(0, 1), learning_rates=(0.5, 1.0, 2.0))
+    typed = experiment(
+        widths=np.array([4, 8]),
+        depths=2,
+        alpha=1,
+        gamma=np.float64(1),
+        seeds=np.int64(2),
+        steps=np.int32(8),
+        learning_rates=np.array([2.0, 1.0, 0.5]),
+    )
+    assert plain == typed
+    assert hash(plain) == hash(typed)
+    assert type(typed.widths[0]) is int
+
+
+def test_grids_and_seeds_may_differ_by_parameterization_and_width():
+    sweep = experiment(learning_rates={"mup": (2, 1), "ntk": (4,)}, seeds={4: 3, 8: (7, 5)})
+    assert sweep.rates_of("mup") == (1.0, 2.0)
+    assert sweep.rates_of("ntk") == (4.0,)
+    assert sweep.seeds_of(4) == (0, 1, 2)
+    assert sweep.seeds_of(8) == (7, 5)
+
+
+def test_an_experiment_with_one_setting_replaced_keeps_the_others():
+    sweep = experiment(learning_rates={"mup": (1, 2), "ntk": (4,)}, seeds={4: 3, 8: 2})
+    longer = dataclasses.replace(sweep, steps=16)
+    assert longer.steps == 16
+    assert dataclasses.replace(longer, steps=8) == sweep
+    assert dataclasses.replace(sweep, parameterizations=("ntk",)).rates_of("ntk") == (4.0,)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"learning_rates": ()}, "learning_rates is empty"),
+        ({"learning_rates": (0.0,)}, "learning_rates must be positive, finite numbers, not 0.0"),
+        ({"learning_rates": (-1.0,)}, "learning_rates must be positive"),
+        ({"learning_rates": (math.nan,)}, "learning_rates must be positive"),
+        ({"learning_rates": (math.inf,)}, "learning_rates must be positive"),
+        ({"learning_rates": "2^1"}, "learning_rates must be positive"),
+        ({"learning_rates": (1.0, 1)}, "learning_rates repeats a value"),
+        ({"learning_rates": {"mup": (1.0,)}}, "learning_rates has no entry for 'ntk'"),
+        ({"widths": ()}, "widths is empty"),
+        ({"widths": (0,)}, "widths must be whole and at least 1, not 0"),
+        ({"widths": (8, 8)}, "widths repeats a value"),
+        ({"widths": (8.5,)}, "widths must be whole"),
+        ({"depths": (-1,)}, "depths must be whole"),
+        ({"steps": 0}, "steps must be whole"),
+        ({"batch_size": 0}, "batch_size must be whole"),
+        ({"probe_size": "many"}, "probe_size must be whole"),
+        ({"records": 1}, r"records must lie between 2 and steps \+ 1 = 9, not 1"),
+        ({"records": 10}, "records must lie between"),
+        ({"seeds": 0}, "seeds must be whole"),
+        ({"seeds": (0.5,)}, "seeds must be whole"),
+        ({"seeds": (1, 1)}, "seeds repeats a value"),
+        ({"seeds": {4: 1}}, "seeds has no entry for 8"),
+        ({"seeds": (2**31,)}, "seeds must lie below"),
+        ({"gamma": 0.0}, "gamma must be a positive number"),
+        ({"alpha": math.nan}, "alpha must be a finite number"),
+        ({"model": "residual_mpl"}, "unknown model 'residual_mpl': did you mean 'residual_mlp'"),
+        ({"model": "nowhere.at_all:build"}, "cannot be imported"),
+        ({"parameterizations": ("mpu",)}, "unknown parameterization 'mpu': did you mean 'mup'"),
+        ({"optimizer": "sdg"}, "unknown optimizer 'sdg': did you mean 'sgd'"),
+        ({"loss": "cross_entropie"}, "unknown loss 'cross_entropie'"),
+        ({"data": "fashion-mnist"}, "unknown data set 'fashion-mnist': did you mean 'fashion-mnist-10k'"),
+        ({"observables": ("sharpnes",)}, "unknown observable 'sharpnes': did you mean 'sharpness'"),
+        ({"observables": ()}, "observables is empty"),
+        ({"spacing": "square"}, "unknown spacing 'square'"),
+        ({"refine": True, "observables": ("eval_loss",)}, "add it to observables"),
+    ],
+)
+def test_bad_settings_get_one_sentence(changes, sentence):
+    with pytest.raises(ValueError, match=sentence) as caught:
+        experiment(**changes)
+    assert "\n" not in str(caught.value)
+
+
+@given(steps=st.integers(1, 2000), data=st.data(), spacing=st.sampled_from(["linear", "log"]))
+def test_records_start_at_0_end_at_the_last_step_and_increase(steps, data, spacing):
+    records = data.draw(st.integers(2, min(steps + 1, 60)))
+    sweep = Experiment(
+        widths=(4,), learning_rates=(1.0,), data="gaussian-clusters", steps=steps, records=records, spacing=spacing
+    )
+    at = sweep.record_steps()
+    assert at[0] == 0
+    assert at[-1] == steps
+    assert all(a < b for a, b in pairwise(at))
+    assert len(at) == records if spacing == "linear" else len(at) <= records

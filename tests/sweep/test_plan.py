@@ -1,0 +1,151 @@
+"""What to train next, and the refinement of the grid."""
+
+import math
+
+import pandas as pd
+import pytest
+from fake_training import FakeTrainer, experiment
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sharplab.sweep.identity import run_id
+from sharplab.sweep.plan import missing_groups, serving_rows, tasks, wanted_ids
+
+EMPTY = pd.DataFrame({"run_id": [], "train_loss": [], "diverged": [], "observables": [], "record_steps": []}).astype(
+    {"diverged": bool}
+)
+
+
+def train(groups, trainer, chosen=lambda lane: True):
+    """The rows that a store would hold of these groups' chosen lanes."""
+    results = [
+        (group.task, result)
+        for group in groups
+        for result in trainer(group.task, [lane for lane in group.lanes if chosen(lane)])
+    ]
+    return pd.DataFrame(
+        {
+            "run_id": [run_id(task, result.lane) for task, result in results],
+            "train_loss": [result.curves["train_loss"][-1] for _, result in results],
+            "diverged": [result.diverged for _, result in results],
+            "observables": [task.observables for task, _ in results],
+            "record_steps": [task.record_steps for task, _ in results],
+        }
+    )
+
+
+def complete(sweep, trainer, choices=None):
+    """The learning rates trained in the end, ascending."""
+    known = EMPTY
+    for _ in range(200):
+        groups = missing_groups(sweep, known)
+        if not groups:
+            assert wanted_ids(sweep, known) == set(known["run_id"])
+            return sorted({lane.learning_rate for _, lane in trainer.trained})
+        chosen = (lambda lane: True) if choices is None else (lambda lane: choices.random() < 0.4)
+        new = train(groups, trainer, chosen)
+        known = pd.concat([known, new], ignore_index=True) if len(new) else known
+    raise AssertionError("the sweep does not end")
+
+
+def one_size(**changes):
+    return experiment(widths=(4,), parameterizations=("mup",), refine=True, **changes)
+
+
+def test_groups_share_a_shape_and_come_cheapest_first():
+    groups = missing_groups(experiment(widths=(16, 4), depths=(3, 2)), EMPTY)
+    assert len(groups) == 2 * 2 * 2
+    assert [group.cost for group in groups] == sorted(group.cost for group in groups)
+    assert all(len(group.lanes) == 3 * 2 for group in groups)
+    assert (groups[0].task.width, groups[0].task.depth) == (4, 2)
+
+
+def test_only_missing_lanes_are_planned():
+    sweep = experiment()
+    known = train(missing_groups(sweep, EMPTY), FakeTrainer(), lambda lane: lane.seed == 0)
+    lanes = [lane for group in missing_groups(sweep, known) for lane in group.lanes]
+    assert len(lanes) == 3 * 2 * 2
+    assert {lane.seed for lane in lanes} == {1}
+
+
+def test_a_run_serves_if_it_was_observed_at_least_as_much():
+    rich = train(missing_groups(experiment(observables=("train_loss", "eval_loss"), records=5), EMPTY), FakeTrainer())
+    assert len(serving_rows(experiment(observables=("eval_loss",), records=3), rich)) == len(rich)
+    assert len(serving_rows(experiment(observables=("sharpness",), records=3), rich)) == 0
+    assert len(serving_rows(experiment(observables=("eval_loss",), records=4), rich)) == 0
+    assert len(serving_rows(experiment(), EMPTY)) == 0
+
+
+@settings(max_examples=40)
+@given(place=st.floats(-6.4, 6.4))
+def test_refinement_brackets_the_optimum_within_root_2_wherever_it_is(place):
+    trainer = FakeTrainer(optimum=lambda task: 2.0**place)
+    rates = complete(one_size(learning_rates=(0.5, 1.0, 2.0)), trainer)
+    best = min(range(len(rates)), key=lambda i: abs(math.log2(rates[i]) - place))
+    assert 0 < best < len(rates) - 1
+    assert rates[best + 1] / rates[best] <= math.sqrt(2) * 1.000001
+    assert rates[best] / rates[best - 1] <= math.sqrt(2) * 1.000001
+    assert abs(math.log2(rates[best]) - place) <= 0.2501  # half a step of √2
+    assert len(rates) <= 3 + 6 + 4
+
+
+def test_extension_ends_after_six_steps():
+    rates = complete(one_size(learning_rates=(1.0, 3.0)), FakeTrainer(optimum=lambda task: 1e9))
+    assert rates == pytest.approx([3.0**k for k in range(8)])
+    rates = complete(one_size(learning_rates=(1.0, 2.0, 6.0)), FakeTrainer(optimum=lambda task: 1e-9, edge=1e99))
+    assert rates[0] == pytest.approx(2.0**-6)
+    assert rates[-1] == 6.0
+
+
+def test_each_side_is_extended_by_its_own_ratio():
+    rates = complete(one_size(learning_rates=(1.0, 2.0, 10.0)), FakeTrainer(optimum=lambda task: 60.0))
+    assert 50.0 in rates
+    assert 250.0 in rates
+    assert rates[0] == 1.0
+
+
+def test_divergence_counts_as_the_worst_loss():
+    # Beyond 1.2 times the optimum all diverge: the best rate then has a diverged neighbour above it.
+    rates = complete(one_size(learning_rates=(0.5, 1.0, 2.0)), FakeTrainer(edge=1.2))
+    assert rates == pytest.approx([0.5, 2**-0.5, 1.0, 2**0.5, 2.0])
+
+
+def test_a_grid_that_diverges_everywhere_is_extended_downwards_and_no_further_than_six_steps():
+    rates = complete(one_size(learning_rates=(0.5, 1.0)), FakeTrainer(edge=1e-9))
+    assert rates == [2.0**k for k in range(-7, 1)]
+
+
+def test_each_group_is_refined_around_its_own_optimum():
+    trainer = FakeTrainer(optimum=lambda task: 1.0 if task.parameterization == "mup" else float(task.width))
+    complete(experiment(learning_rates=(0.5, 1.0, 2.0, 4.0, 8.0, 16.0), refine=True), trainer)
+    finest = {
+        (task.parameterization, task.width): sorted(
+            lane.learning_rate for other, lane in trainer.trained if other == task and lane.seed == 0
+        )
+        for task in tasks(experiment())
+    }
+    for (parameterization, width), rates in finest.items():
+        optimum = 1.0 if parameterization == "mup" else float(width)
+        added = [rate for rate in rates if math.log2(rate) % 1 != 0]
+        assert added == pytest.approx([optimum / math.sqrt(2), optimum * math.sqrt(2)])
+
+
+@settings(max_examples=15)
+@given(place=st.floats(-3, 3), choices=st.randoms(use_true_random=False))
+def test_a_sweep_cut_anywhere_ends_with_the_same_runs(place, choices):
+    sweep = one_size(learning_rates=(0.5, 1.0, 2.0))
+    whole, cut = (FakeTrainer(optimum=lambda task: 2.0**place) for _ in range(2))
+    assert complete(sweep, whole) == complete(sweep, cut, choices)
+    assert set(whole.trained) == set(cut.trained)
+    assert len(cut.trained) == len(set(cut.trained))
+
+
+def test_a_rate_is_the_same_number_on_every_way_to_it():
+    def around(*rates):
+        return set(complete(one_size(learning_rates=rates), FakeTrainer(optimum=lambda task: 2.0**0.5)))
+
+    coarse, fine, shifted = around(0.25, 4.0), around(0.5, 1.0, 2.0), around(2.0**-0.5, 2.0**0.5, 2.0**1.5)
+    near = {rate for rate in fine if 0.9 < rate < 2.1}
+    assert len(near) == 3
+    assert near <= coarse
+    assert near <= shifted
