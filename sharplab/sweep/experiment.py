@@ -171,7 +171,7 @@ def _by_key(name: str, value: Any, keys: tuple) -> list[tuple[Any, Any]]:
 def _learning_rates(values: Any) -> tuple[float, ...]:
     rates = _several("learning_rates", values)
     for rate in rates:
-        if not (isinstance(rate, Real) and math.isfinite(rate) and rate > 0):
+        if not (isinstance(rate, Real) and 0 < float(rate) < math.inf):
             raise ValueError(f"learning_rates must be positive, finite numbers, not {rate!r}.")
     return _distinct("learning_rates", sorted(rounded(float(rate)) for rate in rates))
 

@@ -61,8 +61,9 @@ def cells(experiment: Experiment, task: Task, known: pd.DataFrame) -> tuple[Lane
     which a diverged run counts as infinite:
 
     1. the experiment's own grid;
-    2. while the best learning rate (the lowest, where all diverge) is the lowest or highest of the grid, another one beyond it, at the ratio of
-       the two of the experiment's own grid that end it on that side, at most six times per side;
+    2. while the best learning rate is the lowest or highest of the grid (the lowest, where all diverge), another
+       one beyond it, at the ratio of the two rates that end the experiment's own grid on that side, at most six
+       times per side;
     3. once it is inside, the geometric mean of it and a neighbour, wherever their ratio exceeds √2, until the
        best has both neighbours within √2.
 
