@@ -95,7 +95,7 @@ def along(sweep: sl.Experiment) -> sl.Experiment:
         seeds=min(3, len(sweep.seeds_of(sweep.widths[0]))),
         observables=(*sweep.observables, "sharpness"),
         records=min(17, sweep.steps + 1),
-        probe_size=min(1024, sweep.probe_size),
+        probe_size=min(512, sweep.probe_size),
         refine=False,
     )
 

@@ -87,7 +87,7 @@ def require_one_setting(runs: pd.DataFrame, *, apart_from: Iterable[str]) -> Non
     """
     for column in (*SETTINGS, "width", "depth"):
         if column in runs and column not in apart_from and runs[column].nunique() > 1:
-            values = sorted(runs[column].unique())
+            values = sorted(runs[column].unique().tolist())
             raise ValueError(
                 f"the records mix {column} = {', '.join(map(str, values))}: choose one, "
                 f"as in records.select({column}={values[0]!r})."

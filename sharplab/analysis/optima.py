@@ -11,7 +11,7 @@ from scipy.interpolate import PchipInterpolator
 from sharplab.analysis.trend import OPEN, Interval, Noise, Trend, lies_outside, lies_within, pooled_noise, trend
 from sharplab.records import Records, require_one_setting
 
-REACH = 1.0 + 1e-6  # octaves on either side of the best learning rate that a parabola is fitted to
+REACH = 1.0 + 1e-6  # octaves on either side of the best learning rate that a polynomial is fitted to
 EXCESS = 0.25  # of the lowest loss: points that lie further above it belong to the cliff, not to the valley
 Verdict = Literal["transfers", "shifts", "inconclusive"]
 
@@ -93,9 +93,9 @@ def transfer(
     """Does the optimal learning rate stay where it is as `over` grows? One answer per parameterization.
 
     Per size, the learning rates within an octave of the lowest seed-mean loss, and within a quarter above it,
-    get a parabola in log₂ of the learning rate for every seed; the optimum is the mean of their vertices. Its
-    noise is the vertices' variance, pooled over sizes and so usable at three seeds, plus what the misfit of the
-    parabola to the mean loss makes of the vertex; intervals are Student's. A learning rate at which any seed
+    get a cubic in log₂ of the learning rate for every seed (a parabola below five of them); the optimum is the
+    mean of their minima. Its noise is the minima's variance, pooled over sizes and so usable at three seeds, plus
+    what the misfit of the cubic to the mean loss makes of its minimum; intervals are Student's. A learning rate at which any seed
     diverged has infinite loss. The shift is the weighted slope of log₂ optimum against log₂ size.
 
     Args:
@@ -212,7 +212,7 @@ class _Valley:
     """The lowest part of one size's loss curve."""
 
     vertices: np.ndarray  # (S,): log₂ of each seed's optimum
-    misfit: Noise  # of the vertex, from the parabola's misfit to the mean loss
+    misfit: Noise  # of their mean, from the polynomial's misfit to the mean loss
     outside: tuple[bool, bool]  # whether the optimum may lie below, above the grid
     bracket: Interval  # between which grid points the optimum lies for sure, noise apart
     one_sided: bool  # no sound point above the best: the cliff begins there
@@ -238,32 +238,38 @@ def _valley(grid: _Grid) -> _Valley:
     one_sided = best + 1 < len(x) and not np.isfinite(means[best + 1])
     complete = grid.losses[near][:, np.isfinite(grid.losses[near]).all(axis=0)]
     if near.sum() < 3:
-        vertices = np.full(complete.shape[1], x[best])
-        return _Valley(vertices, Noise(0.0, 0), outside, (low, high), one_sided)
-    vertices = np.array([_vertex(x[near], column, low, high) for column in complete.T])
-    return _Valley(vertices, _misfit(x[near], complete.mean(axis=1)), outside, (low, high), one_sided)
+        return _Valley(np.full(complete.shape[1], x[best]), Noise(0.0, 0), outside, (low, high), one_sided)
+    # From five points on a cubic, which a valley that is steeper on one side does not lead astray.
+    degree = 3 if near.sum() >= 5 else 2
+    fits = np.polynomial.polynomial.polyfit(x[near] - x[best], complete, degree)  # (degree + 1, S)
+    vertices = x[best] + np.clip(_lowest(fits), low - x[best], high - x[best])
+    misfit = _misfit(x[near] - x[best], complete.mean(axis=1), fits.mean(axis=1))
+    return _Valley(vertices, misfit, outside, (low, high), one_sided)
 
 
-def _vertex(x: np.ndarray, y: np.ndarray, low: float, high: float) -> float:
-    """The minimum of the least-squares parabola, within the neighbours of the best point."""
-    a, b, _ = np.polyfit(x - low, y, 2)
-    if a <= 0:
-        return float(x[np.argmin(y)])
-    return float(np.clip(low - b / (2 * a), low, high))
+def _lowest(coefficients: np.ndarray) -> np.ndarray:
+    """Where polynomials of degree 2 or 3 have their minimum; 0 where they have none. `coefficients` (degree + 1, S)."""
+    c1, c2, c3 = coefficients[1], coefficients[2], coefficients[3] if len(coefficients) > 3 else 0.0
+    discriminant = c2**2 - 3 * c3 * c1
+    denominator = c2 + np.sqrt(np.maximum(discriminant, 0))
+    sound = (discriminant > 0) & (denominator > 0)
+    return np.where(sound, -c1 / np.where(sound, denominator, 1.0), 0.0)
 
 
-def _misfit(x: np.ndarray, y: np.ndarray) -> Noise:
-    """The variance that the residuals of a parabola make of its vertex, by the delta method."""
-    df = len(x) - 3
-    design = np.vander(x - x.mean(), 3)
-    coefficients, *_ = np.linalg.lstsq(design, y, rcond=None)
-    a, b, _ = coefficients
-    if df == 0 or a <= 0:
+def _misfit(x: np.ndarray, y: np.ndarray, coefficients: np.ndarray) -> Noise:
+    """The variance that the residuals of a polynomial make of the place of its minimum, by the delta method."""
+    degree = len(coefficients) - 1
+    df = len(x) - degree - 1
+    lowest = float(_lowest(coefficients[:, None])[0])
+    powers = np.arange(degree + 1)
+    slope_of_terms = powers * lowest ** np.maximum(powers - 1, 0)
+    bend = float(np.polynomial.Polynomial(coefficients).deriv(2)(lowest))
+    if df == 0 or bend <= 0:
         return Noise(0.0, 0)
+    design = np.vander(x, degree + 1, increasing=True)
     residual = y - design @ coefficients
-    gradient = np.array([b / (2 * a**2), -1 / (2 * a), 0.0])
     covariance = np.linalg.inv(design.T @ design) * float(residual @ residual) / df
-    return Noise(float(gradient @ covariance @ gradient), df)
+    return Noise(float(slope_of_terms @ covariance @ slope_of_terms) / bend**2, df)
 
 
 def _vertex_noises(valleys: Sequence[_Valley]) -> list[Noise]:
