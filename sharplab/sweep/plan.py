@@ -26,8 +26,9 @@ class Group:
 
     @property
     def cost(self) -> float:
-        """In arbitrary units, growing with the work."""
-        return self.task.width**2 * self.task.depth * self.task.steps * len(self.lanes)
+        """In arbitrary units, growing with the work: the first layer's grows with width, the others' with its square."""
+        per_step = self.task.width * (64 + self.task.depth * self.task.width)
+        return per_step * self.task.steps * len(self.lanes)
 
 
 def tasks(experiment: Experiment) -> Iterator[Task]:
