@@ -34,6 +34,18 @@ def scale(factor: jax.Array, x: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: (factor * leaf).astype(leaf.dtype), x)
 
 
+def named_leaves(tree: PyTree) -> dict[str, Any]:
+    """The leaves by path, as "blocks/0/kernel"; an `nnx.State` and the dict of its values have the same paths.
+
+    >>> named_leaves({"a": {"b": 1}, "c": [2, 3]})
+    {'a/b': 1, 'c/0': 2, 'c/1': 3}
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/").removesuffix("/value"): leaf for path, leaf in leaves
+    }
+
+
 def normal(key: jax.Array, like: PyTree) -> PyTree:
     """Independent standard normal entries, shaped like `like`."""
     leaves, treedef = jax.tree.flatten(like)

@@ -29,8 +29,8 @@ class LinearOperator:
         args: pytree of all arrays that the products depend on.
         domain: a pytree of arrays shaped like the vectors; its values are not used.
 
-    `op(v)` and `op @ v` take v like `domain`, or flat of shape (P,), or columns of shape (P, k), and answer
-    alike.
+    `op(v)` and `op @ v` take v like `domain` or any pytree of the same paths (a plain dict for an `nnx.State`),
+    and answer like `domain`; or flat of shape (P,), or columns of shape (P, k), and answer alike.
 
     >>> op = LinearOperator(lambda d: lambda v: d * v, jnp.array([1.0, 3.0]), jnp.zeros(2))
     >>> (op @ jnp.ones(2)).tolist(), op.shape, op.dense().tolist()
@@ -58,8 +58,10 @@ class LinearOperator:
         return self.prepare(self.args)
 
     def __call__(self, v: PyTree) -> PyTree:
-        if _form(v) == _form(self.domain):
-            return _product(self, v)
+        named, wanted = tree.named_leaves(v), tree.named_leaves(self.domain)
+        if _shapes(named) == _shapes(wanted):
+            leaves = [named[path] for path in wanted]
+            return _product(self, jax.tree.unflatten(jax.tree.structure(self.domain), leaves))
         if isinstance(v, jax.Array | np.ndarray) and v.ndim in (1, 2) and v.shape[0] == self.shape[0]:
             v = jnp.asarray(v, self.dtype)
             return _flat_product(self, v) if v.ndim == 1 else jax.vmap(_flat_product, (None, 1), 1)(self, v)
@@ -83,9 +85,8 @@ class LinearOperator:
         return self(jnp.eye(size, dtype=self.dtype))
 
 
-def _form(v: PyTree) -> tuple[Any, list[tuple[int, ...]]]:
-    leaves, structure = jax.tree.flatten(v)
-    return structure, [jnp.shape(leaf) for leaf in leaves]
+def _shapes(named: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    return {path: jnp.shape(leaf) for path, leaf in named.items()}
 
 
 @jax.jit

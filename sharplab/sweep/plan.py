@@ -26,7 +26,7 @@ class Group:
 
     @property
     def cost(self) -> float:
-        """In arbitrary units, growing with the work: the first layer's grows with width, the others' with its square."""
+        """In arbitrary units: the first layer's work grows with the width, the others' with its square."""
         per_step = self.task.width * (64 + self.task.depth * self.task.width)
         return per_step * self.task.steps * len(self.lanes)
 
