@@ -13,11 +13,16 @@ RUN_KEYS = ("parameterization", "width", "depth", "learning_rate", "seed")
 # What must be alike in runs that are compared, unless it is what they are compared over.
 SETTINGS = (
     "model",
+    "width",
+    "depth",
     "base_width",
     "alpha",
     "gamma",
+    "schedule",
     "loss",
+    "trainable",
     "data",
+    "augment",
     "steps",
     "batch_size",
     "probe_size",
@@ -30,12 +35,14 @@ class Records:
 
     Attributes:
         runs: one row per run: parameterization, width, depth, learning_rate, seed, further settings, the final
-            value of each observable (train_loss, eval_loss, …), and diverged. A diverged run has a loss of nan
-            or inf, or `diverged` True.
-        curves: one row per run and record, or None: the run's keys, step, and a column per observable.
+            value of each observable (train_loss, eval_loss, …), and diverged. Only learning_rate and seed are
+            always needed; an analysis names what else it lacks. A diverged run has a loss of nan or inf, or
+            `diverged` True.
+        curves: one row per run and record, or None: the run's keys (and run_id, where runs share them), step, and
+            a column per observable.
 
     Raises:
-        ValueError: if a table lacks learning_rate or seed, or has no rows.
+        ValueError: if a table lacks learning_rate or seed (curves: or step), or has no rows.
 
     >>> table = pd.DataFrame({"width": [8, 8], "learning_rate": [0.1, 0.2], "seed": 0, "eval_loss": [1.0, 0.9]})
     >>> len(Records(table).select(learning_rate=0.2).runs)
@@ -46,48 +53,75 @@ class Records:
     curves: pd.DataFrame | None = None
 
     def __post_init__(self) -> None:
-        for name, table in (("runs", self.runs), ("curves", self.curves)):
-            if table is None:
-                continue
-            missing = [key for key in ("learning_rate", "seed") if key not in table]
-            if missing:
-                raise ValueError(f"{name} lacks the column {missing[0]!r}: each run needs its learning_rate and seed.")
+        _check("runs", self.runs, ("learning_rate", "seed"))
+        if self.curves is not None:
+            _check("curves", self.curves, ("learning_rate", "seed", "step"))
 
     def select(self, **columns: Any) -> "Records":
-        """The runs whose columns have these values (one value or several), with their curves."""
-        tables: list[pd.DataFrame | None] = []
-        for table in (self.runs, self.curves):
-            if table is None:
-                tables.append(None)
-                continue
-            for column, wanted in columns.items():
-                if column not in self.runs:
-                    raise ValueError(f"there is no column {column!r} to select by; there are {', '.join(self.runs)}.")
-                if column in table:
-                    values = wanted if isinstance(wanted, Iterable) and not isinstance(wanted, str) else [wanted]
-                    table = table[table[column].isin(list(values))]
-            tables.append(table)
-        runs, curves = tables
-        assert runs is not None
-        return Records(runs, curves)
+        """The runs whose columns have these values (one value or several), with their curves.
+
+        Raises:
+            ValueError: for an unknown column, values that no run has, or curves that cannot be told apart.
+        """
+        kept = pd.Series(True, index=self.runs.index)
+        for column, wanted in columns.items():
+            if column not in self.runs:
+                raise ValueError(f"there is no column {column!r} to select by; there are {', '.join(self.runs)}.")
+            several = isinstance(wanted, Iterable) and not isinstance(wanted, str)
+            matches = self.runs[column].isin(list(wanted) if several else [wanted])
+            if not (kept & matches).any():
+                known = ", ".join(map(str, self.runs[column][kept].drop_duplicates().head(12)))
+                raise ValueError(f"no run has {column} = {wanted}; there are {known}.")
+            kept &= matches
+        return Records(self.runs[kept], None if self.curves is None else self._curves_of(kept))
+
+    def _curves_of(self, kept: pd.Series) -> pd.DataFrame:
+        assert self.curves is not None
+        keys = [key for key in ("run_id", *RUN_KEYS) if key in self.runs and key in self.curves]
+        keys = keys[:1] if keys[0] == "run_id" else keys
+        own, others = (pd.MultiIndex.from_frame(self.runs.loc[rows, keys]) for rows in (kept, ~kept))
+        if own.isin(others).any():
+            raise ValueError("the curves of some runs differ in no column: give runs and curves a run_id to select by.")
+        return self.curves[pd.MultiIndex.from_frame(self.curves[keys]).isin(own)]
 
     def to_xarray(self) -> "xarray.Dataset":
-        """The curves as an array over (run keys…, step), where xarray is installed."""
+        """The curves as arrays over (run keys…, step), NaN where there was no run.
+
+        Raises:
+            ImportError: where xarray is not installed.
+            ValueError: without curves, or if two runs have the same keys.
+        """
+        try:
+            import xarray  # noqa: F401
+        except ImportError as error:
+            raise ImportError("to_xarray needs xarray: install it, as by `pip install xarray`.") from error
         if self.curves is None:
-            raise ValueError("these records have no curves.")
+            raise ValueError("these records have no curves to make arrays of: give Records(runs, curves).")
         keys = [key for key in (*RUN_KEYS, "step") if key in self.curves]
+        if self.curves.duplicated(keys).any():
+            raise ValueError(f"some curves share {', '.join(keys)}: select one setting first, as by select(steps=256).")
         return self.curves.set_index(keys).select_dtypes("number").to_xarray()
 
 
-def require_one_setting(runs: pd.DataFrame, *, apart_from: Iterable[str]) -> None:
-    """Refuse runs that mix settings: their losses do not compare.
+def _check(name: str, table: pd.DataFrame, needed: Iterable[str]) -> None:
+    missing = [key for key in needed if key not in table]
+    if missing:
+        columns = f"the column{'s' * (len(missing) > 1)} {', '.join(map(repr, missing))}"
+        raise ValueError(f"{name} lacks {columns}: each run needs its own; it has {', '.join(map(str, table))}.")
+    if table.empty:
+        raise ValueError(f"{name} has no rows: give at least one run.")
+
+
+def require_one_setting(runs: pd.DataFrame, *, apart_from: Iterable[str], also: Iterable[str] = ()) -> None:
+    """Refuse runs that mix settings, those of `also` among them: they do not compare.
 
     Raises:
         ValueError: naming the column, its values and how to choose one.
     """
-    for column in (*SETTINGS, "width", "depth"):
-        if column in runs and column not in apart_from and runs[column].nunique() > 1:
-            values = sorted(runs[column].unique().tolist())
+    for column in (*SETTINGS, *also):
+        if column in runs and column not in apart_from and runs[column].nunique(dropna=False) > 1:
+            values = runs[column].drop_duplicates().tolist()
+            values = sorted(values, key=lambda value: (isinstance(value, str), value != value, value))
             raise ValueError(
                 f"the records mix {column} = {', '.join(map(str, values))}: choose one, "
                 f"as in records.select({column}={values[0]!r})."

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from sharplab.curvature import LinearOperator, hessian, precondition
 from sharplab.drivers import choose_driver
 from sharplab.naming import lookup
-from sharplab.spectrum import eigsh
+from sharplab.spectrum.extremal import solve_extreme
 from sharplab.tree import PyTree
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _evaluation(measurement: Measurement, params: PyTree, batch: PyTree) -> dict
 
 
 def _top(op: LinearOperator, start: PyTree, key: jax.Array, name: str) -> tuple[PyTree, dict[str, jax.Array]]:
-    top = eigsh(op, tol=TOLERANCE, start=start, key=key)
+    top = solve_extreme(op, start, key, tol=TOLERANCE)
     return jax.tree.map(lambda v: v[0], top.vectors), {
         name: top.values[0],
         f"{name}_error": top.errors[0],
@@ -164,12 +164,13 @@ class Tracker:
     ) -> None:
         for name in observables:
             lookup("observable", name, OBSERVABLES)
-        needs = {
-            "sharpness": ("metric", metric),
-            "eval_loss": ("eval_batch", eval_batch),
-            "eval_accuracy": ("model", model),
-        }
-        for name, (argument, value) in needs.items():
+        needs = (
+            ("sharpness", "metric", metric),
+            ("eval_loss", "eval_batch", eval_batch),
+            ("eval_accuracy", "eval_batch", eval_batch),
+            ("eval_accuracy", "model", model),
+        )
+        for name, argument, value in needs:
             if name in observables and value is None:
                 raise ValueError(f"observable {name!r} needs {argument}=.")
         self.measurement = Measurement(loss, tuple(observables), model, metric)

@@ -7,13 +7,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jax.flatten_util import ravel_pytree
 
 from sharplab.curvature import LinearOperator
 from sharplab.losses import LOSSES
 from sharplab.models import MODELS
-from sharplab.models.layers import ScaledLinear
 from sharplab.optimizers import OPTIMIZERS
 from sharplab.recipe import LaneState, Recipe
 from sharplab.scaling import Parameterization, WidthRule, parameterization
@@ -93,8 +91,8 @@ def moments(model: str) -> tuple[Moment, ...]:
     images, classes = make_batch(model)
     inputs = recipe.prepare(images)
     step = jax.jit(recipe.step)
-    usual = recipe.begin(jnp.asarray(0))
-    negative = recipe.begin(jnp.asarray(4 if model == "residual_mlp" else 0))
+    begin = jax.jit(recipe.begin)
+    usual, negative = begin(0), begin(4 if model == "residual_mlp" else 0)
     if model == "residual_mlp":
         runs = [
             (usual, (inputs, jnp.eye(CLASSES)[classes]), 0.1, (0, 1, 3, 10, 40, 150)),
@@ -155,25 +153,3 @@ def _matrix_product(A: jax.Array) -> Callable:
 def _apply(A, v):
     flat, unravel = ravel_pytree(v)
     return unravel(A @ flat)
-
-
-class PlainConvNet(nnx.Module):
-    """A user's own model, with `lax.conv` inside: 16 features as a 4×4 image."""
-
-    def __init__(self, *, input_shape, classes, width, depth, alpha, rule, rngs):
-        std = rule.init_std("input", 9)
-        self.kernel = nnx.Param(std * jax.random.normal(rngs.params(), (3, 3, 1, width)), role="input")
-        self.multiplier = rule.multiplier("input", 9)
-        self.readout = ScaledLinear(width, classes, role="output", rule=rule, rngs=rngs)
-
-    def prepare(self, x):
-        return x.reshape(-1, 4, 4, 1)
-
-    def forward(self, x):
-        h = jax.lax.conv_general_dilated(
-            x, self.multiplier * self.kernel[...], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
-        return self.readout(jax.nn.relu(h).mean(axis=(1, 2)))
-
-    def __call__(self, x):
-        return self.forward(self.prepare(x))

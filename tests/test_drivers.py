@@ -16,7 +16,9 @@ def convolve(x):
 
 @pytest.mark.parametrize("driver", ["loop", "dispatch"])
 def test_repeat_while_stops_when_finished(driver):
-    state = repeat_while(lambda s: s[0] < 5, jax.jit(lambda s: (s[0] + 1, s[1] * 2)), (jnp.array(0), jnp.array(1.0)), driver)
+    state = repeat_while(
+        lambda s: s[0] < 5, jax.jit(lambda s: (s[0] + 1, s[1] * 2)), (jnp.array(0), jnp.array(1.0)), driver
+    )
     assert state[0] == 5
     assert state[1] == 32
 

@@ -1,5 +1,7 @@
 """Tables of anyone's sweeps."""
 
+import sys
+
 import pandas as pd
 import pytest
 
@@ -29,3 +31,50 @@ def test_mixed_settings_are_refused_unless_they_are_what_is_compared():
     require_one_setting(RUNS, apart_from=["width"])
     with pytest.raises(ValueError, match=r"mix width = 8, 16.*select\(width=8\)"):
         require_one_setting(RUNS, apart_from=["depth"])
+
+
+@pytest.mark.parametrize("by", ["run_id", "keys"])
+def test_curves_follow_a_setting_that_only_the_runs_have(by):
+    runs = RUNS.assign(steps=[100, 100, 200], run_id=["a", "b", "c"])
+    curves = runs.drop(columns=["steps", *(["run_id"] if by == "keys" else [])]).assign(step=0)
+    chosen = Records(runs, curves).select(steps=200).curves
+    assert chosen is not None and chosen["width"].tolist() == [16]
+
+
+def test_curves_that_cannot_be_told_apart_are_refused():
+    runs = pd.concat([RUNS.assign(steps=100), RUNS.assign(steps=200)])
+    curves = pd.concat([RUNS, RUNS]).assign(step=0)
+    with pytest.raises(ValueError, match="give runs and curves a run_id"):
+        Records(runs, curves).select(steps=100)
+
+
+def test_selecting_what_no_run_has_is_refused_with_what_there_is():
+    with pytest.raises(ValueError, match="no run has width = 32; there are 8, 16"):
+        Records(RUNS).select(width=32)
+
+
+def test_all_missing_columns_are_named_and_empty_tables_refused():
+    with pytest.raises(ValueError, match="lacks the columns 'learning_rate', 'seed'"):
+        Records(RUNS[["width"]])
+    with pytest.raises(ValueError, match="runs has no rows"):
+        Records(RUNS.head(0))
+
+
+def test_missing_settings_count_as_a_setting_of_their_own():
+    with pytest.raises(ValueError, match=r"mix steps = 100\.0, nan"):
+        require_one_setting(RUNS.assign(steps=[100.0, 100.0, None]), apart_from=["width"])
+
+
+def test_arrays_hold_the_curves_by_their_keys():
+    pytest.importorskip("xarray")
+    curves = pd.concat([RUNS.assign(step=step) for step in (0, 1)])
+    arrays = Records(RUNS, curves).to_xarray()
+    assert float(arrays["eval_loss"].sel(width=16, learning_rate=0.1, seed=0, step=1)) == 3.0
+    with pytest.raises(ValueError, match="some curves share"):
+        Records(RUNS, pd.concat([curves, curves])).to_xarray()
+
+
+def test_without_xarray_the_remedy_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "xarray", None)
+    with pytest.raises(ImportError, match="pip install xarray"):
+        Records(RUNS).to_xarray()

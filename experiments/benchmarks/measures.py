@@ -76,9 +76,9 @@ class Workload:
         return batch_indices(0, examples, self.batch_size, 0, self.steps)
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
+def spread(values: Sequence[float] | np.ndarray) -> dict[str, float]:
     """Median, least and most."""
-    return {"median": float(np.median(values)), "min": float(min(values)), "max": float(max(values))}
+    return {"median": float(np.median(values)), "min": float(np.min(values)), "max": float(np.max(values))}
 
 
 def timed(function: Callable[..., Any], *args: Any) -> tuple[Any, float]:
@@ -109,9 +109,9 @@ def training_speed(workload: Workload, repetitions: int) -> list[dict[str, Any]]
     """
     dataset = load_dataset(DATA)
     images, targets = dataset.train_inputs, jnp.asarray(dataset.train_targets)
-    ways = {"same model code": same_model}
+    ways = {"same code": same_model}
     if workload.model == "figure1_convnet":
-        ways["lax.conv, reduce_window"] = lax_convnet
+        ways["lax.conv"] = lax_convnet
     loops = {name: way(workload.recipe(), images, targets, workload.probe_size) for name, way in ways.items()}
 
     first_calls = {"lab": _warm_up_lab(workload)} | {
@@ -122,8 +122,10 @@ def training_speed(workload: Workload, repetitions: int) -> list[dict[str, Any]]
         "lab, both": lambda: _lab_seconds(workload, ("sharpness",), workload.record_steps),
     }
     for name, loop in loops.items():
-        contestants[f"{name}, steps"] = lambda loop=loop: _plain_steps(workload, loop)
-        contestants[f"{name}, record"] = lambda loop=loop: seconds_of(loop.record, loop.params, jax.random.key(0))
+        contestants[f"{name}, steps"] = partial(
+            seconds_of, loop.train_lane, workload.learning_rates[0], workload.order()
+        )
+        contestants[f"{name}, record"] = partial(seconds_of, loop.record, loop.params, jax.random.key(0))
     seconds = {name: np.array(values) for name, values in in_turn(contestants, repetitions).items()}
     return [_speed_row(workload, name, seconds, first_calls) for name in loops]
 
@@ -146,10 +148,6 @@ def _warm_up_lab(workload: Workload) -> float:
 def _warm_up_plain(workload: Workload, loop: PlainLoop) -> float:
     step = seconds_of(loop.train_lane, workload.learning_rates[0], workload.order()[:1])
     return step + seconds_of(loop.record, loop.params, jax.random.key(0))
-
-
-def _plain_steps(workload: Workload, loop: PlainLoop) -> float:
-    return seconds_of(loop.train_lane, workload.learning_rates[0], workload.order())
 
 
 def _speed_row(

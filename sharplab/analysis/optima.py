@@ -1,19 +1,20 @@
 """Where the best learning rate is at each size, how sure that is, and whether it moves."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy.interpolate import PchipInterpolator
+from scipy.interpolate import Akima1DInterpolator
 
-from sharplab.analysis.trend import OPEN, Interval, Noise, Trend, lies_outside, lies_within, pooled_noise, trend
+from sharplab.analysis.edges import find_edges
+from sharplab.analysis.trend import OPEN, Interval, Trend, lies_outside, lies_within, trend
+from sharplab.analysis.valley import Losses, fit_valleys, pooled_wander
 from sharplab.records import Records, require_one_setting
 
-REACH = 1.0 + 1e-6  # octaves on either side of the best learning rate that a polynomial is fitted to
-EXCESS = 0.25  # of the lowest loss: points that lie further above it belong to the cliff, not to the valley
 Verdict = Literal["transfers", "shifts", "inconclusive"]
+SAID = {"transfers": "transfers", "shifts": "shifts", "inconclusive": "may transfer or shift (inconclusive)"}
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,14 @@ class Transfer:
         sizes: ascending.
         optimum, optimum_interval: the best learning rate per size. An interval open on one side (0 or inf) says
             that the optimum lies at the edge of the grid; (0, inf) that the noise is not known.
+        at_grid_edge: whether the best learning rate is the lowest or highest of its size's grid: extend it.
         edge, edge_interval: where stability ends, per size: the geometric middle of the largest learning rate
             below which no run diverged and the next one of the grid, averaged over seeds. The interval spans
             these brackets, widened by the seeds' noise.
         shift, shift_interval: log₂ of the optimum per doubling of size.
         edge_shift, edge_shift_interval: the same for the edge.
-        regret: how much higher the largest size's loss is at the smallest size's optimum than at its own.
+        regret: how much higher the largest size's mean loss is at the smallest size's optimum than at its own, in
+            units of the metric; inf where runs diverge there, nan where the grid does not reach.
         verdict: "transfers" where the interval of the shift lies within ±tolerance, "shifts" where it lies
             outside of it, else "inconclusive".
         trend: the slope with its noise, for comparisons.
@@ -41,6 +44,7 @@ class Transfer:
     sizes: tuple[int, ...]
     optimum: tuple[float, ...]
     optimum_interval: tuple[Interval, ...]
+    at_grid_edge: tuple[bool, ...]
     edge: tuple[float, ...]
     edge_interval: tuple[Interval, ...]
     shift: float
@@ -69,12 +73,15 @@ class Transfer:
 
     def __str__(self) -> str:
         low, high = self.shift_interval
-        lines = [f"{self.name}: the optimal learning rate {self.verdict} over {self.over}"]
+        lines = [f"{self.name}: the optimal learning rate {SAID[self.verdict]} over {self.over}"]
         for row in self.table().itertuples(index=False):
             lines.append(
                 f"  {self.over} {row[0]:>5}: best {row[1]:.3g} [{row[2]:.3g}, {row[3]:.3g}], "
                 f"stable up to {row[4]:.3g} [{row[5]:.3g}, {row[6]:.3g}]"
             )
+        if any(self.at_grid_edge):
+            bare = ", ".join(str(size) for size, at in zip(self.sizes, self.at_grid_edge, strict=True) if at)
+            lines.append(f"  the best is the last of the grid at {self.over} {bare}: extend the grid there")
         lines.append(
             f"  shift {self.shift:+.2f} octaves per doubling, {self.confidence:.0%} interval [{low:+.2f}, {high:+.2f}] "
             f"(transfers within ±{self.tolerance:g}); regret at the largest {self.regret:.3g}"
@@ -92,18 +99,27 @@ def transfer(
 ) -> dict[str, Transfer]:
     """Does the optimal learning rate stay where it is as `over` grows? One answer per parameterization.
 
-    Per size, the learning rates within an octave of the lowest seed-mean loss, and within a quarter above it,
-    get a cubic in log₂ of the learning rate for every seed (a parabola below five of them); the optimum is the
-    mean of their minima. Its noise is the minima's variance, pooled over sizes and so usable at three seeds, plus
-    what the misfit of the cubic to the mean loss makes of its minimum; intervals are Student's. A learning rate at
-    which any seed diverged has infinite loss: give all sizes equally many seeds. The shift is the weighted slope of
-    log₂ optimum against log₂ size. In simulated sweeps with 3 to 5 seeds, the 95 % intervals of the shift cover it
-    in 95 to 99 % of cases, those of an optimum in 89 to 97 %, the least beside a cliff or in a lopsided valley.
+    Per size, the learning rates within an octave of the lowest seed-mean loss, and within a quarter above it, get
+    a parabola in log₂ of the learning rate with random cubic and quartic terms (`sharplab.analysis.valley`); the
+    optimum is its lowest point, and its interval ends where the loss surely falls or rises. The noise is what the
+    seeds' slopes differ by there, pooled over sizes and so usable at three seeds, with Student's factor. A learning
+    rate at which any seed diverged has infinite loss; where the next one above the best did, the interval reaches
+    to it. The shift is the weighted slope of log₂ optimum against log₂ size, its variance raised where the optima
+    scatter about the line by more than their noise.
+
+    Verdict, an equivalence test: "transfers" where the whole interval of the shift lies within ±tolerance, "shifts"
+    where it lies wholly outside, else "inconclusive". A best learning rate at the edge of its grid, one size, or
+    one seed at every size leave the interval open and the verdict inconclusive.
+
+    In simulated sweeps with 3 to 5 seeds the 95 % intervals of the shift cover it in 94 to 100 % of cases, and those
+    of an optimum likewise (nearly 100 % on grids of octaves alone), in valleys up to 2.7 times as steep above the
+    optimum as below (octaves alone: twice). Pooling takes the noise to be alike at all sizes: where it is twice as
+    large at one end as at the other, the noisiest size's optimum is covered in 85 % of cases, the shift in 94 %.
 
     Args:
         records: runs of one setting, apart from parameterization (and optimizer), size, learning rate and seed.
         over: "width" or "depth".
-        metric: the column of final losses.
+        metric: the column of final losses, the lower the better.
         tolerance: octaves per doubling within which an optimum counts as staying.
         confidence: of all intervals.
 
@@ -111,71 +127,114 @@ def transfer(
         A `Transfer` per parameterization; with several optimizers the keys are "parameterization/optimizer".
 
     Raises:
-        ValueError: for a missing column, mixed settings, or two runs of one size, learning rate and seed.
+        ValueError: for a missing column, mixed settings, two runs of one size, learning rate and seed, or a learning
+            rate or size that is not positive.
+
+    >>> rates, widths, seeds = np.meshgrid(2.0 ** np.arange(-3, 4), [16, 32, 64], range(4))
+    >>> best = rates.ravel() * widths.ravel() / 32  # the optimum halves per doubling of width
+    >>> noise = 0.001 * np.random.default_rng(0).standard_normal(best.size)
+    >>> table = {"width": widths.ravel(), "learning_rate": rates.ravel(), "seed": seeds.ravel()}
+    >>> found = transfer(Records(pd.DataFrame(table | {"eval_loss": 1 + 0.1 * np.log2(best) ** 2 + noise})))["runs"]
+    >>> print(f"{found.shift:.1f}", found.verdict)
+    -1.0 shifts
     """
-    runs = records.runs
-    if over not in ("width", "depth"):
-        raise ValueError(f"over must be 'width' or 'depth', not {over!r}.")
-    for column in (over, metric):
-        if column not in runs:
-            raise ValueError(f"the runs have no column {column!r}; they have {', '.join(runs)}.")
-    require_one_setting(runs, apart_from=[over])
-    keys = [key for key in ("parameterization", "optimizer") if key in runs and (key != "optimizer" or _several(runs))]
-    groups = runs.groupby(keys, sort=False) if keys else [((), runs)]
-    return {
-        name: _transfer(name, table, over, metric, tolerance, confidence)
-        for key, table in groups
-        for name in ["/".join(map(str, key)) or "runs"]
-    }
+    _check(records.runs, over, metric, tolerance, confidence)
+    return {name: _transfer(name, runs, over, metric, tolerance, confidence) for name, runs in _groups(records.runs)}
 
 
-def _several(runs: pd.DataFrame) -> bool:
-    return runs["optimizer"].nunique() > 1
+def _groups(runs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The runs of each parameterization, and optimizer where there are several."""
+    keys = ["parameterization"] if "parameterization" in runs else []
+    if "optimizer" in runs and runs["optimizer"].nunique() > 1:
+        keys.append("optimizer")
+    if not keys:
+        yield "runs", runs
+        return
+    for values, table in runs.groupby(keys, sort=False, dropna=False):
+        yield "/".join(map(str, values)), table
 
 
 def _transfer(name: str, runs: pd.DataFrame, over: str, metric: str, tolerance: float, confidence: float) -> Transfer:
-    duplicated = runs.duplicated([over, "learning_rate", "seed"])
-    if duplicated.any():
-        row = runs[duplicated].iloc[0]
-        raise ValueError(
-            f"{name} has two runs at {over} {row[over]}, learning_rate {row['learning_rate']:g}, seed {row['seed']}: "
-            f"select one setting."
-        )
-    losses = runs[metric].astype(float)
-    unstable = ~np.isfinite(losses) | (runs["diverged"].astype(bool) if "diverged" in runs else False)
-    table = runs.assign(_loss=losses.mask(unstable, np.inf))
-    sizes = tuple(sorted(int(size) for size in table[over].unique()))
-    grids = [
-        _Grid.of(table[table[over] == size].pivot(index="learning_rate", columns="seed", values="_loss"))
-        for size in sizes
-    ]
-    valleys = [_valley(grid) for grid in grids]
-    noises = _vertex_noises(valleys)
-    intervals = [_optimum_interval(valley, noise, confidence) for valley, noise in zip(valleys, noises, strict=True)]
-    centres = [valley.centre for valley in valleys]
-    inside = all(valley.outside == (False, False) for valley in valleys)
-    shift = trend(sizes, centres, noises)
-    shift_interval = shift.interval(confidence) if inside else OPEN
-    edges, edge_intervals, edge_trend = _edges(sizes, grids, confidence)
+    sizes, grids = _grids(name, runs, over, metric)
+    valleys = fit_valleys(grids)
+    wander = pooled_wander(valleys)
+    centres = [valley.lowest for valley in valleys]
+    shift = trend(sizes, centres, [valley.noise(wander) for valley in valleys])
+    open_ended = tuple(any(valley.at_edge) for valley in valleys)
+    shift_interval = OPEN if any(open_ended) else shift.interval(confidence)
+    edges = find_edges(sizes, grids, confidence)
     return Transfer(
         name=name,
         over=over,
         metric=metric,
         sizes=sizes,
         optimum=tuple(float(2.0**centre) for centre in centres),
-        optimum_interval=tuple((float(2.0**low), float(2.0**high)) for low, high in intervals),
-        edge=tuple(float(2.0**edge) for edge in edges),
-        edge_interval=tuple((float(2.0**low), float(2.0**high)) for low, high in edge_intervals),
+        optimum_interval=tuple(_powers(valley.interval(wander, confidence)) for valley in valleys),
+        at_grid_edge=open_ended,
+        edge=tuple(2.0**edge for edge in edges.edges),
+        edge_interval=tuple(_powers(interval) for interval in edges.intervals),
         shift=shift.slope,
         shift_interval=shift_interval,
-        edge_shift=edge_trend.slope,
-        edge_shift_interval=edge_trend.interval(confidence),
-        regret=_regret(grids[-1], centres[0]),
+        edge_shift=edges.trend.slope,
+        edge_shift_interval=edges.trend.interval(confidence),
+        regret=_regret(grids[-1], centres[0], centres[-1]),
         verdict=_verdict(shift_interval, tolerance),
         tolerance=tolerance,
         confidence=confidence,
         trend=shift,
     )
+
+
+def _powers(interval: Interval) -> Interval:
+    return float(2.0 ** interval[0]), float(2.0 ** interval[1])
+
+
+def _grids(name: str, runs: pd.DataFrame, over: str, metric: str) -> tuple[tuple[int, ...], list[Losses]]:
+    """The sizes, ascending, and the losses of each: inf where diverged, NaN where a seed was not run."""
+    duplicated = runs.duplicated([over, "learning_rate", "seed"])
+    if duplicated.any():
+        row = runs[duplicated].iloc[0]
+        raise ValueError(
+            f"{name} has two runs at {over} {row[over]}, learning_rate {row['learning_rate']:g}, seed {row['seed']}: "
+            f"keep one, as by records.select(...) on the column in which they differ."
+        )
+    losses = runs[metric].to_numpy(float)
+    unstable = ~np.isfinite(losses)
+    if "diverged" in runs:
+        unstable |= runs["diverged"].eq(True).to_numpy(bool)  # a missing entry is no divergence
+    losses = np.where(unstable, np.inf, losses)
+    of_run, rates = runs[over].to_numpy(float), np.log2(runs["learning_rate"].to_numpy(float))
+    _, seeds = np.unique(runs["seed"].to_numpy(), return_inverse=True)
+    sizes, grids = np.unique(of_run), []
+    for size in sizes:
+        chosen = of_run == size
+        ladder, rows = np.unique(rates[chosen], return_inverse=True)
+        _, columns = np.unique(seeds[chosen], return_inverse=True)
+        values = np.full((len(ladder), columns.max() + 1), np.nan)
+        values[rows, columns] = losses[chosen]
+        grids.append(Losses(ladder, values))
+    return tuple(int(size) for size in sizes), grids
+
+
+def _check(runs: pd.DataFrame, over: str, metric: str, tolerance: float, confidence: float) -> None:
+    if over not in ("width", "depth"):
+        raise ValueError(f"over must be 'width' or 'depth', not {over!r}.")
+    if not tolerance > 0:
+        raise ValueError(f"tolerance must be a positive number of octaves, not {tolerance!r}.")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, as 0.95, not {confidence!r}.")
+    for column in (over, metric):
+        if column not in runs:
+            raise ValueError(f"the runs have no column {column!r}; they have {', '.join(runs)}.")
+    if not pd.api.types.is_numeric_dtype(runs[metric]):
+        raise ValueError(f"metric {metric!r} is no column of numbers: give one of final losses, as 'eval_loss'.")
+    for column in (over, "learning_rate"):
+        wrong = runs[column][~((runs[column] > 0) & (runs[column] < np.inf))]
+        if len(wrong):
+            raise ValueError(f"{column} must be positive and finite in every run, not {wrong.iloc[0]}: drop such runs.")
+    if (runs[over] % 1 != 0).any():
+        raise ValueError(f"{over} must be whole in every run: select or correct the others.")
+    require_one_setting(runs, apart_from=[over])
 
 
 def _verdict(interval: Interval, tolerance: float) -> Verdict:
@@ -192,145 +251,18 @@ def shift_difference(a: Transfer, b: Transfer, *, confidence: float = 0.95) -> t
     return difference, (a.trend.noise + b.trend.noise).interval(difference, confidence)
 
 
-@dataclass(frozen=True)
-class _Grid:
-    """The losses of one size."""
-
-    rates: np.ndarray  # (R,): log₂ of the learning rates, ascending
-    losses: np.ndarray  # (R, S): inf where diverged, NaN where a seed was not run
-
-    @classmethod
-    def of(cls, pivot: pd.DataFrame) -> "_Grid":
-        return cls(np.log2(pivot.index.to_numpy(float)), pivot.to_numpy(float))
-
-    @property
-    def means(self) -> np.ndarray:
-        """Over seeds, (R,); inf where any diverged."""
-        return np.nanmean(self.losses, axis=1)
-
-
-@dataclass(frozen=True)
-class _Valley:
-    """The lowest part of one size's loss curve."""
-
-    vertices: np.ndarray  # (S,): log₂ of each seed's optimum
-    misfit: Noise  # of their mean, from the polynomial's misfit to the mean loss
-    outside: tuple[bool, bool]  # whether the optimum may lie below, above the grid
-    bracket: Interval  # between which grid points the optimum lies for sure, noise apart
-    one_sided: bool  # no sound point above the best: the cliff begins there
-
-    @property
-    def centre(self) -> float:
-        return float(self.vertices.mean()) if len(self.vertices) else np.nan
-
-
-def _valley(grid: _Grid) -> _Valley:
-    means = grid.means
-    if not np.isfinite(means).any():
-        return _Valley(np.array([]), Noise(0.0, 0), (True, True), OPEN, False)
-    best = int(np.argmin(means))
-    x, floor = grid.rates, means[best]
-    low, high = x[max(best - 1, 0)], x[min(best + 1, len(x) - 1)]
-    near = (np.abs(x - x[best]) <= REACH) & np.isfinite(means) & (means <= floor + EXCESS * abs(floor))
-    # The nearest sound neighbours always count, however steep the valley.
-    for neighbour in (best - 1, best + 1):
-        if 0 <= neighbour < len(x) and np.isfinite(means[neighbour]):
-            near[neighbour] = True
-    outside = (best == 0, best == len(x) - 1)
-    one_sided = best + 1 < len(x) and not np.isfinite(means[best + 1])
-    complete = grid.losses[near][:, np.isfinite(grid.losses[near]).all(axis=0)]
-    if near.sum() < 3:
-        return _Valley(np.full(complete.shape[1], x[best]), Noise(0.0, 0), outside, (low, high), one_sided)
-    # From five points on a cubic, which a valley that is steeper on one side does not lead astray.
-    degree = 3 if near.sum() >= 5 else 2
-    fits = np.polynomial.polynomial.polyfit(x[near] - x[best], complete, degree)  # (degree + 1, S)
-    vertices = x[best] + np.clip(_lowest(fits), low - x[best], high - x[best])
-    misfit = _misfit(x[near] - x[best], complete.mean(axis=1), fits.mean(axis=1))
-    return _Valley(vertices, misfit, outside, (low, high), one_sided)
-
-
-def _lowest(coefficients: np.ndarray) -> np.ndarray:
-    """Where polynomials of degree 2 or 3 have their minimum; 0 where they have none. `coefficients` (degree + 1, S)."""
-    c1, c2, c3 = coefficients[1], coefficients[2], coefficients[3] if len(coefficients) > 3 else 0.0
-    discriminant = c2**2 - 3 * c3 * c1
-    denominator = c2 + np.sqrt(np.maximum(discriminant, 0))
-    sound = (discriminant > 0) & (denominator > 0)
-    return np.where(sound, -c1 / np.where(sound, denominator, 1.0), 0.0)
-
-
-def _misfit(x: np.ndarray, y: np.ndarray, coefficients: np.ndarray) -> Noise:
-    """The variance that the residuals of a polynomial make of the place of its minimum, by the delta method."""
-    degree = len(coefficients) - 1
-    df = len(x) - degree - 1
-    lowest = float(_lowest(coefficients[:, None])[0])
-    powers = np.arange(degree + 1)
-    slope_of_terms = powers * lowest ** np.maximum(powers - 1, 0)
-    bend = float(np.polynomial.Polynomial(coefficients).deriv(2)(lowest))
-    if df == 0 or bend <= 0:
-        return Noise(0.0, 0)
-    design = np.vander(x, degree + 1, increasing=True)
-    residual = y - design @ coefficients
-    covariance = np.linalg.inv(design.T @ design) * float(residual @ residual) / df
-    return Noise(float(slope_of_terms @ covariance @ slope_of_terms) / bend**2, df)
-
-
-def _vertex_noises(valleys: Sequence[_Valley]) -> list[Noise]:
-    """The noise of each size's optimum: the seeds', pooled over sizes, and the misfit, likewise."""
-    seeds = pooled_noise([valley.vertices for valley in valleys])
-    df = sum(valley.misfit.df for valley in valleys)
-    misfit = sum(valley.misfit.variance * valley.misfit.df for valley in valleys) / df if df else 0.0
-    noises = []
-    for valley in valleys:
-        noise = seeds.scaled(1 / max(len(valley.vertices), 1))
-        noises.append(noise + Noise(misfit, df) if df else noise)
-    return noises
-
-
-def _optimum_interval(valley: _Valley, noise: Noise, confidence: float) -> Interval:
-    low, high = noise.interval(valley.centre, confidence)
-    if valley.one_sided:
-        # Between the best point and the cliff nothing was measured: the optimum may be anywhere there.
-        high = max(high, valley.bracket[1])
-    below, above = valley.outside
-    return (-np.inf if below else low, np.inf if above else high)
-
-
-def _edges(
-    sizes: Sequence[int], grids: Sequence[_Grid], confidence: float
-) -> tuple[list[float], list[Interval], Trend]:
-    """log₂ of the end of stability per size, its interval, and its trend."""
-    brackets = [_edge_brackets(grid) for grid in grids]
-    middles = [b.mean(axis=1) for b in brackets]
-    seeds = pooled_noise([m[np.isfinite(m)] for m in middles])
-    edges, intervals, noises = [], [], []
-    for bracket, middle in zip(brackets, middles, strict=True):
-        noise = seeds.scaled(1 / len(middle))
-        stable, unstable = bracket.mean(axis=0)
-        edges.append(float(middle.mean()) if np.isfinite(middle).all() else float(stable))
-        width = unstable - stable
-        low, high = noise.interval(0.0, confidence) if np.isfinite(width) else (0.0, 0.0)
-        intervals.append((float(stable + low), float(unstable + high)))
-        # The threshold is anywhere within its bracket: uniform, of variance width²/12.
-        noises.append(noise + Noise(width**2 / 12, max(noise.df, 1)) if np.isfinite(width) else Noise(np.inf, 0))
-    known = all(np.isfinite(noise.variance) for noise in noises)
-    return edges, intervals, trend(sizes, edges, noises) if known else Trend(np.nan, Noise(0.0, 0))
-
-
-def _edge_brackets(grid: _Grid) -> np.ndarray:
-    """(S, 2) per seed: log₂ of the last learning rate before the first that diverged, and of that one."""
-    ladder = np.concatenate([[-np.inf], grid.rates, [np.inf]])
-    diverged = np.vstack([grid.losses == np.inf, np.ones(grid.losses.shape[1], bool)])
-    first = diverged.argmax(axis=0)
-    return np.stack([ladder[first], ladder[first + 1]], axis=1)
-
-
-def _regret(grid: _Grid, rate: float) -> float:
-    """The largest size's mean loss at log₂ learning rate `rate`, above its lowest; inf beyond the cliff."""
-    finite = np.isfinite(grid.means)
-    x, y = grid.rates[finite], grid.means[finite]
-    if len(x) == 0 or not np.isfinite(rate):
+def _regret(grid: Losses, rate: float, optimum: float) -> float:
+    """The mean loss at log₂ learning rate `rate` above the lowest one; inf beyond the cliff, nan off the grid."""
+    x, means = grid.rates, grid.means
+    if not np.isfinite(rate) or not np.isfinite(optimum):
         return np.nan
-    if len(x) == 1 or not x[0] <= rate <= x[-1]:
-        return np.inf if rate > x[-1] and not finite[-1] else np.nan
-    curve = PchipInterpolator(x, y)
-    return float(curve(rate) - curve(np.linspace(x[0], x[-1], 1001)).min())
+    # From the cliff on, nothing is interpolated, even where a later learning rate happened to survive.
+    beyond = np.flatnonzero(~np.isfinite(means) & (x > optimum))
+    sound = np.isfinite(means) & (x < (x[beyond[0]] if len(beyond) else np.inf))
+    x, y = x[sound], means[sound]
+    if len(x) < 2 or rate < x[0] or (rate > x[-1] and not len(beyond)):
+        return np.nan
+    if rate > x[-1]:
+        return np.inf
+    curve = Akima1DInterpolator(x, y)
+    return float(curve(rate) - curve(np.append(np.linspace(x[0], x[-1], 513), rate)).min())

@@ -66,21 +66,26 @@ class Trend:
         return self.noise.interval(self.slope, confidence)
 
 
+UNKNOWN = Trend(np.nan, Noise(0.0, 0))
+
+
 def trend(sizes: Sequence[float], values: Sequence[float], noises: Sequence[Noise]) -> Trend:
     """The weighted least-squares slope of `values` against log₂ sizes.
 
     Where the values scatter about the line by more than their noises say, the slope's variance is raised by
-    that ratio (Birge 1932): a trend that is no line is not known better than its scatter.
+    that ratio (Birge 1932): a trend that is no line is not known better than its scatter. Where a noise is
+    unknown, all values weigh the same and the slope's noise is unknown.
     """
     x, y = np.log2(np.asarray(sizes, float)), np.asarray(values, float)
     variances = np.array([noise.variance for noise in noises])
     df = min((noise.df for noise in noises), default=0)
     if len(x) < 2 or not np.isfinite(y).all():
-        return Trend(np.nan, Noise(0.0, 0))
-    weights = 1 / np.maximum(variances, 1e-12)
+        return UNKNOWN
+    known = bool(np.isfinite(variances).all()) and df > 0
+    weights = 1 / np.maximum(variances, 1e-12) if known else np.ones_like(x)
     centre = np.average(x, weights=weights)
     spread = np.sum(weights * (x - centre) ** 2)
     slope = float(np.sum(weights * (x - centre) * y) / spread)
     scatter = y - np.average(y, weights=weights) - slope * (x - centre)
     ratio = float(np.sum(weights * scatter**2) / (len(x) - 2)) if len(x) > 2 else 1.0
-    return Trend(slope, Noise(max(1.0, ratio) / float(spread), df))
+    return Trend(slope, Noise(max(1.0, ratio) / float(spread), df) if known else Noise(np.inf, 0))

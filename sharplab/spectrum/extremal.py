@@ -27,7 +27,7 @@ from sharplab.tree import PyTree
 BASIS_ROWS = 24  # the most vectors kept; a cold solve to 1e-3 rarely needs more than 10
 KEPT_ROWS = 8  # of them, across a restart
 RANDOM_SHARE = 0.1  # of a warm start's norm, so that an eigenvector orthogonal to it can rise
-ROUNDING = 16  # units of ε·‖A‖ that a product's own rounding is taken to reach at least
+ROUNDING = 32  # units of ε·‖A‖ that a product's own rounding is taken to reach at least
 
 PREFERENCES: dict[str, Callable[[jax.Array], jax.Array]] = {
     "LA": lambda values: values,
@@ -50,7 +50,8 @@ class Eigenpairs:
         vectors: v, a pytree with a leading axis k.
         residuals: ‖A v − θ v‖ plus `floor`, shape (k,): some eigenvalue lies that near to θ, always.
         errors: the estimate ‖A v − θ v‖²/gap of |θ − λ| by Kato and Temple, with the gap measured from θ to the
-            next Ritz value less its own residual, and no less than `floor`; shape (k,).
+            next Ritz value less its own residual; no less than four times what the last product changed in θ, nor than
+            `floor`; shape (k,).
         floor: the rounding of the product itself, as an error of an eigenvalue.
         matvecs: how many products were made.
         converged: errors ≤ max(tol·|θ|, floor), shape (k,).
@@ -109,17 +110,28 @@ def eigsh(
         if start is None:
             raise ValueError("a plain function op needs start=, a vector that shows what it acts on.")
         op = LinearOperator(_plain, op if isinstance(op, Partial) else Partial(op), start)
-    key = jax.random.key(0) if key is None else key
-    limit = jnp.asarray(10 * BASIS_ROWS if max_matvecs is None else max_matvecs)
-    first = _mixed_start(op.domain, start, key)
+    limit = 10 * BASIS_ROWS if max_matvecs is None else max_matvecs
+    pairs = solve_extreme(op, start, jax.random.key(0) if key is None else key, which=which, tol=tol, limit=limit)
+    if not isinstance(pairs.values, jax.core.Tracer) and not jnp.isfinite(pairs.values).all():
+        raise ValueError("the operator's product is not finite: check params and batch for NaN or inf.")
+    return pairs
 
+
+def solve_extreme(
+    op: LinearOperator,
+    start: PyTree | None,
+    key: jax.Array,
+    *,
+    which: str = "LA",
+    tol: float = 1e-3,
+    limit: int = 10 * BASIS_ROWS,
+) -> Eigenpairs:
+    """`eigsh` for callers that take NaN, from an operator that is not finite, as an answer."""
+    first = _mixed_start(op.domain, start, key)
     under_jit = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((op, first)))
     driver: Driver = "loop" if under_jit else choose_driver(lambda o: o.matvec()(o.domain), op)
     solve = _solve_compiled if driver == "loop" else _solve_dispatched
-    pairs = solve(op, first, jnp.asarray(tol, op.dtype), limit, which)
-    if not under_jit and not jnp.isfinite(pairs.values).all():
-        raise ValueError("the operator's product is not finite: check params and batch for NaN or inf.")
-    return pairs
+    return solve(op, first, jnp.asarray(tol, op.dtype), jnp.asarray(limit), which)
 
 
 def _plain(function: Callable[[PyTree], PyTree]) -> Callable[[PyTree], PyTree]:
@@ -153,13 +165,18 @@ class _Estimate(NamedTuple):
     floor: jax.Array
 
 
-def _estimate(lanczos: LanczosState, ritz: RitzPairs, which: str) -> _Estimate:
+def _estimate(lanczos: LanczosState, ritz: RitzPairs, which: str, before: jax.Array) -> _Estimate:
+    """Of the wanted eigenvalue, which the Ritz value `before` approximated one product earlier."""
     slot = jnp.argmax(jnp.where(ritz.used, PREFERENCES[which](ritz.values), -jnp.inf))
     value, residual = ritz.values[slot], ritz.residuals[slot]
     others = ritz.used.at[slot].set(False)
     gap = jnp.min(jnp.where(others, jnp.abs(ritz.values - value) - ritz.residuals, jnp.inf))
     # With one Ritz value there is no gap to speak of, and the residual is all that is known.
     sharp = jnp.where((gap > residual) & others.any(), residual**2 / gap, residual)
+    # The next Ritz value is not the next eigenvalue while the space is small, least of all after a warm start:
+    # what the last product changed tells so. Four times that is what remains if a product leaves ⅘ of the error.
+    settled = (lanczos.matvecs <= 1) | (lanczos.beta == 0)
+    sharp = jnp.maximum(sharp, jnp.where(settled, 0, 4 * jnp.abs(value - before)))
     eps = jnp.finfo(value.dtype).eps
     norm = jnp.max(jnp.where(ritz.used, jnp.abs(ritz.values), 0))
     floor = jnp.maximum(ROUNDING * eps * norm, lanczos.asymmetry)
@@ -170,7 +187,7 @@ def _begin(first: PyTree, which: str) -> _Search:
     lanczos = start_lanczos(first, min(BASIS_ROWS, tree.size(first)))
     ritz = ritz_pairs(lanczos)
     # Nothing is known before the first product.
-    unknown = _estimate(lanczos, ritz, which)
+    unknown = _estimate(lanczos, ritz, which, jnp.zeros((), lanczos.beta.dtype))
     return _Search(lanczos, ritz, unknown._replace(error=jnp.full_like(unknown.error, jnp.inf)))
 
 
@@ -187,7 +204,7 @@ def _advance(matvec: Callable[[PyTree], PyTree], search: _Search, which: str) ->
         lanczos = jax.lax.cond(lanczos.filled == rows, restart, lambda s: s, lanczos)
     lanczos = lanczos_step(matvec, lanczos)
     ritz = ritz_pairs(lanczos)
-    return _Search(lanczos, ritz, _estimate(lanczos, ritz, which))
+    return _Search(lanczos, ritz, _estimate(lanczos, ritz, which, search.best.value))
 
 
 def _unfinished(search: _Search, tol: jax.Array, limit: jax.Array) -> jax.Array:

@@ -58,7 +58,7 @@ def lanczos_step(matvec: Callable[[PyTree], PyTree], state: LanczosState) -> Lan
     projected = projected.at[j, j + 1].set(beta, mode="drop").at[j + 1, j].set(beta, mode="drop")
     # An exhausted Krylov space leaves rounding alone: a zero vector ends the recurrence, noise would not.
     eps = jnp.finfo(projected.dtype).eps
-    alive = beta > 10 * eps * jnp.linalg.norm(column)
+    alive = beta > 100 * eps * jnp.linalg.norm(column)
     unit = tree.scale(jnp.where(alive, 1 / beta, 0), w)
     basis = jax.tree.map(lambda Q, u: Q.at[j + 1].set(u), state.basis, unit)
     return LanczosState(

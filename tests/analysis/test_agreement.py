@@ -30,6 +30,7 @@ def test_slope_and_spread_are_those_put_in():
     assert found.slope == pytest.approx(0.3, abs=1e-4)
     np.testing.assert_allclose(found.spread, np.std(0.3 * np.array([3, 4, 5]), ddof=1), rtol=1e-4)
     assert found.p_value < 1e-6
+    assert found.final_slope == pytest.approx(0.3, abs=1e-4)
 
 
 def test_the_slope_of_curves_that_differ_by_seeds_alone_is_covered_at_its_rate():
@@ -77,3 +78,41 @@ def test_noise_is_pooled_within_groups_and_adds_as_welch_says():
     total = Noise(1.0, 4) + Noise(1.0, 4)
     assert (total.variance, total.df) == (2.0, pytest.approx(8.0))
     assert Noise(1.0, 0).interval(0.0, 0.95) == (-np.inf, np.inf)
+
+
+def test_two_curves_of_one_seed_are_refused_and_not_averaged():
+    records = curves(0.0, 0.1)
+    assert records.curves is not None
+    twice = Records(records.runs, pd.concat([records.curves, records.curves]))
+    with pytest.raises(ValueError, match="two curves of one width and seed"):
+        agreement(twice, "sharpness")
+    mixed = pd.concat([records.runs.assign(optimizer="sgd"), records.runs.assign(optimizer="adam")])
+    with pytest.raises(ValueError, match="mix optimizer = adam, sgd"):
+        agreement(Records(mixed, records.curves), "sharpness")
+
+
+def test_a_seed_that_diverges_late_drops_out_of_the_late_average_alone():
+    records = curves(0.0, 0.1)
+    assert records.curves is not None
+    table = records.curves
+    diverged = (table["width"] == 8) & (table["seed"] == 0) & (table["step"] > 60)
+    found = agreement(Records(records.runs, table.assign(sharpness=table["sharpness"].mask(diverged))), "sharpness")
+    kept = table[~((table["width"] == 8) & (table["seed"] == 0))]
+    expected = agreement(Records(records.runs, kept), "sharpness")["mup"]
+    assert found["mup"].late_spread == pytest.approx(expected.late_spread)
+    assert found["mup"].left_out == 2
+
+
+def test_one_seed_gives_a_spread_but_no_noise():
+    found = agreement(curves(0.3, 0.0, seeds=1), "sharpness")["mup"]
+    assert found.late_spread == pytest.approx(0.3)
+    assert np.isnan(found.late_noise) and np.isnan(found.p_value)
+    assert found.slope_interval == (-np.inf, np.inf)
+
+
+def test_a_size_without_positive_values_is_refused():
+    records = curves(0.0, 0.1)
+    assert records.curves is not None
+    negative = records.curves.assign(sharpness=records.curves["sharpness"].mask(records.curves["width"] == 8, -1.0))
+    with pytest.raises(ValueError, match="no step at which 'sharpness' is positive at every width"):
+        agreement(Records(records.runs, negative), "sharpness")

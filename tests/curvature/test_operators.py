@@ -82,7 +82,10 @@ def logistic_model(w, x):
 
 
 RNG = np.random.default_rng(0)
-WEIGHTS = {"a": jnp.asarray(RNG.standard_normal((3, 4)), jnp.float32), "b": jnp.asarray(RNG.standard_normal((4, 3)), jnp.float32)}
+WEIGHTS = {
+    "a": jnp.asarray(RNG.standard_normal((3, 4)), jnp.float32),
+    "b": jnp.asarray(RNG.standard_normal((4, 3)), jnp.float32),
+}
 BATCH = (jnp.asarray(RNG.standard_normal((10, 3)), jnp.float32), jnp.asarray(RNG.integers(0, 3, 10)))
 
 

@@ -34,8 +34,7 @@ def plain_convnet(params, x, model):
 PLAIN = {"residual_mlp": plain_residual_mlp, "figure1_convnet": plain_convnet}
 
 
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("scaling", ["mup", "standard"])
+@pytest.mark.parametrize("model, scaling", [("residual_mlp", "standard"), ("figure1_convnet", "mup")])
 def test_output_and_gradient_equal_a_plain_implementation(float64, model, scaling):
     recipe = make_recipe(model, 8, scaling)
     network = recipe.build(nnx.Rngs(0))
@@ -88,14 +87,20 @@ def build_mlp(depth, alpha, width=6):
     )
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
-def test_each_branch_is_scaled_by_depth_to_the_minus_alpha(float64, alpha):
-    network, unscaled = build_mlp(1, alpha), build_mlp(1, 0.0)
-    network.branch, unscaled.branch = build_mlp(4, alpha).branch, 0.0
+def test_each_branch_is_scaled_by_depth_to_the_minus_alpha(float64):
+    network = build_mlp(4, 0.5)
+    assert len(network.blocks) == 4
+    assert network.branch == 4**-0.5
+    assert build_mlp(4, 0.0).branch == 1
+    for block in network.blocks[1:]:
+        block.kernel[...] *= 0
     x = jnp.asarray(np.random.default_rng(0).standard_normal((5, 2, 2, 1)))
-    one = build_mlp(1, 0.0)(x) - unscaled(x)
-    assert np.allclose(network(x) - unscaled(x), 4**-alpha * one, atol=1e-14)
-    assert len(build_mlp(4, alpha).blocks) == 4
+    scaled = network(x)
+    network.branch = 0.0
+    stem = network(x)
+    network.branch = 1.0
+    assert np.abs(network(x) - stem).max() > 0.1
+    assert np.allclose(scaled - stem, (network(x) - stem) / 2, atol=1e-14)
 
 
 def test_block_variance_is_kept_by_the_gain_in_front_of_relu():
@@ -115,10 +120,10 @@ def test_convnet_refuses_other_images_and_depths():
 
 
 def test_models_are_found_by_name_and_by_module():
-    assert find_model("problems:PlainConvNet@2").__name__ == "PlainConvNet"
+    assert find_model("convolving_model:ConvolvingModel@2").__name__ == "ConvolvingModel"
     with pytest.raises(ValueError, match="unknown model 'residual_mpl': did you mean 'residual_mlp'"):
         find_model("residual_mpl")
-    with pytest.raises(ValueError, match="cannot be imported: .*give it as 'module:build'"):
-        find_model("problems:NoSuchNet")
-    with pytest.raises(ValueError, match="cannot be imported: .*give it as 'module:build'"):
+    with pytest.raises(ValueError, match=r"cannot be imported: .*give it as 'module:build'"):
+        find_model("convolving_model:NoSuchNet")
+    with pytest.raises(ValueError, match=r"cannot be imported: .*give it as 'module:build'"):
         find_model("no_such_module:Net")

@@ -1,0 +1,251 @@
+"""One size's loss against the learning rate: where its lowest point is, and how sure that is.
+
+Near its lowest point the loss is taken as a parabola in x = log₂ of the learning rate, plus cubic and quartic terms
+that are random, of a size relative to the curvature (as in Gaussian process regression with a polynomial mean:
+O'Hagan, Curve fitting and optimal design for prediction, 1978). Where the grid is fine and the noise low, the losses
+determine these terms; where not, they widen the interval, so that a parabola through three points of a lopsided valley
+does not pass for the truth. The interval follows Fieller: between the last learning rate at which the loss surely
+still falls and the first at which it surely rises.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import stdtrit
+
+from sharplab.analysis.trend import OPEN, Interval, Noise, pooled_noise
+
+REACH = 1.0 + 1e-6  # octaves on either side of the best learning rate that are fitted
+EXCESS = 0.25  # of the lowest loss: points that lie further above it belong to the cliff, not to the valley
+ASYMMETRY = 0.6  # standard deviation of the cubic coefficient, in units of the quadratic one, per octave
+FLATNESS = 0.25  # the same of the quartic coefficient, per octave²
+RESOLUTION = 257  # points at which the slope is tested
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The final losses of one size."""
+
+    rates: np.ndarray  # (R,): log₂ of the learning rates, ascending
+    values: np.ndarray  # (R, S): inf where diverged, NaN where a seed was not run
+
+    @property
+    def means(self) -> np.ndarray:
+        """Over the seeds that were run at every learning rate, or else over all, (R,); inf where any diverged."""
+        everywhere = ~np.isnan(self.values).any(axis=0)
+        chosen = self.values[:, everywhere] if everywhere.any() else self.values
+        return np.where(np.isinf(self.values).any(axis=1), np.inf, np.nanmean(chosen, axis=1))
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The slope of the mean loss against log₂ of the learning rate, fitted around the lowest point.
+
+    Attributes:
+        at, slope: positions, and the slope there, (V,).
+        weight: the norm of the weights with which losses enter it, (V,).
+        doubt: its variance from the terms beyond the parabola, (V,).
+        seeds: each seed's slope at the lowest point, (S,).
+        curvature, lowest_weight, lowest_doubt: the slope's own slope, `weight` and `doubt` at the lowest point.
+        lane: the variance of a single loss, apart from what moves a seed's whole curve; pooled over sizes.
+    """
+
+    at: np.ndarray
+    slope: np.ndarray
+    weight: np.ndarray
+    doubt: np.ndarray
+    seeds: np.ndarray
+    curvature: float
+    lowest_weight: float
+    lowest_doubt: float
+    lane: float
+
+    def variance(self, wander: Noise) -> Noise:
+        """Of the lowest point's position, in octaves²."""
+        seeds = Noise(wander.variance + self.lane * self.lowest_weight**2, wander.df).scaled(1 / len(self.seeds))
+        return (seeds + Noise(self.lowest_doubt, np.inf)).scaled(1 / self.curvature**2)
+
+    def sure(self, wander: Noise, confidence: float) -> np.ndarray:
+        """Where the sign of the slope is known, (V,) of bool."""
+        seeds = (wander.variance + self.lane * self.weight**2) / len(self.seeds)
+        total = seeds + self.doubt
+        with np.errstate(divide="ignore", invalid="ignore"):  # no noise at all: as many degrees as one likes
+            df = np.nan_to_num(wander.df * (total / seeds) ** 2, nan=np.inf)
+        return np.abs(self.slope) > stdtrit(np.minimum(df, 1e9), (1 + confidence) / 2) * np.sqrt(total)
+
+
+@dataclass(frozen=True)
+class Valley:
+    """Where the lowest point may be; all positions are log₂ of the learning rate.
+
+    Attributes:
+        lowest: the estimate, nan where every learning rate diverged.
+        best: the best learning rate of the grid.
+        bracket: the neighbours of the best one, sound or not; infinite beyond the grid.
+        ends: the neighbours of the fitted points: how far the optimum may lie where the fit leaves it open.
+        cliff: whether runs diverge at the upper neighbour.
+        profile: None where fewer than three points, or no convex ones, allow no parabola.
+    """
+
+    lowest: float
+    best: float
+    bracket: Interval
+    ends: Interval
+    cliff: bool
+    profile: Profile | None
+
+    @property
+    def at_edge(self) -> tuple[bool, bool]:
+        """Whether the optimum may lie below, above the grid."""
+        return bool(np.isinf(self.bracket[0])), bool(np.isinf(self.bracket[1]))
+
+    def noise(self, wander: Noise) -> Noise:
+        """The variance of `lowest`, given `pooled_wander`."""
+        low, high = self.bracket
+        if wander.df == 0 or not np.isfinite([low, high]).all():
+            return Noise(np.inf, 0)
+        if self.profile is None:
+            return Noise((high - low) ** 2 / 12, np.inf)  # anywhere in the bracket: uniform
+        variance = self.profile.variance(wander)
+        # Between the best point and the cliff nothing was measured: the optimum is anywhere there.
+        unmeasured = self.cliff and self.lowest > self.best
+        return variance + Noise((high - self.best) ** 2 / 12, np.inf) if unmeasured else variance
+
+    def interval(self, wander: Noise, confidence: float) -> Interval:
+        """Where the slope of the mean loss may be zero, given `pooled_wander`."""
+        if wander.df == 0 or not np.isfinite(self.lowest):
+            return OPEN
+        low, high = self.bracket
+        if self.profile is not None:
+            at, slope = self.profile.at, self.profile.slope
+            sure = self.profile.sure(wander, confidence)
+            low = max(at[sure & (slope < 0) & (at <= self.lowest)], default=self.ends[0])
+            high = min(at[sure & (slope > 0) & (at >= self.lowest)], default=self.ends[1])
+        if self.cliff:
+            low, high = min(low, self.best), max(high, self.bracket[1])
+        below, above = self.at_edge
+        return (-np.inf if below else float(low), np.inf if above else float(high))
+
+
+def pooled_wander(valleys: Sequence[Valley]) -> Noise:
+    """How much the seeds' slopes at the lowest point vary beyond the noise of single losses: their optima wander."""
+    profiles = [valley.profile for valley in valleys if valley.profile is not None]
+    seeds = pooled_noise([profile.seeds for profile in profiles])
+    lanes = sum((len(profile.seeds) - 1) * profile.lane * profile.lowest_weight**2 for profile in profiles)
+    return Noise(max(seeds.variance - lanes / seeds.df, 0.0) if seeds.df else 0.0, seeds.df)
+
+
+def fit_valleys(sizes: Sequence[Losses]) -> list[Valley]:
+    """One per size; the noise that weighs the random terms against the losses is pooled over sizes."""
+    windows = [_window(losses.rates, losses.means) for losses in sizes]
+    chosen = [_complete(losses, window) for losses, window in zip(sizes, windows, strict=True)]
+    fitted = [(losses.rates[window], y) for losses, window, y in zip(sizes, windows, chosen, strict=True) if len(y) > 2]
+    df = sum((len(y) - 2) * max(y.shape[1] - 1, 0) for _, y in fitted)
+    squares = sum(_lane_squares(x, y) for x, y in fitted)
+    lane = squares / df if df else 0.0
+    return [_fit(losses, window, y, lane) for losses, window, y in zip(sizes, windows, chosen, strict=True)]
+
+
+def _window(x: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """Which points to fit, (R,) of bool: sound, near the best, and of the valley."""
+    sound = np.isfinite(means)
+    if not sound.any():
+        return sound
+    best = int(np.argmin(means))
+    order = np.arange(len(x))
+    low = means <= means[best] + EXCESS * abs(means[best])
+    near = sound & low & ((np.abs(x - x[best]) <= REACH) | (np.abs(order - best) <= 2))
+    # The nearest neighbours always count, however steep the valley.
+    return near | (sound & (np.abs(order - best) <= 1))
+
+
+def _complete(losses: Losses, window: np.ndarray) -> np.ndarray:
+    """(points, seeds) of the window, seeds that lack a point left out."""
+    inside = losses.values[window]
+    return inside[:, np.isfinite(inside).all(axis=0)]
+
+
+def _lane_squares(x: np.ndarray, y: np.ndarray) -> float:
+    """Squares of what in the losses is neither the learning rate's nor the seed's, whose optimum may wander too."""
+    apart = y - y.mean(axis=1, keepdims=True)
+    line = np.stack([np.ones_like(x), x - x.mean()], axis=1)
+    return float(np.sum((apart - line @ np.linalg.lstsq(line, apart)[0]) ** 2))
+
+
+def _fit(losses: Losses, window: np.ndarray, y: np.ndarray, lane: float) -> Valley:
+    x, means = losses.rates, losses.means
+    if not window.any():
+        return Valley(np.nan, np.nan, OPEN, OPEN, False, None)
+    best = int(np.argmin(means))
+    first, last = np.flatnonzero(window)[[0, -1]]
+    padded = np.concatenate([[-np.inf], x, [np.inf]])
+    bracket = (float(padded[best]), float(padded[best + 2]))
+    ends = (float(padded[first]), float(padded[last + 2]))
+    cliff = best + 1 < len(x) and not np.isfinite(means[best + 1])
+    limits = (x[max(best - 1, 0)], (x[best] + bracket[1]) / 2 if cliff else x[min(best + 1, len(x) - 1)])
+    z, mean = x[window] - x[best], y.mean(axis=1) if y.size else np.array([])
+    quadratic = float(np.polyfit(z, mean, 2)[0]) if len(mean) >= 3 else 0.0
+    if quadratic <= 0:
+        return Valley(float(x[best]), float(x[best]), bracket, ends, cliff, None)
+    slopes_of = _SlopeOperator.of(z, quadratic, lane / y.shape[1])
+    at = np.linspace(x[first], bracket[1] if cliff else x[last], RESOLUTION)
+    weights, doubt = slopes_of(at - x[best])
+    slope = weights @ mean
+    lowest = _lowest(at, slope, limits)
+    here, lowest_doubt = slopes_of(np.array([lowest - x[best]]))
+    curvature = slopes_of.curvature(lowest - x[best], mean)
+    profile = Profile(
+        at=at,
+        slope=slope,
+        weight=np.linalg.norm(weights, axis=1),
+        doubt=doubt,
+        seeds=(here @ y)[0],
+        curvature=curvature,
+        lowest_weight=float(np.linalg.norm(here)),
+        lowest_doubt=float(lowest_doubt[0]),
+        lane=lane,
+    )
+    return Valley(lowest, float(x[best]), bracket, ends, cliff, profile if curvature > 0 else None)
+
+
+def _lowest(at: np.ndarray, slope: np.ndarray, limits: Interval) -> float:
+    """Where the loss of this slope is lowest within limits."""
+    curve = np.concatenate([[0.0], np.cumsum((slope[1:] + slope[:-1]) / 2)])
+    i = int(np.argmin(np.where((at >= limits[0] - 1e-9) & (at <= limits[1] + 1e-9), curve, np.inf)))
+    for j in (i - 1, i):  # the sign may change on either side
+        if 0 <= j < len(at) - 1 and slope[j] < 0 <= slope[j + 1]:
+            root = at[j] + (at[j + 1] - at[j]) * slope[j] / (slope[j] - slope[j + 1])
+            return float(np.clip(root, *limits))
+    return float(np.clip(at[i], *limits))
+
+
+@dataclass(frozen=True)
+class _SlopeOperator:
+    """The best linear unbiased predictor of the slope: weights on the losses, and its variance but for their noise."""
+
+    fixed: np.ndarray  # (3, R): the coefficients of 1, z, z²
+    random: np.ndarray  # (2, R): of z³, z⁴
+    terms: np.ndarray  # (R, 2): z³, z⁴ of the points
+    variances: np.ndarray  # (2,): of their coefficients
+
+    @classmethod
+    def of(cls, z: np.ndarray, quadratic: float, noise: float) -> "_SlopeOperator":
+        variances = (quadratic * np.array([ASYMMETRY, FLATNESS])) ** 2
+        design, terms = np.vander(z, 3, increasing=True), np.stack([z**3, z**4], axis=1)
+        # Losses that are a formula's have no noise; the floor keeps the system regular.
+        noise = max(noise, (1e-4 * quadratic) ** 2)
+        precision = np.linalg.inv(noise * np.eye(len(z)) + (terms * variances) @ terms.T)
+        fixed = np.linalg.solve(design.T @ precision @ design, design.T @ precision)
+        random = variances[:, None] * (terms.T @ precision @ (np.eye(len(z)) - design @ fixed))
+        return cls(fixed, random, terms, variances)
+
+    def __call__(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(V, R) weights and (V,) variances."""
+        one = np.ones_like(at)
+        beyond = np.stack([3 * at**2, 4 * at**3], axis=1)
+        weights = np.stack([0 * one, one, 2 * at], axis=1) @ self.fixed + beyond @ self.random
+        return weights, (weights @ self.terms - beyond) ** 2 @ self.variances
+
+    def curvature(self, at: float, mean: np.ndarray) -> float:
+        return float(2 * self.fixed[2] @ mean + np.array([6 * at, 12 * at**2]) @ (self.random @ mean))

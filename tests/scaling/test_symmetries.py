@@ -1,0 +1,183 @@
+"""What must not change: the abc symmetry, neuron duplication, and the closed dynamics of a linear network."""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax.flatten_util import ravel_pytree
+from problems import dense_hessian, make_batch, make_recipe
+
+from sharplab.losses import squared_error
+from sharplab.models.layers import ScaledLinear
+from sharplab.optimizers import OPTIMIZERS
+from sharplab.recipe import Recipe
+from sharplab.scaling import WidthRule, parameterization
+
+STEPS = 20
+RATES = {
+    ("residual_mlp", "mup"): 0.1,
+    ("residual_mlp", "ntk"): 0.3,
+    ("figure1_convnet", "mup"): 0.2,
+}
+
+
+class Trace(NamedTuple):
+    """A run's outputs after each step, and the top of the raw and of the effective spectrum before and after it."""
+
+    outputs: np.ndarray
+    losses: np.ndarray
+    raw: np.ndarray
+    effective: np.ndarray
+
+
+def train(model, scaling, learning_rate):
+    """`STEPS` full-batch steps in float64, beyond the base width, as one program."""
+    recipe = make_recipe(model, 12 if model == "residual_mlp" else 6, scaling)
+    images, classes = make_batch(model, examples=8)
+    inputs = recipe.prepare(images.astype(np.float64))
+    dense = dense_hessian(recipe)
+
+    @jax.jit
+    def run(inputs):
+        def step(lane, _):
+            outputs = recipe.forward(lane.params, inputs)
+            return recipe.step(lane, learning_rate, (inputs, classes)), (outputs, recipe.loss(outputs, classes))
+
+        first = recipe.begin(0)
+        last, (outputs, losses) = jax.lax.scan(step, first, length=STEPS)
+        ends = jax.tree.map(lambda *ends: jnp.stack(ends), first.params, last.params)
+        return outputs, losses, jax.lax.map(lambda params: dense(params, (inputs, classes)), ends), first
+
+    outputs, losses, hessians, first = run(inputs)
+    metric = jax.tree.map(np.full_like, first.params, recipe.metric(first.params, first.opt_state))
+    root = np.sqrt(np.concatenate([np.ravel(d) for d in jax.tree.leaves(metric)]))
+    raw = np.linalg.eigvalsh(hessians)[:, -1]
+    return Trace(outputs, losses, raw, np.linalg.eigvalsh(root[:, None] * np.asarray(hessians) * root)[:, -1])
+
+
+@lru_cache
+def unshifted(model, name):
+    """The run that the others are compared with."""
+    return train(model, parameterization(name), RATES[model, name])
+
+
+@pytest.mark.parametrize(
+    "model, name, shifted",
+    [
+        ("residual_mlp", "mup", parameterization("mean_field")),
+        ("residual_mlp", "mup", parameterization("mup").shift(0.3)),
+        ("residual_mlp", "ntk", parameterization("ntk").shift(-0.4)),
+        ("figure1_convnet", "mup", parameterization("mean_field")),
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_shifted_parameterization_is_the_same_run_with_another_raw_sharpness(float64, model, name, shifted):
+    reference = unshifted(model, name)
+    found = train(model, shifted, RATES[model, name])
+    assert reference.losses[-1] < 0.97 * reference.losses[0]  # it learns
+    assert np.allclose(found.outputs, reference.outputs, rtol=0, atol=1e-11 * np.abs(reference.outputs).max())
+    assert np.allclose(found.effective, reference.effective, rtol=1e-11)
+    assert np.all(np.abs(np.log(found.raw / reference.raw)) > 0.1)
+
+
+def test_mup_and_ntk_are_different_runs(float64):
+    mup, ntk = (unshifted("residual_mlp", name) for name in ("mup", "ntk"))
+    assert np.abs(mup.outputs - ntk.outputs).max() > 0.1
+
+
+class LinearNet(nnx.Module):
+    """f(x) = xᵀ E V with the multipliers of the rule."""
+
+    def __init__(self, *, input_shape, classes, width, depth, alpha, rule, rngs):
+        self.first = ScaledLinear(input_shape[0], width, role="input", rule=rule, rngs=rngs)
+        self.readout = ScaledLinear(width, classes, role="output", rule=rule, rngs=rngs)
+
+    def forward(self, x):
+        return self.readout(self.first(x))
+
+
+D, N, EXAMPLES, RATE = 4, 6, 10, 0.1
+INPUTS = np.random.default_rng(0).standard_normal((EXAMPLES, D))
+TARGETS = np.random.default_rng(1).standard_normal((EXAMPLES, 1)) + INPUTS[:, :1]
+
+
+class LinearRun(NamedTuple):
+    """Losses of `LINEAR_STEPS` full-batch steps, and the top effective eigenvalue at both ends."""
+
+    losses: np.ndarray
+    effective: np.ndarray
+
+
+LINEAR_STEPS = 60
+
+
+def train_linear(scaling, E, v):
+    """The network from these weights, given at the size of unit variance; exponents count from width 1."""
+    width = len(v)
+    rule = WidthRule(parameterization(scaling), width)
+    recipe = Recipe(LinearNet, rule, 2, 0.0, (D,), 1, squared_error, OPTIMIZERS["sgd"], ())
+    lane = jax.jit(recipe.begin)(0)
+    weights = [E * rule.init_std("input", D), v[:, None] * rule.init_std("output", width)]
+    params = jax.tree.unflatten(jax.tree.structure(lane.params), [jnp.asarray(w) for w in weights])
+    lane = lane._replace(params=params)
+    metric = jax.tree.map(jnp.full_like, params, recipe.metric(params, lane.opt_state))
+    root, step, dense = np.sqrt(ravel_pytree(metric)[0]), jax.jit(recipe.step), dense_hessian(recipe)
+    batch = (INPUTS, TARGETS)
+
+    def top():
+        return np.linalg.eigvalsh(root[:, None] * np.asarray(dense(lane.params, batch)) * root)[-1]
+
+    losses, effective = [], [top()]
+    for _ in range(LINEAR_STEPS):
+        losses.append(float(recipe.objective(lane.params, batch)))
+        lane = step(lane, RATE, batch)
+    return LinearRun(np.array(losses), np.array([*effective, top()]))
+
+
+def paired_neurons():
+    """Neurons in pairs (e, v), (e, −v): the function starts at 0 under every parameterization."""
+    rng = np.random.default_rng(2)
+    E, v = rng.standard_normal((D, N // 2)), rng.standard_normal(N // 2)
+    return np.c_[E, E], np.r_[v, -v]
+
+
+@pytest.mark.parametrize("scaling, copies", [("mup", 2), ("mean_field", 3)])
+def test_duplicating_every_neuron_changes_nothing_under_mup(float64, scaling, copies):
+    E, v = paired_neurons()
+    alone = train_linear(scaling, E, v)
+    copied = train_linear(scaling, np.tile(E, copies), np.tile(v, copies))
+    assert alone.losses[-1] < 0.5 * alone.losses[0]
+    assert np.allclose(copied.losses, alone.losses, rtol=1e-10)
+    assert np.allclose(copied.effective, alone.effective, rtol=1e-10)
+
+
+def test_duplicating_every_neuron_changes_the_run_under_ntk(float64):
+    E, v = paired_neurons()
+    alone, copied = train_linear("ntk", E, v), train_linear("ntk", np.tile(E, 2), np.tile(v, 2))
+    assert np.isclose(copied.losses[0], alone.losses[0], rtol=1e-12)
+    assert np.abs(copied.losses / alone.losses - 1).max() > 0.01
+    assert abs(copied.effective[-1] / alone.effective[-1] - 1) > 0.01
+
+
+@pytest.mark.parametrize("scaling, feature_rate", [("mup", 1.0), ("ntk", 1 / N)])
+def test_linear_network_follows_its_closed_dynamics(float64, scaling, feature_rate):
+    """u = EV/(γ√N), Q = EEᵀ/N and s = |V|²/N move by themselves, with γ²/N the one constant (arXiv 2402.17457)."""
+    E, v = np.random.default_rng(3).standard_normal((D, N)), np.random.default_rng(4).standard_normal(N)
+    X, c = INPUTS / np.sqrt(D), feature_rate
+    u, Q, s = E @ v / (np.sqrt(N * c) * np.sqrt(N)), E @ E.T / N, v @ v / N
+    losses = []
+    for _ in range(LINEAR_STEPS):
+        residual = X @ u - TARGETS[:, 0]
+        losses.append(0.5 * np.mean(residual**2))
+        g = X.T @ residual / EXAMPLES
+        u, Q, s = (
+            u - RATE * (s * g + Q @ g) + RATE**2 * c * (u @ g) * g,
+            Q - RATE * c * (np.outer(g, u) + np.outer(u, g)) + RATE**2 * c * s * np.outer(g, g),
+            s - 2 * RATE * c * (u @ g) + RATE**2 * c * (g @ Q @ g),
+        )
+    assert losses[-1] < 0.6 * losses[0]
+    assert np.allclose(train_linear(scaling, E, v).losses, losses, rtol=1e-11)

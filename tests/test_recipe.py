@@ -1,0 +1,126 @@
+"""A lane's step is plain SGD with the role's learning rate; divergence freezes it; records measure it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from problems import cast, make_batch, make_recipe
+
+from sharplab.losses import LOSSES
+from sharplab.models.layers import ScaledLinear
+from sharplab.optimizers import OPTIMIZERS
+from sharplab.recipe import Recipe
+from sharplab.scaling import WidthRule, parameterization
+
+RATE = 0.1
+
+
+def begin(scaling="mean_field", **settings):
+    """A recipe of the residual MLP, its lane of seed 3, one batch."""
+    recipe = make_recipe("residual_mlp", 8, scaling, **settings)
+    inputs, classes = make_batch("residual_mlp")
+    return recipe, jax.jit(recipe.begin)(3), (recipe.prepare(inputs), classes)
+
+
+def test_step_is_plain_gradient_descent_with_the_roles_factors(float64):
+    recipe, lane, batch = begin()
+    batch = cast(jax.tree.map(jnp.asarray, batch), np.float64)
+    by_hand, step = lane.params, jax.jit(recipe.step)
+    factors = {"stem": 2.0, "blocks": 2.0, "readout": 2.0}  # width 8 over base 4: mean field trains all by n
+    for _ in range(3):
+        gradient = jax.grad(lambda w: recipe.loss(recipe.forward(w, batch[0]), batch[1]))(by_hand)
+        lane = step(lane, RATE, batch)
+        by_hand = nnx.State(
+            {
+                name: jax.tree.map(lambda w, g, f=f: w - RATE * f * g, by_hand[name], gradient[name])
+                for name, f in factors.items()
+            }
+        )
+    assert lane.step == 3
+    for found, wanted in zip(jax.tree.leaves(lane.params), jax.tree.leaves(by_hand), strict=True):
+        assert np.allclose(found, wanted, rtol=0, atol=1e-14)
+
+
+def test_seed_alone_decides_the_initial_params():
+    recipe, _, _ = begin()
+    first, again, other = (jax.tree.leaves(jax.jit(recipe.begin)(seed).params) for seed in (0, 0, 1))
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not np.allclose(first[0], other[0])
+
+
+def test_factors_are_those_of_the_rule_per_role():
+    recipe, _, _ = begin("mean_field", gamma=2.0)
+    assert jax.tree.leaves(recipe.factors("sgd")) == [recipe.rule.lr_factor("hidden")] * 4
+    assert recipe.rule.lr_factor("hidden") == 8 / 4 * 2.0**2
+
+
+def test_advance_reads_the_examples_of_its_order_and_ends_at_stop():
+    recipe, lane, batch = begin()
+    order = np.array([[0, 1, 2], [5, 4, 3], [9, 9, 9]], np.int32)
+    advanced = jax.jit(recipe.advance)(lane, RATE, order, batch, 2)
+    step = jax.jit(recipe.step)
+    for rows in order[:2]:
+        lane = step(lane, RATE, jax.tree.map(lambda x, rows=rows: x[rows], batch))
+    assert advanced.step == 2
+    for a, b in zip(jax.tree.leaves(advanced.params), jax.tree.leaves(lane.params), strict=True):
+        assert np.allclose(a, b, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("cause", ["infinite loss", "a hundred times the first loss", "dead units"])
+def test_diverged_lane_is_flagged_with_its_step_and_frozen(cause):
+    recipe, lane, (inputs, classes) = begin()
+    step = jax.jit(recipe.step)
+    lane = step(lane, 0.01, (inputs, classes))
+    broken = {
+        "infinite loss": jnp.full_like(inputs, jnp.inf),
+        "a hundred times the first loss": 1e4 * inputs,
+        "dead units": jnp.zeros_like(inputs),
+    }[cause]
+    after = step(lane, 0.01, (broken, classes))
+    assert after.diverged_step == 1
+    later = step(step(after, 0.01, (inputs, classes)), 0.01, (inputs, classes))
+    assert later.diverged_step == 1
+    assert later.step == 4
+    for a, b in zip(jax.tree.leaves(lane.params), jax.tree.leaves(later.params), strict=True):
+        assert np.array_equal(a, b)
+
+
+def test_lane_below_a_hundred_times_its_first_loss_goes_on():
+    recipe, lane, (inputs, classes) = begin()
+    step = jax.jit(recipe.step)
+    lane = step(lane, 0.0, (inputs, classes))
+    lane = step(lane, 0.0, (20 * inputs, classes))
+    assert lane.diverged_step == -1
+
+
+def test_record_of_a_diverged_lane_is_nan():
+    recipe, lane, batch = begin(observables=("train_loss", "eval_loss", "eval_accuracy"))
+    tracker = recipe.measurement().init(lane.params)
+    observe = jax.jit(recipe.observe)
+    _, sound = observe(lane, tracker, 0, batch, batch)
+    _, diverged = observe(lane._replace(diverged_step=jnp.int32(0)), tracker, 0, batch, batch)
+    assert np.isfinite(list(sound.values())).all()
+    assert np.isclose(sound["train_loss"], recipe.objective(lane.params, batch))
+    assert np.isnan(list(diverged.values())).all()
+
+
+def test_equal_recipes_share_their_programs():
+    assert make_recipe("residual_mlp", 8) == make_recipe("residual_mlp", 8)
+    assert hash(make_recipe("residual_mlp", 8)) == hash(make_recipe("residual_mlp", 8))
+    assert make_recipe("residual_mlp", 8) != make_recipe("residual_mlp", 8, gamma=2.0)
+
+
+class Roleless(nnx.Module):
+    """A model one of whose parameters says nothing of its role."""
+
+    def __init__(self, *, input_shape, classes, width, depth, alpha, rule, rngs):
+        self.first = ScaledLinear(input_shape[0], width, role="input", rule=rule, rngs=rngs)
+        self.bias = nnx.Param(jnp.zeros(width))
+
+
+def test_parameter_without_role_is_named_as_the_fault():
+    rule = WidthRule(parameterization("mup"), 4)
+    recipe = Recipe(Roleless, rule, 1, 0.0, (5,), 3, LOSSES["cross_entropy"], OPTIMIZERS["sgd"], ())
+    with pytest.raises(ValueError, match=r"parameter without role: declare it as nnx.Param\(x, role="):
+        recipe.factors("sgd")
