@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -65,7 +65,7 @@ class Recipe:
 
     def prepare(self, images: jax.typing.ArrayLike) -> jax.Array:
         """What of the network uses no parameter, done once."""
-        return jax.jit(lambda x: self.build(nnx.Rngs(0)).prepare(x))(images)
+        return _prepare(self, images)
 
     def factors(self, opt_kind: str) -> PyTree:
         """The learning-rate factor of each parameter, plain floats in a pytree like the parameters."""
@@ -153,6 +153,11 @@ class Recipe:
         params = jax.tree.map(lambda w: jnp.where(alive, w, jnp.nan), lane.params)
         key = jax.random.key(seed)
         return self.measurement().observe(tracker, probe, held_out, params, lane.opt_state, key)
+
+
+@partial(jax.jit, static_argnums=0)
+def _prepare(recipe: Recipe, images: jax.Array) -> jax.Array:
+    return recipe.build(nnx.Rngs(0)).prepare(images)
 
 
 @lru_cache(maxsize=256)

@@ -90,17 +90,17 @@ def moments(model: str) -> tuple[Moment, ...]:
     recipe = moments_recipe(model)
     images, classes = make_batch(model)
     inputs = recipe.prepare(images)
-    step = jax.jit(recipe.step)
+    step, forward = jax.jit(recipe.step), jax.jit(recipe.forward)
     begin = jax.jit(recipe.begin)
     usual, negative = begin(0), begin(4 if model == "residual_mlp" else 0)
     if model == "residual_mlp":
         runs = [
             (usual, (inputs, jnp.eye(CLASSES)[classes]), 0.1, (0, 1, 3, 10, 40, 150)),
-            (negative, (inputs, 30 * recipe.forward(negative.params, inputs)), 1e-3, (0, 1, 3, 6)),
+            (negative, (inputs, 30 * forward(negative.params, inputs)), 1e-3, (0, 1, 3, 6)),
         ]
     else:
         negative = negative._replace(params=jax.tree.map(lambda w: 0.3 * w, negative.params))
-        favoured = recipe.forward(negative.params, inputs).argmax(-1)
+        favoured = forward(negative.params, inputs).argmax(-1)
         runs = [
             (usual, (inputs, classes), 1.0, (0, 1, 3, 10, 40, 150)),
             (negative, (inputs, favoured), 0.2, (0, 2, 6, 12)),

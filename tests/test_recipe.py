@@ -1,11 +1,13 @@
 """A lane's step is plain SGD with the role's learning rate; divergence freezes it; records measure it."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from problems import cast, make_batch, make_recipe
+from problems import make_batch, make_recipe
 
 from sharplab.losses import LOSSES
 from sharplab.models.layers import ScaledLinear
@@ -16,20 +18,21 @@ from sharplab.scaling import WidthRule, parameterization
 RATE = 0.1
 
 
-def begin(scaling="mean_field", **settings):
-    """A recipe of the residual MLP, its lane of seed 3, one batch."""
-    recipe = make_recipe("residual_mlp", 8, scaling, **settings)
+@cache
+def begin(x64=False, **settings):
+    """A recipe of the residual MLP, its compiled step, its lane of seed 3, one batch."""
+    recipe = make_recipe("residual_mlp", 8, "mean_field", **settings)
     inputs, classes = make_batch("residual_mlp")
-    return recipe, jax.jit(recipe.begin)(3), (recipe.prepare(inputs), classes)
+    inputs = recipe.prepare(inputs.astype(np.float64 if x64 else np.float32))
+    return recipe, jax.jit(recipe.step), jax.jit(recipe.begin)(3), (inputs, classes)
 
 
 def test_step_is_plain_gradient_descent_with_the_roles_factors(float64):
-    recipe, lane, batch = begin()
-    batch = cast(jax.tree.map(jnp.asarray, batch), np.float64)
-    by_hand, step = lane.params, jax.jit(recipe.step)
+    recipe, step, lane, batch = begin(x64=True)
+    by_hand, gradient_of = lane.params, jax.jit(jax.grad(lambda w: recipe.loss(recipe.forward(w, batch[0]), batch[1])))
     factors = {"stem": 2.0, "blocks": 2.0, "readout": 2.0}  # width 8 over base 4: mean field trains all by n
     for _ in range(3):
-        gradient = jax.grad(lambda w: recipe.loss(recipe.forward(w, batch[0]), batch[1]))(by_hand)
+        gradient = gradient_of(by_hand)
         lane = step(lane, RATE, batch)
         by_hand = nnx.State(
             {
@@ -43,23 +46,22 @@ def test_step_is_plain_gradient_descent_with_the_roles_factors(float64):
 
 
 def test_seed_alone_decides_the_initial_params():
-    recipe, _, _ = begin()
-    first, again, other = (jax.tree.leaves(jax.jit(recipe.begin)(seed).params) for seed in (0, 0, 1))
+    start = jax.jit(begin()[0].begin)
+    first, again, other = (jax.tree.leaves(start(seed).params) for seed in (0, 0, 1))
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     assert not np.allclose(first[0], other[0])
 
 
 def test_factors_are_those_of_the_rule_per_role():
-    recipe, _, _ = begin("mean_field", gamma=2.0)
+    recipe = make_recipe("residual_mlp", 8, "mean_field", gamma=2.0)
     assert jax.tree.leaves(recipe.factors("sgd")) == [recipe.rule.lr_factor("hidden")] * 4
     assert recipe.rule.lr_factor("hidden") == 8 / 4 * 2.0**2
 
 
 def test_advance_reads_the_examples_of_its_order_and_ends_at_stop():
-    recipe, lane, batch = begin()
+    recipe, step, lane, batch = begin()
     order = np.array([[0, 1, 2], [5, 4, 3], [9, 9, 9]], np.int32)
     advanced = jax.jit(recipe.advance)(lane, RATE, order, batch, 2)
-    step = jax.jit(recipe.step)
     for rows in order[:2]:
         lane = step(lane, RATE, jax.tree.map(lambda x, rows=rows: x[rows], batch))
     assert advanced.step == 2
@@ -69,8 +71,7 @@ def test_advance_reads_the_examples_of_its_order_and_ends_at_stop():
 
 @pytest.mark.parametrize("cause", ["infinite loss", "a hundred times the first loss", "dead units"])
 def test_diverged_lane_is_flagged_with_its_step_and_frozen(cause):
-    recipe, lane, (inputs, classes) = begin()
-    step = jax.jit(recipe.step)
+    _, step, lane, (inputs, classes) = begin()
     lane = step(lane, 0.01, (inputs, classes))
     broken = {
         "infinite loss": jnp.full_like(inputs, jnp.inf),
@@ -87,15 +88,14 @@ def test_diverged_lane_is_flagged_with_its_step_and_frozen(cause):
 
 
 def test_lane_below_a_hundred_times_its_first_loss_goes_on():
-    recipe, lane, (inputs, classes) = begin()
-    step = jax.jit(recipe.step)
+    _, step, lane, (inputs, classes) = begin()
     lane = step(lane, 0.0, (inputs, classes))
     lane = step(lane, 0.0, (20 * inputs, classes))
     assert lane.diverged_step == -1
 
 
 def test_record_of_a_diverged_lane_is_nan():
-    recipe, lane, batch = begin(observables=("train_loss", "eval_loss", "eval_accuracy"))
+    recipe, _, lane, batch = begin(observables=("train_loss", "eval_loss", "eval_accuracy"))
     tracker = recipe.measurement().init(lane.params)
     observe = jax.jit(recipe.observe)
     _, sound = observe(lane, tracker, 0, batch, batch)

@@ -99,6 +99,24 @@ def test_error_estimates_cover_the_true_error_in_95_of_100_random_matrices(float
     assert misses <= 8
 
 
+def test_close_pair_is_told_apart_by_a_small_tolerance_and_one_of_both_at_any(float64, record_property):
+    """The second of two eigenvalues 4 % apart may pass for the top at 1e-2; its residual holds all the same."""
+    exact = np.r_[-0.164, -0.054, np.linspace(-0.06, 0.06, N - 4), 0.1446, 0.15]
+    op = matrix_operator(symmetric(exact))
+    misses = {}
+    for tol in (1e-2, 1e-3, 1e-5):
+        values = []
+        for key in range(40):
+            pairs = eigsh(op, tol=tol, key=jax.random.key(key))
+            values.append(float(pairs.values[0]))
+            assert np.min(np.abs(exact - values[-1])) <= float(pairs.residuals[0])
+            assert 0.1446 * (1 - tol) <= values[-1] <= 0.15 * (1 + 1e-12)
+        misses[tol] = int(np.sum(0.15 - np.array(values) > tol * 0.15))
+    record_property("counts", f"misses out of 40 cold starts by tolerance: {misses}")
+    assert misses[1e-3] <= 0.4 * 40, misses
+    assert misses[1e-5] <= 0.05 * 40, misses
+
+
 def test_jit_and_vmap_agree_with_the_eager_call(float64):
     spectra = [SPECTRA[name] for name in ("gapless", "indefinite", "two outliers")]
     matrices = jnp.stack([symmetric(exact) for exact in spectra])
@@ -116,7 +134,6 @@ def test_operator_built_outside_of_jit_can_be_solved_inside():
 
 DOMAINS = {
     "dict with a tuple and a list": {"w": (jnp.zeros((2, 2)), jnp.zeros(())), "b": [jnp.zeros(3)]},
-    "tuple": (jnp.zeros((2, 3)), jnp.zeros(2)),
     "state": nnx.State({"layer": {"w": nnx.Param(jnp.zeros((2, 3))), "b": nnx.Param(jnp.zeros(2))}}),
 }
 
@@ -163,7 +180,9 @@ def test_start_orthogonal_to_the_top_still_finds_it():
 @pytest.mark.parametrize("start", [np.zeros(N, np.float32), np.full(N, np.nan, np.float32)])
 def test_start_of_zeros_or_nan_counts_as_none(start):
     op = matrix_operator(np.diag(SPECTRA["gapless"]).astype(np.float32))
-    assert eigsh(op, start=start).values[0] == eigsh(op).values[0]
+    found, wanted = eigsh(op, start=start), eigsh(op)
+    assert found.matvecs == wanted.matvecs
+    assert np.isclose(found.values[0], wanted.values[0], rtol=1e-6)
 
 
 def test_nan_product_is_an_error_eagerly_and_nan_at_once_under_jit():
