@@ -94,7 +94,7 @@ def along(sweep: sl.Experiment) -> sl.Experiment:
         learning_rates={name: (rate,) for name, rate in SHOWN_RATES.items()},
         seeds=min(3, len(sweep.seeds_of(sweep.widths[0]))),
         observables=(*sweep.observables, "sharpness"),
-        records=min(17, sweep.steps + 1),
+        records=min(9, sweep.steps + 1),
         probe_size=min(512, sweep.probe_size),
         refine=False,
     )

@@ -118,6 +118,7 @@ def moments(model: str) -> tuple[Moment, ...]:
         )
 
 
+@cache
 def moments_recipe(model: str) -> Recipe:
     """The recipe that `moments` trains."""
     if model == "residual_mlp":
