@@ -132,10 +132,7 @@ def numbers(transfers: Mapping[str, sl.Transfer], agreements: Mapping[str, sl.Ag
     for name, found in transfers.items():
         agreed = agreements[name]
         stated[name] = {
-            "optimum": {
-                str(row["width"]): {key: row[key] for key in row.index if key != "width"}
-                for _, row in found.table().iterrows()
-            },
+            "optimum": {str(width): dict(row) for width, row in found.table().set_index("width").iterrows()},
             "shift_per_doubling": found.shift,
             "shift_interval": found.shift_interval,
             "edge_shift_per_doubling": found.edge_shift,

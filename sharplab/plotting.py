@@ -64,15 +64,14 @@ def draw_curves(ax: Axes, curves: "pd.DataFrame", quantity: str, *, size: str = 
 
 
 def draw_threshold(ax: Axes, value: float, label: str) -> None:
-    """A dashed horizontal line with its meaning written on it, at the right end."""
+    """A dashed horizontal line with its meaning written on it, at the left end."""
     ax.axhline(value, color="0.25", linestyle="--", linewidth=1)
     ax.annotate(
         label,
-        (0.99, value),
+        (0.01, value),
         xycoords=("axes fraction", "data"),
         xytext=(0, 2),
         textcoords="offset points",
-        ha="right",
         fontsize=8,
         color="0.25",
     )

@@ -136,7 +136,9 @@ class Tracker:
         key: for the random part of Lanczos starts.
 
     Each eigenvalue comes with `…_error` (estimate), `…_residual` (an eigenvalue lies that near, always) and
-    `…_matvecs`. Eigenvectors start from those of the record before.
+    `…_matvecs`. Eigenvectors start from those of the record before, a tenth of random direction mixed in. Where the
+    two largest eigenvalues lie within some per cent of each other and cross between records, the second may be
+    reported for the first until they part: the residual holds, the estimate then does not.
 
     Raises:
         ValueError: for unknown observables, or ones whose batch, model or metric is missing.

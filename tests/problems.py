@@ -88,7 +88,7 @@ def moments(model: str) -> tuple[Moment, ...]:
     them: the residual part of the Hessian dominates, and is negative along the directions that grow all layers.
     """
     recipe = moments_recipe(model)
-    images, classes = make_batch(model)
+    images, classes = make_batch(model, examples=24 if model == "residual_mlp" else 12)
     inputs = recipe.prepare(images)
     step, forward = jax.jit(recipe.step), jax.jit(recipe.forward)
     begin = jax.jit(recipe.begin)

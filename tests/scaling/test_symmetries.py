@@ -17,11 +17,7 @@ from sharplab.recipe import Recipe
 from sharplab.scaling import WidthRule, parameterization
 
 STEPS = 20
-RATES = {
-    ("residual_mlp", "mup"): 0.1,
-    ("residual_mlp", "ntk"): 0.3,
-    ("figure1_convnet", "mup"): 0.2,
-}
+RATES = {("residual_mlp", "mup"): 0.1, ("figure1_convnet", "ntk"): 0.5}
 
 
 class Trace(NamedTuple):
@@ -58,33 +54,21 @@ def train(model, scaling, learning_rate):
     return Trace(outputs, losses, raw, np.linalg.eigvalsh(root[:, None] * np.asarray(hessians) * root)[:, -1])
 
 
-@lru_cache
-def unshifted(model, name):
-    """The run that the others are compared with."""
-    return train(model, parameterization(name), RATES[model, name])
-
-
 @pytest.mark.parametrize(
     "model, name, shifted",
     [
         ("residual_mlp", "mup", parameterization("mup").shift(0.3)),
-        ("residual_mlp", "ntk", parameterization("ntk").shift(-0.4)),
-        ("figure1_convnet", "mup", parameterization("mean_field")),
+        ("figure1_convnet", "ntk", parameterization("ntk").shift(-0.4)),
     ],
     ids=lambda value: getattr(value, "name", value),
 )
 def test_shifted_parameterization_is_the_same_run_with_another_raw_sharpness(float64, model, name, shifted):
-    reference = unshifted(model, name)
+    reference = train(model, parameterization(name), RATES[model, name])
     found = train(model, shifted, RATES[model, name])
     assert reference.losses[-1] < 0.97 * reference.losses[0]  # it learns
     assert np.allclose(found.outputs, reference.outputs, rtol=0, atol=1e-11 * np.abs(reference.outputs).max())
     assert np.allclose(found.effective, reference.effective, rtol=1e-11)
     assert np.all(np.abs(np.log(found.raw / reference.raw)) > 0.1)
-
-
-def test_mup_and_ntk_are_different_runs(float64):
-    mup, ntk = (unshifted("residual_mlp", name) for name in ("mup", "ntk"))
-    assert np.abs(mup.outputs - ntk.outputs).max() > 0.1
 
 
 class LinearNet(nnx.Module):
