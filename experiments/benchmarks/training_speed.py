@@ -14,7 +14,7 @@ and records, at 17 records in 256 steps and at the paper's 51 in 19,550 (arXiv 2
 Contestants run in turn, compiled beforehand; numbers are medians, with the range of all repetitions in the JSON.
 Aims: 2× (steps) and 5× (records) at widths up to 64; 8 gradients per record; a share of 20 % at the paper's cadence.
 
-Cost: about four minutes on two idle cores. Leaves figures/bench/training_speed.json.
+Cost: about six minutes on two idle cores. Leaves figures/bench/training_speed.json.
 
     make bench
 """
@@ -110,7 +110,7 @@ class Options:
     """Time training and tracking against a plain loop."""
 
     preset: Literal["smoke", "quick"] = "quick"
-    """smoke: seconds; quick: about four minutes on two idle cores"""
+    """smoke: seconds; quick: about six minutes on two idle cores"""
 
 
 def workload(preset: Preset, model: str, width: int, *, steps: int, records: int) -> Workload:
