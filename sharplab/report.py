@@ -29,7 +29,8 @@ class Finding:
 def save_finding(finding: Finding, name: str, folder: Path, *, preset: str, seconds: float) -> Path:
     """Write folder/name.png, .csv and .json, and return the picture's path.
 
-    In the JSON, numbers that are not finite stand as the strings "nan", "inf" and "-inf", which Python's
+    `seconds` is what this making took: runs that the store held already cost nothing in it. In the JSON, numbers
+    that are not finite stand as the strings "nan", "inf" and "-inf", which Python's
     `float` reads back.
     """
     folder.mkdir(parents=True, exist_ok=True)
