@@ -6,25 +6,41 @@ from typing import Any
 __version__ = "0.1.0"
 
 # Names load on first use, so that `import sharplab` takes no time.
-_HOMES = {
-    "LinearOperator": "sharplab.curvature",
-    "hessian": "sharplab.curvature",
-    "precondition": "sharplab.curvature",
-    "Eigenpairs": "sharplab.spectrum",
-    "eigsh": "sharplab.spectrum",
-    "Parameterization": "sharplab.scaling",
-    "parameterization": "sharplab.scaling",
-    "Tracker": "sharplab.tracking",
-    "Experiment": "sharplab.sweep",
-    "run": "sharplab.sweep",
-    "load": "sharplab.sweep",
-    "Records": "sharplab.records",
-    "Agreement": "sharplab.analysis",
-    "Transfer": "sharplab.analysis",
-    "agreement": "sharplab.analysis",
-    "shift_difference": "sharplab.analysis",
-    "transfer": "sharplab.analysis",
+_NAMES = {
+    "curvature": (
+        "LinearOperator",
+        "batch_sharpness",
+        "block",
+        "check_deterministic",
+        "directional_sharpness",
+        "fisher",
+        "gauss_newton",
+        "hessian",
+        "leaf_shares",
+        "ntk",
+        "precondition",
+        "subspace_overlap",
+    ),
+    "spectrum": (
+        "Eigenpairs",
+        "Estimate",
+        "Resampled",
+        "SpectralDensity",
+        "diagonal",
+        "effective_dimension",
+        "eigsh",
+        "logdet",
+        "resample",
+        "spectral_density",
+        "trace",
+    ),
+    "scaling": ("Parameterization", "parameterization"),
+    "tracking": ("Tracker",),
+    "sweep": ("Experiment", "load", "run"),
+    "records": ("Records",),
+    "analysis": ("Agreement", "Transfer", "agreement", "shift_difference", "transfer"),
 }
+_HOMES = {name: f"sharplab.{home}" for home, names in _NAMES.items() for name in names}
 _MODULES = ("data", "losses", "models", "optimizers", "plotting", "scaling")
 
 __all__ = [*_HOMES, *_MODULES]

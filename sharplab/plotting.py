@@ -14,6 +14,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 if TYPE_CHECKING:
     import pandas as pd
 
+    from sharplab.spectrum.density import SpectralDensity
+
 STYLE: Mapping[Any, Any] = {
     "figure.constrained_layout.use": True,
     "figure.dpi": 100,
@@ -31,6 +33,7 @@ STYLE: Mapping[Any, Any] = {
     "ytick.labelsize": 8,
     "lines.linewidth": 1.4,
 }
+ERROR_FLOOR = 1e-8  # of relative errors in float32: what is less is drawn there
 NAMES: Mapping[str, str] = {"mup": "muP", "ntk": "NTK", "standard": "standard", "mean_field": "mean field"}
 
 
@@ -119,6 +122,60 @@ def draw_spread(ax: Axes, steps: np.ndarray, spread: np.ndarray, noise: np.ndarr
     ax.set_xlabel("step")
 
 
+def draw_density(ax: Axes, density: "SpectralDensity", exact: np.ndarray | None = None, *, inset: bool = True) -> None:
+    """The density of eigenvalues on a logarithmic axis with a band of one standard error, outliers included.
+
+    With `exact` eigenvalues, their density smoothed alike is dashed, and each is a tick at the bottom. Where outliers
+    make the bulk a sliver of the axis, an `inset` shows the central 98 % of all eigenvalues on a linear axis.
+    """
+    nodes, weights = np.asarray(density.nodes, float), np.asarray(density.weights, float)
+    ends = (nodes.min(), nodes.max()) if exact is None else (min(nodes.min(), min(exact)), max(nodes.max(), max(exact)))
+    margin = 0.04 * (ends[1] - ends[0]) or 1.0
+    low, high = ends[0] - margin, ends[1] + margin
+    highest = _density_lines(ax, density, exact, low, high, None)
+    # One eigenvalue of P, spread over the whole axis, would lie here; nothing of interest is much lower.
+    floor = 1 / (density.size * (high - low))
+    ax.set_yscale("log")
+    ax.set_ylim(floor, 3 * highest)
+    ax.set_xlim(low, high)
+    ax.set_xlabel("eigenvalue λ")
+    ax.set_ylabel("density of eigenvalues")
+    first, last = _central_range(nodes.ravel(), weights.ravel(), 0.98)
+    if inset and 0 < last - first < 0.25 * (high - low):
+        # The outliers are far lower than the bulk, so that the space above them is free.
+        part = ax.inset_axes((0.5 if first + last < low + high else 0.1, 0.5, 0.46, 0.46))
+        spread = 0.15 * (last - first)
+        # Most nodes lie in the bulk, which is resolved to their distance there.
+        _density_lines(part, density, exact, first - spread, last + spread, 2 * (last - first) / nodes.shape[1])
+        part.set_xlim(first - spread, last + spread)
+        part.set_ylim(bottom=0)
+        part.set_title("central 98 %", fontsize=7, pad=2)
+        part.tick_params(labelsize=7)
+
+
+def _density_lines(
+    ax: Axes, density: "SpectralDensity", exact: np.ndarray | None, low: float, high: float, width: float | None
+) -> float:
+    grid = np.linspace(low, high, 2000)
+    width = float(density.default_width(grid)) if width is None else width
+    found, error = (np.asarray(f(grid, width)) for f in (density.density, density.density_stderr))
+    ax.plot(grid, found, color="#2166ac", label="Lanczos quadrature", linewidth=1.2)
+    ax.fill_between(grid, np.maximum(found - error, 0), found + error, color="#2166ac", alpha=0.25, linewidth=0)
+    if exact is not None:
+        bumps = np.exp(-(((grid[:, None] - np.asarray(exact)) / width) ** 2) / 2) / (width * np.sqrt(2 * np.pi))
+        ax.plot(grid, bumps.mean(axis=1), color="0.15", linestyle="--", linewidth=0.9, label="exact")
+        shown = np.asarray(exact)[(exact >= low) & (exact <= high)]
+        ax.plot(shown, np.full(len(shown), 0.012), "|", color="0.15", markersize=5, transform=ax.get_xaxis_transform())
+    return float(found.max())
+
+
+def _central_range(nodes: np.ndarray, weights: np.ndarray, share: float) -> tuple[float, float]:
+    order = np.argsort(nodes)
+    mass = np.cumsum(weights[order]) / weights.sum()
+    first, last = np.searchsorted(mass, [(1 - share) / 2, (1 + share) / 2])
+    return float(nodes[order][first]), float(nodes[order][min(last, len(nodes) - 1)])
+
+
 def leave_room_below(ax: Axes, share: float) -> None:
     """Extend the lower end of the vertical axis by `share` of its height."""
     low, high = ax.get_ylim()
@@ -139,3 +196,55 @@ def log_ticks(ax: Axes) -> None:
     ax.yaxis.set_major_locator(LogLocator(10, subs=(1.0, 2.0, 5.0)))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+def draw_accuracy(ax: Axes, runs: "pd.DataFrame", *, marked: Sequence[str] = ()) -> None:
+    """True relative error against the number of products, one line per method: medians over seeds, per budget.
+
+    `runs` has the columns method, seed, budget, products and error. Methods in `marked` show each budget as a point.
+    """
+    for method, table in runs.groupby("method", sort=False):
+        points = table.groupby("budget")[["products", "error"]].median().sort_values("products")
+        style: dict[str, Any] = {"marker": "o", "markersize": 4.5, "zorder": 3} if method in marked else {}
+        ax.plot(points["products"], points["error"].clip(lower=ERROR_FLOOR), label=method, **style)
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.set_ylim(ERROR_FLOOR, 2.0)
+    ax.set_xlabel("products with the operator")
+    ax.set_ylabel("true relative error |θ − λ|/|λ|")
+
+
+def draw_followed(ax: Axes, course: "pd.DataFrame", missed: Sequence[int] = ()) -> None:
+    """Eigenvalues along training, one colour per eigenvector, so that crossings show; their stated errors as bars.
+
+    `course` has the columns step, rank, value, stated_error and identity. A vector that is at two neighbouring
+    records joins them by a line. The steps in `missed` get a triangle on the horizontal axis.
+    """
+    order = {step: i for i, step in enumerate(sorted(course["step"].unique()))}
+    palette = plt.get_cmap("tab10")
+    for identity, table in course.groupby("identity"):
+        colour = palette(int(identity) % palette.N)
+        position = table["step"].map(order)
+        for _, stretch in table.groupby((position.diff() != 1).cumsum()):
+            ax.errorbar(
+                stretch["step"],
+                stretch["value"],
+                stretch["stated_error"],
+                color=colour,
+                linewidth=1.1,
+                marker=".",
+                markersize=2.5,
+                elinewidth=0.7,
+            )
+    ax.plot(
+        missed,
+        np.full(len(missed), 0.02),
+        "^",
+        color="0.15",
+        markersize=6,
+        transform=ax.get_xaxis_transform(),
+        zorder=4,
+    )
+    log_ticks(ax)
+    ax.set_xlabel("step")
+    ax.set_ylabel("eigenvalue")

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from sharplab import tree
-from sharplab.drivers import repeat_while
+from sharplab.drivers import Driver, repeat_while
+from sharplab.measurement import Measurement, TrackerState
 from sharplab.optimizers import Optimizer
 from sharplab.scaling import WidthRule
-from sharplab.tracking import Measurement, TrackerState
 from sharplab.tree import PyTree
 
 DIVERGED_MULTIPLE = 100.0  # of a lane's first loss; catapults of large learning rates stay well below
@@ -42,6 +42,7 @@ class Recipe:
     loss: Callable[[jax.Array, jax.Array], jax.Array]
     optimizer: Optimizer
     observables: tuple[str, ...]
+    probe_chunk: int | None = None  # examples that curvature takes at a time
 
     def build(self, rngs: nnx.Rngs) -> Any:
         """The network, freshly drawn."""
@@ -88,7 +89,7 @@ class Recipe:
 
     def measurement(self) -> Measurement:
         """The recipe's records."""
-        return Measurement(self.loss, self.observables, self.forward, self.metric)
+        return Measurement(self.loss, self.observables, self.forward, self.metric, self.probe_chunk)
 
     def metric(self, params: PyTree, opt_state: PyTree) -> PyTree:
         """D of the optimizer at this point."""
@@ -146,13 +147,20 @@ class Recipe:
         return lane._replace(step=stop)
 
     def observe(
-        self, lane: LaneState, tracker: TrackerState, seed: jax.Array, probe: PyTree, held_out: PyTree
+        self,
+        lane: LaneState,
+        tracker: TrackerState,
+        seed: jax.Array,
+        probe: PyTree,
+        held_out: PyTree,
+        *,
+        driver: Driver = "loop",
     ) -> tuple[TrackerState, dict[str, jax.Array]]:
         """A record of the lane as it stands; NaN for one that has diverged."""
         alive = lane.diverged_step < 0
         params = jax.tree.map(lambda w: jnp.where(alive, w, jnp.nan), lane.params)
         key = jax.random.key(seed)
-        return self.measurement().observe(tracker, probe, held_out, params, lane.opt_state, key)
+        return self.measurement().observe(tracker, probe, held_out, params, lane.opt_state, key, driver=driver)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -20,12 +20,12 @@ from jax.typing import ArrayLike
 from sharplab.data import batch_indices, load_dataset
 from sharplab.drivers import Driver, Formation, choose_driver, dispatch
 from sharplab.losses import LOSSES
+from sharplab.measurement import TrackerState
 from sharplab.models import find_model
 from sharplab.naming import lookup
 from sharplab.optimizers import OPTIMIZERS
 from sharplab.recipe import LaneState, Recipe
 from sharplab.scaling import WidthRule, parameterization
-from sharplab.tracking import TrackerState
 from sharplab.tree import PyTree
 
 
@@ -84,6 +84,7 @@ def find_recipe(task: Task) -> Recipe:
         lookup("loss", task.loss, LOSSES),
         lookup("optimizer", task.optimizer, OPTIMIZERS),
         task.observables,
+        task.batch_size,
     )
 
 
@@ -96,14 +97,16 @@ def choose_formation(recipe: Recipe, lanes: int) -> Formation:
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _begin(recipe: Recipe, formation: Formation, seeds: jax.Array, absent: jax.Array) -> tuple[LaneState, TrackerState]:
-    def begin(seed: jax.Array, absent: jax.Array) -> tuple[LaneState, TrackerState]:
+def _begin(
+    recipe: Recipe, formation: Formation, seeds: jax.Array, absent: jax.Array, probe: PyTree
+) -> tuple[LaneState, TrackerState]:
+    def begin(seed: jax.Array, absent: jax.Array, probe: PyTree) -> tuple[LaneState, TrackerState]:
         lane = recipe.begin(seed)
         # A lane that only fills up the company counts as diverged from the start, and so costs nothing.
         filler = lane._replace(diverged_step=jnp.where(absent, 0, lane.diverged_step))
-        return filler, recipe.measurement().init(lane.params)
+        return filler, recipe.measurement().init(lane.params, probe)
 
-    return formation.each(begin, (seeds, absent), (), one_by_one=True)
+    return formation.each(begin, (seeds, absent), (probe,), one_by_one=True)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -172,7 +175,7 @@ def _observe_dispatched(
     records = []
     for i in range(formation.size):
         lane, tracker, seed = jax.tree.map(lambda x, i=i: x[i], (lanes, trackers, seeds))
-        records.append(recipe.observe(lane, tracker, seed, probe, held_out))
+        records.append(recipe.observe(lane, tracker, seed, probe, held_out, driver="dispatch"))
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *records)
 
 
@@ -247,7 +250,7 @@ def _train_company(
     filler = [company[-1]] * (formation.size - len(company))
     rates = np.array([lane.learning_rate for lane in company + filler], np.float32)
     seeds = jnp.array([lane.seed for lane in company + filler], jnp.int32)
-    state, trackers = _begin(recipe, formation, seeds, np.arange(formation.size) >= len(company))
+    state, trackers = _begin(recipe, formation, seeds, np.arange(formation.size) >= len(company), arrays.probe)
 
     advance, observe = (_advance, _observe) if driver == "loop" else (_advance_dispatched, _observe_dispatched)
     chunk = max(stop - start for start, stop in pairwise(task.record_steps))

@@ -87,6 +87,18 @@ def moments(model: str) -> tuple[Moment, ...]:
     In the second the targets lie where the network's outputs already point, and the outputs are small against
     them: the residual part of the Hessian dominates, and is negative along the directions that grow all layers.
     """
+    with jax.enable_x64(False):  # whatever the test that comes first
+        recipe, trajectory = moments_recipe(model), _trajectory(model)
+    with jax.enable_x64(True):
+        dense = dense_hessian(recipe)
+        return tuple(
+            Moment(params, batch, np.linalg.eigvalsh(dense(cast(params, np.float64), cast(batch, np.float64))))
+            for params, batch in trajectory
+        )
+
+
+def _trajectory(model: str) -> list[tuple[object, tuple]]:
+    """(params, batch) along both runs."""
     recipe = moments_recipe(model)
     images, classes = make_batch(model, examples=24 if model == "residual_mlp" else 12)
     inputs = recipe.prepare(images)
@@ -105,17 +117,11 @@ def moments(model: str) -> tuple[Moment, ...]:
             (usual, (inputs, classes), 1.0, (0, 1, 3, 10, 40, 150)),
             (negative, (inputs, favoured), 0.2, (0, 2, 6, 12)),
         ]
-    trajectory = [
+    return [
         (params, batch)
         for lane, batch, learning_rate, steps in runs
         for params in _params_at(step, lane, batch, learning_rate, steps)
     ]
-    with jax.enable_x64(True):
-        dense = dense_hessian(recipe)
-        return tuple(
-            Moment(params, batch, np.linalg.eigvalsh(dense(cast(params, np.float64), cast(batch, np.float64))))
-            for params, batch in trajectory
-        )
 
 
 @cache

@@ -96,7 +96,7 @@ def test_lane_below_a_hundred_times_its_first_loss_goes_on():
 
 def test_record_of_a_diverged_lane_is_nan():
     recipe, _, lane, batch = begin(observables=("train_loss", "eval_loss", "eval_accuracy"))
-    tracker = recipe.measurement().init(lane.params)
+    tracker = recipe.measurement().init(lane.params, batch)
     observe = jax.jit(recipe.observe)
     _, sound = observe(lane, tracker, 0, batch, batch)
     _, diverged = observe(lane._replace(diverged_step=jnp.int32(0)), tracker, 0, batch, batch)

@@ -9,9 +9,11 @@ from flax import nnx
 from jax.flatten_util import ravel_pytree
 
 from sharplab.losses import cross_entropy
+from sharplab.measurement import TOLERANCE
 from sharplab.models import find_model
+from sharplab.observables import OBSERVABLES
 from sharplab.scaling import WidthRule, parameterization
-from sharplab.tracking import OBSERVABLES, TOLERANCE, Tracker
+from sharplab.tracking import Tracker
 
 RNG = np.random.default_rng(0)
 PARAMS = {
@@ -185,3 +187,77 @@ def test_convolving_model_is_recorded_too_and_survives_nan():
 def test_missing_arguments_are_named(observable, given, sentence):
     with pytest.raises(ValueError, match=sentence):
         Tracker(whole_loss, BATCH, [observable], **given)
+
+
+@pytest.fixture(scope="module")
+def several():
+    """Ten records of the three largest eigenvalues of each operator in the metric, and of the gradient."""
+    names = ["hessian_top3", "gauss_newton_top3", "ntk_top2", "gradient_norm", "directional_sharpness"]
+    tracker = Tracker(cross_entropy, BATCH, names, model=model, metric=metric, chunk=8)
+    gradient, params, visited = jax.jit(jax.grad(whole_loss)), PARAMS, []
+    for step in range(10):
+        tracker.record(step, params)
+        visited.append(params)
+        params = jax.tree.map(lambda w, g: w - 0.3 * g, params, gradient(params, BATCH))
+    return tracker, visited
+
+
+@jax.jit
+def dense_kernels(params):
+    """D^½ G D^½ and J D Jᵀ/n."""
+    flat, unravel = ravel_pytree(params)
+    root = jnp.sqrt(ravel_pytree(jax.tree.map(jnp.full_like, PARAMS, FACTORS))[0])
+    outputs = model(params, BATCH[0])
+    J = (jax.jacobian(lambda w: model(unravel(w), BATCH[0]))(flat) * root).reshape(outputs.size, -1)
+    H = jax.hessian(lambda f: cross_entropy(f.reshape(outputs.shape), BATCH[1]))(outputs.ravel())
+    return J.T @ H @ J, J @ J.T / len(outputs)
+
+
+def test_several_eigenvalues_of_each_operator_are_those_of_the_dense_matrices(several):
+    tracker, visited = several
+    for row, params in zip(tracker.rows, visited, strict=True):
+        G, K = (np.linalg.eigvalsh(np.asarray(A, np.float64))[::-1] for A in dense_kernels(params))
+        for name, exact in (("hessian", spectra(params)["sharpness"][::-1]), ("gauss_newton", G), ("ntk", K)):
+            for i in range(2 if name == "ntk" else 3):
+                assert abs(row[f"{name}_{i + 1}"] - exact[i]) <= 2 * TOLERANCE * exact[i], (name, i)
+                assert np.abs(row[f"{name}_{i + 1}"] - exact).min() <= row[f"{name}_{i + 1}_residual"]
+
+
+def test_gradient_columns_are_in_the_metric(several):
+    tracker, visited = several
+    for row, params in zip(tracker.rows, visited, strict=True):
+        g = jax.grad(whole_loss)(params, BATCH)
+        root = ravel_pytree(jax.tree.map(jnp.full_like, PARAMS, FACTORS))[0] ** 0.5
+        along = ravel_pytree(g)[0] * root
+        H = root[:, None] * dense(params) * root
+        assert np.isclose(row["gradient_norm"], np.linalg.norm(along), rtol=1e-4)
+        assert np.isclose(row["directional_sharpness"], along @ H @ along / (along @ along), rtol=1e-3)
+
+
+def test_identities_begin_apart_and_audits_find_nothing_missed(several):
+    curves = several[0].curves
+    assert curves[["hessian_1_identity", "hessian_2_identity", "hessian_3_identity"]].iloc[0].tolist() == [0, 1, 2]
+    assert not curves[["hessian_missed", "gauss_newton_missed", "ntk_missed"]].any(axis=None)
+    assert curves["hessian_matvecs"][7] > curves["hessian_matvecs"][6]  # the audit's
+
+
+def test_saved_tracker_goes_on_as_if_never_interrupted(several, tmp_path):
+    whole, visited = several
+    observables = whole.measurement.observables
+
+    def fresh():
+        return Tracker(cross_entropy, BATCH, observables, model=model, metric=metric, chunk=8)
+
+    first = fresh()
+    for step in range(4):
+        first.record(step, visited[step])
+    first.save(tmp_path / "tracker.npz")
+    second = fresh()
+    second.restore(tmp_path / "tracker.npz")
+    for step in range(4, 10):
+        second.record(step, visited[step])
+    assert second.rows == whole.rows
+    other = Tracker(cross_entropy, BATCH, ["sharpness_raw"], model=model)
+    other.restore(tmp_path / "tracker.npz")
+    with pytest.raises(ValueError, match="recorded other observables"):
+        other.record(0, PARAMS)

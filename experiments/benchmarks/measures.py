@@ -15,9 +15,9 @@ from plain_loop import PlainLoop, lax_convnet, same_model
 from sharplab import tree
 from sharplab.curvature import hessian, precondition
 from sharplab.data import batch_indices, load_dataset
+from sharplab.measurement import TrackerState
 from sharplab.recipe import LaneState, Recipe
 from sharplab.spectrum import eigsh
-from sharplab.tracking import TrackerState
 from sharplab.training import Lane, Task, find_recipe, train_lanes
 from sharplab.tree import PyTree
 
@@ -252,13 +252,13 @@ def tracking_cost(workload: Workload, compare_every: int) -> dict[str, Any]:
         row |= {"gradient_seconds": unit, "gradients": seconds / unit}
         if compare:
             power, power_seconds = timed(plain.record, lane.params, key)
-            exact = float(solve(lane.params, tracker.vectors["sharpness"], probe))
+            exact = float(solve(lane.params, tracker.followed["sharpness"].vectors, probe))
             row |= {"power_gradients": power_seconds / unit, "power_error": abs(float(power) / exact - 1)}
             row["true_error"] = abs(row["sharpness"] / exact - 1)
         return tracker, row
 
     lane = jax.jit(recipe.begin)(np.int32(0))
-    tracker = recipe.measurement().init(lane.params)
+    tracker = recipe.measurement().init(lane.params, probe)
     step_to(lane, *workload.record_steps[:2])
     record(lane, tracker, compare=True)
 

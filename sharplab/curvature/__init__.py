@@ -1,7 +1,36 @@
-"""Matrix-free operators on parameters: products with the Hessian, in the metric of an optimizer if wanted."""
+"""Matrix-free operators on parameters: what a loss's curvature is, in any metric, and on any of the parameters."""
 
+from sharplab.curvature.blocks import block
+from sharplab.curvature.determinism import check_deterministic
+from sharplab.curvature.directional import (
+    BatchSharpness,
+    batch_sharpness,
+    directional_sharpness,
+    leaf_shares,
+    subspace_overlap,
+)
+from sharplab.curvature.factor import Factor, Form
+from sharplab.curvature.fisher_information import fisher
+from sharplab.curvature.ggn import gauss_newton
 from sharplab.curvature.loss_hessian import hessian
 from sharplab.curvature.operator import LinearOperator
 from sharplab.curvature.preconditioned import precondition
+from sharplab.curvature.tangent_kernel import ntk
 
-__all__ = ["LinearOperator", "hessian", "precondition"]
+__all__ = [
+    "BatchSharpness",
+    "Factor",
+    "Form",
+    "LinearOperator",
+    "batch_sharpness",
+    "block",
+    "check_deterministic",
+    "directional_sharpness",
+    "fisher",
+    "gauss_newton",
+    "hessian",
+    "leaf_shares",
+    "ntk",
+    "precondition",
+    "subspace_overlap",
+]

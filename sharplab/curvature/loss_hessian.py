@@ -4,16 +4,23 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax.tree_util import Partial
 
+from sharplab.curvature.factor import LinearMap
+from sharplab.curvature.functions import as_partial, objective
 from sharplab.curvature.operator import LinearOperator
+from sharplab.curvature.streaming import Shared, mean_operator
 from sharplab.tree import PyTree
 
 
 def hessian(
-    loss: Callable[..., jax.Array], params: PyTree, batch: PyTree, *, model: Callable[..., Any] | None = None
+    loss: Callable[..., jax.Array],
+    params: PyTree,
+    batch: Any,
+    *,
+    model: Callable[..., Any] | None = None,
+    chunk: int | None = None,
 ) -> LinearOperator:
-    """H = ∇²L(w), L(w) = the mean of the loss over the examples of `batch`.
+    """H = ∇²L(w), L(w) = the mean of the loss over the examples of `batch`; shape (P, P).
 
     Products are forward over reverse mode, with the gradient's own pass linearised once per matvec(), so that
     a product costs one to two gradients (Pearlmutter 1994).
@@ -21,11 +28,20 @@ def hessian(
     Args:
         loss: `loss(params, batch)` → scalar; with `model`, `loss(outputs, targets)` → scalar.
         params: w, any pytree of floats: dicts, tuples, an `nnx.State`, Linen variables.
-        batch: a pytree of arrays with a leading example axis; with `model`, a pair (inputs, targets).
+        batch: a pytree of arrays with a leading example axis; with `model`, a pair (inputs, targets). Or a source of
+            such batches on the host, read again for each product: a function that returns an iterator, a data
+            loader, a list of batches, or an iterator (read once and kept in the host's memory). The operator then
+            does not run under `jit`.
         model: `model(params, inputs)` → outputs.
+        chunk: examples whose activations are in memory at a time, the gradient's pass being done again for each
+            product; all at once unless told.
 
     Pass functions that live on (not fresh lambdas): a program is compiled once per function object. A
     `jax.tree_util.Partial` counts as its function.
+
+    Raises:
+        ValueError: for a `batch` without a common example axis or without examples, a bad `chunk`, or, with `chunk`
+            or host batches, a loss that is no mean over examples.
 
     >>> import jax.numpy as jnp
     >>> def loss(w, batch):
@@ -35,21 +51,10 @@ def hessian(
     >>> hessian(loss, jnp.zeros(2), (x, jnp.zeros(2))).dense().tolist()  # xᵀx / n
     [[1.0, 1.0], [1.0, 2.0]]
     """
-    functions = (_partial(loss), None if model is None else _partial(model))
-    return LinearOperator(_linearized_gradient, (functions, params, batch), params)
+    functions = (as_partial(loss, params), None if model is None else as_partial(model, params))
+    return mean_operator(_hessian_product, (functions, params), batch, chunk, mean=objective)
 
 
-def _partial(function: Callable[..., Any]) -> Partial:
-    return function if isinstance(function, Partial) else Partial(function)
-
-
-def _linearized_gradient(args: PyTree) -> Callable[[PyTree], PyTree]:
-    (loss, model), params, batch = args
-
-    def objective(w: PyTree) -> jax.Array:
-        if model is None:
-            return loss(w, batch)
-        inputs, targets = batch
-        return loss(model(w, inputs), targets)
-
-    return jax.linearize(jax.grad(objective), params)[1]
+def _hessian_product(shared: Shared, batch: PyTree) -> LinearMap:
+    functions, params = shared
+    return jax.linearize(jax.grad(lambda w: objective(functions, w, batch)), params)[1]

@@ -1,28 +1,33 @@
 """An operator in a diagonal metric."""
 
-from collections.abc import Callable
-from operator import mul
-
-import jax
-
-from sharplab.curvature.operator import LinearOperator
+from sharplab.curvature.factor import Factor, LinearMap, multiply, scaled_factor
+from sharplab.curvature.operator import LinearOperator, arranged
 from sharplab.tree import PyTree
 
 
 def precondition(op: LinearOperator, scale: PyTree) -> LinearOperator:
-    """S A S with S = diag(scale), `scale` a pytree like the operator's domain.
+    """S A S with S = diag(scale).
 
     The effective sharpness in a metric D is λmax(D^½ H D^½): pass √D.
+
+    Args:
+        op: A; its factor R becomes R S.
+        scale: a pytree of the same paths as the operator's domain; a leaf may be one number for all of its entries.
+
+    Raises:
+        ValueError: if the paths differ.
 
     >>> import jax.numpy as jnp
     >>> diagonal = LinearOperator(lambda d: lambda v: d * v, jnp.array([1.0, 3.0]), jnp.zeros(2))
     >>> precondition(diagonal, jnp.array([2.0, 1.0])).dense().tolist()
     [[4.0, 0.0], [0.0, 3.0]]
     """
-    return LinearOperator(_scaled_product, (op, scale), op.domain)
+    scale = arranged(op.domain, scale, "scale")
+    factor = None if op.factor is None else Factor(scaled_factor, (op.factor, scale), op.factor.form)
+    return LinearOperator(_scaled_product, (op, scale), op.domain, factor, op.jittable)
 
 
-def _scaled_product(args: PyTree) -> Callable[[PyTree], PyTree]:
+def _scaled_product(args: PyTree) -> LinearMap:
     op, scale = args
     product = op.matvec()
-    return lambda v: jax.tree.map(mul, scale, product(jax.tree.map(mul, scale, v)))
+    return lambda v: multiply(scale, product(multiply(scale, v)))

@@ -1,5 +1,22 @@
 """Spectra of linear operators from products alone, every value with its error."""
 
+from sharplab.spectrum.density import SpectralDensity, spectral_density
+from sharplab.spectrum.estimate import Estimate
 from sharplab.spectrum.extremal import Eigenpairs, eigsh
+from sharplab.spectrum.functionals import effective_dimension, logdet
+from sharplab.spectrum.resampling import Resampled, resample
+from sharplab.spectrum.stochastic import diagonal, trace
 
-__all__ = ["Eigenpairs", "eigsh"]
+__all__ = [
+    "Eigenpairs",
+    "Estimate",
+    "Resampled",
+    "SpectralDensity",
+    "diagonal",
+    "effective_dimension",
+    "eigsh",
+    "logdet",
+    "resample",
+    "spectral_density",
+    "trace",
+]

@@ -1,7 +1,7 @@
-"""The eigenvalue at an end of a spectrum, with a bound that holds and an estimate that is sharp."""
+"""Eigenpairs at the ends of a spectrum, with bounds that hold and estimates that are sharp."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -10,30 +10,19 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from sharplab import tree
-from sharplab.curvature.operator import LinearOperator
-from sharplab.drivers import Driver, choose_driver, repeat_while
+from sharplab.curvature.operator import LinearOperator, arranged
+from sharplab.drivers import repeat_while
 from sharplab.naming import lookup
-from sharplab.spectrum.lanczos import (
-    LanczosState,
-    RitzPairs,
-    combine_rows,
-    lanczos_step,
-    ritz_pairs,
-    start_lanczos,
-    thick_restart,
-)
+from sharplab.spectrum import search as searching
+from sharplab.spectrum.duality import lifted, pushed, solved_in_range
+from sharplab.spectrum.products import driver_of
+from sharplab.spectrum.rows import combine_rows
+from sharplab.spectrum.search import PREFERENCES, Aim, Search
 from sharplab.tree import PyTree
 
-BASIS_ROWS = 24  # the most vectors kept; a cold solve to 1e-3 rarely needs more than 10
-KEPT_ROWS = 8  # of them, across a restart
 RANDOM_SHARE = 0.1  # of a warm start's norm, so that an eigenvector orthogonal to it can rise
-ROUNDING = 32  # units of ε·‖A‖ that a product's own rounding is taken to reach at least
-
-PREFERENCES: dict[str, Callable[[jax.Array], jax.Array]] = {
-    "LA": lambda values: values,
-    "SA": lambda values: -values,
-    "LM": jnp.abs,
-}
+NEXT_SHARE = 0.3  # of vectors given beyond the k wanted, which may have come to the top since
+ASYMMETRY_LIMIT = 1e-2  # of ‖A‖: no rounding is that large
 
 
 @partial(
@@ -43,15 +32,14 @@ PREFERENCES: dict[str, Callable[[jax.Array], jax.Array]] = {
 )
 @dataclass(frozen=True)
 class Eigenpairs:
-    """Approximate eigenpairs θ, v of A with ‖v‖ = 1.
+    """Approximate eigenpairs θ, v of A with ‖v‖ = 1, in the order of preference.
 
     Attributes:
         values: θ, shape (k,).
         vectors: v, a pytree with a leading axis k.
         residuals: ‖A v − θ v‖ plus `floor`, shape (k,): some eigenvalue lies that near to θ, always.
-        errors: the estimate ‖A v − θ v‖²/gap of |θ − λ| by Kato and Temple, with the gap measured from θ to the
-            next Ritz value less its own residual; no less than four times what the last product changed in θ, nor than
-            `floor`; shape (k,).
+        errors: an estimate of |θ − λ|, shape (k,): that of Kato and Temple (`spectrum.bounds.kato_temple`), but no less
+            than what the products still change in θ (`spectrum.bounds.remaining_change`), nor than `floor`.
         floor: the rounding of the product itself, as an error of an eigenvalue.
         matvecs: how many products were made.
         converged: errors ≤ max(tol·|θ|, floor), shape (k,).
@@ -76,187 +64,215 @@ def eigsh(
     start: PyTree | None = None,
     key: jax.Array | None = None,
 ) -> Eigenpairs:
-    """The extreme eigenvalue of a symmetric operator A of shape (P, P), by thick-restart Lanczos.
+    """The k extreme eigenpairs of a symmetric operator A of shape (P, P), by thick-restart Lanczos.
 
-    Stops when the error estimate meets `tol`. Memory: 25 vectors. Usable under `jit` and eagerly; models that
-    convolve on CPUs are best solved eagerly, where each product is dispatched by itself.
+    Stops when the error estimates meet `tol`. For k > 1, some products are then spent on a random vector: it finds
+    what one Krylov space cannot show, further copies of a multiple eigenvalue. Memory: 2·(2k + 10) vectors. Usable
+    under `jit` and eagerly; models that convolve on CPUs are best solved eagerly, where each product is dispatched by
+    itself. Operators A = RᵀR with fewer outputs than parameters (Gauss-Newton, Fisher) are solved as RRᵀ.
 
     Args:
         op: a `LinearOperator`, or a function v → A v together with `start`.
-        k: how many eigenpairs; 1.
-        which: "LA" the largest, "SA" the smallest, "LM" the largest by modulus.
+        k: how many eigenpairs, 1 … P.
+        which: "LA" the largest, "SA" the smallest, "LM" the largest by modulus, "BE" from both ends in turn, beginning
+            with the largest.
         tol: the relative error at which to stop.
-        max_matvecs: the most products to make; 10·24 unless told.
-        start: an earlier `Eigenpairs.vectors`, or one vector like the operator's domain; a tenth of random
-            direction is mixed in, so that a crossing of eigenvalues is not missed.
-        key: for the random direction; a fixed one unless told.
+        max_matvecs: the most products to make; 240 + 40k unless told.
+        start: one vector like the operator's domain, or a stack of them, such as an earlier `Eigenpairs.vectors`: the
+            search begins with their sum and a tenth of random direction, so that a crossing is not missed.
+        key: for the random directions; a fixed one unless told.
 
     Raises:
-        ValueError: for a bad argument; and, outside of `jit`, if a product is not finite (under `jit` the
-            values are then NaN and `converged` False).
+        ValueError: for a bad argument; and, outside of `jit`, if products are not finite or not symmetric (under `jit`
+            the values are then NaN, or `converged` False).
 
-    References: Parlett, The Symmetric Eigenvalue Problem (1998), §11.7 for both bounds; Wu & Simon,
-    SIAM J. Matrix Anal. Appl. 22 (2000) for the restart.
+    References: Parlett, The Symmetric Eigenvalue Problem (1998), §11; Stathopoulos & Saad, ETNA 7 (1998) for restarts.
 
     >>> A = LinearOperator(lambda d: lambda v: d * v, jnp.array([1.0, 2.0, 5.0]), jnp.zeros(3))
-    >>> top = eigsh(A)
-    >>> bool(abs(top.values[0] - 5) <= top.residuals[0]), bool(top.converged[0])
-    (True, True)
+    >>> top = eigsh(A, 2)
+    >>> [round(float(x), 4) for x in top.values], [bool(c) for c in top.converged]
+    ([5.0, 2.0], [True, True])
     """
-    if k != 1:
-        raise ValueError(f"k must be 1, not {k}: one extreme eigenpair is computed at a time.")
     lookup("which", which, PREFERENCES)
     if not isinstance(op, LinearOperator):
         if start is None:
             raise ValueError("a plain function op needs start=, a vector that shows what it acts on.")
         op = LinearOperator(_plain, op if isinstance(op, Partial) else Partial(op), start)
-    limit = 10 * BASIS_ROWS if max_matvecs is None else max_matvecs
-    pairs = solve_extreme(op, start, jax.random.key(0) if key is None else key, which=which, tol=tol, limit=limit)
-    if not isinstance(pairs.values, jax.core.Tracer) and not jnp.isfinite(pairs.values).all():
+    if not 1 <= k <= op.shape[0]:
+        raise ValueError(f"k is {k}: an operator of shape {op.shape} has 1 to {op.shape[0]} eigenpairs.")
+    limit = 240 + 40 * k if max_matvecs is None else max_matvecs
+    solution = solve_extreme(
+        op, k, start, jax.random.key(0) if key is None else key, which=which, tol=tol, limit=limit, look=k > 1
+    )
+    if not isinstance(solution.scale, jax.core.Tracer):
+        _refuse_unsound(solution)
+    return solution.pairs
+
+
+class Solution(NamedTuple):
+    """What a solve leaves behind."""
+
+    pairs: Eigenpairs
+    nearby: PyTree  # the wanted vectors and the next ones, stacked: to start a later solve from
+    scale: jax.Array  # ‖A‖ as far as it is known
+
+
+def _refuse_unsound(solution: Solution) -> None:
+    if not jnp.isfinite(solution.scale):
         raise ValueError("the operator's product is not finite: check params and batch for NaN or inf.")
-    return pairs
-
-
-def solve_extreme(
-    op: LinearOperator,
-    start: PyTree | None,
-    key: jax.Array,
-    *,
-    which: str = "LA",
-    tol: float = 1e-3,
-    limit: int = 10 * BASIS_ROWS,
-) -> Eigenpairs:
-    """`eigsh` for callers that take NaN, from an operator that is not finite, as an answer."""
-    first = _mixed_start(op.domain, start, key)
-    under_jit = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((op, first)))
-    driver: Driver = "loop" if under_jit else choose_driver(lambda o: o.matvec()(o.domain), op)
-    solve = _solve_compiled if driver == "loop" else _solve_dispatched
-    return solve(op, first, jnp.asarray(tol, op.dtype), jnp.asarray(limit), which)
+    if solution.pairs.floor > ASYMMETRY_LIMIT * solution.scale:
+        raise ValueError(
+            "the operator's products are not those of one symmetric matrix: dropout, batch statistics or a data source "
+            "that shuffles or augments change them from product to product; switch these off."
+        )
 
 
 def _plain(function: Callable[[PyTree], PyTree]) -> Callable[[PyTree], PyTree]:
     return function
 
 
-def _mixed_start(domain: PyTree, start: PyTree | None, key: jax.Array) -> PyTree:
-    noise = tree.normal(key, domain)
-    if start is None:
-        return noise
-    stacked = jax.tree.map(lambda v, like: v[0] if jnp.ndim(v) > jnp.ndim(like) else v, start, domain)
-    size = tree.norm(stacked)
-    # A start of zeros or NaN, as a run that has diverged leaves behind, is no start.
-    usable = jnp.isfinite(size) & (size > 0)
-    warm = tree.scale(jnp.where(usable, 1 / size, 0), stacked)
-    random = tree.scale(jnp.where(usable, RANDOM_SHARE, 1) / tree.norm(noise), noise)
-    return jax.tree.map(lambda w, r: jnp.where(usable, w + r, r), warm, random)
+def solve_extreme(
+    op: LinearOperator,
+    k: int,
+    start: PyTree | None,
+    key: jax.Array,
+    *,
+    which: str = "LA",
+    tol: float = 1e-3,
+    limit: int = 240,
+    look: bool | jax.Array = False,
+    spare: int = 0,
+) -> Solution:
+    """`eigsh` for callers that take NaN, from an operator that is not finite, as an answer.
+
+    `look`: whether to look for missed eigenpairs with a random vector, an array where that is decided under `jit`;
+    `spare`: how many vectors `nearby` holds beyond k.
+    """
+    start = None if start is None else _stacked(op.domain, start)
+    aim, look = Aim(which, k, look is not False), jnp.asarray(look)
+    if solved_in_range(op, k, which):
+        below = None if start is None else pushed(op, start)
+        solution = _lift(op, _solve(op.dual(), aim, below, key, look, tol, limit, spare))
+        # A value that is zero but for rounding has no vector to lift. Under jit that is reported, not mended.
+        if _under_jit(solution) or jnp.isfinite(solution.pairs.residuals).all() or not jnp.isfinite(solution.scale):
+            return solution
+    return _solve(op, aim, start, key, look, tol, limit, spare)
 
 
-class _Search(NamedTuple):
-    lanczos: LanczosState
-    ritz: RitzPairs
-    best: "_Estimate"
+def _under_jit(values: PyTree) -> bool:
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
 
 
-class _Estimate(NamedTuple):
-    slot: jax.Array
-    value: jax.Array
-    residual: jax.Array
-    error: jax.Array
-    floor: jax.Array
+def _stacked(domain: PyTree, start: PyTree) -> PyTree:
+    """One vector or a stack of them, as a stack in the domain's structure."""
+    start = arranged(domain, start, "start")
+    return jax.tree.map(lambda v, like: jnp.reshape(v, (-1, *jnp.shape(like))), start, domain)
 
 
-def _estimate(lanczos: LanczosState, ritz: RitzPairs, which: str, before: jax.Array) -> _Estimate:
-    """Of the wanted eigenvalue, which the Ritz value `before` approximated one product earlier."""
-    slot = jnp.argmax(jnp.where(ritz.used, PREFERENCES[which](ritz.values), -jnp.inf))
-    value, residual = ritz.values[slot], ritz.residuals[slot]
-    others = ritz.used.at[slot].set(False)
-    gap = jnp.min(jnp.where(others, jnp.abs(ritz.values - value) - ritz.residuals, jnp.inf))
-    # With one Ritz value there is no gap to speak of, and the residual is all that is known.
-    sharp = jnp.where((gap > residual) & others.any(), residual**2 / gap, residual)
-    # The next Ritz value is not the next eigenvalue while the space is small, least of all after a warm start:
-    # what the last product changed tells so. Four times that is what remains if a product leaves ⅘ of the error.
-    settled = (lanczos.matvecs <= 1) | (lanczos.beta == 0)
-    sharp = jnp.maximum(sharp, jnp.where(settled, 0, 4 * jnp.abs(value - before)))
-    eps = jnp.finfo(value.dtype).eps
-    norm = jnp.max(jnp.where(ritz.used, jnp.abs(ritz.values), 0))
-    floor = jnp.maximum(ROUNDING * eps * norm, lanczos.asymmetry)
-    return _Estimate(slot, value, residual + floor, jnp.maximum(sharp, floor), floor)
-
-
-def _begin(first: PyTree, which: str) -> _Search:
-    lanczos = start_lanczos(first, min(BASIS_ROWS, tree.size(first)))
-    ritz = ritz_pairs(lanczos)
-    # Nothing is known before the first product.
-    unknown = _estimate(lanczos, ritz, which, jnp.zeros((), lanczos.beta.dtype))
-    return _Search(lanczos, ritz, unknown._replace(error=jnp.full_like(unknown.error, jnp.inf)))
-
-
-def _advance(matvec: Callable[[PyTree], PyTree], search: _Search, which: str) -> _Search:
-    rows = len(search.lanczos.projected)
-    restart = partial(
-        thick_restart,
-        ritz=search.ritz,
-        preference=PREFERENCES[which](search.ritz.values),
-        keep=min(KEPT_ROWS, rows - 1),
-    )
-    lanczos = search.lanczos
-    if rows > 1:
-        lanczos = jax.lax.cond(lanczos.filled == rows, restart, lambda s: s, lanczos)
-    lanczos = lanczos_step(matvec, lanczos)
-    ritz = ritz_pairs(lanczos)
-    return _Search(lanczos, ritz, _estimate(lanczos, ritz, which, search.best.value))
-
-
-def _unfinished(search: _Search, tol: jax.Array, limit: jax.Array) -> jax.Array:
-    best = search.best
-    finite = jnp.isfinite(best.value)
-    exhausted = (search.lanczos.matvecs > 0) & (search.lanczos.beta == 0)
-    return finite & ~exhausted & ~_converged(best, tol) & (search.lanczos.matvecs < limit)
-
-
-def _converged(best: _Estimate, tol: jax.Array) -> jax.Array:
-    return best.error <= jnp.maximum(tol * jnp.abs(best.value), best.floor)
-
-
-def _finish(search: _Search, tol: jax.Array) -> Eigenpairs:
-    best = search.best
-    mixing = search.ritz.coordinates[:, best.slot][None]
-    vectors = jax.tree.map(lambda Q: combine_rows(mixing, Q[:-1]), search.lanczos.basis)
-    return Eigenpairs(
-        values=best.value[None],
-        vectors=vectors,
-        residuals=best.residual[None],
-        errors=best.error[None],
-        floor=best.floor,
-        matvecs=search.lanczos.matvecs,
-        converged=(_converged(best, tol) & jnp.isfinite(best.value))[None],
+def _lift(op: LinearOperator, solution: Solution) -> Solution:
+    nearby, norms = lifted(op, solution.nearby)
+    pairs = solution.pairs
+    k = len(pairs.values)
+    norms = norms[:k]
+    # ‖A v − θ v‖ = ‖Rᵀr‖/‖Rᵀu‖ for the residual r in the range, and ‖Rᵀr‖ ≤ √‖A‖·‖r‖.
+    stretch = jnp.sqrt(solution.scale + pairs.residuals) / jnp.where(norms > 0, norms, 1)
+    known = norms**2 > pairs.floor
+    return solution._replace(
+        nearby=nearby,
+        pairs=replace(
+            pairs,
+            vectors=jax.tree.map(lambda v: v[:k], nearby),
+            residuals=jnp.where(known, jnp.maximum(stretch, 1) * pairs.residuals, jnp.inf),
+            converged=pairs.converged & known,
+        ),
     )
 
 
-@partial(jax.jit, static_argnames="which")
-def _solve_compiled(op: LinearOperator, first: PyTree, tol: jax.Array, limit: jax.Array, which: str) -> Eigenpairs:
-    matvec = op.matvec()
+def _solve(
+    op: LinearOperator,
+    aim: Aim,
+    start: PyTree | None,
+    key: jax.Array,
+    look: jax.Array,
+    tol: float,
+    limit: int,
+    spare: int,
+) -> Solution:
+    first = _first(op.domain, aim.k, start, key)
+    size = op.shape[0]
+    tolerance, most = jnp.asarray(tol, op.dtype), jnp.asarray(limit)
+    if driver_of(op, key) == "loop":
+        return _solve_compiled(op, first, key, look, tolerance, most, aim, spare)
     search = repeat_while(
-        lambda s: _unfinished(s, tol, limit), lambda s: _advance(matvec, s, which), _begin(first, which)
-    )
-    return _finish(search, tol)
-
-
-_begin_once = jax.jit(_begin, static_argnames="which")
-_finish_once = jax.jit(_finish)
-_unfinished_once = jax.jit(_unfinished)
-
-
-@partial(jax.jit, static_argnames="which")
-def _advance_once(op: LinearOperator, search: _Search, which: str) -> _Search:
-    return _advance(op.matvec(), search, which)
-
-
-def _solve_dispatched(op: LinearOperator, first: PyTree, tol: jax.Array, limit: jax.Array, which: str) -> Eigenpairs:
-    search = repeat_while(
-        lambda s: _unfinished_once(s, tol, limit),
-        lambda s: _advance_once(op, s, which),
-        _begin_once(first, which),
+        lambda s: _unfinished_once(s, tolerance, most, size, aim),
+        lambda s: _take_once(s, op(s.direction), tolerance, key, aim),
+        _begin_once(first, key, look, aim),
         driver="dispatch",
     )
-    return _finish_once(search, tol)
+    return _finish_once(search, tolerance, aim, spare)
+
+
+def _first(domain: PyTree, k: int, start: PyTree | None, key: jax.Array) -> PyTree:
+    """The vector to begin with: noise, or the sum of the given ones with some noise.
+
+    One vector for all, since the Krylov space of a sum holds them all after as many products as they are, while a
+    block of them would need as many for each further power of A.
+    """
+    noise = tree.normal(key, domain)
+    noise = tree.scale(1 / tree.norm(noise), noise)
+    if start is None:
+        return noise
+    count = len(jax.tree.leaves(start)[0])
+    sizes = jax.vmap(tree.norm)(start)
+    # A start of zeros or NaN, as a run that has diverged leaves behind, is no start.
+    usable = jnp.isfinite(sizes) & (sizes > 0)
+    weights = jnp.where(usable, jnp.where(jnp.arange(count) < k, 1, NEXT_SHARE) / jnp.where(usable, sizes, 1), 0)
+    total = jax.tree.map(
+        lambda v: combine_rows(weights, jnp.where(jnp.expand_dims(usable, range(1, v.ndim)), v, 0)), start
+    )
+    size = tree.norm(total)
+    share = jnp.where(size > 0, RANDOM_SHARE * size, 1)
+    return jax.tree.map(lambda v, r: v + (share * r).astype(v.dtype), total, noise)
+
+
+def _finish(search: Search, tol: jax.Array, aim: Aim, spare: int) -> Solution:
+    wanted = slice(0, aim.k)
+    values = jnp.where(search.ritz.used[wanted], search.ritz.values[wanted], jnp.nan)
+    nearby = searching.ritz_vectors(search, min(aim.k + spare, len(search.space.projected)))
+    floor = searching.rounding_floor(search.space, search.ritz)
+    pairs = Eigenpairs(
+        values=values,
+        vectors=jax.tree.map(lambda v: v[wanted], nearby),
+        residuals=search.residuals + floor,
+        errors=search.errors,
+        floor=floor,
+        matvecs=search.matvecs,
+        converged=searching.converged(search, tol, aim) & jnp.isfinite(values),
+    )
+    return Solution(pairs, nearby, searching.spectral_scale(search.ritz))
+
+
+@partial(jax.jit, static_argnames=("aim", "spare"))
+def _solve_compiled(
+    op: LinearOperator,
+    first: PyTree,
+    key: jax.Array,
+    look: jax.Array,
+    tol: jax.Array,
+    limit: jax.Array,
+    aim: Aim,
+    spare: int,
+) -> Solution:
+    matvec = op.matvec()
+    search = repeat_while(
+        lambda s: searching.unfinished(s, tol, limit, op.shape[0], aim),
+        lambda s: searching.take(s, matvec(s.direction), tol, key, aim),
+        searching.begin(first, key, look, aim),
+    )
+    return _finish(search, tol, aim, spare)
+
+
+_begin_once = jax.jit(searching.begin, static_argnames="aim")
+_take_once = jax.jit(searching.take, static_argnames="aim")
+_unfinished_once = jax.jit(searching.unfinished, static_argnames=("size", "aim"))
+_finish_once = jax.jit(_finish, static_argnames=("aim", "spare"))

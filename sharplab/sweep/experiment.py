@@ -12,10 +12,10 @@ from sharplab.data import DATASETS
 from sharplab.losses import LOSSES
 from sharplab.models import find_model
 from sharplab.naming import lookup
+from sharplab.observables import find_spectral
 from sharplab.optimizers import OPTIMIZERS
 from sharplab.scaling import PARAMETERIZATIONS
 from sharplab.sweep.grid import rounded
-from sharplab.tracking import OBSERVABLES
 
 SPACINGS = {"linear": "evenly in steps", "log": "evenly in the logarithm of steps"}
 
@@ -36,7 +36,8 @@ class Experiment:
             to them.
         seeds: how many (0, 1, …), or which; or a mapping from width to either.
         steps, batch_size: updates per run, examples per update.
-        observables: what is recorded, out of `sharplab.tracking.OBSERVABLES`.
+        observables: what is recorded, out of `sharplab.observables.OBSERVABLES`, or "hessian_top10" and the
+            like (see `sharplab.Tracker`).
         probe_size: the first so many training examples are the probe batch of train loss and curvature.
         records: how many records along a run, the first and the last step included; logarithmically spaced
             ones that fall on one step are made once.
@@ -97,7 +98,7 @@ class Experiment:
         for name in self.parameterizations:
             lookup("parameterization", name, PARAMETERIZATIONS)
         for name in self.observables:
-            lookup("observable", name, OBSERVABLES)
+            find_spectral(name)
 
     def _check_ranges(self) -> None:
         if not 2 <= self.records <= self.steps + 1:

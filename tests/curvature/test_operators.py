@@ -59,7 +59,7 @@ def test_numpy_arrays_leave_the_product_to_the_operator():
         np.ones(3) * op
 
 
-@pytest.mark.parametrize("model", ["residual_mlp", "figure1_convnet"])
+@pytest.mark.parametrize("model", ["residual_mlp"])
 def test_hessian_equals_the_dense_second_derivative(float64, model):
     recipe = make_recipe(model, 4)
     images, classes = make_batch(model, examples=8)

@@ -70,7 +70,7 @@ def test_one_by_one_and_two_by_two(matrix):
 def test_thick_restart_converges_where_one_basis_does_not(float64):
     exact = SPECTRA["no gap"]
     pairs = eigsh(matrix_operator(symmetric(exact)), tol=1e-9, max_matvecs=600)
-    assert pairs.matvecs > 24
+    assert pairs.matvecs > 2 * 12
     check(pairs, exact, "LA", 1e-9)
 
 
@@ -94,9 +94,9 @@ def test_error_estimates_cover_the_true_error_in_95_of_100_random_matrices(float
         beyond += abs(exact[-1] - value) > float(pairs.errors[0])
         misses += bool(pairs.converged[0]) and abs(exact[-1] - value) > 1e-2 * abs(value)
     record_property("counts", f"200 matrices: {beyond} beyond their estimate, {misses} misses at 1e-2")
-    assert beyond <= 10
+    assert beyond <= 6
     # Of a top eigenvalue within a few per cent of the next, a random start may find the blend: rarely, but it does.
-    assert misses <= 8
+    assert misses <= 5
 
 
 def test_close_pair_is_told_apart_by_a_small_tolerance_and_one_of_both_at_any(float64, record_property):
@@ -113,8 +113,9 @@ def test_close_pair_is_told_apart_by_a_small_tolerance_and_one_of_both_at_any(fl
             assert 0.1446 * (1 - tol) <= values[-1] <= 0.15 * (1 + 1e-12)
         misses[tol] = int(np.sum(0.15 - np.array(values) > tol * 0.15))
     record_property("counts", f"misses out of 40 cold starts by tolerance: {misses}")
-    assert misses[1e-3] <= 0.4 * 40, misses
-    assert misses[1e-5] <= 0.05 * 40, misses
+    assert misses[1e-2] <= 0.2 * 40, misses
+    assert misses[1e-3] <= 0.1 * 40, misses
+    assert misses[1e-5] == 0, misses
 
 
 def test_jit_and_vmap_agree_with_the_eager_call(float64):
@@ -197,8 +198,9 @@ def test_nan_product_is_an_error_eagerly_and_nan_at_once_under_jit():
 
 def test_bad_arguments_are_named():
     op = matrix_operator(np.eye(3, dtype=np.float32))
-    with pytest.raises(ValueError, match="k must be 1, not 2"):
-        eigsh(op, 2)
+    for k in (0, 4):
+        with pytest.raises(ValueError, match=f"k is {k}: .* 1 to 3 eigenpairs"):
+            eigsh(op, k)
     with pytest.raises(ValueError, match="unknown which 'LB': did you mean"):
         eigsh(op, which="LB")
 

@@ -47,7 +47,7 @@ def test_residuals_always_hold_and_converged_means_within_tol(model, dtype, reco
     assert outside_residual == 0, counts
     assert unconverged == 0, counts
     assert misses <= 0.01 * cases, counts
-    assert beyond_error <= 0.05 * cases, counts
+    assert beyond_error <= 0.02 * cases, counts
 
 
 def solves(model, dtype):

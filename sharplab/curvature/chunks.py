@@ -1,0 +1,128 @@
+"""A batch cut along its examples, so that a compiled program holds the activations of one piece at a time."""
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from sharplab.drivers import choose_driver
+from sharplab.tree import PyTree
+
+Term = Callable[[PyTree, PyTree], PyTree]
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["batch"], meta_fields=["chunk"])
+@dataclass(frozen=True)
+class Chunks:
+    """n examples that are read c at a time, and then the n mod c that are left over.
+
+    Attributes:
+        batch: a pytree of arrays (n, …).
+        chunk: c ≤ n.
+    """
+
+    batch: PyTree
+    chunk: int
+
+    @property
+    def examples(self) -> int:
+        """n."""
+        return count_examples(self.batch)
+
+    @property
+    def head(self) -> PyTree:
+        """The first two examples."""
+        return jax.tree.map(lambda x: x[:2], self.batch)
+
+    def sum(self, term: Term, u: PyTree = None) -> PyTree:
+        """Σ_b term(chunk_b, u_b), with u cut along its first axis as the examples are."""
+        sweep = self._sweep(term, u)
+        total, _ = sweep.scan(lambda total, part: (jax.tree.map(jnp.add, total, part), None))
+        rest = sweep.rest(total)
+        return total if rest is None else jax.tree.map(jnp.add, total, rest)
+
+    def concatenate(self, term: Term) -> PyTree:
+        """The term(chunk_b, None) one after another along their first axis."""
+        sweep = self._sweep(term, None)
+        last, parts = sweep.scan(lambda _, part: (part, part))
+        joined = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), parts)
+        rest = sweep.rest(last)
+        return joined if rest is None else jax.tree.map(lambda *x: jnp.concatenate(x), joined, rest)
+
+    def _sweep(self, term: Term, u: PyTree) -> "_Sweep":
+        first = jax.tree.map(lambda x: jax.ShapeDtypeStruct((self.chunk, *x.shape[1:]), x.dtype), (self.batch, u))
+        # XLA's CPU backend runs the gradient of a convolution in a compiled loop tens of times slower.
+        unrolled = choose_driver(_run, term, *first) == "dispatch"
+        return _Sweep(term, (self.batch, u), self.examples, self.chunk, _run.eval_shape(term, *first), unrolled)
+
+
+@dataclass(frozen=True)
+class _Sweep:
+    """One pass over all chunks."""
+
+    term: Term
+    pieces: PyTree
+    examples: int
+    chunk: int
+    answer: PyTree
+    unrolled: bool
+
+    def scan(self, combine: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]) -> tuple[PyTree, PyTree]:
+        start = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), self.answer)
+        firsts = jnp.arange(0, self.examples - self.chunk + 1, self.chunk)
+
+        def step(carry: PyTree, first: jax.Array) -> tuple[PyTree, PyTree]:
+            return combine(carry, self._part(carry, first, self.chunk))
+
+        return jax.lax.scan(step, start, firsts, unroll=self.unrolled or 1)
+
+    def rest(self, carry: PyTree) -> PyTree | None:
+        left_over = self.examples % self.chunk
+        return self._part(carry, jnp.asarray(self.examples - left_over), left_over) if left_over else None
+
+    def _part(self, carry: PyTree, first: jax.Array, size: int) -> PyTree:
+        if self.unrolled:
+            first = first + _zero_after(jax.lax.stop_gradient(carry)).astype(first.dtype)
+        return _run(self.term, *jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, first, size), self.pieces))
+
+
+def count_examples(batch: PyTree, name: str = "batch") -> int:
+    """The length of the leading axis that all leaves share.
+
+    Raises:
+        ValueError: if they do not share one.
+    """
+    shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(batch)]
+    lengths = {shape[0] if shape else None for shape in shapes}
+    if len(lengths) != 1 or None in lengths:
+        raise ValueError(
+            f"{name} must be arrays with one leading axis of examples, not of shapes {shapes}: bind arrays that "
+            "belong to no example to the function with jax.tree_util.Partial."
+        )
+    return lengths.pop() or 0
+
+
+@jax.jit
+def _run(term: Term, batch: PyTree, u: PyTree) -> PyTree:
+    """term(batch, u), traced once for all chunks of one shape."""
+    return term(batch, u)
+
+
+@jax.custom_batching.custom_vmap
+def _zero_after(carry: PyTree) -> jax.Array:
+    """False, but not before `carry` is computed: the place of a chunk that waits for it depends on it.
+
+    Without, XLA's CPU scheduler computes unrolled chunks side by side, and all their activations are in memory.
+    A barrier alone does not hold, for it is removed before scheduling; it keeps the comparison from being simplified.
+    """
+    leaves = jax.lax.optimization_barrier(jax.tree.leaves(carry))
+    return jax.tree.reduce(operator.add, [leaf.ravel()[0].astype(jnp.float32) for leaf in leaves]) > jnp.inf
+
+
+@_zero_after.def_vmap
+def _zero_after_all(axis_size: int, batched: PyTree, carry: PyTree) -> tuple[jax.Array, bool]:
+    """One place for all vectors, so that they share the chunk's own pass."""
+    return _zero_after(carry), False

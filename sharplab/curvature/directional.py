@@ -1,0 +1,119 @@
+"""Curvature along directions: of the gradient, of mini-batches, and how directions share out over the layers."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sharplab import tree
+from sharplab.curvature.functions import as_partial, objective
+from sharplab.curvature.operator import LinearOperator, arranged
+from sharplab.tree import PyTree
+
+
+@dataclass(frozen=True)
+class BatchSharpness:
+    """A mean over batches.
+
+    Attributes:
+        value: the mean.
+        stderr: its standard error; NaN for a single batch.
+        batches: how many there were.
+    """
+
+    value: float
+    stderr: float
+    batches: int
+
+
+def directional_sharpness(op: LinearOperator, g: PyTree) -> jax.Array:
+    """gᵀAg/‖g‖², a scalar: the curvature that a step along g meets. NaN for g = 0.
+
+    Args:
+        op: A.
+        g: like the operator's domain, or flat.
+
+    >>> op = LinearOperator(lambda d: lambda v: d * v, jnp.array([1.0, 3.0]), jnp.zeros(2))
+    >>> float(directional_sharpness(op, jnp.array([1.0, 1.0])))
+    2.0
+    """
+    return _dot(g, op(g)) / _dot(g, g)
+
+
+def batch_sharpness(
+    loss: Callable[..., jax.Array],
+    params: PyTree,
+    batches: Iterable[PyTree],
+    *,
+    model: Callable[..., Any] | None = None,
+) -> BatchSharpness:
+    """The mean over batches of gᵀHg/‖g‖², g and H the gradient and the Hessian of the loss on that batch.
+
+    It is what SGD holds near 2/η (Andreyev & Beneventano, arXiv 2412.20553), above the curvature along the gradient
+    of the whole loss.
+
+    Args:
+        loss: `loss(params, batch)` → mean over examples; with `model`, `loss(outputs, targets)`.
+        params: any pytree of floats.
+        batches: pytrees of arrays with a leading example axis, each counted alike.
+        model: `model(params, inputs)` → outputs.
+
+    Raises:
+        ValueError: if there are no batches.
+
+    >>> def loss(w, x):
+    ...     return 0.5 * jnp.mean((x @ w) ** 2)
+    >>> found = batch_sharpness(loss, jnp.ones(1), [jnp.array([[1.0]]), jnp.array([[2.0]])])  # 1 and 4
+    >>> found.value, round(found.stderr, 6)
+    (2.5, 1.5)
+    """
+    functions = (as_partial(loss, params), None if model is None else as_partial(model, params))
+    values = np.array([_sharpness_of_batch(functions, params, batch) for batch in batches], np.float64)
+    if not len(values):
+        raise ValueError("batches is empty: give at least one batch.")
+    stderr = float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else float("nan")
+    return BatchSharpness(float(values.mean()), stderr, len(values))
+
+
+def leaf_shares(vector: PyTree) -> dict[str, jax.Array]:
+    """Of ‖v‖², the share that each leaf holds, by path.
+
+    >>> {path: float(share) for path, share in leaf_shares({"a": jnp.ones(3), "b": jnp.ones(1)}).items()}
+    {'a': 0.75, 'b': 0.25}
+    """
+    squares = {path: jnp.vdot(leaf, leaf) for path, leaf in tree.named_leaves(vector).items()}
+    total = sum(squares.values())
+    return {path: square / total for path, square in squares.items()}
+
+
+def subspace_overlap(g: PyTree, vectors: PyTree) -> jax.Array:
+    """‖Vᵀg‖²/‖g‖², the share of g within the span of k orthonormal vectors, a scalar in [0, 1].
+
+    Args:
+        g: a pytree.
+        vectors: V, the same paths with a leading axis k, such as `Eigenpairs.vectors`.
+
+    Raises:
+        ValueError: if the paths differ.
+
+    >>> round(float(subspace_overlap(jnp.array([3.0, 4.0]), jnp.array([[1.0, 0.0]]))), 6)
+    0.36
+    """
+    coefficients = jax.vmap(_dot, (0, None))(arranged(g, vectors, "vectors"), g)
+    return jnp.sum(coefficients**2) / _dot(g, g)
+
+
+@jax.jit
+def _sharpness_of_batch(functions: PyTree, params: PyTree, batch: PyTree) -> jax.Array:
+    gradient = jax.grad(lambda w: objective(functions, w, batch))
+    with jax.default_matmul_precision("highest"):
+        g, curve = jax.linearize(gradient, params)
+        return tree.dot(g, curve(g)) / tree.dot(g, g)
+
+
+def _dot(x: PyTree, y: PyTree) -> jax.Array:
+    """⟨x, y⟩ of pytrees with the same paths."""
+    return tree.dot(x, arranged(x, y, "v"))

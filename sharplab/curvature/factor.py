@@ -1,0 +1,94 @@
+"""A root of a positive semi-definite operator: A = RᵀR, which shares its non-zero spectrum with RRᵀ."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from sharplab.tree import PyTree
+
+LinearMap = Callable[[PyTree], PyTree]
+
+
+@dataclass(frozen=True)
+class Form:
+    """Structure, shapes and types of a pytree, without its numbers: hashable, and free to carry along."""
+
+    leaves: tuple[jax.ShapeDtypeStruct, ...]
+    treedef: Any
+
+    @classmethod
+    def of(cls, example: PyTree, leading: int | None = None) -> "Form":
+        """The form of `example`; with `leading`, its leaves' first axis has that length instead."""
+        leaves, treedef = jax.tree.flatten(example)
+        shapes = [leaf.shape if leading is None else (leading, *leaf.shape[1:]) for leaf in leaves]
+        return cls(
+            tuple(jax.ShapeDtypeStruct(shape, leaf.dtype) for shape, leaf in zip(shapes, leaves, strict=True)), treedef
+        )
+
+    @property
+    def abstract(self) -> PyTree:
+        """The pytree with a `jax.ShapeDtypeStruct` at each leaf."""
+        return jax.tree.unflatten(self.treedef, self.leaves)
+
+    def zeros(self) -> PyTree:
+        """A pytree of this form."""
+        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), self.abstract)
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["args"], meta_fields=["prepare", "form"])
+@dataclass(frozen=True)
+class Factor:
+    """R with A = RᵀR.
+
+    Attributes:
+        prepare: args → (R, Rᵀ), two linear functions on pytrees.
+        args: pytree of all arrays that they depend on.
+        form: what R answers with.
+    """
+
+    prepare: Callable[[PyTree], tuple[LinearMap, LinearMap]]
+    args: PyTree
+    form: Form
+
+    @property
+    def range(self) -> PyTree:
+        """Shapes and types of R v, a pytree of `jax.ShapeDtypeStruct`; `tree.size` of it is the dual's size."""
+        return self.form.abstract
+
+    def maps(self) -> tuple[LinearMap, LinearMap]:
+        """(R, Rᵀ), with the shared work done now."""
+        with jax.default_matmul_precision("highest"):
+            forward, backward = self.prepare(self.args)
+        return precisely(forward), precisely(backward)
+
+
+def precisely(function: LinearMap) -> LinearMap:
+    """`function` with matrix products in full float32: an accelerator's default loses three to four digits."""
+
+    def precise(v: PyTree) -> PyTree:
+        with jax.default_matmul_precision("highest"):
+            return function(v)
+
+    return precise
+
+
+def scaled_factor(args: PyTree) -> tuple[LinearMap, LinearMap]:
+    """(factor, s) → (R S, S Rᵀ), s a pytree of diagonal entries."""
+    factor, scale = args
+    forward, backward = factor.maps()
+    return lambda v: forward(multiply(scale, v)), lambda u: multiply(scale, backward(u))
+
+
+def swapped_factor(factor: Factor) -> tuple[LinearMap, LinearMap]:
+    """R → (Rᵀ, R), the factor of R Rᵀ."""
+    forward, backward = factor.maps()
+    return backward, forward
+
+
+def multiply(scale: PyTree, v: PyTree) -> PyTree:
+    """diag(scale) v, each leaf in the type that it has in v."""
+    return jax.tree.map(lambda x, s: (s * x).astype(x.dtype), v, scale)

@@ -1,0 +1,80 @@
+"""Users' functions on their way into compiled programs."""
+
+import functools
+import inspect
+import warnings
+import weakref
+from collections.abc import Callable
+from types import CodeType
+from typing import Any
+
+import jax
+from jax.tree_util import Partial
+
+from sharplab.tree import PyTree
+
+MANY = 8  # function objects of one source and one size of problem, from which on a warning is due
+
+_SEEN: dict[tuple[CodeType, Any], set[weakref.ref]] = {}
+_COUNTS: dict[tuple[CodeType, Any], int] = {}
+
+
+def as_partial(function: Callable[..., Any], params: PyTree) -> Partial:
+    """`function` as a pytree without leaves, by which programs are told apart.
+
+    Each new function object costs a new program. When many that come from one place in the source, for params of
+    the same shapes, have passed, a UserWarning says so once.
+    """
+    if isinstance(function, Partial):
+        return function
+    code = _code(function)
+    if code is not None:
+        _count(function, (code, _signature(params)))
+    return Partial(function)
+
+
+def objective(functions: tuple[Partial, Partial | None], params: PyTree, batch: PyTree) -> jax.Array:
+    """loss(params, batch), or with a model loss(model(params, inputs), targets)."""
+    loss, model = functions
+    if model is None:
+        return loss(params, batch)
+    inputs, targets = batch
+    return loss(model(params, inputs), targets)
+
+
+def reference(function: Callable[..., Any], forget: Callable[[weakref.ref], None]) -> weakref.ref | None:
+    """A weak reference, equal for equal functions (bound methods too); None where there can be none."""
+    kind = weakref.WeakMethod if inspect.ismethod(function) else weakref.ref
+    try:
+        return kind(function, forget)
+    except TypeError:
+        return None
+
+
+def _code(function: Callable[..., Any]) -> CodeType | None:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return getattr(inspect.unwrap(function), "__code__", None)
+
+
+def _signature(params: PyTree) -> Any:
+    leaves, treedef = jax.tree.flatten(params)
+    return treedef, tuple(getattr(leaf, "shape", ()) for leaf in leaves)
+
+
+def _count(function: Callable[..., Any], key: tuple[CodeType, Any]) -> None:
+    seen = _SEEN.setdefault(key, set())
+    known = reference(function, seen.discard)
+    if known is None or known in seen:
+        return
+    seen.add(known)
+    _COUNTS[key] = _COUNTS.get(key, 0) + 1
+    if _COUNTS[key] == MANY:
+        code = key[0]
+        warnings.warn(
+            f"{MANY} different function objects made by {code.co_name!r} ({code.co_filename}:{code.co_firstlineno}) "
+            "came in for params of the same shapes, and each compiles its own program: pass one function that lives "
+            "on, with changing arrays bound by jax.tree_util.Partial.",
+            UserWarning,
+            stacklevel=4,
+        )

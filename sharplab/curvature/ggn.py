@@ -1,0 +1,83 @@
+"""The Gauss-Newton matrix, and its root where the loss's own Hessian has one in closed form."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from sharplab.curvature.factor import LinearMap
+from sharplab.curvature.functions import as_partial, objective
+from sharplab.curvature.operator import LinearOperator
+from sharplab.curvature.streaming import Shared, mean_operator
+from sharplab.losses import output_hessian
+from sharplab.tree import PyTree
+
+
+def gauss_newton(
+    model: Callable[..., Any],
+    loss: Callable[..., jax.Array],
+    params: PyTree,
+    batch: Any,
+    *,
+    chunk: int | None = None,
+) -> LinearOperator:
+    """G = Jᵀ H_L J, J = ∂ outputs/∂ params, H_L = the loss's Hessian in the outputs; shape (P, P).
+
+    It is the Hessian of the loss for the model linearised at `params`, and positive semi-definite for convex losses
+    (Schraudolph 2002). H_L is used in closed form for `losses.cross_entropy` and `losses.squared_error`, for which
+    the operator also has a factor R = BᵀJ/√n, H_L = BBᵀ/n; other losses are differentiated.
+
+    Args:
+        model: `model(params, inputs)` → outputs.
+        loss: `loss(outputs, targets)` → mean over examples.
+        params: any pytree of floats.
+        batch: (inputs, targets), arrays with a leading example axis, or a source of such pairs (see `hessian`), for
+            which there is no factor.
+        chunk: examples whose activations are in memory at a time; all at once unless told.
+
+    Raises:
+        ValueError: as `hessian`.
+
+    >>> import jax.numpy as jnp
+    >>> from sharplab.losses import squared_error
+    >>> def model(w, x):
+    ...     return x @ w[:, None]
+    >>> x = jnp.array([[1.0, 0.0], [1.0, 2.0]])
+    >>> op = gauss_newton(model, squared_error, jnp.zeros(2), (x, jnp.zeros((2, 1))))
+    >>> op.dense().tolist(), op.dual().dense().round(4).tolist()  # xᵀx / n and xxᵀ / n
+    ([[1.0, 1.0], [1.0, 2.0]], [[0.5, 0.5], [0.5, 2.5]])
+    """
+    functions = (as_partial(loss, params), as_partial(model, params))
+    root = None if output_hessian(loss) is None else _gauss_newton_root
+    return mean_operator(_gauss_newton_product, (functions, params), batch, chunk, mean=objective, root=root)
+
+
+def linearized(model: Callable[..., Any], params: PyTree, inputs: PyTree) -> tuple[PyTree, LinearMap, LinearMap]:
+    """(outputs, v → J v, u → Jᵀ u), the model's own pass being done once."""
+    outputs, push = jax.linearize(lambda w: model(w, inputs), params)
+    pull = jax.linear_transpose(push, params)
+    return outputs, push, lambda u: pull(u)[0]
+
+
+def _gauss_newton_product(shared: Shared, batch: PyTree) -> LinearMap:
+    (loss, model), params = shared
+    inputs, targets = batch
+    outputs, push, pull = linearized(model, params, inputs)
+    closed = output_hessian(loss)
+    if closed is None:
+        curve = jax.linearize(jax.grad(lambda f: loss(f, targets)), outputs)[1]
+        return lambda v: pull(curve(push(v)))
+    curve = closed.product(outputs)
+    predictions = outputs.size // outputs.shape[-1]
+    return lambda v: pull(curve(push(v)) / predictions)
+
+
+def _gauss_newton_root(shared: Shared, batch: PyTree, n: int) -> tuple[LinearMap, LinearMap]:
+    (loss, model), params = shared
+    inputs, _ = batch
+    outputs, push, pull = linearized(model, params, inputs)
+    closed = output_hessian(loss)
+    assert closed is not None, "a loss without closed form has no root"
+    transposed, straight = closed.root(outputs)
+    weight = (n * outputs.size / (len(outputs) * outputs.shape[-1])) ** -0.5
+    return lambda v: weight * transposed(push(v)), lambda u: pull(weight * straight(u))

@@ -1,0 +1,130 @@
+"""Examples beyond the device's memory: batches read from the host again for every product."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+from sharplab.curvature.chunks import Chunks, count_examples
+from sharplab.tree import PyTree
+
+Source = Callable[[], Iterable[PyTree]]
+
+
+def source_of(batch: Any) -> Source | None:
+    """What gives the batches anew at each call, or None where `batch` is a pytree of arrays.
+
+    Sources are: a function without arguments that returns an iterator; an object that can be iterated again and
+    again, such as a data loader; a list of batches, each a container; an iterator, which is read once and kept in
+    the host's memory.
+    """
+    if isinstance(batch, list) and all(isinstance(part, tuple | list | dict) for part in batch):
+        return partial(iter, batch)
+    if not jax.tree_util.all_leaves([batch]) or hasattr(batch, "shape"):
+        return None
+    if hasattr(batch, "__next__"):
+        return partial(iter, [_on_host(part) for part in batch])
+    if hasattr(batch, "__iter__"):
+        return partial(iter, batch)
+    return batch if callable(batch) else None
+
+
+@jax.tree_util.register_static
+@dataclass(frozen=True, eq=False)
+class HostBatches:
+    """Batches of arrays as a source gives them.
+
+    Attributes:
+        source: gives an iterator over the batches at each call.
+        counts: the number of examples of each batch.
+        head: the first two examples.
+        chunk: examples that are held in device memory as activations at a time; None for a batch at once.
+    """
+
+    source: Source
+    counts: tuple[int, ...]
+    head: PyTree
+    chunk: int | None
+
+    @property
+    def examples(self) -> int:
+        """How many there are in all batches."""
+        return sum(self.counts)
+
+    def sum(self, term: Partial, u: PyTree = None) -> PyTree:
+        """Σ_b term(batch_b, u_b), with u cut along its first axis as the examples are."""
+        total = None
+        for part in self._terms(term, u):
+            # At most one batch waits for the device while another is computed.
+            total = part if total is None else _add(jax.block_until_ready(total), part)
+        return total
+
+    def concatenate(self, term: Partial) -> PyTree:
+        """The term(batch_b, None) one after another along their first axis."""
+        parts = list(self._terms(term, None, joined=True))
+        return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+
+    def _terms(self, term: Partial, u: PyTree, joined: bool = False) -> Iterator[PyTree]:
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((term, u))):
+            raise ValueError(
+                "an operator of host batches cannot run under jit, vmap or grad: call it outside of them, or give "
+                "batch as arrays, with chunk= to bound the memory."
+            )
+        first = 0
+        for count, batch in self._read():
+            piece = jax.tree.map(lambda x, i=first, n=count: x[i : i + n], u)
+            yield _apply(term, batch, piece, self.chunk, joined)
+            first += count
+
+    def _read(self) -> Iterator[tuple[int, PyTree]]:
+        counts = []
+        for batch in self.source():
+            on_host = _on_host(batch)
+            counts.append(count_examples(on_host))
+            if tuple(counts) != self.counts[: len(counts)]:
+                break
+            yield counts[-1], on_host
+        if tuple(counts) != self.counts:
+            raise ValueError(
+                f"batch gave {self.counts} examples at first and {tuple(counts)} now: it must give the same batches "
+                "each time it is read; a function must return a new iterator at each call."
+            )
+
+
+def read_host_batches(source: Source, chunk: int | None, name: str) -> HostBatches:
+    """Read the source once, to count its examples.
+
+    Raises:
+        ValueError: if the source is empty.
+    """
+    counts, head = [], None
+    for batch in source():
+        on_host = _on_host(batch)
+        counts.append(count_examples(on_host, name))
+        if head is None:
+            head = jax.tree.map(lambda x: x[:2], on_host)
+    if not counts:
+        raise ValueError(f"{name} is a source without batches: give at least one.")
+    return HostBatches(source, tuple(counts), head, chunk)
+
+
+def _on_host(batch: PyTree) -> PyTree:
+    return jax.tree.map(lambda x: x if isinstance(x, jax.Array) else np.asarray(x), batch)
+
+
+@partial(jax.jit, static_argnames=("chunk", "joined"))
+def _apply(term: Partial, batch: PyTree, u: PyTree, chunk: int | None, joined: bool) -> PyTree:
+    if chunk is None or chunk >= count_examples(batch):
+        return term(batch, u)
+    chunks = Chunks(batch, chunk)
+    return chunks.concatenate(term) if joined else chunks.sum(term, u)
+
+
+@jax.jit
+def _add(total: PyTree, part: PyTree) -> PyTree:
+    return jax.tree.map(jnp.add, total, part)

@@ -1,0 +1,137 @@
+"""Operators that are means over examples: of a whole batch, of its chunks in turn, or of batches from the host.
+
+An operator says what it is on one batch; how the examples come to it is decided here.
+"""
+
+from collections.abc import Callable
+from operator import index
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+
+from sharplab import tree
+from sharplab.curvature.chunks import Chunks, count_examples
+from sharplab.curvature.determinism import check_mean
+from sharplab.curvature.factor import Factor, Form, LinearMap
+from sharplab.curvature.host_batches import HostBatches, read_host_batches, source_of
+from sharplab.curvature.operator import LinearOperator
+from sharplab.tree import PyTree
+
+Shared = tuple[PyTree, PyTree]  # (functions, params): what all batches have in common
+Product = Callable[[Shared, PyTree], LinearMap]
+Maps = Callable[[Shared, PyTree, int], tuple[LinearMap, LinearMap]]
+
+
+def mean_operator(
+    product: Product,
+    shared: Shared,
+    batch: Any,
+    chunk: int | None,
+    *,
+    mean: Callable[..., PyTree],
+    root: Maps | None = None,
+) -> LinearOperator:
+    """A = Σ_b (n_b/n) A_b on params, the mean over all examples of `batch`.
+
+    Args:
+        product: (shared, batch) → (v → A_b v), a function of a module.
+        shared: the functions and the params.
+        batch: a pytree of arrays, or a source of batches on the host.
+        chunk: how many examples at a time; None for all of a batch at once, linearised once per matvec().
+        mean: (functions, params, batch) → a mean over examples, by which they are checked to be independent.
+        root: (shared, batch, n) → (R_b, R_bᵀ) with A = Σ_b R_bᵀ R_b, if there is one. Not used for host batches,
+            whose dual would read them twice per product.
+    """
+    examples = stream(batch, chunk)
+    check_independence(mean, shared, examples)
+    factor = None
+    if root is not None and not isinstance(examples, HostBatches):
+        args = (Partial(root), shared, examples)
+        factor = Factor(streamed_maps, args, streamed_form(root, shared, examples))
+    jittable = not isinstance(examples, HostBatches)
+    return LinearOperator(_mean_product, (Partial(product), shared, examples), shared[1], factor, jittable)
+
+
+def stream(batch: Any, chunk: int | None, name: str = "batch") -> Any:
+    """The examples of `batch` as they will be read: a pytree of arrays, `Chunks`, or `HostBatches`.
+
+    Raises:
+        ValueError: if `chunk` is no positive integer, if a batch's leaves differ in their number of examples, or if
+            a source is empty.
+    """
+    if chunk is not None:
+        try:
+            size = index(chunk)
+        except TypeError:
+            size = 0
+        if size < 1:
+            raise ValueError(f"chunk must be a positive number of examples, or None for all at once, not {chunk!r}.")
+        chunk = size
+    source = source_of(batch)
+    if source is not None:
+        return read_host_batches(source, chunk, name)
+    if chunk is None and not jax.tree.leaves(batch):
+        return batch
+    n = count_examples(batch, name)
+    arrays = jax.tree.map(jnp.asarray, batch)
+    return arrays if chunk is None or chunk >= n else Chunks(arrays, chunk)
+
+
+def count(examples: Any) -> int:
+    """How many examples there are."""
+    return examples.examples if isinstance(examples, Chunks | HostBatches) else count_examples(examples)
+
+
+def check_independence(mean: Callable[..., PyTree], shared: Shared, examples: Any) -> None:
+    """`check_mean` on two examples, where they will be read in pieces."""
+    if isinstance(examples, Chunks | HostBatches):
+        check_mean(mean, shared, examples.head)
+
+
+def streamed_maps(args: PyTree) -> tuple[LinearMap, LinearMap]:
+    """(maps, shared, examples) → (M, Mᵀ): M v = the M_b v one after another, Mᵀ u = Σ_b M_bᵀ u_b."""
+    maps, shared, examples = args
+    n = count(examples)
+    if not isinstance(examples, Chunks | HostBatches):
+        return maps(shared, examples, n)
+    return (
+        lambda v: examples.concatenate(Partial(_forward, maps, shared, n, v)),
+        lambda u: examples.sum(Partial(_backward, maps, shared, n), u),
+    )
+
+
+def streamed_form(maps: Maps, shared: Shared, examples: Any) -> Form:
+    """What M answers with."""
+    n = count(examples)
+    piece = examples.head if isinstance(examples, Chunks | HostBatches) else examples
+    answer = _abstract_forward(Partial(maps), shared, n, shared[1], piece)
+    return Form.of(answer, leading=n)
+
+
+def _mean_product(args: PyTree) -> LinearMap:
+    product, shared, examples = args
+    if not isinstance(examples, Chunks | HostBatches):
+        return product(shared, examples)
+    n = examples.examples
+    return lambda v: examples.sum(Partial(_weighted, product, shared, n, v))
+
+
+def _weighted(product: Product, shared: Shared, n: int, v: PyTree, batch: PyTree, _: None) -> PyTree:
+    return tree.scale(jnp.asarray(count_examples(batch) / n), product(shared, batch)(v))
+
+
+def _forward(maps: Maps, shared: Shared, n: int, v: PyTree, batch: PyTree, _: None) -> PyTree:
+    return maps(shared, batch, n)[0](v)
+
+
+def _backward(maps: Maps, shared: Shared, n: int, batch: PyTree, u: PyTree) -> PyTree:
+    return maps(shared, batch, n)[1](u)
+
+
+def _abstract_forward(maps: Maps, shared: Shared, n: int, v: PyTree, batch: PyTree) -> PyTree:
+    return _shape_of_forward.eval_shape(maps, shared, n, v, batch, None)
+
+
+_shape_of_forward = jax.jit(_forward)

@@ -1,0 +1,81 @@
+"""The neural tangent kernel, as products."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+from sharplab.curvature.factor import Factor, Form, LinearMap, multiply
+from sharplab.curvature.functions import as_partial
+from sharplab.curvature.ggn import linearized
+from sharplab.curvature.host_batches import HostBatches
+from sharplab.curvature.operator import LinearOperator, arranged
+from sharplab.curvature.streaming import Shared, check_independence, stream, streamed_form, streamed_maps
+from sharplab.tree import PyTree
+
+
+def ntk(
+    model: Callable[..., Any], params: PyTree, inputs: Any, *, scale: PyTree | None = None, chunk: int | None = None
+) -> LinearOperator:
+    """K = J D Jᵀ, J = ∂ outputs/∂ params over all inputs, D = diag(scale); shape (n·C, n·C), no 1/n.
+
+    With D the optimizer's metric it is how outputs move per unit of learning rate (Jacot et al. 2018). Its factor is
+    R = D^½ Jᵀ, so that `dual()` is D^½ JᵀJ D^½ on params: with squared error n times the Gauss-Newton in that metric.
+    Neither J nor K is formed; a product is one pass of J and one of Jᵀ.
+
+    Args:
+        model: `model(params, inputs)` → outputs, shape (n, C) or (n, …).
+        params: any pytree of floats.
+        inputs: arrays with a leading example axis, or a source of such inputs on the host (see `hessian`).
+        scale: D ≥ 0, a pytree of the same paths as params, whose leaves may be plain numbers; 1 unless told.
+        chunk: examples whose activations are in memory at a time; all at once unless told.
+
+    The domain is shaped like the outputs.
+
+    Raises:
+        ValueError: for a `scale` below 0 or of other paths, and as `hessian`.
+
+    >>> def model(w, x):
+    ...     return x @ w[:, None]
+    >>> x = jnp.array([[1.0, 0.0], [1.0, 2.0]])
+    >>> ntk(model, jnp.zeros(2), x).dense().tolist()  # xxᵀ
+    [[1.0, 1.0], [1.0, 5.0]]
+    """
+    root = jax.tree.map(lambda _: 1.0, params) if scale is None else _root(arranged(params, scale, "scale"))
+    shared = ((as_partial(model, params), root), params)
+    examples = stream(inputs, chunk, "inputs")
+    check_independence(_mean_square, shared, examples)
+    args = (Partial(_scaled_jacobian), shared, examples)
+    outputs = streamed_form(_scaled_jacobian, shared, examples).zeros()
+    factor = Factor(_root_factor, args, Form.of(params))
+    return LinearOperator(_kernel_product, args, outputs, factor, not isinstance(examples, HostBatches))
+
+
+def _root(scale: PyTree) -> PyTree:
+    concrete = [leaf for leaf in jax.tree.leaves(scale) if not isinstance(leaf, jax.core.Tracer)]
+    if any(np.any(np.asarray(leaf) < 0) for leaf in concrete):
+        raise ValueError("scale must not be negative: it is the metric D itself, not its root or a step.")
+    return jax.tree.map(jnp.sqrt, scale)
+
+
+def _mean_square(functions: PyTree, params: PyTree, inputs: PyTree) -> PyTree:
+    return jax.tree.map(lambda f: (f**2).mean(0), functions[0](params, inputs))
+
+
+def _scaled_jacobian(shared: Shared, inputs: PyTree, n: int) -> tuple[LinearMap, LinearMap]:
+    (model, root), params = shared
+    _, push, pull = linearized(model, params, inputs)
+    return lambda v: push(multiply(root, v)), lambda u: multiply(root, pull(u))
+
+
+def _kernel_product(args: PyTree) -> LinearMap:
+    forward, backward = streamed_maps(args)
+    return lambda u: forward(backward(u))
+
+
+def _root_factor(args: PyTree) -> tuple[LinearMap, LinearMap]:
+    forward, backward = streamed_maps(args)
+    return backward, forward

@@ -1,0 +1,35 @@
+"""Eigenpairs of A = RᵀR from those of RRᵀ, which share their non-zero eigenvalues.
+
+With fewer outputs than parameters this is the smaller problem: the basis holds vectors of the outputs' size.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from sharplab import tree
+from sharplab.curvature.operator import LinearOperator
+from sharplab.tree import PyTree
+
+
+def solved_in_range(op: LinearOperator, k: int, which: str) -> bool:
+    """Whether the k wanted eigenpairs are better found as those of RRᵀ: it is smaller, and they are not its zeros."""
+    if op.factor is None or not op.jittable or which not in ("LA", "LM"):
+        return False
+    return k < tree.size(op.factor.range) < op.shape[0]
+
+
+@jax.jit
+def pushed(op: LinearOperator, vectors: PyTree) -> PyTree:
+    """R v for each v of a stack."""
+    assert op.factor is not None
+    return jax.lax.map(op.factor.maps()[0], vectors)
+
+
+@jax.jit
+def lifted(op: LinearOperator, vectors: PyTree) -> tuple[PyTree, jax.Array]:
+    """Rᵀu/‖Rᵀu‖ for each u of a stack, and ‖Rᵀu‖ = √λ; 0 where that is 0."""
+    assert op.factor is not None
+    back = jax.lax.map(op.factor.maps()[1], vectors)
+    norms = jax.vmap(tree.norm)(back)
+    inverse = jnp.where(norms > 0, 1 / jnp.where(norms > 0, norms, 1), 0)
+    return jax.vmap(tree.scale)(inverse, back), norms

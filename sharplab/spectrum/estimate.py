@@ -1,0 +1,43 @@
+"""A number found by sampling, with its standard error."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from sharplab.tree import PyTree
+
+ROUNDING = 4  # in units of ε: what a sum of many products comes to
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["value", "stderr", "matvecs"], meta_fields=[])
+@dataclass(frozen=True)
+class Estimate:
+    """An estimate with its error; `float(estimate)` is its value.
+
+    Attributes:
+        value: a scalar, or a pytree where a vector was estimated.
+        stderr: one standard error of `value`, shaped like it, with what rounding adds.
+        matvecs: how many products were made.
+
+    >>> float(Estimate(jnp.asarray(2.0), jnp.asarray(0.1), jnp.asarray(10)))
+    2.0
+    """
+
+    value: PyTree
+    stderr: PyTree
+    matvecs: jax.Array
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+
+def mean_of(samples: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The mean over the last axis of independent samples, and its standard error."""
+    return samples.mean(-1), samples.std(-1, ddof=1) / jnp.sqrt(samples.shape[-1])
+
+
+def with_rounding(stderr: jax.Array, magnitude: jax.Array) -> jax.Array:
+    """The error including the rounding of a sum whose terms have moduli that sum to `magnitude`."""
+    return jnp.hypot(stderr, ROUNDING * jnp.finfo(stderr.dtype).eps * magnitude)

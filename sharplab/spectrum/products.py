@@ -1,0 +1,73 @@
+"""Many products with one operator, in a compiled loop or dispatched from Python, and the probes for them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from sharplab.curvature.operator import LinearOperator
+from sharplab.drivers import Driver, choose_driver
+from sharplab.tree import PyTree
+
+LinearMap = Callable[[PyTree], PyTree]
+
+
+def driver_of(op: LinearOperator, key: jax.Array) -> Driver:
+    """How products with `op` are repeated best here: a compiled loop, unless it convolves on CPUs or reads the host.
+
+    Raises:
+        ValueError: if `op` is no LinearOperator, or reads batches from the host and is used under `jit`.
+    """
+    if not isinstance(op, LinearOperator):
+        raise ValueError(f"op must be a LinearOperator, not {type(op).__name__}: wrap the product in one.")
+    # A new array is a tracer under jit even where all of the operator's own were made outside.
+    tracing = any(isinstance(leaf, jax.core.Tracer) for leaf in (jnp.zeros(()), key, *jax.tree.leaves(op)))
+    if not op.jittable:
+        if tracing:
+            raise ValueError("op reads batches from the host and cannot run under jit: call this outside of jit.")
+        return "dispatch"
+    return "loop" if tracing else choose_driver(lambda o: o.matvec()(o.domain), op)
+
+
+def product(op: LinearOperator, driver: Driver) -> LinearMap:
+    """v → A v for v like the domain; under "loop" what the products share is done now, once."""
+    return op.matvec() if driver == "loop" else op
+
+
+def flat_product(op: LinearOperator, driver: Driver) -> Callable[[jax.Array], jax.Array]:
+    """v → A v for flat v of shape (P,)."""
+    if driver == "dispatch":
+        return op
+    matvec, (_, unravel) = op.matvec(), ravel_pytree(op.domain)
+    return lambda v: ravel_pytree(matvec(unravel(v)))[0]
+
+
+def each(function: Callable[[Any], PyTree], rows: jax.Array, driver: Driver) -> PyTree:
+    """function(row) for every row, one after another (so that memory is that of one), stacked."""
+    if driver == "loop":
+        return jax.lax.map(function, rows)
+    found = [function(row) for row in rows]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)
+
+
+def rademacher(key: jax.Array, like: PyTree) -> PyTree:
+    """Independent entries ±1, shaped like `like`."""
+    leaves, treedef = jax.tree.flatten(like)
+    keys = jax.random.split(key, len(leaves))
+    signs = [jax.random.rademacher(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
+    return jax.tree.unflatten(treedef, signs)
+
+
+def require_finite(value: PyTree) -> None:
+    """Outside of `jit`, a ValueError if a product was not finite; under `jit` NaN passes through."""
+    for leaf in jax.tree.leaves(value):
+        if not isinstance(leaf, jax.core.Tracer) and not jnp.isfinite(leaf).all():
+            raise ValueError("the operator's product is not finite: check params and batch for NaN or inf.")
+
+
+def require_at_least(name: str, number: int, least: int) -> None:
+    """A ValueError if there is too little to tell a standard error from."""
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, to tell an error from, not {number}.")

@@ -1,0 +1,24 @@
+"""Bases as pytrees whose leaves have a leading axis of rows."""
+
+import operator
+
+import jax
+import jax.numpy as jnp
+
+from sharplab.tree import PyTree
+
+
+def row_products(rows: PyTree, v: PyTree) -> jax.Array:
+    """⟨row_i, v⟩ for every row."""
+    products = jax.tree.map(lambda Q, x: Q.reshape(len(Q), -1) @ x.reshape(-1), rows, v)
+    return jax.tree.reduce(operator.add, products)
+
+
+def combine_rows(coefficients: jax.Array, rows: jax.Array) -> jax.Array:
+    """Σ_i coefficients[…, i] rows[i], of one leaf."""
+    return jnp.tensordot(coefficients.astype(rows.dtype), rows, axes=1)
+
+
+def without_rows(v: PyTree, rows: PyTree, coefficients: jax.Array) -> PyTree:
+    """v − Σ_i coefficients[i] row_i."""
+    return jax.tree.map(lambda x, Q: x - combine_rows(coefficients, Q), v, rows)

@@ -1,0 +1,236 @@
+"""The search for extreme eigenpairs as a pure step, to be repeated under either driver until it is done."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from sharplab import tree
+from sharplab.spectrum.bounds import kato_temple, remaining_change
+from sharplab.spectrum.rows import combine_rows
+from sharplab.spectrum.subspace import (
+    RitzPairs,
+    Subspace,
+    absorb,
+    empty_subspace,
+    orthonormal,
+    residual,
+    residual_norms,
+    restarted,
+    ritz_pairs,
+    ritz_values_from,
+)
+from sharplab.tree import PyTree
+
+SPARE_ROWS = 10  # of the basis, beyond twice the eigenpairs wanted
+KEPT_SPARE = 3  # Ritz vectors kept across a restart, beyond those wanted
+TRIAL = 10  # products at most on a random vector, before several eigenpairs are believed to be the extreme ones
+SHORTEST_TRIAL = 4
+REACH = 4  # what a trial may still gain, in gains of its last product
+ROUNDING = 32  # units of ε·‖A‖ that a product's own rounding is taken to reach at least
+
+
+def _both_ends(values: jax.Array, used: jax.Array) -> jax.Array:
+    from_below = jnp.cumsum(used) - 1
+    from_above = used.sum() - 1 - from_below
+    return -jnp.minimum(2 * from_above, 2 * from_below + 1)
+
+
+# (ascending values, used) → how much each is wanted
+PREFERENCES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
+    "LA": lambda values, used: values,
+    "SA": lambda values, used: -values,
+    "LM": lambda values, used: jnp.abs(values),
+    "BE": _both_ends,
+}
+
+
+class Aim(NamedTuple):
+    """Which eigenpairs are wanted; what a program is compiled for."""
+
+    which: str
+    k: int
+    trials: bool  # whether missed eigenpairs may be looked for with a random vector
+
+    def rows(self, size: int) -> int:
+        """Vectors in the basis at most."""
+        return min(2 * self.k + SPARE_ROWS, size)
+
+    @property
+    def kept(self) -> int:
+        """Ritz vectors that survive a restart."""
+        return self.k + KEPT_SPARE
+
+    def heights(self, values: jax.Array) -> jax.Array:
+        """How far out each value is, per end of the spectrum that is searched: shape (ends, …)."""
+        ends = {"LA": [values], "SA": [-values], "LM": [jnp.abs(values)], "BE": [values, -values]}
+        return jnp.stack(ends[self.which])
+
+    def least(self, wanted: jax.Array) -> jax.Array:
+        """The height of the innermost wanted value, per end."""
+        heights = self.heights(wanted)
+        if self.which == "BE":
+            mine = (jnp.arange(self.k) % 2) == jnp.arange(2)[:, None]
+            heights = jnp.where(mine, heights, jnp.inf)
+        return heights.min(axis=1)
+
+
+class Trial(NamedTuple):
+    """The Krylov space of a random vector orthogonal to all that was found: does it hold an eigenpair missed?"""
+
+    begin: jax.Array  # its first row in the basis; -1 while there is none
+    best: jax.Array  # the height of its most extreme Ritz value, per end
+    over: jax.Array  # whether it has shown that nothing was missed; so from the beginning, where nothing is looked for
+    wanted: jax.Array
+
+
+class Search(NamedTuple):
+    """All that passes from product to product."""
+
+    space: Subspace
+    direction: PyTree  # the next basis vector, to be multiplied
+    ritz: RitzPairs
+    residuals: jax.Array  # (k,)
+    errors: jax.Array  # (k,): estimates
+    change: jax.Array  # (k,): what the last product changed in the values
+    trial: Trial
+    matvecs: jax.Array
+
+
+def begin(start: PyTree, key: jax.Array, look: jax.Array, aim: Aim) -> Search:
+    """The state before the first product; `look`: whether to look for missed eigenpairs, where `aim` allows it."""
+    space = empty_subspace(start, aim.rows(tree.size(start)))
+    unknown = jnp.full(aim.k, jnp.inf, space.projected.dtype)
+    return Search(
+        space,
+        _new_direction(space, start, 0.0, key),
+        ritz_pairs(space, PREFERENCES[aim.which]),
+        unknown,
+        unknown,
+        unknown,
+        _no_trial(aim, space.projected.dtype, look),
+        jnp.zeros((), jnp.int32),
+    )
+
+
+def _no_trial(aim: Aim, dtype: jnp.dtype, wanted: jax.Array) -> Trial:
+    unknown = jnp.full(2 if aim.which == "BE" else 1, jnp.inf, dtype)
+    return Trial(jnp.full((), -1, jnp.int32), -unknown, ~wanted, wanted)
+
+
+def take(search: Search, product: PyTree, tol: jax.Array, key: jax.Array, aim: Aim) -> Search:
+    """The next state, given the product of A with `direction`."""
+    before = search.ritz
+    on_trial = converged(search, tol, aim).all()
+    space = absorb(_with_room(search, aim, on_trial), search.direction, product)
+    ritz = ritz_pairs(space, PREFERENCES[aim.which])
+    rows = len(space.projected)
+
+    measured = min(aim.k + 2, rows)
+    residuals = jnp.where(ritz.used[:measured], residual_norms(space, ritz, measured), jnp.inf)
+    wanted = slice(0, aim.k)
+    change = jnp.where(before.used[wanted], jnp.abs(ritz.values - before.values)[wanted], jnp.inf)
+    sharp = kato_temple(ritz.values, jnp.full(rows, jnp.inf, residuals.dtype).at[:measured].set(residuals), ritz.used)
+    # The next Ritz value is not the next eigenvalue while the space is small, least of all after a warm start:
+    # what the products still change tells so.
+    estimate = jnp.maximum(sharp[wanted], remaining_change(change, search.change))
+    floor = rounding_floor(space, ritz)
+    found = search._replace(
+        space=space,
+        ritz=ritz,
+        residuals=residuals[wanted],
+        errors=jnp.maximum(jnp.where(residuals[wanted] <= floor, 0, estimate), floor),
+        change=change,
+        matvecs=search.matvecs + 1,
+    )
+    found = found._replace(trial=_judge_trial(found, on_trial, tol, aim))
+    return found._replace(direction=_choose_direction(found, product, tol, key, aim))
+
+
+def _room(space: Subspace, aim: Aim) -> int:
+    """Products that a trial can make beside what a restart keeps."""
+    return min(TRIAL, max(len(space.projected) - aim.kept, 1))
+
+
+def _with_room(search: Search, aim: Aim, on_trial: jax.Array) -> Subspace:
+    """The subspace, restarted if it is full, or if a trial is to begin and would fill it."""
+    space, rows = search.space, len(search.space.projected)
+    if aim.kept >= rows:
+        return space  # so many rows are all that the domain has, and the search ends when they are filled
+    first = on_trial & (search.trial.begin < 0)
+    crowded = (space.filled == rows) | (first & (space.filled + _room(space, aim) > rows))
+    return jax.lax.cond(crowded, lambda: restarted(space, search.ritz, aim.kept), lambda: space)
+
+
+def _judge_trial(found: Search, on_trial: jax.Array, tol: jax.Array, aim: Aim) -> Trial:
+    if not aim.trials:
+        return found.trial
+    trial = found.trial
+    first_row = jnp.where(trial.begin < 0, found.space.filled - 1, trial.begin)
+    values, used = ritz_values_from(found.space, first_row)
+    best = jnp.where(used, aim.heights(values), -jnp.inf).max(axis=1)
+    change = jnp.where(jnp.isfinite(trial.best), jnp.abs(best - trial.best), jnp.inf)
+    products = found.space.filled - first_row
+    # What is small in the random vector grows slowly at first.
+    settled = (best + REACH * change <= aim.least(found.ritz.values[: aim.k])).all() & (products >= SHORTEST_TRIAL)
+    tried = Trial(first_row, best, settled | (products >= _room(found.space, aim)), trial.wanted)
+    moved = (found.change > allowed(found, tol, aim)).any()
+    return tree.where(moved | ~on_trial, _no_trial(aim, best.dtype, trial.wanted), tried)
+
+
+def _choose_direction(search: Search, product: PyTree, tol: jax.Array, key: jax.Array, aim: Aim) -> PyTree:
+    done = converged(search, tol, aim)
+    on_trial = done.all()
+    excess = jnp.where(search.ritz.used[: aim.k] & ~done, search.errors / allowed(search, tol, aim), -1)
+    # A random vector, and then the Krylov space that it spans beside the subspace.
+    candidate = jax.lax.cond(
+        on_trial,
+        lambda: product,
+        lambda: residual(search.space, search.ritz, jnp.argmax(excess).astype(jnp.int32)),
+    )
+    first = on_trial & (search.trial.begin < 0)
+    least = jnp.where(first, jnp.inf, 0.1 * rounding_floor(search.space, search.ritz))
+    return _new_direction(search.space, candidate, least, jax.random.fold_in(key, search.matvecs))
+
+
+def _new_direction(space: Subspace, candidate: PyTree, least: jax.typing.ArrayLike, key: jax.Array) -> PyTree:
+    """The candidate's part outside of the subspace, normalised; a random one where that is no more than `least`."""
+    q, rest = orthonormal(space, candidate)
+    return jax.lax.cond(rest > least, lambda: q, lambda: orthonormal(space, tree.normal(key, candidate))[0])
+
+
+def rounding_floor(space: Subspace, ritz: RitzPairs) -> jax.Array:
+    """The rounding of the product itself, as an error of an eigenvalue."""
+    norm = spectral_scale(ritz)
+    return jnp.maximum(ROUNDING * jnp.finfo(norm.dtype).eps * norm, space.asymmetry)
+
+
+def spectral_scale(ritz: RitzPairs) -> jax.Array:
+    """‖A‖ as far as it is known."""
+    return jnp.max(jnp.where(ritz.used, jnp.abs(ritz.values), 0))
+
+
+def allowed(search: Search, tol: jax.Array, aim: Aim) -> jax.Array:
+    """The error at which each wanted value counts as converged, shape (k,)."""
+    floor = rounding_floor(search.space, search.ritz)
+    smallest = jnp.finfo(floor.dtype).tiny
+    return jnp.maximum(jnp.maximum(tol * jnp.abs(search.ritz.values[: aim.k]), floor), smallest)
+
+
+def converged(search: Search, tol: jax.Array, aim: Aim) -> jax.Array:
+    """Which wanted values are, shape (k,)."""
+    return search.ritz.used[: aim.k] & (search.errors <= allowed(search, tol, aim))
+
+
+def unfinished(search: Search, tol: jax.Array, limit: jax.Array, size: int, aim: Aim) -> jax.Array:
+    """Whether another product is to be made; `size` is that of the domain."""
+    finite = jnp.isfinite(search.ritz.values).all()
+    settled = converged(search, tol, aim).all() & search.trial.over
+    return finite & ~settled & (search.space.filled < size) & (search.matvecs < limit)
+
+
+def ritz_vectors(search: Search, count: int) -> PyTree:
+    """The first `count` Ritz vectors, stacked."""
+    mixing = search.ritz.coordinates[:, :count].T
+    return jax.tree.map(lambda Q: combine_rows(mixing, Q), search.space.basis)

@@ -1,0 +1,108 @@
+"""The plain Lanczos process, and the Gauss quadrature that its tridiagonal matrix defines.
+
+From a unit vector q_0 the basis Q and the tridiagonal T = Q A Qᵀ grow by one row with each product. With eigenpairs
+θ_i, y_i of T, Σ_i (first entry of y_i)² f(θ_i) is the Gauss rule for q_0ᵀ f(A) q_0: exact for polynomials of degree
+2m − 1 after m products (Golub & Meurant, Matrices, Moments and Quadrature, 2010, §6).
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from sharplab import tree
+from sharplab.drivers import Driver, repeat_while
+from sharplab.spectrum.rows import row_products, without_rows
+from sharplab.tree import PyTree
+
+# A residual is taken for rounding if it is that small, in units of ε, against its column of T, or against all of T.
+OF_COLUMN, OF_WHOLE = 100, 4
+
+
+class Tridiagonal(NamedTuple):
+    """After `filled` products of at most m."""
+
+    basis: PyTree  # rows q_0…q_filled, then zeros; each leaf with a leading axis m
+    diagonal: jax.Array  # (m,)
+    off_diagonal: jax.Array  # (m,): entry j couples rows j and j + 1; 0 where the Krylov space is exhausted
+    filled: jax.Array
+    exhausted: jax.Array
+
+
+def tridiagonalize(
+    matvec: Callable[[PyTree], PyTree], start: PyTree, rows: int, driver: Driver = "loop"
+) -> Tridiagonal:
+    """At most `rows` steps from start/‖start‖, fewer where the Krylov space is exhausted; memory `rows` vectors."""
+    return repeat_while(_unfinished, lambda s: _absorb(s, matvec(_newest(s))), _begin(start, rows), driver)
+
+
+@partial(jax.jit, static_argnames="rows")
+def _begin(start: PyTree, rows: int) -> Tridiagonal:
+    unit = tree.scale(1 / tree.norm(start), start)
+    basis = jax.tree.map(lambda q: jnp.zeros((rows, *q.shape), q.dtype).at[0].set(q), unit)
+    blank = jnp.zeros(rows, tree.dtype(start))
+    return Tridiagonal(basis, blank, blank, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
+
+
+@jax.jit
+def _unfinished(state: Tridiagonal) -> jax.Array:
+    return (state.filled < len(state.diagonal)) & ~state.exhausted
+
+
+@jax.jit
+def _newest(state: Tridiagonal) -> PyTree:
+    return jax.tree.map(lambda Q: Q[state.filled], state.basis)
+
+
+@partial(jax.jit, donate_argnums=0)
+def _absorb(state: Tridiagonal, w: PyTree) -> Tridiagonal:
+    """Take in w = A q_filled, and append what it has outside of the basis."""
+    j = state.filled
+    column = jnp.zeros_like(state.diagonal)
+    # One pass of classical Gram-Schmidt loses orthogonality at the level of ε·κ; two keep it at ε.
+    for _ in range(2):
+        h = row_products(state.basis, w)
+        w = without_rows(w, state.basis, h)
+        column += h
+    beta = tree.norm(w)
+    whole = jnp.maximum(jnp.abs(state.diagonal).max(), state.off_diagonal.max())
+    rounding = jnp.maximum(OF_COLUMN * jnp.linalg.norm(column), OF_WHOLE * whole) * jnp.finfo(column.dtype).eps
+    exhausted = ~(beta > rounding)
+    unit = tree.scale(jnp.where(exhausted, 0, 1 / beta), w)
+    return Tridiagonal(
+        jax.tree.map(lambda Q, u: Q.at[j + 1].set(u, mode="drop"), state.basis, unit),
+        state.diagonal.at[j].set(column[j]),
+        state.off_diagonal.at[j].set(jnp.where(exhausted, 0, beta)),
+        j + 1,
+        exhausted,
+    )
+
+
+class Rule(NamedTuple):
+    """∫ f ≈ Σ weights · f(nodes); an unused slot has weight 0 and repeats a node."""
+
+    nodes: jax.Array
+    weights: jax.Array
+
+
+@jax.jit
+def gauss_rule(diagonal: jax.Array, off_diagonal: jax.Array, count: jax.Array) -> Rule:
+    """The rule of the leading `count` rows of a tridiagonal matrix, in arrays of shape (m,); weights sum to 1.
+
+    >>> nodes, weights = gauss_rule(jnp.zeros(2), jnp.ones(2), jnp.asarray(2))
+    >>> [round(float(x), 4) for x in (*nodes, *weights)]  # of [[0, 1], [1, 0]]
+    [-1.0, 1.0, 0.5, 0.5]
+    """
+    rows = len(diagonal)
+    inside = jnp.arange(rows) < count
+    coupling = jnp.where(inside[1:], off_diagonal[:-1], 0)
+    T = jnp.diag(jnp.where(inside, diagonal, 0)) + jnp.diag(coupling, 1) + jnp.diag(coupling, -1)
+    # Unused rows are decoupled and sit below the spectrum of the rest, so that nothing mixes with them.
+    norm = jnp.linalg.norm(T)
+    below = jnp.where(norm > 0, -1.1 * norm, -1)
+    nodes, vectors = jnp.linalg.eigh(T + jnp.diag(jnp.where(inside, 0, below)))
+    used = jnp.arange(rows) >= rows - count
+    weights = jnp.where(used, vectors[0] ** 2, 0)
+    return Rule(jnp.where(used, nodes, nodes[rows - count]), weights / weights.sum())

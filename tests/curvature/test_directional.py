@@ -1,0 +1,83 @@
+"""Curvature along directions, against dense matrices."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax.flatten_util import ravel_pytree
+from networks import curvature, network
+from problems import cast, matrix_operator, symmetric
+
+from sharplab.curvature import batch_sharpness, directional_sharpness, leaf_shares, subspace_overlap
+
+DOMAIN = {"b": jnp.zeros(2), "w": jnp.zeros((2, 3))}
+
+
+def test_directional_sharpness_is_a_rayleigh_quotient_of_any_form(float64):
+    A, g = symmetric(np.linspace(-1, 3, 8)), np.random.default_rng(1).standard_normal(8)
+    exact = g @ A @ g / (g @ g)
+    state = nnx.State({"b": nnx.Param(jnp.zeros(2)), "w": nnx.Param(jnp.zeros((2, 3)))})
+    for domain in (cast(DOMAIN, np.float64), cast(state, np.float64)):
+        op = matrix_operator(A, domain)
+        like = ravel_pytree(cast(DOMAIN, np.float64))[1](jnp.asarray(g))
+        for form in (g, like, jax.tree.map(lambda x: 5 * x, like)):
+            assert np.isclose(directional_sharpness(op, form), exact, rtol=1e-13)
+    eigenvector = np.linalg.eigh(A)[1][:, -1]
+    assert np.isclose(directional_sharpness(op, eigenvector), 3, rtol=1e-13)
+
+
+def test_sharpness_along_nothing_is_nan():
+    assert np.isnan(directional_sharpness(matrix_operator(np.eye(8, dtype=np.float32), DOMAIN), np.zeros(8)))
+
+
+def test_batch_sharpness_is_the_mean_over_batches(float64):
+    made = network("dict")
+    params, (x, y) = cast(made.params, np.float64), cast(made.batch, np.float64)
+    parts = [np.s_[:3], np.s_[3:6], np.s_[4:]]
+
+    @jax.jit
+    def quotient(x, y):
+        flat, unravel = ravel_pytree(params)
+
+        def loss(w):
+            return made.loss(made.model(unravel(w), x), y)
+
+        g, H = jax.grad(loss)(flat), jax.hessian(loss)(flat)
+        return g @ H @ g / (g @ g)
+
+    exact = [quotient(x[part], y[part]) for part in parts]
+    found = batch_sharpness(made.loss, params, ((x[part], y[part]) for part in parts), model=made.model)
+    assert found.batches == 3
+    assert np.isclose(found.value, np.mean(exact), rtol=1e-12)
+    assert np.isclose(found.stderr, np.std(exact, ddof=1) / 3**0.5, rtol=1e-12)
+
+
+def test_batch_sharpness_of_all_examples_is_the_directional_one(float64):
+    made = network("tuple")
+    params, batch = cast(made.params, np.float64), cast(made.batch, np.float64)
+    found = batch_sharpness(made.loss, params, [batch], model=made.model)
+    g = ravel_pytree(jax.grad(lambda w: made.loss(made.model(w, batch[0]), batch[1]))(params))[0]
+    H = curvature("tuple").hessian
+    assert np.isclose(found.value, g @ H @ g / (g @ g), rtol=1e-11)
+    assert np.isnan(found.stderr)
+
+
+def test_batch_sharpness_of_no_batch_is_refused():
+    with pytest.raises(ValueError, match="batches is empty"):
+        batch_sharpness(lambda w, x: jnp.sum(w), jnp.ones(2), [])
+
+
+def test_leaf_shares_add_up_to_one():
+    shares = leaf_shares({"layer": {"w": jnp.full((2, 2), 2.0), "b": jnp.full(4, 1.0)}})
+    assert shares.keys() == {"layer/b", "layer/w"}
+    assert np.allclose([shares["layer/b"], shares["layer/w"]], [0.2, 0.8])
+
+
+def test_overlap_with_a_subspace_is_a_squared_cosine(float64):
+    Q = np.linalg.qr(np.random.default_rng(0).standard_normal((8, 3)))[0]
+    g = np.random.default_rng(1).standard_normal(8)
+    unravel = ravel_pytree(cast(DOMAIN, np.float64))[1]
+    vectors = jax.vmap(unravel)(jnp.asarray(Q.T))
+    assert np.isclose(subspace_overlap(unravel(jnp.asarray(g)), vectors), np.sum((Q.T @ g) ** 2) / (g @ g), rtol=1e-13)
+    assert np.isclose(subspace_overlap(unravel(jnp.asarray(Q @ np.ones(3))), vectors), 1, rtol=1e-13)
