@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures gallery test lint bench clean
+.PHONY: help setup figures gallery test lint bench bench-spectrum clean
 
 ifeq ($(filter $(PRESET),smoke quick paper),)
 $(error PRESET is '$(PRESET)': give smoke (seconds), quick (minutes, the default) or paper (hours, wants a GPU))
@@ -50,6 +50,9 @@ lint: $(STAMP) ## Check style, formatting and types
 
 bench: $(STAMP) ## Time training and tracking against a plain loop
 	$(PY) experiments/benchmarks/training_speed.py
+
+bench-spectrum: $(STAMP) ## Time the eigenvalue solvers; beside others where the extra 'peers' is installed (hours)
+	$(PY) experiments/benchmarks/spectrum.py
 
 clean: ## Remove .venv and caches; keep figures/ and the stored runs/
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 PyTree = Any
 
@@ -52,6 +53,27 @@ def normal(key: jax.Array, like: PyTree) -> PyTree:
     keys = jax.random.split(key, len(leaves))
     noise = [jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
     return jax.tree.unflatten(treedef, noise)
+
+
+def ravel(x: PyTree) -> jax.Array:
+    """All leaves one after another, in at least float32."""
+    leaves = jax.tree.leaves(x)
+    wide = jnp.result_type(jnp.float32, *leaves)
+    return jnp.concatenate([leaf.reshape(-1).astype(wide) for leaf in leaves])
+
+
+def unravel(flat: jax.Array, like: PyTree) -> PyTree:
+    """The pytree shaped like `like`, in its types, of which `flat` is the `ravel`.
+
+    >>> like = {"a": jnp.zeros((2, 1)), "b": jnp.zeros(1)}
+    >>> {name: leaf.tolist() for name, leaf in unravel(jnp.arange(3.0), like).items()}
+    {'a': [[0.0], [1.0]], 'b': [2.0]}
+    """
+    leaves, treedef = jax.tree.flatten(like)
+    ends = np.cumsum([leaf.size for leaf in leaves])
+    parts = jnp.split(flat, ends[:-1])
+    shaped = [p.reshape(leaf.shape).astype(leaf.dtype) for p, leaf in zip(parts, leaves, strict=True)]
+    return jax.tree.unflatten(treedef, shaped)
 
 
 def where(condition: jax.Array, x: PyTree, y: PyTree) -> PyTree:

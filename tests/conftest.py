@@ -19,3 +19,17 @@ def float64():
     """Double precision for the length of one test."""
     with jax.enable_x64(True):
         yield
+
+
+# Their dozens of programs run on tiny arrays: compiling them is what takes time, and optimising doubles it.
+MANY_SMALL_PROGRAMS = {"curvature", "spectrum", "test_following.py", "test_tracking.py"}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_compilation(request):
+    """Less optimisation where it does not pay."""
+    optimised = jax.config.read("jax_disable_most_optimizations")
+    where = {request.path.name, request.path.parent.name} & MANY_SMALL_PROGRAMS
+    jax.config.update("jax_disable_most_optimizations", bool(where) or optimised)
+    yield
+    jax.config.update("jax_disable_most_optimizations", optimised)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding
 from jax.tree_util import Partial
 
 from sharplab import tree
@@ -198,18 +199,28 @@ def _solve(
     limit: int,
     spare: int,
 ) -> Solution:
-    first = _first(op.domain, aim.k, start, key)
-    size = op.shape[0]
-    tolerance, most = jnp.asarray(tol, op.dtype), jnp.asarray(limit)
+    flat = not _split(op.domain)
+    first = _placed(_first(op.domain, aim.k, start, key), op.domain)
+    tolerance, most = jnp.asarray(tol, jnp.result_type(op.dtype, jnp.float32)), jnp.asarray(limit)
     if driver_of(op, key) == "loop":
-        return _solve_compiled(op, first, key, look, tolerance, most, aim, spare)
+        return _solve_compiled(op, first, key, look, tolerance, most, aim, spare, flat)
+
+    def product(v: PyTree) -> PyTree:
+        return _ravel_once(op(_unravel_once(v, op.domain))) if flat else op(v)
+
     search = repeat_while(
-        lambda s: _unfinished_once(s, tolerance, most, size, aim),
-        lambda s: _take_once(s, op(s.direction), tolerance, key, aim),
-        _begin_once(first, key, look, aim),
+        lambda s: _unfinished_once(s, tolerance, most, op.shape[0], aim),
+        lambda s: _take_once(s, product(s.direction), tolerance, key, aim),
+        _begin_once(first, key, look, aim, flat),
         driver="dispatch",
     )
-    return _finish_once(search, tolerance, aim, spare)
+    return _finish_once(search, op.domain, tolerance, aim, spare, flat)
+
+
+def _split(domain: PyTree) -> bool:
+    """Whether parameters are split over devices; then so is the basis, leaf by leaf, else it is of flat vectors."""
+    layouts = [] if _under_jit(domain) else [getattr(leaf, "sharding", None) for leaf in jax.tree.leaves(domain)]
+    return any(isinstance(layout, NamedSharding) and not layout.is_fully_replicated for layout in layouts)
 
 
 def _first(domain: PyTree, k: int, start: PyTree | None, key: jax.Array) -> PyTree:
@@ -235,10 +246,26 @@ def _first(domain: PyTree, k: int, start: PyTree | None, key: jax.Array) -> PyTr
     return jax.tree.map(lambda v, r: v + (share * r).astype(v.dtype), total, noise)
 
 
-def _finish(search: Search, tol: jax.Array, aim: Aim, spare: int) -> Solution:
+def _placed(v: PyTree, domain: PyTree) -> PyTree:
+    """v laid out over devices as the parameters are, and with it all vectors of the search."""
+
+    def place(x: jax.Array, like: jax.Array) -> jax.Array:
+        layout = None if _under_jit((x, like)) else getattr(like, "sharding", None)
+        return jax.device_put(x, layout) if isinstance(layout, NamedSharding) else x
+
+    return jax.tree.map(place, v, domain)
+
+
+def _begin(first: PyTree, key: jax.Array, look: jax.Array, aim: Aim, flat: bool) -> Search:
+    return searching.begin(tree.ravel(first) if flat else first, key, look, aim)
+
+
+def _finish(search: Search, domain: PyTree, tol: jax.Array, aim: Aim, spare: int, flat: bool) -> Solution:
     wanted = slice(0, aim.k)
     values = jnp.where(search.ritz.used[wanted], search.ritz.values[wanted], jnp.nan)
     nearby = searching.ritz_vectors(search, min(aim.k + spare, len(search.space.projected)))
+    if flat:
+        nearby = jax.vmap(tree.unravel, (0, None))(nearby, domain)
     floor = searching.rounding_floor(search.space, search.ritz)
     pairs = Eigenpairs(
         values=values,
@@ -252,7 +279,7 @@ def _finish(search: Search, tol: jax.Array, aim: Aim, spare: int) -> Solution:
     return Solution(pairs, nearby, searching.spectral_scale(search.ritz))
 
 
-@partial(jax.jit, static_argnames=("aim", "spare"))
+@partial(jax.jit, static_argnames=("aim", "spare", "flat"))
 def _solve_compiled(
     op: LinearOperator,
     first: PyTree,
@@ -262,17 +289,23 @@ def _solve_compiled(
     limit: jax.Array,
     aim: Aim,
     spare: int,
+    flat: bool,
 ) -> Solution:
     matvec = op.matvec()
+
+    def product(v: PyTree) -> PyTree:
+        return tree.ravel(matvec(tree.unravel(v, op.domain))) if flat else matvec(v)
+
     search = repeat_while(
         lambda s: searching.unfinished(s, tol, limit, op.shape[0], aim),
-        lambda s: searching.take(s, matvec(s.direction), tol, key, aim),
-        searching.begin(first, key, look, aim),
+        lambda s: searching.take(s, product(s.direction), tol, key, aim),
+        _begin(first, key, look, aim, flat),
     )
-    return _finish(search, tol, aim, spare)
+    return _finish(search, op.domain, tol, aim, spare, flat)
 
 
-_begin_once = jax.jit(searching.begin, static_argnames="aim")
+_ravel_once, _unravel_once = jax.jit(tree.ravel), jax.jit(tree.unravel)
+_begin_once = jax.jit(_begin, static_argnames=("aim", "flat"))
 _take_once = jax.jit(searching.take, static_argnames="aim")
 _unfinished_once = jax.jit(searching.unfinished, static_argnames=("size", "aim"))
-_finish_once = jax.jit(_finish, static_argnames=("aim", "spare"))
+_finish_once = jax.jit(_finish, static_argnames=("aim", "spare", "flat"))

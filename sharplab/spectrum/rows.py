@@ -10,7 +10,8 @@ from sharplab.tree import PyTree
 
 def row_products(rows: PyTree, v: PyTree) -> jax.Array:
     """⟨row_i, v⟩ for every row."""
-    products = jax.tree.map(lambda Q, x: Q.reshape(len(Q), -1) @ x.reshape(-1), rows, v)
+    # Not by reshaping to matrices: that would gather leaves that are split over devices.
+    products = jax.tree.map(lambda Q, x: jnp.tensordot(Q, x, axes=x.ndim), rows, v)
     return jax.tree.reduce(operator.add, products)
 
 

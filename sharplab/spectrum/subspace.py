@@ -89,7 +89,7 @@ def residual_norms(space: Subspace, ritz: RitzPairs, count: int) -> jax.Array:
         jax.tree.reduce(
             operator.add,
             jax.tree.map(
-                lambda R: jnp.sum(R.reshape(count, -1) ** 2, axis=1),
+                lambda R: jnp.sum(R**2, axis=tuple(range(1, R.ndim))),
                 _residuals(space, ritz.values[:count], ritz.coordinates[:, :count]),
             ),
         )

@@ -1,0 +1,214 @@
+"""The benchmark measures what it says: right truths, the cheapest oracle, the same network everywhere."""
+
+from dataclasses import asdict, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.linalg import eigh_tridiagonal
+from spectra import calibration, problems
+from spectra.contest import Contestant, Meter, OutOfTime, Solution, Terms, oracle_rows, own_rows, relative_error
+from spectra.krylov import arpack, depths, truncations
+from spectra.parts import headline, merged
+from spectra.problems import PROBLEMS
+from spectra.report import picture, tables
+from spectra.truth import both_orders, extreme_eigenvalues, oracle_products
+
+from sharplab import tree
+from sharplab.curvature import LinearOperator
+
+TERMS = Terms(tolerances=(1e-1, 1e-2, 1e-3), starts=2, patience=60.0)
+
+
+def diagonal_operator(diagonal):
+    return LinearOperator(lambda d: lambda v: d * v, jnp.asarray(diagonal), jnp.zeros(len(diagonal)))
+
+
+def halving(**changes):
+    """Finds 1 with an error that halves at each of its iterations; its own rule trusts that error twice as far."""
+
+    def solve(k, setting, seed):
+        steps = setting if isinstance(setting, int) else int(np.ceil(-np.log2(setting))) - 1
+        return Solution(np.array([1 - 0.5**steps]), steps)
+
+    contestant = Contestant(
+        which="LA",
+        solve=solve,
+        own=lambda tol: tol,
+        settings=lambda k, seed: ((n, solve(k, n, seed).values) for n in range(1, 100)),
+        product=lambda: None,
+    )
+    return replace(contestant, **changes)
+
+
+def test_relative_error_is_of_the_worst_value_and_infinite_where_one_is_missing():
+    assert relative_error([2.0, 1.1], [2.0, 1.0]) == pytest.approx(0.1)
+    assert relative_error([2.0], [2.0, 1.0]) == np.inf
+
+
+def test_oracle_chooses_the_cheapest_setting_within_the_tolerance():
+    rows = list(oracle_rows(halving(), [1.0], TERMS))
+    assert [row["products"] for row in rows] == [[4, 4], [7, 7], [10, 10]]  # the first powers of ½ below
+    assert all(max(row["errors"]) <= row["tol"] for row in rows)
+
+
+def test_own_rule_is_reported_with_the_error_it_really_has():
+    rows = list(own_rows(halving(), [1.0], TERMS))
+    assert all(min(row["errors"]) > row["tol"] for row in rows)
+
+
+def test_contestant_that_takes_too_long_is_not_asked_for_more():
+    asked = []
+
+    def solve(k, setting, seed):
+        asked.append(setting)
+        raise OutOfTime
+
+    rows = list(own_rows(halving(solve=solve), [1.0], TERMS))
+    assert [row["finished"] for row in rows] == [False] * 3
+    assert asked == [TERMS.tolerances[0]]
+
+
+def test_meter_ends_a_solve_after_its_seconds():
+    meter = Meter(seconds=-1.0)
+    with pytest.raises(OutOfTime):
+        meter.count()
+
+
+def test_truth_of_a_known_spectrum_in_both_orders(float64):
+    diagonal = np.concatenate([[5.0, 4.0, 3.0, -4.5], np.linspace(-1, 1, 60)])
+    found = both_orders(diagonal_operator(diagonal), 3)
+    np.testing.assert_allclose(found["LA"][0], [5, 4, 3], rtol=1e-12)
+    np.testing.assert_allclose(found["LM"][0], [5, -4.5, 4], rtol=1e-12)
+    assert max(found["LA"][1]) < 1e-7
+
+
+def test_orders_agree_where_no_negative_eigenvalue_is_large(float64):
+    found = both_orders(diagonal_operator(np.linspace(-0.5, 3, 80)), 2)
+    np.testing.assert_allclose(found["LM"][0], found["LA"][0])
+
+
+def test_plain_lanczos_needs_as_many_products_as_there_are_distinct_eigenvalues():
+    diagonal = np.repeat([4.0, 2.0, 1.0], 50).astype(np.float32)
+    needed = oracle_products(diagonal_operator(diagonal), {1: [4.0], 3: [4.0, 2.0, 1.0]}, [1e-5], seed=0, most=10)
+    assert needed == {1: {1e-5: 3}, 3: {1e-5: 3}}
+
+
+def test_more_than_the_most_products_is_none():
+    needed = oracle_products(diagonal_operator(np.linspace(0, 1, 200)), {1: [1.0]}, [1e-6], seed=0, most=4)
+    assert needed == {1: {1e-6: None}}
+
+
+def test_truncated_run_ends_in_the_ritz_values_of_all_of_it():
+    a, b = np.arange(1.0, 7.0), np.ones(5)
+    steps, values = list(truncations(a, b, k=2, seen=3))[-1]
+    assert steps == 6
+    np.testing.assert_allclose(values, eigh_tridiagonal(a, b, eigvals_only=True)[::-1][:2])
+    assert list(depths(100)) == [(0, 32), (32, 64)]
+
+
+def test_arpack_with_a_basis_filled_once_makes_little_more_products_than_it_has_vectors():
+    op = diagonal_operator(np.linspace(0, 1, 200).astype(np.float32) ** 8).to_scipy()
+    meter = Meter(60.0)
+    counted = type(op)(op.shape, matvec=lambda v: (meter.count(), op @ v)[1], dtype=op.dtype)
+    solution = arpack(counted, meter, 2, 12, seed=0)
+    assert 12 <= solution.products <= 14
+    assert relative_error(solution.values, [1.0, (198 / 199) ** 8]) < 0.1
+
+
+def test_calibration_counts_eigenvalues_within_residuals_always():
+    found = calibration.calibrate(5)
+    assert found["all"]["bounded_by_residuals"] == 1.0
+    assert found["all"]["eigenvalues"] == 5
+    assert found["all"]["within_errors"] >= 0.6
+
+
+@pytest.fixture(scope="module", params=["mlp-17k", "gpt-26k", "convnet"])
+def made(request, tmp_path_factory):
+    """A small problem of each kind and its file."""
+    known = PROBLEMS[request.param]
+    small = {"steps": 2, "examples": 4, "batch": 4, "width": min(known.width, 16)}
+    problem = replace(known, **small, depth=1 if known.kind == "gpt" else known.depth)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(problems, "CACHE", tmp_path_factory.mktemp("problems"))
+        path = problems.make(problem)
+        yield problem, path
+
+
+def test_file_gives_back_the_weights_and_the_gradient(made):
+    problem, path = made
+    params, batch = problems.load(problem)
+    loss, gradient = jax.jit(jax.value_and_grad(problem.objective))(params, batch)
+    with np.load(path) as arrays:
+        assert float(loss) == pytest.approx(float(arrays["loss"]), rel=1e-5)
+        for name, leaf in tree.named_leaves(gradient).items():
+            np.testing.assert_allclose(leaf, arrays[f"gradient/{name}"], rtol=1e-3, atol=1e-5)
+
+
+def test_other_definition_has_another_file():
+    problem = PROBLEMS["mlp-1M"]
+    assert problem.path != replace(problem, steps=301).path
+
+
+def test_sizes_are_those_that_the_names_say():
+    sizes = {name: problem.parameters for name, problem in (PROBLEMS | problems.LADDER).items()}
+    assert sizes["ladder-124M"] == 124_439_808  # of GPT-2
+    for name, size in ((name, size) for name, size in sizes.items() if name.endswith("M")):
+        assert size == pytest.approx(1e6 * float(name.rpartition("-")[2].removesuffix("M")), rel=0.06)
+
+
+def test_network_in_pytorch_has_the_same_loss_and_gradient(made):
+    pytest.importorskip("torch", reason="the optional extra 'peers' is not installed")
+    from spectra import networks
+
+    problem, path = made
+    setup = networks.load(asdict(problem), str(path))  # refuses one that differs
+    assert sum(p.numel() for p in setup.model.parameters()) == problem.parameters
+
+
+def test_markov_text_follows_one_chain():
+    first, again, other = (problems.markov_text(16, 40, 30, seed) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+    followers = {token: set() for token in range(16)}
+    for before, after in zip(first[:, :-1].ravel(), first[:, 1:].ravel(), strict=True):
+        followers[before].add(after)
+    assert all(len(after) <= 8 for after in followers.values())
+
+
+def solves(k, tol, stopping, products, seconds, error):
+    names = {"products": [products], "seconds": [seconds], "errors": [error]}
+    return {"k": k, "tol": tol, "stopping": stopping, "finished": True} | names
+
+
+def test_headline_takes_the_fastest_peer_whose_error_is_within_the_tolerance():
+    peers = {
+        "sharplab": {"rows": [solves(1, 1e-3, "own", 12, 1.0, 1e-4)]},
+        "scipy": {"rows": [solves(1, 1e-3, "own", 21, 3.0, 1e-7)]},
+        "pyhessian": {"rows": [solves(1, 1e-3, "own", 9, 0.5, 1e-2)]},
+        "curvlinops": {"failed": "not installed"},
+    }
+    found = {"net": {"parameters": 9, "oracle": {"1": {"0.001": [9, 10, 11]}}, "contestants": peers}}
+    assert headline(found) == {
+        "net, top 1": {"products_over_oracle": 1.2, "best_peer": "scipy", "seconds_of_best_peer": 3.0}
+    }
+    contest = {"contest": {"found": found}}
+    assert len(tables(contest)) == 3  # the contest, who did not take part, and products in gradients
+    assert len(picture(contest).axes) == 5
+
+
+def test_extreme_eigenvalues_are_in_order(float64):
+    values, _ = extreme_eigenvalues(diagonal_operator(np.linspace(-3, 2, 90)), 3, "LM")
+    assert list(np.abs(values)) == sorted(np.abs(values), reverse=True)
+
+
+def test_problems_measured_again_replace_their_own_rows_alone():
+    rows = [{"problem": "a", "products": 1}, {"problem": "b", "products": 2}]
+    again = [{"problem": "b", "products": 3}]
+    assert merged(rows, again) == [rows[0], again[0]]
+    assert merged({"sharplab": rows, "scipy": rows}, {"sharplab": again}) == {
+        "sharplab": [rows[0], again[0]],
+        "scipy": rows,
+    }
+    assert merged({"a": {"x": 1}, "b": {"x": 2}}, {"b": {"x": 3}}) == {"a": {"x": 1}, "b": {"x": 3}}
