@@ -12,7 +12,7 @@ from jax.tree_util import Partial
 
 from sharplab import tree
 from sharplab.curvature.operator import LinearOperator, arranged
-from sharplab.drivers import repeat_while
+from sharplab.drivers import Driver, repeat_while
 from sharplab.naming import lookup
 from sharplab.spectrum import search as searching
 from sharplab.spectrum.duality import lifted, pushed, solved_in_range
@@ -208,13 +208,31 @@ def _solve(
     def product(v: PyTree) -> PyTree:
         return _ravel_once(op(_unravel_once(v, op.domain))) if flat else op(v)
 
-    search = repeat_while(
+    search = _driven(
         lambda s: _unfinished_once(s, tolerance, most, op.shape[0], aim),
+        lambda s: _crowded_once(s, tolerance, aim),
+        lambda s: _restart_once(s, aim),
         lambda s: _take_once(s, product(s.direction), tolerance, key, aim),
         _begin_once(first, key, look, aim, flat),
-        driver="dispatch",
+        "dispatch",
     )
     return _finish_once(search, op.domain, tolerance, aim, spare, flat)
+
+
+def _driven(
+    unfinished: Callable[[Search], jax.Array],
+    crowded: Callable[[Search], jax.Array],
+    restart: Callable[[Search], Search],
+    take: Callable[[Search], Search],
+    search: Search,
+    driver: Driver,
+) -> Search:
+    """Products, and restarts between them: a loop of its own, since a branch within the other would copy the basis."""
+
+    def grow(search: Search) -> Search:
+        return repeat_while(lambda s: unfinished(s) & ~crowded(s), take, restart(search), driver)
+
+    return repeat_while(unfinished, grow, search, driver)
 
 
 def _split(domain: PyTree) -> bool:
@@ -296,16 +314,21 @@ def _solve_compiled(
     def product(v: PyTree) -> PyTree:
         return tree.ravel(matvec(tree.unravel(v, op.domain))) if flat else matvec(v)
 
-    search = repeat_while(
+    search = _driven(
         lambda s: searching.unfinished(s, tol, limit, op.shape[0], aim),
+        lambda s: searching.crowded(s, tol, aim),
+        lambda s: searching.restart(s, aim),
         lambda s: searching.take(s, product(s.direction), tol, key, aim),
         _begin(first, key, look, aim, flat),
+        "loop",
     )
     return _finish(search, op.domain, tol, aim, spare, flat)
 
 
 _ravel_once, _unravel_once = jax.jit(tree.ravel), jax.jit(tree.unravel)
 _begin_once = jax.jit(_begin, static_argnames=("aim", "flat"))
-_take_once = jax.jit(searching.take, static_argnames="aim")
+_take_once = jax.jit(searching.take, static_argnames="aim", donate_argnames="search")
+_restart_once = jax.jit(searching.restart, static_argnames="aim", donate_argnames="search")
+_crowded_once = jax.jit(searching.crowded, static_argnames="aim")
 _unfinished_once = jax.jit(searching.unfinished, static_argnames=("size", "aim"))
 _finish_once = jax.jit(_finish, static_argnames=("aim", "spare", "flat"))

@@ -123,7 +123,7 @@ def take(search: Search, product: PyTree, tol: jax.Array, key: jax.Array, aim: A
     """The next state, given the product of A with `direction`."""
     before = search.ritz
     on_trial = converged(search, tol, aim).all()
-    space = absorb(_with_room(search, aim, on_trial), search.direction, product)
+    space = absorb(search.space, search.direction, product)
     ritz = ritz_pairs(space, PREFERENCES[aim.which])
     rows = len(space.projected)
 
@@ -153,14 +153,19 @@ def _room(space: Subspace, aim: Aim) -> int:
     return min(TRIAL, max(len(space.projected) - aim.kept, 1))
 
 
-def _with_room(search: Search, aim: Aim, on_trial: jax.Array) -> Subspace:
-    """The subspace, restarted if it is full, or if a trial is to begin and would fill it."""
+def crowded(search: Search, tol: jax.Array, aim: Aim) -> jax.Array:
+    """Whether a restart must come first: the subspace is full, or a trial is to begin that would fill it."""
     space, rows = search.space, len(search.space.projected)
     if aim.kept >= rows:
-        return space  # so many rows are all that the domain has, and the search ends when they are filled
-    first = on_trial & (search.trial.begin < 0)
-    crowded = (space.filled == rows) | (first & (space.filled + _room(space, aim) > rows))
-    return jax.lax.cond(crowded, lambda: restarted(space, search.ritz, aim.kept), lambda: space)
+        return jnp.asarray(False)  # so many rows are all that the domain has; the search ends when they are filled
+    first = converged(search, tol, aim).all() & (search.trial.begin < 0)
+    return (space.filled == rows) | (first & (space.filled + _room(space, aim) > rows))
+
+
+def restart(search: Search, aim: Aim) -> Search:
+    """The search with the best Ritz vectors alone, from which it goes on as before; an empty one stays so."""
+    space = restarted(search.space, search.ritz, min(aim.kept, len(search.space.projected)))
+    return search._replace(space=space, ritz=ritz_pairs(space, PREFERENCES[aim.which]))
 
 
 def _judge_trial(found: Search, on_trial: jax.Array, tol: jax.Array, aim: Aim) -> Trial:

@@ -19,7 +19,7 @@ from sharplab.tree import PyTree
 
 
 class Subspace(NamedTuple):
-    """`filled` rows of at most m have their products; rows beyond may hold vectors whose products are to come."""
+    """`filled` rows of at most m count; those beyond hold what a restart left."""
 
     basis: PyTree  # Q: each leaf with a leading axis m
     products: PyTree  # W, likewise
@@ -39,25 +39,24 @@ class RitzPairs(NamedTuple):
 def empty_subspace(like: PyTree, rows: int) -> Subspace:
     """Room for `rows` vectors shaped like `like`."""
     dtype = tree.dtype(like)
-    blank = jax.tree.map(lambda x: jnp.zeros((rows, *x.shape), x.dtype), like)
-    return Subspace(blank, blank, jnp.zeros((rows, rows), dtype), jnp.zeros((), jnp.int32), jnp.zeros((), dtype))
+    # No row counts yet. Two different fillings, since a compiled program would make equal ones once and copy them.
+    basis = jax.tree.map(lambda x: jnp.broadcast_to(x, (rows, *x.shape)), like)
+    products = jax.tree.map(lambda x: jnp.zeros((rows, *x.shape), x.dtype), like)
+    return Subspace(basis, products, jnp.zeros((rows, rows), dtype), jnp.zeros((), jnp.int32), jnp.zeros((), dtype))
 
 
 def absorb(space: Subspace, q: PyTree, product: PyTree) -> Subspace:
     """Append q, a unit vector orthogonal to the basis, with its product A q."""
     j = space.filled
-    before = jnp.arange(len(space.projected)) < j
-    column, row = row_products(space.basis, product), row_products(space.products, q)
-    asymmetry = jnp.max(jnp.where(before, jnp.abs(column - row), 0))
-    # Either is T_ij but for rounding.
-    column = jnp.where(before, (column + row) / 2, 0).at[j].set(tree.dot(q, product))
-    return Subspace(
-        jax.tree.map(lambda Q, x: Q.at[j].set(x), space.basis, q),
-        jax.tree.map(lambda W, x: W.at[j].set(x), space.products, product),
-        space.projected.at[:, j].set(column).at[j, :].set(column),
-        j + 1,
-        jnp.maximum(space.asymmetry, asymmetry),
-    )
+    # Rows are written before they are read, so that a compiled loop writes them in place, without copies.
+    basis = jax.tree.map(lambda Q, x: Q.at[j].set(x), space.basis, q)
+    products = jax.tree.map(lambda W, x: W.at[j].set(x), space.products, product)
+    column, row = row_products(basis, product), row_products(products, q)
+    filled = jnp.arange(len(space.projected)) <= j
+    asymmetry = jnp.max(jnp.where(filled, jnp.abs(column - row), 0))
+    column = jnp.where(filled, (column + row) / 2, 0)  # either is T_ij but for rounding
+    projected = space.projected.at[:, j].set(column).at[j, :].set(column)
+    return Subspace(basis, products, projected, j + 1, jnp.maximum(space.asymmetry, asymmetry))
 
 
 def ritz_pairs(space: Subspace, preference: Callable[[jax.Array, jax.Array], jax.Array]) -> RitzPairs:
@@ -116,8 +115,9 @@ def orthonormal(space: Subspace, v: PyTree) -> tuple[PyTree, jax.Array]:
     """
     before = tree.norm(v)
     v = tree.scale(_reciprocal(before), v)
+    filled = jnp.arange(len(space.projected)) < space.filled
     for _ in range(2):
-        v = without_rows(v, space.basis, row_products(space.basis, v))
+        v = without_rows(v, space.basis, jnp.where(filled, row_products(space.basis, v), 0))
     rest = tree.norm(v)
     eps = jnp.finfo(rest.dtype).eps
     alive = rest > 10 * eps
@@ -129,17 +129,12 @@ def _reciprocal(x: jax.Array) -> jax.Array:
 
 
 def restarted(space: Subspace, ritz: RitzPairs, keep: int) -> Subspace:
-    """The subspace of the first `keep` Ritz vectors alone."""
+    """The subspace of the first `keep` Ritz vectors alone; what stands in later rows no longer counts."""
     mixing = ritz.coordinates[:, :keep].T
-    rows = len(space.projected)
-
-    def kept(rows_of: jax.Array) -> jax.Array:
-        return jnp.zeros_like(rows_of).at[:keep].set(combine_rows(mixing, rows_of))
-
-    values = jnp.where(jnp.arange(rows) < keep, ritz.values, 0)
+    slots = jnp.arange(len(space.projected))
     return space._replace(
-        basis=jax.tree.map(kept, space.basis),
-        products=jax.tree.map(kept, space.products),
-        projected=jnp.diag(values),
+        basis=jax.tree.map(lambda Q: Q.at[:keep].set(combine_rows(mixing, Q)), space.basis),
+        products=jax.tree.map(lambda W: W.at[:keep].set(combine_rows(mixing, W)), space.products),
+        projected=jnp.diag(jnp.where(slots < keep, ritz.values, 0)),
         filled=jnp.minimum(space.filled, keep),
     )

@@ -68,7 +68,8 @@ def test_restart_keeps_the_first_ritz_pairs_with_their_residuals(float64):
     assert np.allclose(again.values[:3], ritz.values[:3])
     assert np.allclose(residual_norms(smaller, again, 3), residual_norms(space, ritz, 3))
     assert np.allclose(smaller.products[:3], smaller.basis[:3] @ A, atol=1e-12)
-    assert not smaller.basis[3:].any()
+    _, rest = orthonormal(smaller, space.basis[7])  # of what a restart left behind, nothing counts
+    assert np.isclose(rest, np.linalg.norm(space.basis[7] - smaller.basis[:3].T @ (smaller.basis[:3] @ space.basis[7])))
 
 
 def test_ritz_values_of_the_later_rows_alone(float64):
