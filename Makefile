@@ -41,7 +41,7 @@ figure-%: $(STAMP) ## Make one figure, that of experiments/NAME.py
 	$(PY) -m sharplab figure $* --preset $(PRESET)
 
 test: $(STAMP) ## Run the tests and the docstrings' examples (minutes)
-	$(PY) -m pytest -n 2
+	$(PY) -m pytest -n 2 --dist loadfile
 
 lint: $(STAMP) ## Check style, formatting and types
 	$(PY) -m ruff check

@@ -7,9 +7,11 @@ the gradient of a convolution inside a compiled loop tens of times slower than o
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend import core as jex_core
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -27,10 +29,22 @@ def use_all_cores() -> None:
 def choose_driver(function: Callable[..., Any], *args: Any) -> Driver:
     """ "dispatch" where `function(*args)` convolves and runs on CPUs, else "loop".
 
-    `args` may be abstract (`jax.ShapeDtypeStruct`); nothing is computed.
+    `args` may be abstract (`jax.ShapeDtypeStruct`); nothing is computed, and what was found is remembered for
+    arguments of the same shapes.
     """
     if jax.default_backend() != "cpu":
         return "loop"
+    leaves, treedef = jax.tree.flatten(args)
+    return _choose_on_cpu(function, treedef, tuple(jax.ShapeDtypeStruct(jnp.shape(x), _type(x)) for x in leaves))
+
+
+def _type(leaf: Any) -> Any:
+    return leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf)
+
+
+@lru_cache(maxsize=256)
+def _choose_on_cpu(function: Callable[..., Any], treedef: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]) -> Driver:
+    args = jax.tree.unflatten(treedef, leaves)
     return "dispatch" if _convolves(jax.make_jaxpr(function)(*args).jaxpr) else "loop"
 
 

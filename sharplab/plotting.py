@@ -221,9 +221,10 @@ def draw_followed(ax: Axes, course: "pd.DataFrame", missed: Sequence[int] = ()) 
     records joins them by a line. The steps in `missed` get a triangle on the horizontal axis.
     """
     order = {step: i for i, step in enumerate(sorted(course["step"].unique()))}
-    palette = plt.get_cmap("tab10")
+    pairs = plt.get_cmap("tab20")(np.arange(20)).reshape(10, 2, 4)
+    palette = np.concatenate([pairs[:, 0], pairs[:, 1]])  # the dark ones first
     for identity, table in course.groupby("identity"):
-        colour = palette(int(identity) % palette.N)
+        colour = palette[int(identity) % len(palette)]
         position = table["step"].map(order)
         for _, stretch in table.groupby((position.diff() != 1).cumsum()):
             ax.errorbar(

@@ -79,6 +79,7 @@ class Tracker:
             if name in observables and value is None:
                 raise ValueError(f"observable {name!r} needs {argument}=.")
         self.measurement = Measurement(loss, tuple(observables), model, metric, chunk)
+        self._gradient = partial(probe_gradient, self.measurement)
         self.batch, self.eval_batch, self.learning_rate = batch, eval_batch, learning_rate
         self.key = jax.random.key(0) if key is None else key
         self.state: TrackerState | None = None
@@ -91,8 +92,7 @@ class Tracker:
             self.state = self.measurement.init(params, self.batch)
             if self._restored is not None:
                 self.state = _filled(self.state, self._restored)
-        gradient = partial(probe_gradient, self.measurement)
-        driver = choose_driver(gradient, params, self.batch)
+        driver = choose_driver(self._gradient, params, self.batch)
         observe = _observe_compiled if driver == "loop" else _observe
         self.state, values = observe(
             self.measurement, driver, self.state, self.batch, self.eval_batch, params, opt_state, self.key

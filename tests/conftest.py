@@ -6,6 +6,8 @@ import hypothesis
 import jax
 import pytest
 
+collect_ignore = ["spectrum/on_eight_devices.py"]  # a script for a process of its own
+
 os.environ["MPLBACKEND"] = "Agg"  # tests draw to files; a display may be absent
 
 # No deadline: the first example pays for compilation. In CI the examples are the same on every run.

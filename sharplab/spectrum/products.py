@@ -28,7 +28,11 @@ def driver_of(op: LinearOperator, key: jax.Array) -> Driver:
         if tracing:
             raise ValueError("op reads batches from the host and cannot run under jit: call this outside of jit.")
         return "dispatch"
-    return "loop" if tracing else choose_driver(lambda o: o.matvec()(o.domain), op)
+    return "loop" if tracing else choose_driver(_one_product, op)
+
+
+def _one_product(op: LinearOperator) -> PyTree:
+    return op.matvec()(op.domain)
 
 
 def product(op: LinearOperator, driver: Driver) -> LinearMap:

@@ -1,6 +1,0 @@
-"""The benchmarks are scripts, whose modules are found beside them."""
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "experiments" / "benchmarks"))
