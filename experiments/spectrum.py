@@ -4,8 +4,8 @@ Paper: none's claim but this lab's own, on which its tests of others' stand: the
 Symmetric Eigenvalue Problem (1998), §11; the observables those of Noci et al., arXiv 2402.17457.
 
 The spectrum toolkit against the truth, on networks small enough for it: the residual MLP of two blocks (muP, α = ½,
-SGD of batch 128 and base learning rate 0.1, 256 steps) on 8,192 images of Fashion-MNIST averaged down to 8×8 pixels. All
-operators are in the metric D of the optimizer, H standing for D^½ H D^½; truth is the full spectrum of the dense
+SGD of batch 128 and base learning rate 0.1, 256 steps) on 8,192 images of Fashion-MNIST averaged down to 8×8 pixels.
+All operators are in the metric D of the optimizer, H standing for D^½ H D^½; truth is the full spectrum of the dense
 matrix in float64 by LAPACK, at the same float32 weights.
 
 Upper left: density of the eigenvalues of H after training (width 30: 4,020 parameters; 512 examples) by
