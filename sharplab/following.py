@@ -56,9 +56,9 @@ def follow(
 ) -> tuple[Followed, Found]:
     """The k largest eigenpairs of `op` now.
 
-    Each record starts from the vectors of the last. The first one, and every eighth, is a cold solve (for k > 1 with
-    a random vector looking for missed copies); where that finds more than the errors of both explain, the record is
-    marked and takes its pairs.
+    Each record starts from the vectors of the last. The first is a cold solve (for k > 1 with a random vector looking
+    for missed copies), and every eighth is followed by one: where that finds more than the errors of both explain, the
+    record is marked and takes its pairs.
     """
     first = followed.records == 0
     audit = (followed.records + 1) % AUDIT_EVERY == 0
