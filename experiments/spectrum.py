@@ -58,7 +58,7 @@ from sharplab.optimizers import OPTIMIZERS
 from sharplab.plotting import draw_accuracy, draw_density, draw_followed, house_style
 from sharplab.recipe import Recipe
 from sharplab.report import Finding, Verdict
-from sharplab.scaling import WidthRule
+from sharplab.scaling import DepthRule, Rule
 from sharplab.tree import PyTree
 
 sys.path.append(str(Path(__file__).parent))  # the command loads scripts by path, without their folder
@@ -183,10 +183,10 @@ def train(setting: Setting, row: int, stops: Sequence[int]) -> Iterator[tuple[in
     """The network of a row of panels as it trains, at the steps of `stops`."""
     data = load_dataset("fashion-mnist-10k")
     sgd = OPTIMIZERS["sgd"]
-    rule = WidthRule(sl.parameterization("mup"), setting.widths[row])
+    depth = DepthRule(2, alpha=0.5 if setting.model == "residual_mlp" else 0.0)
+    rule = Rule(sl.parameterization("mup"), setting.widths[row], depth=depth)
     shape = (setting.pixels, setting.pixels, 1)
-    depth, alpha = (2, 0.5) if setting.model == "residual_mlp" else (2, 0.0)
-    recipe = Recipe(find_model(setting.model), rule, depth, alpha, shape, data.classes, cross_entropy, sgd, ())
+    recipe = Recipe(find_model(setting.model), rule, shape, data.classes, cross_entropy, sgd, ())
     inputs, targets = recipe.prepare(shrunk(data.train_inputs, setting.pixels)), jnp.asarray(data.train_targets)
     count = setting.probes[row]
     probe = (inputs[:count], targets[:count])

@@ -1,39 +1,161 @@
 """Named optimizers: the update direction, the metric it lives in, and where it turns unstable."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import optax
+from optax import contrib
 
+from sharplab.naming import lookup
 from sharplab.tree import PyTree
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """A rule that steps by −η · factors · direction, η being a number that a compiled program takes as input.
+    """A rule that steps by −η · (factors · direction + decay · w), η a number that a compiled program takes as input.
+
+    Directions of kinds other than "sgd" are of gradients in units of their size at the base (see
+    `sharplab.scaling.Rule.gradient_scale`): so an ε beside the gradient's size keeps its meaning at every width.
 
     Attributes:
-        kind: the column of the parameterization's table that gives the learning-rate factors.
-        direction: gradients → direction, as an optax transformation of learning rate −1.
-        metric: (factors, opt_state) → D, the positive diagonal with step −η D g up to momentum, shaped like the
-            parameters; effective sharpness is λmax(D^½ H D^½).
-        threshold: η → the effective sharpness above which a quadratic diverges.
+        directions: by kind of step, gradients → direction, as an optax transformation of learning rate −1. Where there
+            are two, hidden matrices take the "spectral" one.
+        preconditioner: opt_state → P^-1, the positive diagonal that turns (scaled) gradients into directions up to
+            momentum, like the parameters; None where there is none.
+        threshold: η → the effective sharpness λmax(D^½ H D^½), D = factors · P^-1, above which a quadratic diverges;
+            None without a preconditioner.
+        decay: decoupled weight decay per unit of η, the same for every weight (so that LR × decay keeps its size).
     """
 
-    kind: str
-    direction: optax.GradientTransformation
-    metric: Callable[[PyTree, PyTree], PyTree]
-    threshold: Callable[[float], float]
+    directions: Mapping[str, optax.GradientTransformation] = field(hash=False)
+    preconditioner: Callable[[PyTree], PyTree] | None
+    threshold: Callable[[float], float] | None
+    decay: float = 0.0
+
+    def kind(self, role: str) -> str:
+        """The column of the parameterization's table that gives the learning-rate factor of weights of this role."""
+        if role == "hidden" and "spectral" in self.directions:
+            return "spectral"
+        return next(kind for kind in self.directions if kind != "spectral")
+
+    def direction(self, kinds: PyTree) -> optax.GradientTransformation:
+        """Gradients → directions, of parameters whose kinds are the leaves of `kinds`."""
+        if len(self.directions) == 1:
+            return next(iter(self.directions.values()))
+        return optax.partition(dict(self.directions), kinds)
 
 
-OPTIMIZERS: Mapping[str, Optimizer] = MappingProxyType(
+def _identity_preconditioner(opt_state: PyTree) -> float:
+    return 1.0
+
+
+def sgd() -> Optimizer:
+    """w − η g; unstable above 2/η."""
+    return Optimizer({"sgd": optax.identity()}, _identity_preconditioner, lambda eta: 2 / eta)
+
+
+def momentum(beta: float = 0.9, *, nesterov: bool = False) -> Optimizer:
+    """m ← β m + g, w − η m (heavy ball): unstable above (2+2β)/η. Nesterov's steps, w − η (g + β m): (2+2β)/((1+2β)η).
+
+    Source: Cohen et al., arXiv 2103.00065, appendix B.
+    """
+    edge = (2 + 2 * beta) / (1 + 2 * beta) if nesterov else 2 + 2 * beta
+    return Optimizer({"sgd": optax.trace(beta, nesterov)}, _identity_preconditioner, lambda eta: edge / eta)
+
+
+def adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.0) -> Optimizer:
+    """Adam, or AdamW where weights decay: unstable where λmax of H preconditioned by P exceeds (2+2β₁)/((1−β₁)η).
+
+    P = (1−β₁^t)(√v̂ + ε), with v̂ the second moments corrected for their start at 0; NaN before the first step.
+    Source: Cohen et al., arXiv 2207.14484, section 2.
+    """
+
+    def preconditioner(opt_state: Any) -> PyTree:
+        moments = _adam_state(opt_state)
+        t = moments.count
+
+        def inverse(v: jax.Array) -> jax.Array:
+            root = jnp.sqrt(v / (1 - b2 ** t.astype(v.dtype)))
+            return jnp.where(t > 0, 1 / ((1 - b1 ** t.astype(v.dtype)) * (root + eps)), jnp.nan)
+
+        return jax.tree.map(inverse, moments.nu)
+
+    edge = (2 + 2 * b1) / (1 - b1)
+    return Optimizer({"adam": optax.scale_by_adam(b1, b2, eps)}, preconditioner, lambda eta: edge / eta, weight_decay)
+
+
+def _adam_state(opt_state: Any) -> optax.ScaleByAdamState:
+    found = [
+        s
+        for s in jax.tree.leaves(opt_state, is_leaf=lambda s: isinstance(s, optax.ScaleByAdamState))
+        if isinstance(s, optax.ScaleByAdamState)
+    ]
+    if len(found) != 1:
+        raise ValueError(f"opt_state holds {len(found)} states of Adam: give the state of one Adam.")
+    return found[0]
+
+
+def lion(b1: float = 0.9, b2: float = 0.99, weight_decay: float = 0.0) -> Optimizer:
+    """Signs of an interpolated momentum (arXiv 2302.06675); no diagonal makes its steps of gradients."""
+    return Optimizer({"adam": optax.scale_by_lion(b1, b2)}, None, None, weight_decay)
+
+
+def muon(beta: float = 0.95, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Optimizer:
+    """Hidden matrices step by their orthogonalised momentum, of spectral norm 1; all else by Adam.
+
+    Source: Jordan et al., Muon, 2024, by `optax.contrib.scale_by_muon`.
+    """
+    spectral = contrib.scale_by_muon(beta=beta, weight_dimension_numbers=_rows_to_columns)
+    directions = {"spectral": spectral, "adam": optax.scale_by_adam(b1, b2, eps)}
+    return Optimizer(directions, None, None)
+
+
+def _rows_to_columns(updates: PyTree) -> PyTree:
+    return jax.tree.map(lambda _: contrib.MuonDimensionNumbers(), updates)
+
+
+_MAKERS: Mapping[str, Callable[..., Optimizer]] = MappingProxyType(
     {
-        "sgd": Optimizer(
-            kind="sgd",
-            direction=optax.identity(),
-            metric=lambda factors, opt_state: factors,
-            threshold=lambda learning_rate: 2 / learning_rate,
-        )
+        "sgd": sgd,
+        "momentum": momentum,
+        "nesterov": lambda beta=0.9: momentum(beta, nesterov=True),
+        "adam": adam,
+        "adamw": lambda b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.01: adam(b1, b2, eps, weight_decay),
+        "lion": lion,
+        "muon": muon,
     }
 )
+OPTIMIZERS: Mapping[str, Optimizer] = MappingProxyType({name: make() for name, make in _MAKERS.items()})
+
+
+def make_optimizer(name: str, **options: Any) -> Optimizer:
+    """The optimizer `name` of `OPTIMIZERS` with other constants than the usual.
+
+    Raises:
+        ValueError: for an unknown name, and for options that it has not.
+
+    >>> make_optimizer("adam", b1=0.5).threshold(1.0)
+    6.0
+    """
+    make = lookup("optimizer", name, _MAKERS)
+    try:
+        return make(**options)
+    except TypeError as error:
+        raise ValueError(f"optimizer {name!r} cannot take {', '.join(options)}: {error}.") from error
+
+
+def step_metric(optimizer: Optimizer, factors: PyTree, scales: PyTree, opt_state: PyTree) -> PyTree:
+    """D with step −η D g up to momentum, like the parameters: factors · P^-1 / gradient scales.
+
+    Raises:
+        ValueError: for an optimizer whose steps no diagonal makes of gradients.
+    """
+    if optimizer.preconditioner is None:
+        raise ValueError("this optimizer has no metric: no diagonal turns gradients into its steps.")
+    inverse = optimizer.preconditioner(opt_state)
+    per_scale = jax.tree.map(lambda f, s: f / s, factors, scales)
+    return per_scale if isinstance(inverse, float) else jax.tree.map(jnp.multiply, per_scale, inverse)

@@ -1,22 +1,26 @@
 """One lane of training as pure functions: how it begins, steps, advances, and is measured."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import nnx
 
 from sharplab import tree
+from sharplab.data import Augmentation
 from sharplab.drivers import Driver, repeat_while
 from sharplab.measurement import Measurement, TrackerState
-from sharplab.optimizers import Optimizer
-from sharplab.scaling import WidthRule
+from sharplab.optimizers import Optimizer, step_metric
+from sharplab.scaling import ROLES, Rule
 from sharplab.tree import PyTree
 
 DIVERGED_MULTIPLE = 100.0  # of a lane's first loss; catapults of large learning rates stay well below
+TRAINABLE: Mapping[str, tuple[str, ...]] = MappingProxyType({"all": tuple(ROLES), "readout": ("output", "scalar")})
 
 
 class LaneState(NamedTuple):
@@ -27,6 +31,7 @@ class LaneState(NamedTuple):
     step: jax.Array
     first_loss: jax.Array
     diverged_step: jax.Array  # -1 while it has not
+    seed: jax.Array
 
 
 @dataclass(frozen=True)
@@ -34,15 +39,15 @@ class Recipe:
     """The functions of a task, without data; equal tasks share one, and so their compiled programs."""
 
     model: Callable[..., Any]
-    rule: WidthRule
-    depth: int
-    alpha: float
+    rule: Rule
     input_shape: tuple[int, ...]
     classes: int
     loss: Callable[[jax.Array, jax.Array], jax.Array]
     optimizer: Optimizer
     observables: tuple[str, ...]
     probe_chunk: int | None = None  # examples that curvature takes at a time
+    trainable: str = "all"
+    augment: Augmentation | None = None  # of the training batches
 
     def build(self, rngs: nnx.Rngs) -> Any:
         """The network, freshly drawn."""
@@ -50,8 +55,7 @@ class Recipe:
             input_shape=self.input_shape,
             classes=self.classes,
             width=self.rule.width,
-            depth=self.depth,
-            alpha=self.alpha,
+            depth=self.rule.depth.depth,
             rule=self.rule,
             rngs=rngs,
         )
@@ -68,16 +72,40 @@ class Recipe:
         """What of the network uses no parameter, done once."""
         return _prepare(self, images)
 
-    def factors(self, opt_kind: str) -> PyTree:
-        """The learning-rate factor of each parameter, plain floats in a pytree like the parameters."""
+    def factors(self) -> PyTree:
+        """The learning-rate factor of each parameter, plain floats like the parameters; 0 for what is not trained."""
 
-        def factor(variable: nnx.Variable) -> nnx.Variable:
-            role = variable.get_metadata().get("role")
-            if role is None:
+        def factor(role: str, in_branch: bool) -> float:
+            if role not in TRAINABLE[self.trainable]:
+                return 0.0
+            return float(self.rule.lr_factor(role, self.optimizer.kind(role), in_branch=in_branch))
+
+        return self._per_parameter(factor)
+
+    def gradient_scales(self) -> PyTree:
+        """By what each parameter's gradient is divided before the optimizer sees it, plain floats."""
+
+        def scale(role: str, in_branch: bool) -> float:
+            if self.optimizer.kind(role) == "sgd":
+                return 1.0
+            return float(self.rule.gradient_scale(role, in_branch=in_branch))
+
+        return self._per_parameter(scale)
+
+    def direction(self) -> optax.GradientTransformation:
+        """The optimizer's, for the parameters of this network."""
+        return self.optimizer.direction(self._per_parameter(lambda role, in_branch: self.optimizer.kind(role)))
+
+    def _per_parameter(self, number: Callable[[str, bool], Any]) -> PyTree:
+        """(role, whether in a residual branch) → a plain value, like the parameters."""
+
+        def of(variable: nnx.Variable) -> nnx.Variable:
+            metadata = variable.get_metadata()
+            if metadata.get("role") is None:
                 raise ValueError("model has a parameter without role: declare it as nnx.Param(x, role=...).")
-            return variable.replace(float(self.rule.lr_factor(role, opt_kind)))
+            return variable.replace(number(metadata["role"], metadata.get("in_branch", False)))
 
-        return jax.tree.map(factor, self._abstract[1], is_leaf=lambda x: isinstance(x, nnx.Variable))
+        return jax.tree.map(of, self._abstract[1], is_leaf=lambda x: isinstance(x, nnx.Variable))
 
     @property
     def _graphdef(self) -> Any:
@@ -89,11 +117,12 @@ class Recipe:
 
     def measurement(self) -> Measurement:
         """The recipe's records."""
-        return Measurement(self.loss, self.observables, self.forward, self.metric, self.probe_chunk)
+        metric = None if self.optimizer.preconditioner is None else self.metric
+        return Measurement(self.loss, self.observables, self.forward, metric, self.probe_chunk)
 
     def metric(self, params: PyTree, opt_state: PyTree) -> PyTree:
         """D of the optimizer at this point."""
-        return self.optimizer.metric(self.factors(self.optimizer.kind), opt_state)
+        return step_metric(self.optimizer, self.factors(), self.gradient_scales(), opt_state)
 
     def objective(self, params: PyTree, batch: PyTree) -> jax.Array:
         """The training loss of one batch of prepared inputs and targets."""
@@ -105,25 +134,33 @@ class Recipe:
         params = self.init_params(seed)
         return LaneState(
             params,
-            self.optimizer.direction.init(params),
+            self.direction().init(params),
             jnp.zeros((), jnp.int32),
             jnp.full((), jnp.nan, tree.dtype(params)),
             jnp.full((), -1, jnp.int32),
+            jnp.asarray(seed, jnp.int32),
         )
 
     def step(self, lane: LaneState, learning_rate: jax.Array, batch: PyTree) -> LaneState:
         """One update, pure. A lane that has diverged stays as it is."""
+        if self.augment is not None:
+            images, targets = batch
+            key = jax.random.fold_in(jax.random.key(lane.seed), lane.step)
+            batch = (_prepare(self, self.augment(key, images)), targets)
         loss, gradient = jax.value_and_grad(self.objective)(lane.params, batch)
         first_loss = jnp.where(lane.step == 0, loss, lane.first_loss)
         # A gradient of exactly 0 is what a step too large leaves of a ReLU network: every unit dead, for good.
         sound = jnp.isfinite(loss) & (loss <= DIVERGED_MULTIPLE * first_loss) & (tree.norm(gradient) > 0)
         alive = (lane.diverged_step < 0) & sound
-        direction, opt_state = self.optimizer.direction.update(gradient, lane.opt_state, lane.params)
+        scaled = jax.tree.map(lambda g, scale: g / scale, gradient, self.gradient_scales())
+        direction, opt_state = self.direction().update(scaled, lane.opt_state, lane.params)
+        decay = self.optimizer.decay
         params = jax.tree.map(
-            lambda w, u, factor: w - learning_rate * factor * u,
+            # What is not trained does not decay either.
+            lambda w, u, factor: w - learning_rate * (factor * u + (decay * w if decay and factor else 0)),
             lane.params,
             direction,
-            self.factors(self.optimizer.kind),
+            self.factors(),
         )
         return LaneState(
             tree.where(alive, params, lane.params),
@@ -131,6 +168,7 @@ class Recipe:
             lane.step + 1,
             first_loss,
             jnp.where(alive | (lane.diverged_step >= 0), lane.diverged_step, lane.step),
+            lane.seed,
         )
 
     def advance(

@@ -16,6 +16,7 @@ SETTINGS = (
     "width",
     "depth",
     "base_width",
+    "base_depth",
     "alpha",
     "gamma",
     "schedule",

@@ -17,7 +17,7 @@ import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
 
-from sharplab.data import batch_indices, load_dataset
+from sharplab.data import AUGMENTATIONS, batch_indices, load_dataset
 from sharplab.drivers import Driver, Formation, choose_driver, dispatch
 from sharplab.losses import LOSSES
 from sharplab.measurement import TrackerState
@@ -25,7 +25,7 @@ from sharplab.models import find_model
 from sharplab.naming import lookup
 from sharplab.optimizers import OPTIMIZERS
 from sharplab.recipe import LaneState, Recipe
-from sharplab.scaling import WidthRule, parameterization
+from sharplab.scaling import DepthRule, Rule, parameterization
 from sharplab.tree import PyTree
 
 
@@ -48,6 +48,9 @@ class Task:
     probe_size: int
     observables: tuple[str, ...]
     record_steps: tuple[int, ...]
+    base_depth: int = 1
+    trainable: str = "all"
+    augment: str = "none"
 
 
 @dataclass(frozen=True)
@@ -76,15 +79,21 @@ def find_recipe(task: Task) -> Recipe:
     dataset = load_dataset(task.data)
     return Recipe(
         find_model(task.model),
-        WidthRule(parameterization(task.parameterization), task.width, task.base_width, task.gamma),
-        task.depth,
-        task.alpha,
+        Rule(
+            parameterization(task.parameterization),
+            task.width,
+            task.base_width,
+            task.gamma,
+            DepthRule(task.depth, task.base_depth, task.alpha),
+        ),
         dataset.train_inputs.shape[1:],
         dataset.classes,
         lookup("loss", task.loss, LOSSES),
         lookup("optimizer", task.optimizer, OPTIMIZERS),
         task.observables,
         task.batch_size,
+        task.trainable,
+        lookup("augmentation", task.augment, AUGMENTATIONS),
     )
 
 
@@ -233,6 +242,8 @@ def _place_arrays(recipe: Recipe, formation: Formation, task: Task) -> _Arrays:
         raise ValueError(f"probe_size is {task.probe_size}: {task.data} has {len(dataset.train_targets)} examples.")
     inputs, targets = recipe.prepare(dataset.train_inputs), jnp.asarray(dataset.train_targets)
     probe = (inputs[: task.probe_size], targets[: task.probe_size])
+    if recipe.augment is not None:
+        inputs = jnp.asarray(dataset.train_inputs)  # each batch is prepared after it is augmented
     held_out = (recipe.prepare(dataset.eval_inputs), jnp.asarray(dataset.eval_targets))
     return formation.place(_Arrays((inputs, targets), probe, held_out))
 

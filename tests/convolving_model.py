@@ -7,7 +7,7 @@ from flax import nnx
 class ConvolvingModel(nnx.Module):
     """3×3 convolution, ReLU, mean over pixels, readout."""
 
-    def __init__(self, *, input_shape, classes, width, depth, alpha, rule, rngs):
+    def __init__(self, *, input_shape, classes, width, depth, rule, rngs):
         fan_in = 9 * input_shape[-1]
         draw = jax.random.normal
         self.kernel = nnx.Param(

@@ -12,9 +12,9 @@ from jax.flatten_util import ravel_pytree
 from sharplab.curvature import LinearOperator
 from sharplab.losses import LOSSES
 from sharplab.models import MODELS
-from sharplab.optimizers import OPTIMIZERS
+from sharplab.optimizers import OPTIMIZERS, Optimizer
 from sharplab.recipe import LaneState, Recipe
-from sharplab.scaling import Parameterization, WidthRule, parameterization
+from sharplab.scaling import DepthRule, Parameterization, Rule, parameterization
 
 CLASSES = 3
 SHAPES = {"residual_mlp": (5,), "figure1_convnet": (32, 32, 1)}
@@ -28,6 +28,7 @@ def make_recipe(
     base_width: int = 4,
     gamma: float = 1.0,
     loss: str = "cross_entropy",
+    optimizer: Optimizer = OPTIMIZERS["sgd"],
     observables: tuple[str, ...] = (),
 ) -> Recipe:
     """A recipe for one of the lab's models on inputs of `SHAPES`, depth 2."""
@@ -35,13 +36,11 @@ def make_recipe(
         scaling = parameterization(scaling)
     return Recipe(
         MODELS[model],
-        WidthRule(scaling, width, base_width, gamma),
-        depth=2,
-        alpha=0.5 if model == "residual_mlp" else 0.0,
+        Rule(scaling, width, base_width, gamma, DepthRule(2, alpha=0.5 if model == "residual_mlp" else 0.0)),
         input_shape=SHAPES[model],
         classes=CLASSES,
         loss=LOSSES[loss],
-        optimizer=OPTIMIZERS["sgd"],
+        optimizer=optimizer,
         observables=observables,
     )
 

@@ -5,40 +5,101 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sharplab.naming import lookup
-from sharplab.optimizers import OPTIMIZERS
+from sharplab.optimizers import OPTIMIZERS, adam, make_optimizer, step_metric
 
 FACTORS = {"a": 2.0, "b": 0.5}
 PARAMS = {"a": jnp.array([1.0, -1.0]), "b": jnp.array([3.0])}
 CURVATURE = {"a": jnp.array([1.0, 0.5]), "b": jnp.array([3.0])}  # effective: 2, 1, 1.5
 
 
-def descend(optimizer, learning_rate, steps):
-    """The norm along steps −η · factors · direction on a diagonal quadratic."""
-    params, state, norms = PARAMS, optimizer.direction.init(PARAMS), []
-    for _ in range(steps):
-        gradient = jax.tree.map(jnp.multiply, CURVATURE, params)
-        direction, state = optimizer.direction.update(gradient, state, params)
-        params = jax.tree.map(lambda w, f, u: w - learning_rate * f * u, params, FACTORS, direction)
-        norms.append(float(sum(jnp.sum(w**2) for w in jax.tree.leaves(params)) ** 0.5))
-    return norms
+STEADY = [name for name, optimizer in OPTIMIZERS.items() if optimizer.threshold and not name.startswith("adam")]
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+def steps(optimizer, learning_rate, count, noise=0.0):
+    """Parameters and states along steps −η · factors · direction on a diagonal quadratic."""
+    direction = optimizer.direction({"a": "sgd", "b": "sgd"})
+    params, state, course = PARAMS, direction.init(PARAMS), []
+    for i in range(count):
+        gradient = jax.tree.map(lambda c, w, i=i: c * w + noise * (-1) ** i, CURVATURE, params)
+        update, state = direction.update(gradient, state, params)
+        params = jax.tree.map(lambda w, f, u: w - learning_rate * f * u, params, FACTORS, update)
+        course.append((params, state))
+    return course
+
+
+def norm(params):
+    return float(sum(jnp.sum(w**2) for w in jax.tree.leaves(params)) ** 0.5)
+
+
+@pytest.mark.parametrize("name", STEADY)
 def test_quadratic_diverges_exactly_beyond_the_threshold(name):
     optimizer = OPTIMIZERS[name]
     effective_sharpness = 2.0
     edge = next(rate for rate in np.geomspace(1e-3, 1e3, 6001) if optimizer.threshold(rate) < effective_sharpness)
-    assert descend(optimizer, 0.97 * edge, 200)[-1] < 0.1
-    assert descend(optimizer, 1.03 * edge, 200)[-1] > 10
+    assert norm(steps(optimizer, 0.97 * edge, 200)[-1][0]) < 0.1
+    assert norm(steps(optimizer, 1.03 * edge, 200)[-1][0]) > 10
+
+
+def test_adams_threshold_is_where_its_frozen_preconditioner_diverges(float64):
+    """On a quadratic with P held fixed, Adam is heavy-ball descent: it diverges exactly beyond (2+2β₁)/((1−β₁)η)."""
+    b1, eta = 0.9, 0.01
+    threshold = adam(b1).threshold(eta)
+
+    def size_after(effective_sharpness):
+        w, m = 1.0, 0.0
+        for _ in range(3000):
+            m = b1 * m + (1 - b1) * effective_sharpness * w
+            w -= eta * m
+        return abs(w)
+
+    assert size_after(0.99 * threshold) < 1e-3
+    assert size_after(1.01 * threshold) > 1e3
+
+
+def test_adams_metric_turns_gradients_into_its_steps_without_momentum(float64):
+    """With β₁ = 0 every step is exactly −η D g, D with the second moments after the gradient is seen."""
+    optimizer, scales = adam(b1=0.0, b2=0.9, eps=1e-3), {"a": 0.5, "b": 4.0}
+    direction = optimizer.direction(None)
+    params, state = jax.tree.map(lambda w: w.astype(jnp.float64), PARAMS), direction.init(PARAMS)
+    for i in range(4):
+        gradient = jax.tree.map(lambda w, i=i: (1 + i) * w, params)
+        update, state = direction.update(jax.tree.map(lambda g, s: g / s, gradient, scales), state, params)
+        D = step_metric(optimizer, FACTORS, scales, state)
+        for name, factor in FACTORS.items():
+            assert np.allclose(factor * update[name], D[name] * gradient[name], rtol=1e-6)
+
+
+def test_adams_metric_is_undefined_before_its_first_step():
+    state = adam().direction(None).init(PARAMS)
+    assert all(np.isnan(d).all() for d in jax.tree.leaves(step_metric(adam(), FACTORS, FACTORS, state)))
 
 
 def test_sgd_metric_is_the_learning_rate_factors():
     optimizer = OPTIMIZERS["sgd"]
-    assert optimizer.metric(FACTORS, optimizer.direction.init(PARAMS)) == FACTORS
+    state = optimizer.direction(None).init(PARAMS)
+    assert step_metric(optimizer, FACTORS, {"a": 1.0, "b": 1.0}, state) == FACTORS
     assert optimizer.threshold(0.5) == 4
 
 
-def test_unknown_optimizer_is_answered_with_the_nearest():
+@pytest.mark.parametrize("name", ["lion", "muon"])
+def test_optimizers_without_a_diagonal_have_no_metric_and_no_threshold(name):
+    assert OPTIMIZERS[name].threshold is None
+    with pytest.raises(ValueError, match="no metric: no diagonal turns gradients into its steps"):
+        step_metric(OPTIMIZERS[name], FACTORS, FACTORS, None)
+
+
+def test_muon_orthogonalises_hidden_matrices_and_leaves_the_rest_to_adam():
+    optimizer = OPTIMIZERS["muon"]
+    assert [optimizer.kind(role) for role in ("input", "hidden", "output")] == ["adam", "spectral", "adam"]
+    gradient = {"w": jnp.asarray(np.random.default_rng(0).standard_normal((6, 6))), "b": jnp.array([2.0, -3.0])}
+    direction = optimizer.direction({"w": "spectral", "b": "adam"})
+    update, _ = direction.update(gradient, direction.init(gradient), gradient)
+    assert np.abs(np.linalg.svd(update["w"], compute_uv=False) - 1).max() < 0.35  # as Newton-Schulz is tuned
+    assert np.allclose(update["b"], [1, -1], atol=1e-3)
+
+
+def test_unknown_optimizer_and_unknown_options_are_named():
     with pytest.raises(ValueError, match="unknown optimizer 'sdg': did you mean 'sgd'"):
-        lookup("optimizer", "sdg", OPTIMIZERS)
+        make_optimizer("sdg")
+    with pytest.raises(ValueError, match="optimizer 'adam' cannot take beta"):
+        make_optimizer("adam", beta=0.9)

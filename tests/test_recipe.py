@@ -1,19 +1,22 @@
 """A lane's step is plain SGD with the role's learning rate; divergence freezes it; records measure it."""
 
+from dataclasses import replace
 from functools import cache
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 from problems import make_batch, make_recipe
 
+from sharplab import tree
 from sharplab.losses import LOSSES
 from sharplab.models.layers import ScaledLinear
-from sharplab.optimizers import OPTIMIZERS
+from sharplab.optimizers import OPTIMIZERS, make_optimizer
 from sharplab.recipe import Recipe
-from sharplab.scaling import WidthRule, parameterization
+from sharplab.scaling import Rule, parameterization
 
 RATE = 0.1
 
@@ -54,8 +57,83 @@ def test_seed_alone_decides_the_initial_params():
 
 def test_factors_are_those_of_the_rule_per_role():
     recipe = make_recipe("residual_mlp", 8, "mean_field", gamma=2.0)
-    assert jax.tree.leaves(recipe.factors("sgd")) == [recipe.rule.lr_factor("hidden")] * 4
+    assert jax.tree.leaves(recipe.factors()) == [recipe.rule.lr_factor("hidden")] * 4
     assert recipe.rule.lr_factor("hidden") == 8 / 4 * 2.0**2
+
+
+def test_step_with_adamw_is_optaxs_with_the_roles_factors_and_an_epsilon_beside_the_gradients(float64):
+    """Each parameter by `optax.adamw` of its own learning rate, ε and decay; three steps, ε of the gradients' size."""
+    eps, decay = 1e-3, 0.1
+    optimizer = make_optimizer("adamw", eps=eps, weight_decay=decay)
+    recipe, step, lane, batch = begin(x64=True, optimizer=optimizer)
+    factors, scales = recipe.factors(), recipe.gradient_scales()
+    assert len(set(jax.tree.leaves(factors))) == len(set(jax.tree.leaves(scales))) == 2  # hidden, and the others
+
+    def by_hand(params):
+        gradients = jax.jit(jax.grad(recipe.objective))
+        rules = jax.tree.map(
+            lambda w, f, s: optax.adamw(RATE * f, eps=eps * s, weight_decay=decay / f), params, factors, scales
+        )
+        rules = jax.tree.leaves(rules, is_leaf=lambda x: isinstance(x, optax.GradientTransformation))
+        leaves, treedef = jax.tree.flatten(params)
+        states = [rule.init(w) for rule, w in zip(rules, leaves, strict=True)]
+        for _ in range(3):
+            found = jax.tree.leaves(gradients(jax.tree.unflatten(treedef, leaves), batch))
+            steps = [r.update(g, s, w) for r, g, s, w in zip(rules, found, states, leaves, strict=True)]
+            leaves, states = [w + u for w, (u, _) in zip(leaves, steps, strict=True)], [s for _, s in steps]
+        return leaves
+
+    expected = by_hand(lane.params)
+    for _ in range(3):
+        lane = step(lane, RATE, batch)
+    for found, wanted in zip(jax.tree.leaves(lane.params), expected, strict=True):
+        assert np.allclose(found, wanted, rtol=0, atol=1e-12)
+
+
+def test_random_features_keep_all_but_the_readout():
+    recipe, _, lane, batch = begin()
+    recipe = replace(recipe, trainable="readout", optimizer=make_optimizer("adamw", weight_decay=1.0))
+    lane = jax.jit(recipe.begin)(3)
+    after = jax.jit(recipe.step)(lane, RATE, batch)
+    before, after = (nnx.to_pure_dict(state.params) for state in (lane, after))
+    assert jax.tree.all(jax.tree.map(np.array_equal, before["stem"], after["stem"]))
+    assert jax.tree.all(jax.tree.map(np.array_equal, before["blocks"], after["blocks"]))
+    assert not np.array_equal(before["readout"]["kernel"], after["readout"]["kernel"])
+
+
+def test_effective_sharpness_of_random_features_is_that_of_the_readouts_block():
+    recipe, _, lane, batch = begin(loss="squared_error", observables=("sharpness",))
+    recipe = replace(recipe, trainable="readout")
+    tracker = recipe.measurement().init(lane.params, batch)
+    _, row = jax.jit(recipe.observe)(lane, tracker, 0, batch, batch)
+    jacobian = tree.named_leaves(jax.jacrev(recipe.forward)(lane.params, batch[0]))["readout/kernel"]
+    J = np.asarray(jacobian).reshape(24 * 3, -1)
+    exact = recipe.rule.lr_factor("output") * np.linalg.eigvalsh(J @ J.T / 24)[-1]  # linear in the readout: H = JᵀJ/n
+    assert abs(row["sharpness"] / exact - 1) < 0.02
+
+
+def test_augmented_batches_differ_by_step_and_seed_alone():
+    """The augmentation sees raw images and a key of seed and step; the model prepares what comes out."""
+    seen = []
+
+    def record(key, images):
+        jax.debug.callback(lambda k: seen.append(tuple(k.tolist())), jax.random.key_data(key), ordered=True)
+        return 2 * images
+
+    plain, _, lane, _ = begin()
+    images, classes = make_batch("residual_mlp")
+    augmented = replace(plain, augment=record)
+    step = jax.jit(augmented.step)
+    once = step(lane, RATE, (images, classes))
+    by_hand = jax.jit(plain.step)(lane, RATE, (plain.prepare(2 * images), classes))
+    for a, b in zip(jax.tree.leaves(once.params), jax.tree.leaves(by_hand.params), strict=True):
+        assert np.allclose(a, b, rtol=0, atol=1e-6)
+    step(once, RATE, (images, classes))
+    step(lane, RATE, (images, classes))
+    step(jax.jit(augmented.begin)(4), RATE, (images, classes))
+    jax.effects_barrier()
+    assert seen[0] == seen[2]
+    assert len(set(seen)) == 3
 
 
 def test_advance_reads_the_examples_of_its_order_and_ends_at_stop():
@@ -114,13 +192,13 @@ def test_equal_recipes_share_their_programs():
 class Roleless(nnx.Module):
     """A model one of whose parameters says nothing of its role."""
 
-    def __init__(self, *, input_shape, classes, width, depth, alpha, rule, rngs):
+    def __init__(self, *, input_shape, classes, width, depth, rule, rngs):
         self.first = ScaledLinear(input_shape[0], width, role="input", rule=rule, rngs=rngs)
         self.bias = nnx.Param(jnp.zeros(width))
 
 
 def test_parameter_without_role_is_named_as_the_fault():
-    rule = WidthRule(parameterization("mup"), 4)
-    recipe = Recipe(Roleless, rule, 1, 0.0, (5,), 3, LOSSES["cross_entropy"], OPTIMIZERS["sgd"], ())
+    rule = Rule(parameterization("mup"), 4)
+    recipe = Recipe(Roleless, rule, (5,), 3, LOSSES["cross_entropy"], OPTIMIZERS["sgd"], ())
     with pytest.raises(ValueError, match=r"parameter without role: declare it as nnx.Param\(x, role="):
-        recipe.factors("sgd")
+        recipe.factors()

@@ -12,7 +12,7 @@ from sharplab.losses import cross_entropy
 from sharplab.measurement import TOLERANCE
 from sharplab.models import find_model
 from sharplab.observables import OBSERVABLES
-from sharplab.scaling import WidthRule, parameterization
+from sharplab.scaling import Rule, parameterization
 from sharplab.tracking import Tracker
 
 RNG = np.random.default_rng(0)
@@ -152,9 +152,9 @@ def test_loss_of_params_needs_no_model_and_is_traced_no_more_from_the_second_rec
 
 
 def test_convolving_model_is_recorded_too_and_survives_nan():
-    rule = WidthRule(parameterization("mup"), 4)
+    rule = Rule(parameterization("mup"), 4)
     network = find_model("convolving_model:ConvolvingModel")(
-        input_shape=(8, 8, 1), classes=3, width=4, depth=1, alpha=0.0, rule=rule, rngs=nnx.Rngs(0)
+        input_shape=(8, 8, 1), classes=3, width=4, depth=1, rule=rule, rngs=nnx.Rngs(0)
     )
     graphdef, params = nnx.split(network)
     images = jnp.asarray(np.random.default_rng(0).standard_normal((8, 8, 8, 1)), jnp.float32)

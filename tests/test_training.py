@@ -97,7 +97,7 @@ def test_curves_equal_a_loop_by_hand_over_the_seeds_batches():
     recipe, data = find_recipe(CHEAP), load_dataset(CHEAP.data)
     inputs, targets = recipe.prepare(data.train_inputs), data.train_targets
     params = jax.jit(recipe.init_params)(jnp.int32(lane.seed))
-    factors, objective, gradient = recipe.factors("sgd"), jax.jit(recipe.objective), jax.jit(jax.grad(recipe.objective))
+    factors, objective, gradient = recipe.factors(), jax.jit(recipe.objective), jax.jit(jax.grad(recipe.objective))
     losses = [float(objective(params, (inputs[:64], targets[:64])))]
     for rows in batch_indices(lane.seed, len(targets), CHEAP.batch_size, 0, CHEAP.steps):
         g = gradient(params, (inputs[rows], targets[rows]))

@@ -51,7 +51,7 @@ class PlainLoop:
 def same_model(recipe: Recipe, images: jax.Array, targets: jax.Array, probe_size: int) -> PlainLoop:
     """By hand, but with the lab's own model code and prepared inputs."""
     params = recipe.init_params(jnp.zeros((), jnp.int32))
-    return _plain_loop(params, recipe.factors("sgd"), recipe.objective, recipe.prepare(images), targets, probe_size)
+    return _plain_loop(params, recipe.factors(), recipe.objective, recipe.prepare(images), targets, probe_size)
 
 
 def lax_convnet(recipe: Recipe, images: jax.Array, targets: jax.Array, probe_size: int) -> PlainLoop:
@@ -78,7 +78,7 @@ def lax_convnet(recipe: Recipe, images: jax.Array, targets: jax.Array, probe_siz
     for name, count in channels.items():
         params[name] = params[name].reshape(3, 3, count, recipe.rule.width)
     _check_agreement(recipe, forward(params, images[:8]), images[:8])
-    return _plain_loop(params, _kernels(recipe.factors("sgd")), objective, jnp.asarray(images), targets, probe_size)
+    return _plain_loop(params, _kernels(recipe.factors()), objective, jnp.asarray(images), targets, probe_size)
 
 
 def _kernels(params: nnx.State) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from functools import cache
 
+from sharplab.data.augmentations import AUGMENTATIONS, Augmentation
 from sharplab.data.batches import batch_indices
 from sharplab.data.dataset import Dataset
 from sharplab.data.fashion_mnist import fashion_mnist_10k
 from sharplab.data.synthetic import gaussian_clusters
 from sharplab.naming import lookup
 
-__all__ = ["DATASETS", "Dataset", "batch_indices", "load_dataset"]
+__all__ = ["AUGMENTATIONS", "DATASETS", "Augmentation", "Dataset", "batch_indices", "load_dataset"]
 
 DATASETS: dict[str, Callable[[], Dataset]] = {
     "fashion-mnist-10k": fashion_mnist_10k,

@@ -1,6 +1,6 @@
 """The lab's networks, as Flax NNX modules whose parameters name their role in the scaling.
 
-A model is built by `build(*, input_shape, classes, width, depth, alpha, rule, rngs)`; `model(images)` gives
+A model is built by `build(*, input_shape, classes, width, depth, rule, rngs)`; `model(images)` gives
 logits. It is the composition of `model.prepare(images)`, which uses no parameter and so needs to run only once
 per data set, and `model.forward(prepared)`.
 """

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from sharplab.models.layers import ScaledLinear
-from sharplab.scaling import WidthRule
+from sharplab.scaling import Rule
 
 KERNEL, POOL = 3, 2
 
@@ -48,10 +48,9 @@ class Figure1ConvNet(nnx.Module):
         input_shape: tuple[int, ...],
         classes: int,
         width: int,
-        rule: WidthRule,
+        rule: Rule,
         rngs: nnx.Rngs,
         depth: int = 2,
-        alpha: float = 0.0,
     ) -> None:
         if tuple(input_shape[:2]) != (32, 32):
             raise ValueError(f"figure1_convnet takes images of 32×32 pixels, not {input_shape}: pad or resize them.")

@@ -6,7 +6,7 @@ import jax
 from flax import nnx
 
 from sharplab.models.layers import ScaledLinear
-from sharplab.scaling import WidthRule
+from sharplab.scaling import Rule
 
 
 class ResidualMLP(nnx.Module):
@@ -23,16 +23,16 @@ class ResidualMLP(nnx.Module):
         classes: int,
         width: int,
         depth: int,
-        alpha: float,
-        rule: WidthRule,
+        rule: Rule,
         rngs: nnx.Rngs,
     ) -> None:
         self.stem = ScaledLinear(prod(input_shape), width, role="input", rule=rule, rngs=rngs)
         self.blocks = nnx.List(
-            ScaledLinear(width, width, role="hidden", rule=rule, rngs=rngs, gain=sqrt(2)) for _ in range(depth)
+            ScaledLinear(width, width, role="hidden", rule=rule, rngs=rngs, gain=sqrt(2), in_branch=True)
+            for _ in range(depth)
         )
         self.readout = ScaledLinear(width, classes, role="output", rule=rule, rngs=rngs)
-        self.branch = float(depth) ** -alpha
+        self.branch = rule.depth.multiplier
 
     def prepare(self, x_BxHxWxC: jax.Array) -> jax.Array:
         """Images as rows of features."""

@@ -1,6 +1,17 @@
-"""How initialisation, multipliers and learning rates go with width: abc-parameterizations as data."""
+"""How initialisation, multipliers and learning rates go with width and depth: abc-parameterizations as data."""
 
-from sharplab.scaling.abc import PARAMETERIZATIONS, ROLES, Exponents, Parameterization, parameterization
-from sharplab.scaling.rule import WidthRule
+from sharplab.scaling.abc import KINDS, PARAMETERIZATIONS, ROLES, Exponents, Parameterization, parameterization
+from sharplab.scaling.depth import DEPTH_RULES, DepthRule
+from sharplab.scaling.rule import Rule
 
-__all__ = ["PARAMETERIZATIONS", "ROLES", "Exponents", "Parameterization", "WidthRule", "parameterization"]
+__all__ = [
+    "DEPTH_RULES",
+    "KINDS",
+    "PARAMETERIZATIONS",
+    "ROLES",
+    "DepthRule",
+    "Exponents",
+    "Parameterization",
+    "Rule",
+    "parameterization",
+]

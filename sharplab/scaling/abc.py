@@ -23,15 +23,56 @@ ROLES: Mapping[str, str] = MappingProxyType(
         "scalar": "neither grows (the readout's bias)",
     }
 )
+# Exponents with which fan-in and fan-out grow. A bias is a weight from the constant 1.
+_GROWTH = {"input": (0, 1), "hidden": (1, 1), "output": (1, 0), "vector": (0, 1), "scalar": (0, 0)}
+
+KINDS: Mapping[str, str] = MappingProxyType(
+    {
+        "sgd": "gradient-like: a step goes with the gradient's size (SGD, momentum, Nesterov)",
+        "adam": "sign-like: a step's entries do not depend on the gradient's size (Adam, AdamW, Lion)",
+        "spectral": "a step has spectral norm 1 (Muon)",
+    }
+)
+# What a multiplier θ in front of a weight does to the learning rate of a kind: it is divided by θ^power.
+SYMMETRY_POWER: Mapping[str, int] = MappingProxyType({"sgd": 2, "adam": 1, "spectral": 1})
+
+# The learning-rate exponents c of sign-like steps, for weights without multiplier (Everett et al., arXiv 2407.05872,
+# table 1): with steps fully aligned with what they act upon, or not at all.
+_ALIGNED: Mapping[str, Mapping[str, float]] = MappingProxyType(
+    {"full": {"input": 0.0, "hidden": 1.0, "output": 1.0}, "none": {"input": 0.0, "hidden": 0.5, "output": 0.5}}
+)
 
 
 @dataclass(frozen=True)
 class Exponents:
-    """The abc of one role; `c` has one exponent per kind of optimizer."""
+    """The abc of one role; `c` has one exponent per kind of optimizer, and gradients go as n^gradient."""
 
     a: float
     b: float
     c: Mapping[str, float]
+    gradient: float
+
+    def shift(self, theta: float) -> "Exponents":
+        """Move a factor n^theta from multiplier to weight: the same training run, in other units."""
+        c = {kind: c - SYMMETRY_POWER[kind] * theta for kind, c in self.c.items()}
+        return Exponents(self.a + theta, self.b - theta, c, self.gradient - theta)
+
+
+def mup_exponents(fan_in: float, fan_out: float) -> Exponents:
+    """muP without multipliers, of a weight whose fan-in and fan-out go as n^fan_in and n^fan_out.
+
+    The spectral condition ‖W‖ ~ ‖ΔW‖ ~ √(fan-out/fan-in) (Yang, Simon, Bernstein, arXiv 2310.17813): at the roles'
+    growths of 0 and 1 it is table 3 of arXiv 2203.03466.
+
+    >>> mup_exponents(fan_in=1, fan_out=0).c["sgd"]  # the readout's learning rate falls as 1/fan-in
+    1
+    """
+    return Exponents(
+        a=0.0,
+        b=(fan_in + max(0.0, fan_in - fan_out)) / 2,
+        c={"sgd": fan_in - fan_out, "adam": fan_in, "spectral": (fan_in - fan_out) / 2},
+        gradient=-fan_out,
+    )
 
 
 @dataclass(frozen=True)
@@ -40,46 +81,86 @@ class Parameterization:
 
     `unit_variance` says where the width-independent part of a weight's size, gain/√(fan-in at base), is put:
     into the multiplier (weights drawn with variance 1) or into the initialisation (multiplier 1 at the base).
+    Attention logits qᵀk are multiplied by d^-attention, d the size of a head: where features learn, queries and keys
+    align in training, and qᵀk grows as d instead of √d (arXiv 2203.03466, section 4).
     """
 
     name: str
     roles: Mapping[str, Exponents] = field(hash=False)  # equal names and roles compare equal; names hash
     unit_variance: bool
+    attention: float
 
-    def shift(self, theta: float) -> "Parameterization":
-        """Move a factor n^theta from multiplier to weight in every role that grows: the abc symmetry.
+    def shift(self, theta: float | Mapping[str, float]) -> "Parameterization":
+        """Move a factor n^theta from multiplier to weight in every role that grows, or those named: the abc symmetry.
 
-        (a, b, c) → (a + θ, b − θ, c − 2θ) under SGD leaves the trained function unchanged at every step,
-        for weights and learning rates at which the arithmetic is exact (arXiv 2011.14522, section 3). The
-        Hessian's eigenvalues change; those in the metric of the optimizer do not.
+        (a, b) → (a + θ, b − θ) with c → c − 2θ under SGD and c − θ under Adam leaves the trained function unchanged
+        at every step, for weights and learning rates at which the arithmetic is exact and Adam's ε scaled with the
+        gradient (arXiv 2011.14522, section 3; 2203.03466, lemma J.1). The Hessian's eigenvalues change; those in
+        the metric of the optimizer do not.
 
-        >>> parameterization("mup").shift(0.5).roles == parameterization("mean_field").roles
+        >>> mup = parameterization("mup")
+        >>> mup.shift(0.5).roles == parameterization("mean_field").roles
         True
+        >>> mup.shift({"input": 0.5, "vector": 0.5, "output": -0.5}).roles["output"].a  # the form without multipliers
+        0.0
         """
-        shifted = {
-            role: Exponents(e.a + theta, e.b - theta, {"sgd": e.c["sgd"] - 2 * theta}) if role != "scalar" else e
-            for role, e in self.roles.items()
-        }
-        return replace(self, name=f"{self.name}.shift({theta:g})", roles=shifted)
+        thetas = theta if isinstance(theta, Mapping) else dict.fromkeys(set(self.roles) - {"scalar"}, theta)
+        shifted = {role: e.shift(thetas.get(role, 0.0)) for role, e in self.roles.items()}
+        label = f"{theta:g}" if not isinstance(theta, Mapping) else ", ".join(f"{r} {t:g}" for r, t in theta.items())
+        return replace(self, name=f"{self.name}.shift({label})", roles=shifted)
+
+    def per_layer(self, alignment: str) -> "Parameterization":
+        """The same with a learning-rate exponent for each layer, by what is assumed of alignment.
+
+        A step is aligned with what enters its layer ("full") or no more than a random one ("none"); the exponents are
+        those at which it moves the layer's outputs by as much at every width (Everett et al., arXiv 2407.05872,
+        table 1). Under "full", "mup" is as it was.
+
+        Raises:
+            ValueError: for another alignment.
+
+        >>> ntk = parameterization("ntk").per_layer("full")
+        >>> [ntk.roles[role].c["adam"] for role in ("input", "hidden", "output")]
+        [0.0, 0.5, 0.5]
+        """
+        aligned = lookup("alignment", alignment, _ALIGNED)
+
+        def layered(role: str, e: Exponents) -> Exponents:
+            c = aligned.get("input" if role == "vector" else role, 0.0) - e.a
+            return replace(e, c=dict(e.c) | {"adam": c, "sgd": c + e.gradient})
+
+        roles = {role: layered(role, e) for role, e in self.roles.items()}
+        return replace(self, name=f"{self.name}.per_layer({alignment})", roles=roles)
 
     def table(self) -> "pd.DataFrame":
-        """One row per role: what the role means, a, b, and c for each kind of optimizer."""
+        """One row per role: what the role means, a, b, c for each kind of optimizer, and the gradient's exponent."""
         import pandas as pd
 
         rows = {
-            role: {"a": e.a, "b": e.b} | {f"c ({kind})": c for kind, c in e.c.items()} | {"meaning": ROLES[role]}
+            role: {"a": e.a, "b": e.b}
+            | {f"c ({kind})": c for kind, c in e.c.items()}
+            | {"gradient": e.gradient, "meaning": ROLES[role]}
             for role, e in self.roles.items()
         }
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("role")
 
     def __str__(self) -> str:
-        return f"{self.name}: W = n^-a w, w ~ N(0, n^-2b), learning rate η n^-c\n{self.table().to_string()}"
+        legend = "W = n^-a w, w ~ N(0, n^-2b), learning rate η n^-c, gradients ~ n^gradient"
+        return f"{self.name}: {legend}\n{self.table().to_string()}"
 
 
-def _sgd(**abc: tuple[float, float, float]) -> dict[str, Exponents]:
-    # A bias is a weight from the constant 1, so it scales as the input weights do; its start is 0.
-    roles = abc | {"vector": abc["input"], "scalar": (0.0, 0.0, 0.0)}
-    return {role: Exponents(a, b, {"sgd": c}) for role, (a, b, c) in roles.items()}
+def _one_learning_rate(name: str, unit_variance: bool, **roles: tuple[float, float, float]) -> Parameterization:
+    """(a, b, gradient) of each role, every weight trained with η itself."""
+    roles |= {"vector": roles["input"], "scalar": (0.0, 0.0, 0.0)}
+    one = dict.fromkeys(KINDS, 0.0)
+    exponents = {role: Exponents(a, b, one, g) for role, (a, b, g) in roles.items()}
+    return Parameterization(name, exponents, unit_variance, attention=0.5)
+
+
+def _mup(name: str, **shifts: float) -> Parameterization:
+    """muP in the form that has multipliers n^-shift."""
+    roles = {role: mup_exponents(*growth).shift(shifts.get(role, 0.0)) for role, growth in _GROWTH.items()}
+    return Parameterization(name, roles, unit_variance=True, attention=1.0)
 
 
 # muP here is the form whose learning rates carry no width under SGD (form 9 of the literature's four);
@@ -88,26 +169,12 @@ PARAMETERIZATIONS: Mapping[str, Parameterization] = MappingProxyType(
     {
         p.name: p
         for p in (
-            Parameterization(
-                "standard",
-                _sgd(input=(0.0, 0.0, 0.0), hidden=(0.0, 0.5, 0.0), output=(0.0, 0.5, 0.0)),
-                unit_variance=False,
+            _one_learning_rate(
+                "standard", False, input=(0.0, 0.0, -0.5), hidden=(0.0, 0.5, -0.5), output=(0.0, 0.5, 0.0)
             ),
-            Parameterization(
-                "ntk",
-                _sgd(input=(0.0, 0.0, 0.0), hidden=(0.5, 0.0, 0.0), output=(0.5, 0.0, 0.0)),
-                unit_variance=True,
-            ),
-            Parameterization(
-                "mup",
-                _sgd(input=(-0.5, 0.5, 0.0), hidden=(0.0, 0.5, 0.0), output=(0.5, 0.5, 0.0)),
-                unit_variance=True,
-            ),
-            Parameterization(
-                "mean_field",
-                _sgd(input=(0.0, 0.0, -1.0), hidden=(0.5, 0.0, -1.0), output=(1.0, 0.0, -1.0)),
-                unit_variance=True,
-            ),
+            _one_learning_rate("ntk", True, input=(0.0, 0.0, -0.5), hidden=(0.5, 0.0, -1.0), output=(0.5, 0.0, -0.5)),
+            _mup("mup", input=-0.5, vector=-0.5, output=0.5),
+            _mup("mean_field", hidden=0.5, output=1.0),
         )
     }
 )
@@ -119,14 +186,13 @@ def parameterization(name: str) -> Parameterization:
     Raises:
         ValueError: for another name, with the nearest known ones.
 
-    >>> print(parameterization("mup"))  # doctest: +NORMALIZE_WHITESPACE
-    mup: W = n^-a w, w ~ N(0, n^-2b), learning rate η n^-c
-              a    b  c (sgd)                                    meaning
+    >>> parameterization("mup").table().drop(columns="meaning")  # doctest: +NORMALIZE_WHITESPACE
+              a    b  c (sgd)  c (adam)  c (spectral)  gradient
     role
-    input  -0.5  0.5      0.0                fan-in fixed, fan-out grows
-    hidden  0.0  0.5      0.0                fan-in and fan-out grow
-    output  0.5  0.5      0.0  fan-in grows, fan-out fixed (the readout)
-    vector -0.5  0.5      0.0     a bias or gain into a width that grows
-    scalar  0.0  0.0      0.0        neither grows (the readout's bias)
+    input  -0.5  0.5      0.0       0.5           0.0      -0.5
+    hidden  0.0  0.5      0.0       1.0           0.0      -1.0
+    output  0.5  0.5      0.0       0.5           0.0      -0.5
+    vector -0.5  0.5      0.0       0.5           0.0      -0.5
+    scalar  0.0  0.0      0.0       0.0           0.0       0.0
     """
     return lookup("parameterization", name, PARAMETERIZATIONS)

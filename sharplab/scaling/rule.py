@@ -1,23 +1,25 @@
-"""A parameterization at one width: the numbers that a layer and an optimizer need."""
+"""A parameterization at one width and depth: the numbers that a layer and an optimizer need."""
 
 from dataclasses import dataclass
 from math import sqrt
 
-from sharplab.scaling.abc import Parameterization
+from sharplab.scaling.abc import SYMMETRY_POWER, Parameterization
+from sharplab.scaling.depth import ONE_BLOCK, DepthRule
 
 
 @dataclass(frozen=True)
-class WidthRule:
-    """What `parameterization` prescribes at `width`, with learning rates quoted at `base_width`.
+class Rule:
+    """What `parameterization` prescribes at `width` and `depth`, with learning rates quoted at the bases.
 
-    `gamma` is the richness γ₀: outputs are divided by it and learning rates multiplied by its square, so that
-    training grows lazier as it falls (arXiv 2410.04642).
+    `gamma` is the richness γ₀: outputs are divided by it and SGD's learning rates multiplied by its square (Adam's by
+    itself), so that training grows lazier as it falls (arXiv 2410.04642).
     """
 
     parameterization: Parameterization
     width: int
     base_width: int = 1
     gamma: float = 1.0
+    depth: DepthRule = ONE_BLOCK
 
     @property
     def ratio(self) -> float:
@@ -35,11 +37,22 @@ class WidthRule:
         richness = self.gamma if role in ("output", "scalar") else 1.0
         return carried * self.ratio ** -self.parameterization.roles[role].a / richness
 
+    def attention_scale(self, head_size: float, base_head_size: float) -> float:
+        """What attention logits qᵀk are multiplied by: 1/√d at the base, from where it falls as d^-attention."""
+        return base_head_size**-0.5 * (head_size / base_head_size) ** -self.parameterization.attention
+
     def init_std(self, role: str, fan_in: int, gain: float = 1.0) -> float:
         """The standard deviation that a weight of this role and fan-in is drawn with."""
         carried = 1.0 if self.parameterization.unit_variance else self._size_at_base(role, fan_in, gain)
         return carried * self.ratio ** -self.parameterization.roles[role].b
 
-    def lr_factor(self, role: str, kind: str = "sgd") -> float:
-        """What the base learning rate is multiplied by for a weight of this role."""
-        return self.ratio ** -self.parameterization.roles[role].c[kind] * self.gamma**2
+    def lr_factor(self, role: str, kind: str = "sgd", *, in_branch: bool = False) -> float:
+        """What the base learning rate of an optimizer of this kind is multiplied by for a weight of this role."""
+        of_width = self.ratio ** -self.parameterization.roles[role].c[kind]
+        of_depth = self.depth.lr_factor(kind) if in_branch else 1.0
+        return of_width * of_depth * self.gamma ** SYMMETRY_POWER[kind]
+
+    def gradient_scale(self, role: str, *, in_branch: bool = False) -> float:
+        """How large gradients of such a weight are, in units of those at the bases; Adam's ε goes with it."""
+        of_width = self.ratio ** self.parameterization.roles[role].gradient
+        return of_width * (self.depth.multiplier if in_branch else 1.0) / self.gamma

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from sharplab.data import DATASETS
+from sharplab.data import AUGMENTATIONS, DATASETS
 from sharplab.losses import LOSSES
 from sharplab.models import find_model
 from sharplab.naming import lookup
 from sharplab.observables import find_spectral
 from sharplab.optimizers import OPTIMIZERS
+from sharplab.recipe import TRAINABLE
 from sharplab.scaling import PARAMETERIZATIONS
 from sharplab.sweep.grid import rounded
 
@@ -27,10 +28,11 @@ class Experiment:
     Attributes:
         model: a name out of `sharplab.models.MODELS`, or "module:build@tag" of your own.
         widths, depths: the sizes to compare.
-        base_width: the width at which learning rates are quoted: there, every parameterization is the same
-            function of the weights up to the abc symmetry.
+        base_width, base_depth: the size at which learning rates are quoted: at the base width, every parameterization
+            is the same function of the weights up to the abc symmetry.
         parameterizations: out of "standard", "ntk", "mup", "mean_field".
-        alpha: branches are multiplied by depth^−alpha.
+        alpha: branches are multiplied by (depth/base_depth)^−alpha, and learning rates inside them go with depth to
+            match; 0 for neither (see `sharplab.scaling.DepthRule`).
         gamma: the richness γ₀.
         learning_rates: base learning rates, kept to 12 significant digits; or a mapping from parameterization
             to them.
@@ -42,6 +44,8 @@ class Experiment:
         records: how many records along a run, the first and the last step included; logarithmically spaced
             ones that fall on one step are made once.
         spacing: "linear" or "log" in steps.
+        trainable: "all", or "readout" to leave all else as it was drawn (random features).
+        augment: what is done to each training batch, out of `sharplab.data.AUGMENTATIONS`.
         refine: extend the grid of learning rates where the optimum lies at an edge, then halve its steps (to √2
             from 2) around the optimum; see `sharplab.sweep.plan`.
 
@@ -54,6 +58,7 @@ class Experiment:
     model: str = "residual_mlp"
     depths: tuple[int, ...] = (3,)
     base_width: int = 1
+    base_depth: int = 1
     parameterizations: tuple[str, ...] = ("mup", "ntk")
     alpha: float = 0.5
     gamma: float = 1.0
@@ -68,13 +73,15 @@ class Experiment:
     records: int = 17
     spacing: str = "linear"
     refine: bool = False
+    trainable: str = "all"
+    augment: str = "none"
 
     def __post_init__(self) -> None:
         for name in ("parameterizations", "observables"):
             self._keep(name, _distinct(name, _several(name, getattr(self, name))))
         for name in ("widths", "depths"):
             self._keep(name, _distinct(name, [_whole(name, size) for size in _several(name, getattr(self, name))]))
-        for name in ("base_width", "steps", "batch_size", "probe_size", "records"):
+        for name in ("base_width", "base_depth", "steps", "batch_size", "probe_size", "records"):
             self._keep(name, _whole(name, getattr(self, name)))
         for name in ("alpha", "gamma"):
             self._keep(name, _finite(name, getattr(self, name)))
@@ -91,7 +98,9 @@ class Experiment:
 
     def _check_names(self) -> None:
         find_model(self.model)
-        lookup("optimizer", self.optimizer, OPTIMIZERS)
+        optimizer = lookup("optimizer", self.optimizer, OPTIMIZERS)
+        lookup("trainable", self.trainable, TRAINABLE)
+        lookup("augmentation", self.augment, AUGMENTATIONS)
         lookup("loss", self.loss, LOSSES)
         lookup("data set", self.data, DATASETS)
         lookup("spacing", self.spacing, SPACINGS)
@@ -99,6 +108,11 @@ class Experiment:
             lookup("parameterization", name, PARAMETERIZATIONS)
         for name in self.observables:
             find_spectral(name)
+        if "sharpness" in self.observables and optimizer.preconditioner is None:
+            raise ValueError(
+                f"observables: 'sharpness' has no meaning under {self.optimizer}, whose steps no diagonal metric makes "
+                "of gradients: record 'sharpness_raw'."
+            )
 
     def _check_ranges(self) -> None:
         if not 2 <= self.records <= self.steps + 1:

@@ -52,6 +52,9 @@ def tasks(experiment: Experiment) -> Iterator[Task]:
                     probe_size=experiment.probe_size,
                     observables=experiment.observables,
                     record_steps=experiment.record_steps(),
+                    base_depth=experiment.base_depth,
+                    trainable=experiment.trainable,
+                    augment=experiment.augment,
                 )
 
 

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from sharplab.provenance import versions
 from sharplab.records import RUN_KEYS, Records
-from sharplab.sweep.identity import run_id, settings
+from sharplab.sweep.identity import LATER_SETTINGS, run_id, settings
 from sharplab.training import LaneResult, Task
 
 SCHEMA = 1
@@ -162,6 +162,9 @@ def read_rows(store: Path, *, apart_from: frozenset[Path] = frozenset()) -> pd.D
     if not tables:
         return pd.DataFrame({name: [] for name in COLUMNS}).astype({"diverged": bool})
     rows = pd.concat(tables, ignore_index=True)
+    for name, value in LATER_SETTINGS.items():
+        # What a store from before the setting does not say.
+        rows[name] = rows[name].fillna(value) if name in rows else value
     return rows.assign(train_loss=_last(rows, "curve:train_loss"))
 
 

@@ -8,7 +8,7 @@ from flax import nnx
 from problems import CLASSES, make_batch, make_recipe
 
 from sharplab.models import find_model
-from sharplab.scaling import WidthRule, parameterization
+from sharplab.scaling import DepthRule, Rule, parameterization
 
 MODELS = ("residual_mlp", "figure1_convnet")
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
@@ -81,9 +81,9 @@ def test_every_parameter_names_its_role(model, roles):
 
 
 def build_mlp(depth, alpha, width=6):
-    rule = WidthRule(parameterization("mup"), width)
+    rule = Rule(parameterization("mup"), width, depth=DepthRule(depth, alpha=alpha))
     return find_model("residual_mlp")(
-        input_shape=(2, 2, 1), classes=3, width=width, depth=depth, alpha=alpha, rule=rule, rngs=nnx.Rngs(0)
+        input_shape=(2, 2, 1), classes=3, width=width, depth=depth, rule=rule, rngs=nnx.Rngs(0)
     )
 
 
@@ -111,7 +111,7 @@ def test_block_variance_is_kept_by_the_gain_in_front_of_relu():
 
 
 def test_convnet_refuses_other_images_and_depths():
-    rule = WidthRule(parameterization("mup"), 4)
+    rule = Rule(parameterization("mup"), 4)
     fits = {"input_shape": (32, 32, 3), "classes": 10, "width": 4, "rule": rule, "rngs": nnx.Rngs(0)}
     with pytest.raises(ValueError, match=r"32×32 pixels, not \(28, 28, 1\): pad or resize"):
         find_model("figure1_convnet")(**fits | {"input_shape": (28, 28, 1)})

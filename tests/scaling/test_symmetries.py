@@ -14,7 +14,7 @@ from sharplab.losses import squared_error
 from sharplab.models.layers import ScaledLinear
 from sharplab.optimizers import OPTIMIZERS
 from sharplab.recipe import Recipe
-from sharplab.scaling import WidthRule, parameterization
+from sharplab.scaling import Rule, parameterization
 
 STEPS = 20
 RATES = {("residual_mlp", "mup"): 0.1, ("figure1_convnet", "ntk"): 0.5}
@@ -74,7 +74,7 @@ def test_shifted_parameterization_is_the_same_run_with_another_raw_sharpness(flo
 class LinearNet(nnx.Module):
     """f(x) = xᵀ E V with the multipliers of the rule."""
 
-    def __init__(self, *, input_shape, classes, width, depth, alpha, rule, rngs):
+    def __init__(self, *, input_shape, classes, width, depth, rule, rngs):
         self.first = ScaledLinear(input_shape[0], width, role="input", rule=rule, rngs=rngs)
         self.readout = ScaledLinear(width, classes, role="output", rule=rule, rngs=rngs)
 
@@ -102,8 +102,8 @@ class LinearRun(NamedTuple):
 @lru_cache
 def train_linear(scaling, copies):
     """The network of the weights E and V, at the size of unit variance, every neuron being there `copies` times."""
-    rule = WidthRule(parameterization(scaling), copies * N)
-    recipe = Recipe(LinearNet, rule, 2, 0.0, (D,), 1, squared_error, OPTIMIZERS["sgd"], ())
+    rule = Rule(parameterization(scaling), copies * N)
+    recipe = Recipe(LinearNet, rule, (D,), 1, squared_error, OPTIMIZERS["sgd"], ())
     weights = (np.tile(E, copies) * rule.init_std("input", D), np.tile(V, copies)[:, None] * rule.init_std("output", 1))
     dense = dense_hessian(recipe)
 
@@ -119,7 +119,7 @@ def train_linear(scaling, copies):
         return losses, jax.lax.map(lambda params: dense(params, batch), ends)
 
     losses, hessians = run(weights, (INPUTS, TARGETS))
-    factors = jax.tree.leaves(recipe.factors("sgd"))
+    factors = jax.tree.leaves(recipe.factors())
     root = np.sqrt(np.concatenate([np.full(w.size, factor) for w, factor in zip(weights, factors, strict=True)]))
     return LinearRun(np.asarray(losses), np.linalg.eigvalsh(root[:, None] * np.asarray(hessians) * root)[:, -1])
 

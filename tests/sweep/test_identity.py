@@ -25,6 +25,9 @@ OTHER_SCIENCE = {
     "steps": 9,
     "batch_size": 64,
     "probe_size": 512,
+    "base_depth": 2,
+    "trainable": "readout",
+    "augment": "crop_and_flip",
 }
 
 
@@ -59,7 +62,7 @@ def test_a_changed_data_set_is_another_run(monkeypatch):
 
 def test_a_later_setting_at_its_default_changes_no_identity(monkeypatch):
     monkeypatch.setattr(identity, "LATER_SETTINGS", {"warmup": 0})
-    later = dataclasses.make_dataclass("LaterTask", [("warmup", int)], bases=(type(TASK),), frozen=True)
+    later = dataclasses.make_dataclass("LaterTask", [("warmup", int, 0)], bases=(type(TASK),), frozen=True)
     shared = {field.name: getattr(TASK, field.name) for field in dataclasses.fields(TASK)}
     assert identity.run_id(later(**shared, warmup=0), LANE) == identity.run_id.__wrapped__(TASK, LANE)
     assert identity.run_id(later(**shared, warmup=5), LANE) != identity.run_id.__wrapped__(TASK, LANE)

@@ -23,7 +23,7 @@ from sharplab.data import load_dataset
 from sharplab.losses import cross_entropy
 from sharplab.models import find_model
 from sharplab.naming import lookup
-from sharplab.scaling import WidthRule, parameterization
+from sharplab.scaling import DepthRule, Rule, parameterization
 from sharplab.tree import PyTree
 from spectra.gpt import GPT, markov_text
 
@@ -71,9 +71,9 @@ class Problem:
                 heads=self.heads,
                 rngs=rngs,
             )
-        rule = WidthRule(parameterization("standard"), self.width)
+        rule = Rule(parameterization("standard"), self.width, depth=DepthRule(self.depth, alpha=0.5))
         return find_model(IMAGE_MODELS[self.kind])(
-            input_shape=(32, 32, 1), classes=10, width=self.width, depth=self.depth, alpha=0.5, rule=rule, rngs=rngs
+            input_shape=(32, 32, 1), classes=10, width=self.width, depth=self.depth, rule=rule, rngs=rngs
         )
 
     def initial(self) -> PyTree:

@@ -1,0 +1,96 @@
+"""The four forms of muP are one training run, whatever the optimizer; learning rates and ε carry the difference."""
+
+from functools import lru_cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from sharplab.losses import cross_entropy
+from sharplab.models.layers import ScaledLinear
+from sharplab.optimizers import make_optimizer
+from sharplab.recipe import Recipe
+from sharplab.scaling import DepthRule, Rule, parameterization
+
+FORMS = {
+    "3: no multipliers": {"input": 0.5, "vector": 0.5, "output": -0.5},
+    "8: readout multiplier": {"input": 0.5, "vector": 0.5, "output": 0.5},
+    "unit variance": {"input": 0.5, "vector": 0.5, "hidden": 0.5, "output": 0.5},
+}
+OPTIMIZERS = {
+    "sgd": (make_optimizer("sgd"), 0.2),
+    "nesterov": (make_optimizer("nesterov"), 0.02),
+    "adam without ε": (make_optimizer("adam", eps=0.0), 0.05),
+    "adamw with a large ε": (make_optimizer("adamw", eps=1e-2, weight_decay=0.1), 0.05),
+    "lion": (make_optimizer("lion"), 0.01),
+    "muon": (make_optimizer("muon", eps=0.0), 0.02),
+}
+D, WIDTH, CLASSES, EXAMPLES, STEPS = 5, 16, 3, 12, 50
+X = np.random.default_rng(0).standard_normal((EXAMPLES, D))
+Y = np.arange(EXAMPLES) % CLASSES
+
+
+class Biased(nnx.Module):
+    """Every role: an input matrix and bias, a hidden residual branch with a bias, the readout and its bias."""
+
+    def __init__(self, *, input_shape, classes, width, depth, rule, rngs):
+        self.first = ScaledLinear(input_shape[0], width, role="input", rule=rule, rngs=rngs)
+        self.hidden = ScaledLinear(width, width, role="hidden", rule=rule, rngs=rngs, in_branch=True)
+        self.readout = ScaledLinear(width, classes, role="output", rule=rule, rngs=rngs)
+        self.first_bias, self.hidden_bias, self.readout_bias = (
+            nnx.Param(jnp.zeros(size), role=role, in_branch=in_branch)
+            for size, role, in_branch in (
+                (width, "vector", False),
+                (width, "vector", True),
+                (classes, "scalar", False),
+            )
+        )
+        self.vector, self.scalar = rule.multiplier("vector", 1), rule.multiplier("scalar", 1)
+        self.branch = rule.depth.multiplier
+
+    def forward(self, x):
+        h = jnp.tanh(self.first(x) + self.vector * self.first_bias[...])
+        h = h + self.branch * jnp.tanh(self.hidden(h) + self.vector * self.hidden_bias[...])
+        return self.readout(h) + self.scalar * self.readout_bias[...]
+
+
+@lru_cache
+def outputs(form, optimizer):
+    """The network's outputs after each of `STEPS` full-batch steps at four times the base width."""
+    scaling = parameterization("mup")
+    scaling = scaling.shift(FORMS[form]) if form else scaling
+    rule = Rule(scaling, WIDTH, 4, gamma=0.7, depth=DepthRule(4, 1, 0.5))
+    recipe = Recipe(Biased, rule, (D,), CLASSES, cross_entropy, *OPTIMIZERS[optimizer][:1], ())
+
+    @jax.jit
+    def run(x, y):
+        def step(lane, _):
+            return recipe.step(lane, OPTIMIZERS[optimizer][1], (x, y)), recipe.forward(lane.params, x)
+
+        return jax.lax.scan(step, recipe.begin(0), length=STEPS)[1]
+
+    return np.asarray(run(X, Y))
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("form", FORMS)
+def test_all_forms_train_identically(float64, form, optimizer):
+    reference = outputs(None, optimizer)
+    assert np.abs(reference[-1] - reference[0]).max() > 0.3  # it learns
+    # Signs and orthogonalised matrices amplify rounding.
+    tolerance = 1e-4 if optimizer in ("lion", "muon") else 1e-9
+    assert np.allclose(outputs(form, optimizer), reference, rtol=0, atol=tolerance)
+
+
+def test_adams_epsilon_left_as_it_is_would_tell_the_forms_apart(float64):
+    """What the gradient scales are for: without them the large ε acts differently in each form."""
+    recipes = {}
+    for form in (None, "unit variance"):
+        scaling = parameterization("mup").shift(FORMS[form]) if form else parameterization("mup")
+        recipes[form] = Recipe(
+            Biased, Rule(scaling, WIDTH, 4), (D,), CLASSES, cross_entropy, OPTIMIZERS["adamw with a large ε"][0], ()
+        )
+    scales = [jax.tree.leaves(recipe.gradient_scales()) for recipe in recipes.values()]
+    assert not np.allclose(*scales)
