@@ -32,7 +32,6 @@ eigenvalues by ARPACK in float64 at machine precision, and the density stands al
     make figure-spectrum
 """
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations, pairwise, product
@@ -45,6 +44,7 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from eigenvalue_methods import METHODS, SELF_STOPPING, Budgets
 from matplotlib.figure import Figure
 from scipy.sparse.linalg import eigsh as arpack
 from scipy.stats import beta
@@ -60,9 +60,6 @@ from sharplab.recipe import Recipe
 from sharplab.report import Finding, Verdict
 from sharplab.scaling import DepthRule, Rule
 from sharplab.tree import PyTree
-
-sys.path.append(str(Path(__file__).parent))  # the command loads scripts by path, without their folder
-from eigenvalue_methods import METHODS, SELF_STOPPING, Budgets
 
 CLAIM = (
     "Every eigenvalue recorded along training lies within its residual of an exact one, "

@@ -56,6 +56,8 @@ def figure_scripts() -> dict[str, Path]:
 
 
 def _load_script(path: Path) -> ModuleType:
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))  # scripts share modules that lie beside them
     spec = spec_from_file_location(f"experiments_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = module_from_spec(spec)

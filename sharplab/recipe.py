@@ -75,35 +75,34 @@ class Recipe:
     def factors(self) -> PyTree:
         """The learning-rate factor of each parameter, plain floats like the parameters; 0 for what is not trained."""
 
-        def factor(role: str, in_branch: bool) -> float:
+        def factor(role: str, **place: Any) -> float:
             if role not in TRAINABLE[self.trainable]:
                 return 0.0
-            return float(self.rule.lr_factor(role, self.optimizer.kind(role), in_branch=in_branch))
+            return float(self.rule.lr_factor(role, self.optimizer.kind(role), **place))
 
         return self._per_parameter(factor)
 
     def gradient_scales(self) -> PyTree:
         """By what each parameter's gradient is divided before the optimizer sees it, plain floats."""
 
-        def scale(role: str, in_branch: bool) -> float:
-            if self.optimizer.kind(role) == "sgd":
-                return 1.0
-            return float(self.rule.gradient_scale(role, in_branch=in_branch))
+        def scale(role: str, **place: Any) -> float:
+            return 1.0 if self.optimizer.kind(role) == "sgd" else float(self.rule.gradient_scale(role, **place))
 
         return self._per_parameter(scale)
 
     def direction(self) -> optax.GradientTransformation:
         """The optimizer's, for the parameters of this network."""
-        return self.optimizer.direction(self._per_parameter(lambda role, in_branch: self.optimizer.kind(role)))
+        return self.optimizer.direction(self._per_parameter(lambda role, **place: self.optimizer.kind(role)))
 
-    def _per_parameter(self, number: Callable[[str, bool], Any]) -> PyTree:
-        """(role, whether in a residual branch) → a plain value, like the parameters."""
+    def _per_parameter(self, value: Callable[..., Any]) -> PyTree:
+        """value(role, in_branch=, unit=) of each parameter, like the parameters."""
 
         def of(variable: nnx.Variable) -> nnx.Variable:
             metadata = variable.get_metadata()
             if metadata.get("role") is None:
                 raise ValueError("model has a parameter without role: declare it as nnx.Param(x, role=...).")
-            return variable.replace(number(metadata["role"], metadata.get("in_branch", False)))
+            in_branch, unit = metadata.get("in_branch", False), metadata.get("unit", 1.0)
+            return variable.replace(value(metadata["role"], in_branch=in_branch, unit=unit))
 
         return jax.tree.map(of, self._abstract[1], is_leaf=lambda x: isinstance(x, nnx.Variable))
 

@@ -67,7 +67,7 @@ def test_step_with_adamw_is_optaxs_with_the_roles_factors_and_an_epsilon_beside_
     optimizer = make_optimizer("adamw", eps=eps, weight_decay=decay)
     recipe, step, lane, batch = begin(x64=True, optimizer=optimizer)
     factors, scales = recipe.factors(), recipe.gradient_scales()
-    assert len(set(jax.tree.leaves(factors))) == len(set(jax.tree.leaves(scales))) == 2  # hidden, and the others
+    assert len(set(jax.tree.leaves(factors))) == len(set(jax.tree.leaves(scales))) == 3  # stem, hidden, readout
 
     def by_hand(params):
         gradients = jax.jit(jax.grad(recipe.objective))

@@ -26,7 +26,7 @@ class ScaledLinear(nnx.Module):
     ) -> None:
         std = rule.init_std(role, fan_in, gain)
         weights = std * jax.random.normal(rngs.params(), (fan_in, fan_out))
-        self.kernel = nnx.Param(weights, role=role, in_branch=in_branch)
+        self.kernel = nnx.Param(weights, role=role, in_branch=in_branch, unit=rule.unit(role, fan_in, gain))
         self.multiplier = rule.multiplier(role, fan_in, gain)
 
     def __call__(self, x: jax.Array) -> jax.Array:

@@ -31,11 +31,20 @@ class Rule:
         fixed = fan_in / self.ratio if role in ("hidden", "output") else fan_in
         return gain / sqrt(fixed)
 
+    def unit(self, role: str, fan_in: int, gain: float = 1.0) -> float:
+        """What of a weight's size at the base its multiplier carries: gain/√fan-in for weights of unit variance."""
+        return self._size_at_base(role, fan_in, gain) if self.parameterization.unit_variance else 1.0
+
     def multiplier(self, role: str, fan_in: int, gain: float = 1.0) -> float:
         """The factor in front of a weight of this role and fan-in; the readout's holds 1/γ₀ too."""
-        carried = self._size_at_base(role, fan_in, gain) if self.parameterization.unit_variance else 1.0
         richness = self.gamma if role in ("output", "scalar") else 1.0
-        return carried * self.ratio ** -self.parameterization.roles[role].a / richness
+        of_width = self.ratio ** -self.parameterization.roles[role].a
+        return self.unit(role, fan_in, gain) * of_width / richness
+
+    def init_std(self, role: str, fan_in: int, gain: float = 1.0) -> float:
+        """The standard deviation that a weight of this role and fan-in is drawn with."""
+        of_width = self.ratio ** -self.parameterization.roles[role].b
+        return self._size_at_base(role, fan_in, gain) / self.unit(role, fan_in, gain) * of_width
 
     def attention_scale(self, head_size: float, base_head_size: float) -> float:
         """What attention logits qᵀk are multiplied by: 1/√d at the base, from where it falls as d^-attention."""
@@ -46,13 +55,17 @@ class Rule:
         carried = 1.0 if self.parameterization.unit_variance else self._size_at_base(role, fan_in, gain)
         return carried * self.ratio ** -self.parameterization.roles[role].b
 
-    def lr_factor(self, role: str, kind: str = "sgd", *, in_branch: bool = False) -> float:
-        """What the base learning rate of an optimizer of this kind is multiplied by for a weight of this role."""
+    def lr_factor(self, role: str, kind: str = "sgd", *, in_branch: bool = False, unit: float = 1.0) -> float:
+        """What the base learning rate of an optimizer of this kind is multiplied by for a weight of this role.
+
+        Optimizers other than SGD step in proportion to `unit`, so that at the base all parameterizations are one
+        training run. Under SGD they are not: there the literature quotes learning rates of the weights as they are.
+        """
         of_width = self.ratio ** -self.parameterization.roles[role].c[kind]
         of_depth = self.depth.lr_factor(kind) if in_branch else 1.0
-        return of_width * of_depth * self.gamma ** SYMMETRY_POWER[kind]
+        return of_width * of_depth * self.gamma ** SYMMETRY_POWER[kind] / (1.0 if kind == "sgd" else unit)
 
-    def gradient_scale(self, role: str, *, in_branch: bool = False) -> float:
+    def gradient_scale(self, role: str, *, in_branch: bool = False, unit: float = 1.0) -> float:
         """How large gradients of such a weight are, in units of those at the bases; Adam's ε goes with it."""
         of_width = self.ratio ** self.parameterization.roles[role].gradient
-        return of_width * (self.depth.multiplier if in_branch else 1.0) / self.gamma
+        return of_width * (self.depth.multiplier if in_branch else 1.0) * unit / self.gamma

@@ -84,6 +84,21 @@ def test_all_forms_train_identically(float64, form, optimizer):
     assert np.allclose(outputs(form, optimizer), reference, rtol=0, atol=tolerance)
 
 
+@pytest.mark.parametrize("optimizer", ["adamw with a large ε", "lion"])
+@pytest.mark.parametrize("name", ["ntk", "mup", "mean_field"])
+def test_sign_like_steps_make_all_parameterizations_one_run_at_the_base(float64, name, optimizer):
+    def course(name):
+        rule = Rule(parameterization(name), 8, 8)
+        recipe = Recipe(Biased, rule, (D,), CLASSES, cross_entropy, OPTIMIZERS[optimizer][0], ())
+        step, lane, found = jax.jit(recipe.step), recipe.begin(0), []
+        for _ in range(10):
+            lane = step(lane, OPTIMIZERS[optimizer][1], (X, Y))
+            found.append(recipe.forward(lane.params, X))
+        return np.asarray(found)
+
+    assert np.allclose(course(name), course("standard"), rtol=0, atol=1e-9)
+
+
 def test_adams_epsilon_left_as_it_is_would_tell_the_forms_apart(float64):
     """What the gradient scales are for: without them the large ε acts differently in each form."""
     recipes = {}

@@ -1,0 +1,95 @@
+"""C8: under Adam too, muP keeps the optimal learning rate where it is; in standard parameterization it halves.
+
+Paper: Noci et al., Super Consistency of Neural Network Landscapes and Learning Rate Transfer, arXiv 2402.17457,
+appendix on Adam; the rule is that of Yang et al., arXiv 2203.03466, table 3. Their setting: ViTs and transformers.
+Here (quick): residual MLP of two blocks on 8,192 images of Fashion-MNIST, widths 32 to 256, 256 steps of batch 128.
+
+Upper row: final train loss against the base learning rate, with each width's optimum (diamond) and its 95 % interval
+(bar). Lower row: the sharpness in Adam's metric, λmax(D^½HD^½), along training at one learning rate, with its stability
+threshold 38/η.
+
+Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves per doubling of width: "holds" if the
+optimum transfers under muP and shifts downwards under standard; "fails" if it shifts under muP or transfers under
+standard; else "inconclusive".
+
+Cost: about two minutes on two cores. Expected: a shift near 0 under muP, near −1 octave per doubling under standard.
+
+    make figure-adam
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+import sweep_columns as shared
+
+import sharplab as sl
+from sharplab.report import Finding, Verdict
+
+CLAIM = (
+    "Under Adam the optimal learning rate stays where it is with muP, "
+    "and about halves with each doubling of the width without."
+)
+QUICK = sl.Experiment(
+    model="residual_mlp",
+    depths=(2,),
+    widths=(32, 64, 128, 256),
+    base_width=32,
+    optimizer="adam",
+    learning_rates={"standard": shared.octaves(-11, -6), "mup": shared.octaves(-9, -6)},
+    parameterizations=("standard", "mup"),
+    seeds=3,
+    steps=256,
+    batch_size=128,
+    probe_size=2048,
+    records=2,
+    refine=True,
+)
+PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
+    {
+        "smoke": replace(
+            QUICK,
+            widths=(8, 16),
+            base_width=8,
+            seeds=2,
+            steps=16,
+            refine=False,
+            probe_size=256,
+            data="gaussian-clusters",
+            learning_rates={"standard": shared.octaves(-7, -4), "mup": shared.octaves(-7, -4)},
+        ),
+        "quick": QUICK,
+        "paper": replace(QUICK, widths=(128, 256, 512, 1024, 2048), base_width=128, seeds=3, steps=2560),
+    }
+)
+SHOWN_RATE = 2.0**-9  # sound at every width in both
+
+
+def find(preset: str, store: Path) -> Finding:
+    """Train what is missing, draw, and judge."""
+    sweep = PRESETS[preset]
+    standard, mup = (
+        shared.measure(title, replace(sweep, parameterizations=(name,)), SHOWN_RATE, store)
+        for name, title in (("standard", "standard"), ("mup", "muP"))
+    )
+    difference, interval = sl.shift_difference(standard.found, mup.found)
+    numbers = shared.numbers((standard, mup)) | {
+        "mup_shift_less_standard_shift": {"difference": difference, "interval": interval}
+    }
+    return Finding(
+        shared.draw((standard, mup)),
+        shared.table((standard, mup)),
+        CLAIM,
+        judge(standard.found, mup.found),
+        numbers,
+    )
+
+
+def judge(standard: sl.Transfer, mup: sl.Transfer) -> Verdict:
+    """The rule above."""
+    if mup.verdict == "shifts" or standard.verdict == "transfers":
+        return "fails"
+    if mup.verdict == "transfers" and standard.verdict == "shifts" and standard.shift < 0:
+        return "holds"
+    return "inconclusive"

@@ -1,0 +1,88 @@
+"""C5: the optimal learning rate transfers in depth where residual branches are scaled by depth^−½ or 1/depth.
+
+Paper: Noci et al., Super Consistency of Neural Network Landscapes and Learning Rate Transfer, arXiv 2402.17457, on
+depth; the rules are Depth-muP (arXiv 2310.02244, 2309.16620), α = ½, and CompleteP (arXiv 2505.01618), α = 1. Their
+setting: residual ConvNets, one layer per block, CIFAR-10. Here (quick): residual MLP of width 64 under muP, SGD, on
+8,192 images of Fashion-MNIST, depths 2 to 16, 256 steps of batch 128.
+
+Upper row: final train loss against the base learning rate, with each depth's optimum (diamond) and its 95 % interval
+(bar). Lower row: effective sharpness along training at one learning rate, with 2/η.
+
+Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves per doubling of depth: "holds" if the
+optimum transfers with α = ½ and with α = 1, and shifts downwards with α = 0; "fails" if it shifts with α = ½ or with
+α = 1, or transfers with α = 0; else "inconclusive".
+
+Cost: about two minutes on two cores. Expected: shifts near 0 with α = ½ and α = 1, below −1 with α = 0.
+
+    make figure-depth
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+import sweep_columns as shared
+
+import sharplab as sl
+from sharplab.report import Finding, Verdict
+
+CLAIM = (
+    "With residual branches scaled by depth^-1/2 or 1/depth, and their learning rates to match, the optimal learning "
+    "rate stays where it is as the network deepens; without, it falls."
+)
+ALPHAS: Mapping[str, float] = MappingProxyType({"α = 0": 0.0, "α = ½": 0.5, "α = 1": 1.0})
+QUICK = sl.Experiment(
+    model="residual_mlp",
+    depths=(2, 4, 8, 16),
+    base_depth=2,
+    widths=(64,),
+    base_width=64,
+    parameterizations=("mup",),
+    learning_rates=shared.octaves(-4, -1),
+    seeds=3,
+    steps=256,
+    batch_size=128,
+    probe_size=2048,
+    records=2,
+    refine=True,
+)
+PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
+    {
+        "smoke": replace(
+            QUICK,
+            widths=(8,),
+            base_width=8,
+            depths=(1, 2),
+            base_depth=1,
+            seeds=2,
+            steps=16,
+            refine=False,
+            probe_size=256,
+            data="gaussian-clusters",
+        ),
+        "quick": QUICK,
+        "paper": replace(
+            QUICK, widths=(256,), base_width=256, depths=(3, 6, 12, 24, 48), base_depth=3, seeds=3, steps=2560
+        ),
+    }
+)
+SHOWN_RATES: Mapping[str, float] = MappingProxyType({"α = 0": 2.0**-6, "α = ½": 2.0**-3, "α = 1": 2.0**-3})
+
+
+def find(preset: str, store: Path) -> Finding:
+    """Train what is missing, draw, and judge."""
+    columns = [
+        shared.measure(title, replace(PRESETS[preset], alpha=alpha), SHOWN_RATES[title], store, over="depth")
+        for title, alpha in ALPHAS.items()
+    ]
+    verdict = judge(*(column.found for column in columns))
+    return Finding(shared.draw(columns), shared.table(columns), CLAIM, verdict, shared.numbers(columns))
+
+
+def judge(plain: sl.Transfer, *scaled: sl.Transfer) -> Verdict:
+    """The rule above."""
+    if plain.verdict == "transfers" or any(found.verdict == "shifts" for found in scaled):
+        return "fails"
+    moved = plain.verdict == "shifts" and plain.shift < 0
+    return "holds" if moved and all(found.verdict == "transfers" for found in scaled) else "inconclusive"

@@ -1,0 +1,92 @@
+"""muP's tables for each optimizer: under SGD, momentum, Adam, AdamW, Lion and Muon the optimal learning rate stays.
+
+Paper: Yang et al., Tensor Programs V, arXiv 2203.03466, tables 3, 8 and 9 (SGD, Adam); Yang, Simon and Bernstein, arXiv
+2310.17813, for steps of given spectral norm (Muon); Noci et al., arXiv 2402.17457, for SGD and Adam. Here (quick):
+residual MLP of two blocks on 8,192 images of Fashion-MNIST, widths 32 to 128, 256 steps of batch 128.
+
+Upper rows: final train loss against the base learning rate, with each width's optimum (diamond) and its 95 % interval
+(bar). Lower rows: effective sharpness along training at one learning rate, with the optimizer's stability threshold;
+Lion and Muon have no metric, and show the raw sharpness.
+
+Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves per doubling of width: "holds" if the
+optimum transfers under every optimizer; "fails" if it shifts under any; else "inconclusive".
+
+Cost: about five minutes on two cores. Expected: shifts within ±0.25 everywhere, the most under SGD and momentum, whose
+optimum lies at the edge of stability.
+
+    make figure-optimizers
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+import sweep_columns as shared
+
+import sharplab as sl
+from sharplab.report import Finding, Verdict
+
+CLAIM = (
+    "Under muP the optimal learning rate stays where it is as the width grows, for every optimizer that has a table."
+)
+# The grid's ends in octaves, and that of the rate whose course is shown.
+GRIDS: Mapping[str, tuple[int, int, int]] = MappingProxyType(
+    {
+        "sgd": (-5, -2, -4),
+        "momentum": (-8, -5, -7),
+        "nesterov": (-8, -5, -7),
+        "adam": (-9, -6, -8),
+        "adamw": (-9, -6, -8),
+        "lion": (-12, -9, -11),
+        "muon": (-9, -5, -7),
+    }
+)
+QUICK = sl.Experiment(
+    model="residual_mlp",
+    depths=(2,),
+    widths=(32, 64, 128),
+    base_width=32,
+    learning_rates=(1.0,),  # each optimizer's own, of GRIDS
+    parameterizations=("mup",),
+    seeds=3,
+    steps=256,
+    batch_size=128,
+    probe_size=2048,
+    records=2,
+    refine=True,
+)
+PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
+    {
+        "smoke": replace(
+            QUICK,
+            widths=(8, 16),
+            base_width=8,
+            seeds=2,
+            steps=16,
+            refine=False,
+            probe_size=256,
+            data="gaussian-clusters",
+        ),
+        "quick": QUICK,
+        "paper": replace(QUICK, widths=(128, 256, 512, 1024), base_width=128, seeds=3, steps=2560),
+    }
+)
+
+
+def find(preset: str, store: Path) -> Finding:
+    """Train what is missing, draw, and judge."""
+    columns = []
+    for name, (low, high, shown) in GRIDS.items():
+        sweep = replace(PRESETS[preset], optimizer=name, learning_rates=shared.octaves(low, high))
+        columns.append(shared.measure(name, sweep, 2.0**shown, store))
+    verdict = judge(column.found for column in columns)
+    return Finding(shared.draw(columns), shared.table(columns), CLAIM, verdict, shared.numbers(columns))
+
+
+def judge(found: Iterable[sl.Transfer]) -> Verdict:
+    """The rule above."""
+    verdicts = {transfer.verdict for transfer in found}
+    if "shifts" in verdicts:
+        return "fails"
+    return "holds" if verdicts == {"transfers"} else "inconclusive"

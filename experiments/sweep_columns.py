@@ -1,0 +1,167 @@
+"""What figures of learning-rate transfer share: a column per sweep, the optimum above, the sharpness below."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+import sharplab as sl
+from sharplab.optimizers import OPTIMIZERS
+from sharplab.plotting import (
+    draw_curves,
+    draw_sweep,
+    draw_threshold,
+    house_style,
+    leave_room_below,
+    log_ticks,
+    size_legend,
+)
+
+METRIC = "train_loss"
+FINDINGS = {"transfers": "stays", "shifts": "moves", "inconclusive": "may stay or move"}
+KEYS = ["parameterization", "optimizer", "width", "depth", "learning_rate", "seed"]
+
+
+def octaves(low: int, high: int) -> tuple[float, ...]:
+    """2^low … 2^high."""
+    return tuple(2.0**i for i in range(low, high + 1))
+
+
+@dataclass(frozen=True)
+class Column:
+    """One sweep of one parameterization and optimizer, and the courses of its runs at one learning rate.
+
+    Attributes:
+        title: what tells it from the others.
+        over: "width" or "depth".
+        finals: the sweep's runs.
+        found: where their optimum is at each size, and whether it moves.
+        courses: runs at `rate` with `quantity` recorded along training.
+        quantity: "sharpness", or "sharpness_raw" for optimizers without a metric.
+        threshold: the effective sharpness at which `rate` is at the edge of stability; None where there is none.
+    """
+
+    title: str
+    over: str
+    finals: sl.Records
+    found: sl.Transfer
+    courses: sl.Records
+    rate: float
+    quantity: str
+    threshold: float | None
+
+
+def measure(title: str, sweep: sl.Experiment, rate: float, store: Path, *, over: str = "width") -> Column:
+    """Train what is missing of a sweep of one parameterization, and its courses at `rate` with two seeds."""
+    optimizer = OPTIMIZERS[sweep.optimizer]
+    quantity = "sharpness_raw" if optimizer.threshold is None else "sharpness"
+    along = replace(
+        sweep,
+        learning_rates=(rate,),
+        seeds=2,
+        observables=(METRIC, quantity),
+        records=min(9, sweep.steps + 1),
+        probe_size=min(512, sweep.probe_size),
+        refine=False,
+    )
+    finals = sl.run(sweep, store)
+    (found,) = sl.transfer(finals, over=over, metric=METRIC).values()
+    threshold = None if optimizer.threshold is None else optimizer.threshold(rate)
+    return Column(title, over, finals, found, sl.run(along, store), rate, quantity, threshold)
+
+
+MOST_COLUMNS = 4  # side by side
+
+
+def draw(columns: Sequence[Column]) -> Figure:
+    """Above, final loss against learning rate with each size's optimum and its interval; below, the sharpness."""
+    across = min(len(columns), MOST_COLUMNS)
+    bands = -(-len(columns) // across)
+    with house_style():
+        figure, axes = plt.subplots(2 * bands, across, figsize=(0.6 + 3.3 * across, 6.0 * bands), squeeze=False)
+        places = axes.reshape(bands, 2, across).transpose(0, 2, 1).reshape(-1, 2)
+        for ax in places[len(columns) :].ravel():
+            ax.set_axis_off()
+        for (above, below), column in zip(places, columns, strict=False):
+            found, size = column.found, column.over
+            optima = dict(zip(found.sizes, zip(found.optimum, found.optimum_interval, strict=True), strict=True))
+            draw_sweep(above, column.finals.runs, METRIC, optima, size=size)
+            low, high = found.shift_interval
+            above.set_title(
+                f"{column.title}: the optimum {FINDINGS[found.verdict]}\n"
+                f"{found.shift:+.2f} [{low:+.2f}, {high:+.2f}] octaves per doubling of {size}"
+            )
+            above.set_ylabel("final train loss (nats)")
+            log_ticks(above)
+            leave_room_below(above, 0.08 * len(found.sizes))
+            curves = column.courses.curves
+            assert curves is not None
+            draw_curves(below, curves, column.quantity, size=size)
+            effective = column.quantity == "sharpness"
+            below.set_ylabel("effective sharpness" if effective else "raw sharpness $\\lambda_{max}(H)$")
+            below.set_title(f"η = $2^{{{np.log2(column.rate):g}}}$")
+            log_ticks(below)
+            if column.threshold is not None:
+                draw_threshold(below, column.threshold, f"{column.threshold * column.rate:.3g}/η")
+        axes[0, 0].legend(handles=size_legend(columns[0].found.sizes, size=columns[0].over), loc="upper left")
+        plt.close(figure)
+    return figure
+
+
+def table(columns: Sequence[Column]) -> pd.DataFrame:
+    """Every run behind the picture: final losses of the sweeps, and the courses."""
+    parts = []
+    for column in columns:
+        runs, curves = column.finals.runs, column.courses.curves
+        assert curves is not None
+        finals = runs[[*KEYS, "steps", METRIC, "diverged"]].rename(columns={"steps": "step"})
+        optimizer = column.courses.runs["optimizer"].iloc[0]
+        course = curves.assign(optimizer=optimizer)[
+            [*KEYS, "step", METRIC, column.quantity, f"{column.quantity}_error"]
+        ]
+        parts += [
+            finals.assign(column=column.title, part="sweep"),
+            course.assign(column=column.title, part="course"),
+        ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def numbers(columns: Sequence[Column]) -> dict[str, Mapping]:
+    """What the JSON file states of each column."""
+    return {column.title: _numbers(column) for column in columns}
+
+
+def _numbers(column: Column) -> Mapping:
+    found = column.found
+    stated = {
+        "optimum": {str(row[column.over]): dict(row) for _, row in found.table().iterrows()},
+        "shift_per_doubling": found.shift,
+        "shift_interval": found.shift_interval,
+        "edge_shift_per_doubling": found.edge_shift,
+        "edge_shift_interval": found.edge_shift_interval,
+        "regret_at_largest": found.regret,
+        "verdict": found.verdict,
+        "seeds": int(column.finals.runs["seed"].nunique()),
+        f"late_{column.quantity}": _late(column),
+    }
+    if column.threshold is not None:
+        stated["threshold"] = column.threshold
+    return stated
+
+
+def _late(column: Column) -> Mapping:
+    """The mean over the second half of training at each size, and its slope in octaves per doubling."""
+    curves = column.courses.curves
+    assert curves is not None
+    (agreed,) = sl.agreement(column.courses, column.quantity, over=column.over).values()
+    late = curves[curves["step"] >= curves["step"].max() / 2].groupby(column.over)[column.quantity].mean()
+    return {
+        "learning_rate": column.rate,
+        "mean": {str(size): value for size, value in late.items()},
+        "slope_octaves_per_doubling": agreed.slope,
+        "slope_interval": agreed.slope_interval,
+    }
