@@ -8,11 +8,18 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Dataset:
-    """Arrays of one supervised task, read-only, the example axis first."""
+    """Arrays of one supervised task, read-only, the example axis first.
+
+    | task | inputs | targets | `classes` |
+    |---|---|---|---|
+    | classification | float32, vectors (n, D) or images (n, height, width, channels) | int32 (n,) | classes |
+    | next token | int32 (n, T), in [0, classes) | int32 (n, T), what follows each token | vocabulary |
+    | regression | float32 (n, D) | float32 (n, outputs) | outputs |
+    """
 
     name: str
-    train_inputs: np.ndarray  # (examples, ...) float32; images (examples, height, width, channels)
-    train_targets: np.ndarray  # (examples,) int32 in [0, classes)
+    train_inputs: np.ndarray
+    train_targets: np.ndarray
     eval_inputs: np.ndarray
     eval_targets: np.ndarray
     classes: int

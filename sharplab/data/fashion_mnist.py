@@ -1,18 +1,40 @@
-"""The bundled 10,000 images of Fashion-MNIST (Xiao, Rasul, Vollgraf, arXiv:1708.07747)."""
+"""Fashion-MNIST (Xiao, Rasul, Vollgraf, arXiv:1708.07747): the bundled 10,000 test images, or all, downloaded."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from sharplab.data.checksums import checked_files
 from sharplab.data.dataset import Dataset, definition_checksum
-from sharplab.data.idx import read_checksums, read_idx_gz, verify_checksum
+from sharplab.data.downloads import Source, fetch
+from sharplab.data.idx import read_idx_gz
+from sharplab.data.images import scale_pixels
 
-NAME = "fashion-mnist-10k"
 FOLDER = Path(__file__).parent / "fashion_mnist_10k"
 IMAGES = "t10k-images-idx3-ubyte.gz"
 LABELS = "t10k-labels-idx1-ubyte.gz"
+TRAIN_IMAGES = "train-images-idx3-ubyte.gz"
+TRAIN_LABELS = "train-labels-idx1-ubyte.gz"
 TRAIN_EXAMPLES = 8192
 PADDING = 2  # 28×28 → 32×32, the size at which the Figure-1 network ends at 1×1
+
+
+def _source(file: str, sha256: str, size: int) -> Source:
+    urls = (
+        f"https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/{file}",
+        f"http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/{file}",
+    )
+    return Source(f"fashion-mnist/{file}", urls, sha256, size)
+
+
+# These digests are of files whose MD5s are the ones that upstream publishes.
+SOURCES: Mapping[str, Source] = {
+    TRAIN_IMAGES: _source(TRAIN_IMAGES, "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84", 26_421_880),
+    TRAIN_LABELS: _source(TRAIN_LABELS, "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845", 29_515),
+    IMAGES: _source(IMAGES, "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073", 4_422_102),
+    LABELS: _source(LABELS, "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5", 5_148),
+}
 
 
 def fashion_mnist_10k(folder: Path = FOLDER) -> Dataset:
@@ -20,25 +42,36 @@ def fashion_mnist_10k(folder: Path = FOLDER) -> Dataset:
 
     Raises ValueError when a file in `folder` is missing, damaged or not the one in its SHA256SUMS.
     """
-    sums = read_checksums(folder)
-    for name in (IMAGES, LABELS):
-        if name not in sums:
-            raise ValueError(f"{folder / 'SHA256SUMS'} has no line for {name}; restore the original file.")
-        verify_checksum(folder / name, sums[name])
+    sums = checked_files(folder, IMAGES, LABELS)
     inputs = prepare_images(read_idx_gz(folder / IMAGES, rank=3))
     targets = read_idx_gz(folder / LABELS, rank=1).astype(np.int32)
     definition = (
-        f"{NAME}; {IMAGES} {sums[IMAGES]}; {LABELS} {sums[LABELS]}; "
+        f"fashion-mnist-10k; {IMAGES} {sums[IMAGES]}; {LABELS} {sums[LABELS]}; "
         f"x/127.5 - 1; pad {PADDING} with -1; first {TRAIN_EXAMPLES} train, rest evaluation"
     )
     return Dataset(
-        name=NAME,
+        name="fashion-mnist-10k",
         train_inputs=inputs[:TRAIN_EXAMPLES],
         train_targets=targets[:TRAIN_EXAMPLES],
         eval_inputs=inputs[TRAIN_EXAMPLES:],
         eval_targets=targets[TRAIN_EXAMPLES:],
         classes=10,
         checksum=definition_checksum(definition),
+    )
+
+
+def fashion_mnist(sources: Mapping[str, Source] = SOURCES) -> Dataset:
+    """All images, prepared likewise; the official 60,000 to train and 10,000 to evaluate."""
+    paths = {file: fetch(source) for file, source in sources.items()}
+    files = "; ".join(f"{file} {source.sha256}" for file, source in sources.items())
+    return Dataset(
+        name="fashion-mnist",
+        train_inputs=prepare_images(read_idx_gz(paths[TRAIN_IMAGES], rank=3)),
+        train_targets=read_idx_gz(paths[TRAIN_LABELS], rank=1).astype(np.int32),
+        eval_inputs=prepare_images(read_idx_gz(paths[IMAGES], rank=3)),
+        eval_targets=read_idx_gz(paths[LABELS], rank=1).astype(np.int32),
+        classes=10,
+        checksum=definition_checksum(f"fashion-mnist; {files}; x/127.5 - 1; pad {PADDING} with -1; official split"),
     )
 
 
@@ -50,6 +83,5 @@ def prepare_images(images: np.ndarray) -> np.ndarray:
            [-1.,  1., -1.],
            [-1., -1., -1.]], dtype=float32)
     """
-    scaled = images.astype(np.float32) / np.float32(127.5) - np.float32(1)
     border = ((0, 0), (PADDING, PADDING), (PADDING, PADDING))
-    return np.pad(scaled, border, constant_values=-1)[..., np.newaxis]
+    return np.pad(scale_pixels(images), border, constant_values=-1)[..., np.newaxis]

@@ -1,7 +1,6 @@
-"""Files in the idx format of MNIST and its successors, checked before they are believed."""
+"""Files in the idx format of MNIST and its successors."""
 
 import gzip
-import hashlib
 import struct
 import zlib
 from math import prod
@@ -48,24 +47,3 @@ def read_idx_gz(path: Path, rank: int) -> np.ndarray:
     if array.ndim != rank:
         raise ValueError(f"{path} holds {array.ndim} axes where {rank} belong; restore the original file.")
     return array
-
-
-def read_checksums(folder: Path) -> dict[str, str]:
-    """File name → SHA-256 in hex, from `folder`/SHA256SUMS as `sha256sum` writes it."""
-    path = folder / "SHA256SUMS"
-    if not path.is_file():
-        raise ValueError(f"{path} is missing, so the data cannot be checked; restore the original folder.")
-    rows = (line.split() for line in path.read_text().splitlines() if line.strip())
-    return {name.removeprefix("*"): digest for digest, name in rows}
-
-
-def verify_checksum(path: Path, expected: str) -> None:
-    """ValueError unless the SHA-256 of the file is `expected`."""
-    if not path.is_file():
-        raise ValueError(f"{path} is missing; restore it from a fresh checkout or a reinstall of sharplab.")
-    actual = hashlib.sha256(path.read_bytes()).hexdigest()
-    if actual != expected:
-        raise ValueError(
-            f"{path} has SHA-256 {actual}, expected {expected}: the file is damaged or was replaced; "
-            "restore it from a fresh checkout or a reinstall of sharplab."
-        )

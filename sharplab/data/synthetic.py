@@ -11,6 +11,8 @@ TRAIN_EXAMPLES = 1024
 EVAL_EXAMPLES = 256
 # Centres are then about 3.4 noise widths apart: classes overlap, so no model drives the loss to zero.
 CENTRE_SCALE = 0.6
+TEACHER_UNITS = 32
+OUTPUTS = 4
 
 
 def gaussian_clusters() -> Dataset:
@@ -31,5 +33,31 @@ def gaussian_clusters() -> Dataset:
         eval_inputs=inputs[TRAIN_EXAMPLES:],
         eval_targets=targets[TRAIN_EXAMPLES:],
         classes=CLASSES,
+        checksum=definition_checksum(definition),
+    )
+
+
+def teacher_student() -> Dataset:
+    """Regression on a two-layer ReLU teacher y = A max(0, W x), without noise: x from N(0, I) in 16 dimensions.
+
+    W (32, 16) is drawn from N(0, 1/16) and A (4, 32) from N(0, 2/32), so that the outputs' variance over teachers is 1.
+    """
+    rng = np.random.default_rng(SEED)
+    hidden = rng.standard_normal((TEACHER_UNITS, DIMENSIONS)) / np.sqrt(DIMENSIONS)
+    readout = rng.standard_normal((OUTPUTS, TEACHER_UNITS)) * np.sqrt(2 / TEACHER_UNITS)
+    inputs = rng.standard_normal((TRAIN_EXAMPLES + EVAL_EXAMPLES, DIMENSIONS))
+    targets = (np.maximum(inputs @ hidden.T, 0) @ readout.T).astype(np.float32)
+    definition = (
+        f"teacher-student; default_rng({SEED}); hidden normal({TEACHER_UNITS}, {DIMENSIONS}) / sqrt({DIMENSIONS}), "
+        f"readout normal({OUTPUTS}, {TEACHER_UNITS}) * sqrt(2 / {TEACHER_UNITS}), inputs normal; ReLU; "
+        f"{TRAIN_EXAMPLES} train, {EVAL_EXAMPLES} evaluation"
+    )
+    return Dataset(
+        name="teacher-student",
+        train_inputs=inputs[:TRAIN_EXAMPLES].astype(np.float32),
+        train_targets=targets[:TRAIN_EXAMPLES],
+        eval_inputs=inputs[TRAIN_EXAMPLES:].astype(np.float32),
+        eval_targets=targets[TRAIN_EXAMPLES:],
+        classes=OUTPUTS,
         checksum=definition_checksum(definition),
     )
