@@ -2,17 +2,19 @@
 
 Paper: Noci et al., Super Consistency of Neural Network Landscapes and Learning Rate Transfer, arXiv 2402.17457,
 appendix on Adam; the rule is that of Yang et al., arXiv 2203.03466, table 3. Their setting: ViTs and transformers.
-Here (quick): residual MLP of two blocks on 8,192 images of Fashion-MNIST, widths 32 to 256, 256 steps of batch 128.
+Here (quick): residual MLP of two blocks on 8,192 images of Fashion-MNIST, widths 32 to 256, 256 steps of batch 128, the
+learning rate falling linearly to 0; 32 is the base width, where the two are one training run.
 
 Upper row: final train loss against the base learning rate, with each width's optimum (diamond) and its 95 % interval
-(bar). Lower row: the sharpness in Adam's metric, λmax(D^½HD^½), along training at one learning rate, with its stability
-threshold 38/η.
+(bar). Lower row: the sharpness in Adam's metric, λmax(D^½HD^½), along training at one constant learning rate, with its
+stability threshold 38/η.
 
 Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves per doubling of width: "holds" if the
 optimum transfers under muP and shifts downwards under standard; "fails" if it shifts under muP or transfers under
 standard; else "inconclusive".
 
-Cost: about two minutes on two cores. Expected: a shift near 0 under muP, near −1 octave per doubling under standard.
+Cost: about two minutes on two cores. Expected: a shift near 0 under muP; under standard towards the −1
+octave per doubling that larger networks show (−0.8 between widths 64 and 512 in an earlier trial here).
 
     make figure-adam
 """
@@ -25,7 +27,7 @@ from types import MappingProxyType
 import sweep_columns as shared
 
 import sharplab as sl
-from sharplab.report import Finding, Verdict
+from sharplab.report import Finding
 
 CLAIM = (
     "Under Adam the optimal learning rate stays where it is with muP, "
@@ -37,13 +39,14 @@ QUICK = sl.Experiment(
     widths=(32, 64, 128, 256),
     base_width=32,
     optimizer="adam",
-    learning_rates={"standard": shared.octaves(-11, -6), "mup": shared.octaves(-9, -6)},
+    learning_rates={"standard": shared.octaves(-9, -5), "mup": shared.octaves(-8, -5)},
     parameterizations=("standard", "mup"),
     seeds=3,
     steps=256,
     batch_size=128,
     probe_size=2048,
     records=2,
+    schedule="linear",
     refine=True,
 )
 PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
@@ -63,7 +66,7 @@ PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
         "paper": replace(QUICK, widths=(128, 256, 512, 1024, 2048), base_width=128, seeds=3, steps=2560),
     }
 )
-SHOWN_RATE = 2.0**-9  # sound at every width in both
+SHOWN_RATE = 2.0**-8  # sound at every width in both
 
 
 def find(preset: str, store: Path) -> Finding:
@@ -81,15 +84,6 @@ def find(preset: str, store: Path) -> Finding:
         shared.draw((standard, mup)),
         shared.table((standard, mup)),
         CLAIM,
-        judge(standard.found, mup.found),
+        shared.judge_contrast(standard.found, mup.found),
         numbers,
     )
-
-
-def judge(standard: sl.Transfer, mup: sl.Transfer) -> Verdict:
-    """The rule above."""
-    if mup.verdict == "shifts" or standard.verdict == "transfers":
-        return "fails"
-    if mup.verdict == "transfers" and standard.verdict == "shifts" and standard.shift < 0:
-        return "holds"
-    return "inconclusive"

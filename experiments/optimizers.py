@@ -54,6 +54,7 @@ QUICK = sl.Experiment(
     batch_size=128,
     probe_size=2048,
     records=2,
+    schedule="linear",
     refine=True,
 )
 PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(

@@ -20,6 +20,7 @@ from sharplab.plotting import (
     log_ticks,
     size_legend,
 )
+from sharplab.report import Verdict
 
 METRIC = "train_loss"
 FINDINGS = {"transfers": "stays", "shifts": "moves", "inconclusive": "may stay or move"}
@@ -63,6 +64,7 @@ def measure(title: str, sweep: sl.Experiment, rate: float, store: Path, *, over:
         sweep,
         learning_rates=(rate,),
         seeds=2,
+        schedule="constant",  # so that there is one threshold
         observables=(METRIC, quantity),
         records=min(9, sweep.steps + 1),
         probe_size=min(512, sweep.probe_size),
@@ -93,7 +95,7 @@ def draw(columns: Sequence[Column]) -> Figure:
             low, high = found.shift_interval
             above.set_title(
                 f"{column.title}: the optimum {FINDINGS[found.verdict]}\n"
-                f"{found.shift:+.2f} [{low:+.2f}, {high:+.2f}] octaves per doubling of {size}"
+                f"{found.shift:+.2f} [{low:+.2f}, {high:+.2f}] octaves/doubling"
             )
             above.set_ylabel("final train loss (nats)")
             log_ticks(above)
@@ -103,11 +105,12 @@ def draw(columns: Sequence[Column]) -> Figure:
             draw_curves(below, curves, column.quantity, size=size)
             effective = column.quantity == "sharpness"
             below.set_ylabel("effective sharpness" if effective else "raw sharpness $\\lambda_{max}(H)$")
-            below.set_title(f"η = $2^{{{np.log2(column.rate):g}}}$")
+            below.set_title(f"η = $2^{{{np.log2(column.rate):g}}}$, constant")
             log_ticks(below)
             if column.threshold is not None:
                 draw_threshold(below, column.threshold, f"{column.threshold * column.rate:.3g}/η")
-        axes[0, 0].legend(handles=size_legend(columns[0].found.sizes, size=columns[0].over), loc="upper left")
+        handles = size_legend(columns[0].found.sizes, size=columns[0].over)
+        figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
         plt.close(figure)
     return figure
 
@@ -138,7 +141,7 @@ def numbers(columns: Sequence[Column]) -> dict[str, Mapping]:
 def _numbers(column: Column) -> Mapping:
     found = column.found
     stated = {
-        "optimum": {str(row[column.over]): dict(row) for _, row in found.table().iterrows()},
+        "optimum": {str(size): dict(row) for size, row in found.table().set_index(column.over).iterrows()},
         "shift_per_doubling": found.shift,
         "shift_interval": found.shift_interval,
         "edge_shift_per_doubling": found.edge_shift,
@@ -165,3 +168,11 @@ def _late(column: Column) -> Mapping:
         "slope_octaves_per_doubling": agreed.slope,
         "slope_interval": agreed.slope_interval,
     }
+
+
+def judge_contrast(standard: sl.Transfer, mup: sl.Transfer) -> Verdict:
+    """ "holds" if the optimum transfers under muP and falls under standard, "fails" if it shifts or transfers there."""
+    if mup.verdict == "shifts" or standard.verdict == "transfers":
+        return "fails"
+    falls = standard.verdict == "shifts" and standard.shift < 0
+    return "holds" if mup.verdict == "transfers" and falls else "inconclusive"

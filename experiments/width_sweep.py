@@ -11,4 +11,4 @@ Expected: under muP the optimum stays within a quarter octave per doubling of wi
 from sharplab.command_line import main
 
 if __name__ == "__main__":
-    main()
+    main("width")

@@ -11,14 +11,14 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from sharplab.command_line import SweepOptions, width_sweep
+from sharplab.command_line import SweepOptions, sweep
 from sharplab.drivers import use_all_cores
 from sharplab.naming import lookup
 from sharplab.report import save_finding
 
 Preset = Literal["smoke", "quick", "paper"]
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
-HEADLINE = ("transfer", "sharpening")
+HEADLINE = ("transfer", "sharpening", "adam", "depth")
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ class FiguresOptions:
 
 def figure_scripts() -> dict[str, Path]:
     """The scripts that draw a figure, by name, the headline ones first."""
-    found = {path.stem: path for path in sorted(EXPERIMENTS.glob("*.py")) if "def find(" in path.read_text()}
+    scripts = (path for path in sorted(EXPERIMENTS.glob("*.py")) if "def find(" in path.read_text())
+    found = {path.stem.replace("_", "-"): path for path in scripts}
     return {name: found[name] for name in (*HEADLINE, *found) if name in found}
 
 
@@ -106,7 +107,7 @@ def main() -> None:
         elif isinstance(options, FiguresOptions):
             make_figures(options)
         else:
-            width_sweep(options)
+            sweep(options)
     except ValueError as error:
         sys.exit(_complaint(error))
 

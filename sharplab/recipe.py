@@ -48,6 +48,7 @@ class Recipe:
     probe_chunk: int | None = None  # examples that curvature takes at a time
     trainable: str = "all"
     augment: Augmentation | None = None  # of the training batches
+    schedule: optax.Schedule | None = None  # step → factor in front of the learning rate; None for 1
 
     def build(self, rngs: nnx.Rngs) -> Any:
         """The network, freshly drawn."""
@@ -146,6 +147,8 @@ class Recipe:
             images, targets = batch
             key = jax.random.fold_in(jax.random.key(lane.seed), lane.step)
             batch = (_prepare(self, self.augment(key, images)), targets)
+        if self.schedule is not None:
+            learning_rate = learning_rate * self.schedule(lane.step)
         loss, gradient = jax.value_and_grad(self.objective)(lane.params, batch)
         first_loss = jnp.where(lane.step == 0, loss, lane.first_loss)
         # A gradient of exactly 0 is what a step too large leaves of a ReLU network: every unit dead, for good.

@@ -26,6 +26,7 @@ from sharplab.naming import lookup
 from sharplab.optimizers import OPTIMIZERS
 from sharplab.recipe import LaneState, Recipe
 from sharplab.scaling import DepthRule, Rule, parameterization
+from sharplab.schedules import find_schedule
 from sharplab.tree import PyTree
 
 
@@ -51,6 +52,7 @@ class Task:
     base_depth: int = 1
     trainable: str = "all"
     augment: str = "none"
+    schedule: str = "constant"
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ def find_recipe(task: Task) -> Recipe:
         task.batch_size,
         task.trainable,
         lookup("augmentation", task.augment, AUGMENTATIONS),
+        find_schedule(task.schedule, task.steps),
     )
 
 
@@ -242,10 +245,26 @@ def _place_arrays(recipe: Recipe, formation: Formation, task: Task) -> _Arrays:
         raise ValueError(f"probe_size is {task.probe_size}: {task.data} has {len(dataset.train_targets)} examples.")
     inputs, targets = recipe.prepare(dataset.train_inputs), jnp.asarray(dataset.train_targets)
     probe = (inputs[: task.probe_size], targets[: task.probe_size])
+    _require_fit(recipe, task, probe)
     if recipe.augment is not None:
         inputs = jnp.asarray(dataset.train_inputs)  # each batch is prepared after it is augmented
     held_out = (recipe.prepare(dataset.eval_inputs), jnp.asarray(dataset.eval_targets))
     return formation.place(_Arrays((inputs, targets), probe, held_out))
+
+
+def _require_fit(recipe: Recipe, task: Task, batch: PyTree) -> None:
+    """ValueError unless the network's outputs are what the data's targets and the loss ask for."""
+    inputs, targets = batch
+    numbers = jnp.issubdtype(targets.dtype, jnp.floating)
+    if numbers and task.loss == "cross_entropy":
+        raise ValueError(f"loss 'cross_entropy' needs classes, and the targets of {task.data} are numbers.")
+    outputs = jax.eval_shape(recipe.forward, nnx.eval_shape(recipe.init_params, 0), inputs)
+    predictions = outputs.shape if numbers else outputs.shape[:-1]
+    if predictions != targets.shape:
+        raise ValueError(
+            f"model {task.model!r} makes outputs of shape {outputs.shape} where {task.data} has targets of shape "
+            f"{targets.shape}: choose a model for such data."
+        )
 
 
 def _train_company(

@@ -24,7 +24,18 @@ def float64():
 
 
 # Their dozens of programs run on tiny arrays: compiling them is what takes time, and optimising doubles it.
-MANY_SMALL_PROGRAMS = {"curvature", "spectrum", "test_following.py", "test_tracking.py"}
+MANY_SMALL_PROGRAMS = {
+    "curvature",
+    "models",
+    "scaling",
+    "spectrum",
+    "test_following.py",
+    "test_recipe.py",
+    "test_sweep_figures.py",
+    "test_tracking.py",
+    "test_training.py",
+}
+QUICK_COMPILATION = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # the same for processes of their own
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -1,12 +1,14 @@
 """The commands as a person types them: what they say, where they leave things, how they end."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from conftest import QUICK_COMPILATION
 
 from sharplab.__main__ import HEADLINE, figure_scripts
 
@@ -14,7 +16,11 @@ ROOT = Path(__file__).parents[1]
 
 
 def sharplab(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "sharplab", *words], cwd=cwd, capture_output=True, text=True)
+    return run([sys.executable, "-m", "sharplab", *words], cwd)
+
+
+def run(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=os.environ | QUICK_COMPILATION)
 
 
 @pytest.mark.parametrize(
@@ -40,13 +46,16 @@ def test_a_store_in_a_directory_of_other_files_is_refused(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt"]
 
 
-def test_the_sweep_script_prints_optima_and_a_verdict_and_draws(tmp_path):
-    script = [sys.executable, str(ROOT / "experiments" / "width_sweep.py"), "--preset", "smoke", "--no-refine"]
-    done = subprocess.run([*script, "--store", "runs"], cwd=tmp_path, capture_output=True, text=True)
+@pytest.mark.parametrize("over, options", [("width", ()), ("depth", ("--optimizer", "adam", "--alpha", "1"))])
+def test_the_sweep_scripts_print_optima_and_a_verdict_and_draw(over, options, tmp_path):
+    path = ROOT / "experiments" / f"{over}_sweep.py"
+    script = [sys.executable, str(path), "--preset", "smoke", "--no-refine", *options]
+    done = run([*script, "--store", "runs"], tmp_path)
     assert done.returncode == 0, done.stderr
     assert "mup: the optimal learning rate" in done.stdout
     assert "octaves per doubling" in done.stdout
-    assert (tmp_path / "runs" / "width_sweep.png").stat().st_size > 10_000
+    assert f" over {over}" in done.stdout
+    assert (tmp_path / "runs" / f"{over}_sweep.png").stat().st_size > 10_000
 
 
 def test_a_figure_leaves_picture_numbers_and_verdict(tmp_path):

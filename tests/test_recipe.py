@@ -17,6 +17,7 @@ from sharplab.models.layers import ScaledLinear
 from sharplab.optimizers import OPTIMIZERS, make_optimizer
 from sharplab.recipe import Recipe
 from sharplab.scaling import Rule, parameterization
+from sharplab.schedules import find_schedule
 
 RATE = 0.1
 
@@ -88,6 +89,16 @@ def test_step_with_adamw_is_optaxs_with_the_roles_factors_and_an_epsilon_beside_
         lane = step(lane, RATE, batch)
     for found, wanted in zip(jax.tree.leaves(lane.params), expected, strict=True):
         assert np.allclose(found, wanted, rtol=0, atol=1e-12)
+
+
+def test_a_schedule_is_a_factor_on_the_learning_rate_of_each_step():
+    plain, step, lane, batch = begin()
+    scheduled = jax.jit(replace(plain, schedule=find_schedule("linear", 4)).step)
+    by_hand = lane
+    for factor in (1.0, 0.75, 0.5):
+        lane, by_hand = scheduled(lane, RATE, batch), step(by_hand, factor * RATE, batch)
+    for a, b in zip(jax.tree.leaves(lane.params), jax.tree.leaves(by_hand.params), strict=True):
+        assert np.allclose(a, b, rtol=0, atol=1e-6)
 
 
 def test_random_features_keep_all_but_the_readout():

@@ -1,5 +1,6 @@
 """Lanes: the same result alone, in company, on other devices and under either driver; divergence hurts nobody else."""
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import QUICK_COMPILATION
 from problems import make_batch, make_recipe
 
 from sharplab import training
@@ -199,6 +201,8 @@ def test_progress_counts_the_steps_of_all_lanes():
         ({"optimizer": "sdg"}, "did you mean 'sgd'"),
         ({"parameterization": "mupp"}, "did you mean 'mup'"),
         ({"data": "gaussian-cluster"}, "did you mean 'gaussian-clusters'"),
+        ({"data": "teacher-student"}, "loss 'cross_entropy' needs classes, and the targets of teacher-student are num"),
+        ({"data": "king-james-bytes"}, "'residual_mlp' makes outputs of shape .* choose a model for such data"),
         ({"probe_size": 4096}, "probe_size is 4096: gaussian-clusters has 1024 examples"),
         ({"batch_size": 4096}, "batch_size is 4096 with 1024 training examples"),
     ],
@@ -211,7 +215,8 @@ def test_bad_settings_are_answered_in_one_sentence(change, sentence):
 @on_cpu
 def test_four_devices_give_bit_identical_losses(cheap_company, tmp_path):
     script, file = Path(__file__).with_name("trained_elsewhere.py"), tmp_path / "curves.npz"
-    done = subprocess.run([sys.executable, script, "4", file], capture_output=True, text=True, timeout=300)
+    command, environment = [sys.executable, script, "4", file], os.environ | QUICK_COMPILATION
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stderr
     elsewhere = np.load(file)
     for i, result in enumerate(cheap_company):

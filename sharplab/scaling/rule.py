@@ -50,11 +50,6 @@ class Rule:
         """What attention logits qᵀk are multiplied by: 1/√d at the base, from where it falls as d^-attention."""
         return base_head_size**-0.5 * (head_size / base_head_size) ** -self.parameterization.attention
 
-    def init_std(self, role: str, fan_in: int, gain: float = 1.0) -> float:
-        """The standard deviation that a weight of this role and fan-in is drawn with."""
-        carried = 1.0 if self.parameterization.unit_variance else self._size_at_base(role, fan_in, gain)
-        return carried * self.ratio ** -self.parameterization.roles[role].b
-
     def lr_factor(self, role: str, kind: str = "sgd", *, in_branch: bool = False, unit: float = 1.0) -> float:
         """What the base learning rate of an optimizer of this kind is multiplied by for a weight of this role.
 

@@ -16,6 +16,7 @@ from sharplab.observables import find_spectral
 from sharplab.optimizers import OPTIMIZERS
 from sharplab.recipe import TRAINABLE
 from sharplab.scaling import PARAMETERIZATIONS
+from sharplab.schedules import SCHEDULES
 from sharplab.sweep.grid import rounded
 
 SPACINGS = {"linear": "evenly in steps", "log": "evenly in the logarithm of steps"}
@@ -46,6 +47,7 @@ class Experiment:
         spacing: "linear" or "log" in steps.
         trainable: "all", or "readout" to leave all else as it was drawn (random features).
         augment: what is done to each training batch, out of `sharplab.data.AUGMENTATIONS`.
+        schedule: of the learning rate along a run, out of `sharplab.schedules.SCHEDULES`.
         refine: extend the grid of learning rates where the optimum lies at an edge, then halve its steps (to √2
             from 2) around the optimum; see `sharplab.sweep.plan`.
 
@@ -75,6 +77,7 @@ class Experiment:
     refine: bool = False
     trainable: str = "all"
     augment: str = "none"
+    schedule: str = "constant"
 
     def __post_init__(self) -> None:
         for name in ("parameterizations", "observables"):
@@ -101,6 +104,7 @@ class Experiment:
         optimizer = lookup("optimizer", self.optimizer, OPTIMIZERS)
         lookup("trainable", self.trainable, TRAINABLE)
         lookup("augmentation", self.augment, AUGMENTATIONS)
+        lookup("schedule", self.schedule, SCHEDULES)
         lookup("loss", self.loss, LOSSES)
         lookup("data set", self.data, DATASETS)
         lookup("spacing", self.spacing, SPACINGS)

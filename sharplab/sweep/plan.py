@@ -55,6 +55,7 @@ def tasks(experiment: Experiment) -> Iterator[Task]:
                     base_depth=experiment.base_depth,
                     trainable=experiment.trainable,
                     augment=experiment.augment,
+                    schedule=experiment.schedule,
                 )
 
 

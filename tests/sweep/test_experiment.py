@@ -78,7 +78,7 @@ def test_an_experiment_with_one_setting_replaced_keeps_the_others():
         ({"parameterizations": ("mpu",)}, "unknown parameterization 'mpu': did you mean 'mup'"),
         ({"optimizer": "sdg"}, "unknown optimizer 'sdg': did you mean 'sgd'"),
         ({"loss": "cross_entropie"}, "unknown loss 'cross_entropie'"),
-        ({"data": "fashion-mnist"}, "unknown data set 'fashion-mnist': did you mean 'fashion-mnist-10k'"),
+        ({"data": "fashion-mnist-10"}, "unknown data set 'fashion-mnist-10': did you mean 'fashion-mnist-10k'"),
         ({"observables": ("sharpnes",)}, "unknown observable 'sharpnes': did you mean 'sharpness'"),
         ({"observables": ()}, "observables is empty"),
         ({"spacing": "square"}, "unknown spacing 'square'"),

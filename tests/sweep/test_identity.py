@@ -28,6 +28,7 @@ OTHER_SCIENCE = {
     "base_depth": 2,
     "trainable": "readout",
     "augment": "crop_and_flip",
+    "schedule": "linear",
 }
 
 

@@ -1,0 +1,80 @@
+"""C5: Depth-muP transfers in depth with one layer per residual block, and not with two.
+
+Paper: Noci et al., Super Consistency of Neural Network Landscapes and Learning Rate Transfer, arXiv 2402.17457, on
+depth. Their setting: residual ConvNets in three stages, depths 3 to 192, CIFAR-10, SGD with warm-up. Here (quick): the
+same network with 8 channels on 8,192 images of Fashion-MNIST, depths 3 to 12, 128 steps of batch 64, no warm-up.
+
+Upper row: final train loss against the base learning rate, with each depth's optimum (diamond) and its 95 % interval
+(bar). Lower row: effective sharpness along training at one learning rate, with 2/η.
+
+Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves per doubling of depth: "holds" if the
+optimum transfers with one layer per block and shifts with two; "fails" if it shifts with one or transfers with two;
+else "inconclusive".
+
+Cost: about fifteen minutes on two cores. Expected: at these depths the two can hardly be told apart (the paper's own
+optimum for two layers moves by a factor of 2.7 from depth 3 to 48).
+
+    make figure-depth-convnet
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+import sweep_columns as shared
+
+import sharplab as sl
+from sharplab.report import Finding, Verdict
+
+CLAIM = (
+    "With branches scaled by depth^-1/2 the optimal learning rate transfers in depth for one layer per residual block, "
+    "and not for two."
+)
+MODELS: Mapping[str, str] = MappingProxyType(
+    {"one layer per block": "residual_convnet", "two layers per block": "residual_convnet_k2"}
+)
+QUICK = sl.Experiment(
+    model="residual_convnet",
+    depths=(3, 6, 12),
+    base_depth=3,
+    widths=(8,),
+    base_width=8,
+    parameterizations=("mup",),
+    learning_rates=shared.octaves(-2, 1),
+    seeds=2,
+    steps=128,
+    batch_size=64,
+    probe_size=512,
+    records=2,
+    refine=True,
+)
+PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
+    {
+        "smoke": replace(
+            QUICK, widths=(2,), base_width=2, depths=(3, 6), seeds=2, steps=2, refine=False, probe_size=32
+        ),
+        "quick": QUICK,
+        "paper": replace(
+            QUICK, widths=(32,), base_width=32, depths=(3, 6, 12, 24, 48), seeds=3, steps=2560, batch_size=128
+        ),
+    }
+)
+SHOWN_RATE = 2.0**-1
+
+
+def find(preset: str, store: Path) -> Finding:
+    """Train what is missing, draw, and judge."""
+    one, two = (
+        shared.measure(title, replace(PRESETS[preset], model=model), SHOWN_RATE, store, over="depth")
+        for title, model in MODELS.items()
+    )
+    verdict = judge(one.found, two.found)
+    return Finding(shared.draw((one, two)), shared.table((one, two)), CLAIM, verdict, shared.numbers((one, two)))
+
+
+def judge(one: sl.Transfer, two: sl.Transfer) -> Verdict:
+    """The rule above."""
+    if one.verdict == "shifts" or two.verdict == "transfers":
+        return "fails"
+    return "holds" if one.verdict == "transfers" and two.verdict == "shifts" else "inconclusive"

@@ -1,0 +1,83 @@
+"""C9: the optimal learning rate of a transformer that learns text with Adam transfers in width under muP.
+
+Paper: Noci et al., Super Consistency of Neural Network Landscapes and Learning Rate Transfer, arXiv 2402.17457,
+appendix on language models (WikiText, Adam); the rule is that of Yang et al., arXiv 2203.03466, table 3, with attention
+logits × 1/d. Here (quick): a decoder of two blocks on the bytes of the King James Bible, windows of 64 bytes, widths 32
+to 256, 256 steps of batch 16.
+
+Upper row: final train loss against the base learning rate, with each width's optimum (diamond) and its 95 % interval
+(bar). Lower row: the sharpness in Adam's metric along training at one learning rate, with its stability threshold 38/η.
+
+Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves per doubling of width: "holds" if the
+optimum transfers under muP and shifts downwards under standard; "fails" if it shifts under muP or transfers under
+standard; else "inconclusive".
+
+Cost: about twenty minutes on two cores. Expected: muP drifts by less than half an octave per doubling (others report
+such a drift at small widths), standard by about −1.
+
+    make figure-gpt
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+import sweep_columns as shared
+
+import sharplab as sl
+from sharplab.report import Finding
+
+CLAIM = (
+    "A transformer's optimal learning rate under Adam stays where it is with muP as the width grows, and falls without."
+)
+QUICK = sl.Experiment(
+    model="gpt",
+    data="king-james-bytes",
+    depths=(2,),
+    base_depth=2,
+    widths=(32, 64, 128, 256),
+    base_width=32,
+    optimizer="adam",
+    learning_rates={"standard": shared.octaves(-10, -6), "mup": shared.octaves(-8, -5)},
+    parameterizations=("standard", "mup"),
+    seeds=2,
+    steps=256,
+    batch_size=16,
+    probe_size=64,
+    records=2,
+    schedule="linear",
+    refine=True,
+)
+PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
+    {
+        "smoke": replace(
+            QUICK,
+            widths=(8, 16),
+            base_width=8,
+            depths=(1,),
+            base_depth=1,
+            seeds=2,
+            steps=8,
+            refine=False,
+            probe_size=16,
+            learning_rates={"standard": shared.octaves(-8, -7), "mup": shared.octaves(-8, -7)},
+        ),
+        "quick": QUICK,
+        "paper": replace(
+            QUICK, widths=(128, 256, 512, 1024), base_width=128, depths=(4,), base_depth=4, seeds=3, steps=5120
+        ),
+    }
+)
+SHOWN_RATE = 2.0**-9
+
+
+def find(preset: str, store: Path) -> Finding:
+    """Train what is missing, draw, and judge."""
+    standard, mup = (
+        shared.measure(title, replace(PRESETS[preset], parameterizations=(name,)), SHOWN_RATE, store)
+        for name, title in (("standard", "standard"), ("mup", "muP"))
+    )
+    verdict = shared.judge_contrast(standard.found, mup.found)
+    columns = (standard, mup)
+    return Finding(shared.draw(columns), shared.table(columns), CLAIM, verdict, shared.numbers(columns))
