@@ -34,14 +34,15 @@ _NAMES = {
         "spectral_density",
         "trace",
     ),
-    "scaling": ("Parameterization", "parameterization"),
+    "scaling": ("Parameterization", "Scaling", "mup", "parameterization"),
+    "checks": ("CoordinateCheck", "coordinate_check", "inspect_optimizer", "wider_is_better"),
     "tracking": ("Tracker",),
     "sweep": ("Experiment", "load", "run"),
     "records": ("Records",),
     "analysis": ("Agreement", "Transfer", "agreement", "shift_difference", "transfer"),
 }
 _HOMES = {name: f"sharplab.{home}" for home, names in _NAMES.items() for name in names}
-_MODULES = ("data", "losses", "models", "optimizers", "plotting", "scaling")
+_MODULES = ("data", "losses", "models", "optimizers", "plotting", "scaling", "schedules")
 
 __all__ = [*_HOMES, *_MODULES]
 

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from sharplab.command_line import SweepOptions, sweep
 from sharplab.drivers import use_all_cores
+from sharplab.mup_check import MupCheckOptions, mup_check
 from sharplab.naming import lookup
 from sharplab.report import save_finding
 
@@ -94,6 +95,7 @@ Command = (
     Annotated[FigureOptions, tyro.conf.subcommand("figure")]
     | Annotated[FiguresOptions, tyro.conf.subcommand("figures")]
     | Annotated[SweepOptions, tyro.conf.subcommand("sweep")]
+    | Annotated[MupCheckOptions, tyro.conf.subcommand("mup-check")]
 )
 
 
@@ -106,6 +108,8 @@ def main() -> None:
             make_figure(options)
         elif isinstance(options, FiguresOptions):
             make_figures(options)
+        elif isinstance(options, MupCheckOptions):
+            sys.exit(mup_check(options))
         else:
             sweep(options)
     except ValueError as error:

@@ -1,21 +1,36 @@
 """The lab's networks, as Flax NNX modules whose parameters name their role in the scaling.
 
-A model is built by `build(*, input_shape, classes, width, depth, rule, rngs)`; `model(images)` gives
-logits. It is the composition of `model.prepare(images)`, which uses no parameter and so needs to run only once
+A model is built by `build(*, input_shape, classes, width, depth, rule, rngs)`; `model(inputs)` gives
+logits. It is the composition of `model.prepare(inputs)`, which uses no parameter and so needs to run only once
 per data set, and `model.forward(prepared)`.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import import_module
 from types import MappingProxyType
 from typing import Any
 
 from sharplab.models.figure1_convnet import Figure1ConvNet
+from sharplab.models.gpt import GPT
+from sharplab.models.linear_network import LinearNetwork
+from sharplab.models.mlp import MLP
+from sharplab.models.residual_convnet import VARIANTS
 from sharplab.models.residual_mlp import ResidualMLP
+from sharplab.models.vit import ViT
 from sharplab.naming import lookup
 
 MODELS: Mapping[str, Callable[..., Any]] = MappingProxyType(
-    {"residual_mlp": ResidualMLP, "figure1_convnet": Figure1ConvNet}
+    {
+        "mlp": MLP,
+        "residual_mlp": ResidualMLP,
+        "linear_network": LinearNetwork,
+        "figure1_convnet": Figure1ConvNet,
+        **VARIANTS,
+        "vit": ViT,
+        "gpt": GPT,
+        "gpt_tied": partial(GPT, tied=True),
+    }
 )
 
 

@@ -1,10 +1,10 @@
 """The two-layer ConvNet of the first figure of arXiv 2402.17457."""
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from sharplab.models.layers import ScaledLinear
+from sharplab.models.patches import image_patches
 from sharplab.scaling import Rule
 
 KERNEL, POOL = 3, 2
@@ -17,20 +17,8 @@ def pooled_patches(x_BxHxWxC: jax.Array, stride: int) -> jax.Array:
     matrix product followed by a maximum over the fourth axis, of which the gradient and the Hessian product
     run at the speed of matrix products inside compiled loops too (as convolutions on CPUs they do not).
     """
-    B, H, W, _ = x_BxHxWxC.shape
-    h, w = H // stride, W // stride
-    above_left = [max((n - 1) * stride + KERNEL - size, 0) // 2 for n, size in ((h, H), (w, W))]
-    below_right = [
-        max((n - 1) * stride + KERNEL - size, 0) - before
-        for n, size, before in zip((h, w), (H, W), above_left, strict=True)
-    ]
-    padded = jnp.pad(x_BxHxWxC, ((0, 0), *zip(above_left, below_right, strict=True), (0, 0)))
-    shifted = [
-        padded[:, i : i + (h - 1) * stride + 1 : stride, j : j + (w - 1) * stride + 1 : stride]
-        for i in range(KERNEL)
-        for j in range(KERNEL)
-    ]
-    patches = jnp.concatenate(shifted, axis=-1)
+    patches = image_patches(x_BxHxWxC, KERNEL, stride)
+    B, h, w, _ = patches.shape
     windows = patches.reshape(B, h // POOL, POOL, w // POOL, POOL, -1).transpose(0, 1, 3, 2, 4, 5)
     return windows.reshape(B, h // POOL, w // POOL, POOL * POOL, -1)
 

@@ -1,13 +1,14 @@
-"""The one layer that all models are made of: a matrix with a multiplier, drawn as its role prescribes."""
+"""What all models are made of: arrays with a multiplier, drawn as their role prescribes."""
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from sharplab.scaling import Rule
 
 
 class ScaledLinear(nnx.Module):
-    """x ↦ multiplier · x W, with W of shape (fan_in, fan_out), no bias.
+    """x ↦ multiplier · x W, with W of shape (fan_in, fan_out); with `bias`, plus a vector that begins at 0.
 
     `gain` is the factor by which the weights' size differs from 1/√fan_in (√2 in front of a ReLU); `in_branch` says
     that the layer lies within a residual branch.
@@ -23,11 +24,39 @@ class ScaledLinear(nnx.Module):
         rngs: nnx.Rngs,
         gain: float = 1.0,
         in_branch: bool = False,
+        bias: bool = False,
     ) -> None:
         std = rule.init_std(role, fan_in, gain)
         weights = std * jax.random.normal(rngs.params(), (fan_in, fan_out))
         self.kernel = nnx.Param(weights, role=role, in_branch=in_branch, unit=rule.unit(role, fan_in, gain))
         self.multiplier = rule.multiplier(role, fan_in, gain)
+        bias_role = "scalar" if role == "output" else "vector"
+        self.bias = ScaledVector(fan_out, 0.0, role=bias_role, rule=rule, in_branch=in_branch) if bias else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self.multiplier * (x @ self.kernel[...])
+        y = self.multiplier * (x @ self.kernel[...])
+        return y if self.bias is None else y + self.bias()
+
+
+class ScaledVector(nnx.Module):
+    """A bias or gain of `size` entries that begin at `start` under every parameterization."""
+
+    def __init__(self, size: int, start: float, *, role: str = "vector", rule: Rule, in_branch: bool = False) -> None:
+        # Multiplier × size drawn is 1 but for the richness, which divides a readout's bias as it does its weights.
+        self.weights = nnx.Param(jnp.full(size, start * rule.init_std(role, 1)), role=role, in_branch=in_branch)
+        self.multiplier = rule.multiplier(role, 1)
+
+    def __call__(self) -> jax.Array:
+        return self.multiplier * self.weights[...]
+
+
+class ScaledTable(nnx.Module):
+    """indices ↦ multiplier · rows[indices]: input weights of one-hot vectors, entries of size `gain` at any width."""
+
+    def __init__(self, rows: int, width: int, *, rule: Rule, rngs: nnx.Rngs, gain: float = 1.0) -> None:
+        weights = rule.init_std("input", 1, gain) * jax.random.normal(rngs.params(), (rows, width))
+        self.rows = nnx.Param(weights, role="input", in_branch=False, unit=rule.unit("input", 1, gain))
+        self.multiplier = rule.multiplier("input", 1, gain)
+
+    def __call__(self, indices: jax.Array) -> jax.Array:
+        return self.multiplier * self.rows[...][indices]

@@ -1,8 +1,10 @@
 """How initialisation, multipliers and learning rates go with width and depth: abc-parameterizations as data."""
 
 from sharplab.scaling.abc import KINDS, PARAMETERIZATIONS, ROLES, Exponents, Parameterization, parameterization
+from sharplab.scaling.any_module import mup
 from sharplab.scaling.depth import DEPTH_RULES, DepthRule
 from sharplab.scaling.rule import Rule
+from sharplab.scaling.scaled import Scaling
 
 __all__ = [
     "DEPTH_RULES",
@@ -13,5 +15,7 @@ __all__ = [
     "Exponents",
     "Parameterization",
     "Rule",
+    "Scaling",
+    "mup",
     "parameterization",
 ]

@@ -24,7 +24,7 @@ ROLES: Mapping[str, str] = MappingProxyType(
     }
 )
 # Exponents with which fan-in and fan-out grow. A bias is a weight from the constant 1.
-_GROWTH = {"input": (0, 1), "hidden": (1, 1), "output": (1, 0), "vector": (0, 1), "scalar": (0, 0)}
+GROWTH = {"input": (0, 1), "hidden": (1, 1), "output": (1, 0), "vector": (0, 1), "scalar": (0, 0)}
 
 KINDS: Mapping[str, str] = MappingProxyType(
     {
@@ -159,7 +159,7 @@ def _one_learning_rate(name: str, unit_variance: bool, **roles: tuple[float, flo
 
 def _mup(name: str, **shifts: float) -> Parameterization:
     """muP in the form that has multipliers n^-shift."""
-    roles = {role: mup_exponents(*growth).shift(shifts.get(role, 0.0)) for role, growth in _GROWTH.items()}
+    roles = {role: mup_exponents(*growth).shift(shifts.get(role, 0.0)) for role, growth in GROWTH.items()}
     return Parameterization(name, roles, unit_variance=True, attention=1.0)
 
 

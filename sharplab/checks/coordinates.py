@@ -1,0 +1,249 @@
+"""The coordinate check: do activations, and what training changes of them, keep their size as a network widens?"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from sharplab.checks.causes import doubts, likely_causes
+from sharplab.checks.recording import LOGITS, WHOLE, queries_and_keys
+from sharplab.checks.trainee import (
+    Build,
+    Given,
+    Loss,
+    Network,
+    TraineeState,
+    checked_widths,
+    make_trainee,
+    outputs_of_modules,
+    train_step,
+)
+from sharplab.checks.verdict import Interval, Verdict, judge, mean_interval, overall, slope_per_doubling
+from sharplab.naming import lookup
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CONFIDENCE = 0.95
+# Few coordinates say less about their size than many do. A factor of √width too many or too few, the least that a wrong
+# multiplier or learning rate makes, is a slope of ½: half of that tells the two apart.
+FEW_TOLERANCE = 0.25
+# Whether changes of coordinates whose number is the same at every width must keep their size.
+OUTPUTS_ARE_ASKED: Mapping[str, bool] = MappingProxyType(
+    {"mup": True, "mean_field": True, "standard": False, "ntk": False}
+)
+
+
+@dataclass(frozen=True, eq=False)
+class CoordinateCheck:
+    """How the coordinates of every module go with width: made by `coordinate_check`.
+
+    Attributes:
+        records: one row per width, seed, step and module, as `table()` says.
+        tolerance: of the slope per doubling of width of hidden coordinates, for one that counts as flat.
+        parameterization: what is asked of coordinates of fixed number.
+    """
+
+    records: pd.DataFrame
+    tolerance: float
+    parameterization: str
+
+    def table(self) -> pd.DataFrame:
+        """The columns width, seed, step, module, kind, coordinates, size and change.
+
+        `size` is mean |x|, `change` mean |x − x at step 0|; means are over all `coordinates` that the module puts out
+        for the batch. Their `kind` is "output" for the network's own, "hidden" if their number goes with width,
+        "logits" for what attention gives to its softmax, else "free". A change below 100 units of rounding counts as
+        none.
+        """
+        return self.records.copy()
+
+    def slopes(self) -> pd.DataFrame:
+        """log₂ of a size per doubling of width: one row per module and step, of `size` at step 0, then of `change`.
+
+        `low` and `high` bound the mean slope over seeds with 95 % confidence (t); `verdict` is "holds" if all of the
+        interval lies within the one that is `asked`, "fails" if none of it does, "not asked" where `asked` is None.
+        What is 0 at every width and seed has no row.
+        """
+        return self._slopes.copy()
+
+    @cached_property
+    def _slopes(self) -> pd.DataFrame:
+        rows = []
+        for (module, kind, step), table in self.records.groupby(["module", "kind", "step"], sort=False):
+            quantity = "size" if step == 0 else "change"
+            if (table[quantity] == 0).all():
+                continue
+            per_seed = [slope_per_doubling(one["width"], one[quantity]) for _, one in table.groupby("seed")]
+            slope, interval = mean_interval(per_seed, CONFIDENCE)
+            asked = self._asked(str(kind), quantity)
+            verdict = "not asked" if asked is None else judge(interval, asked)
+            rows.append((module, kind, quantity, step, slope, *interval, asked, verdict))
+        columns = ["module", "kind", "quantity", "step", "slope", "low", "high", "asked", "verdict"]
+        return pd.DataFrame(rows, columns=columns)
+
+    def _asked(self, kind: str, quantity: str) -> Interval | None:
+        if kind == "hidden":
+            return -self.tolerance, self.tolerance
+        if kind == "free" or (quantity == "change" and not OUTPUTS_ARE_ASKED[self.parameterization]):
+            return None
+        may_fall = quantity == "size" or kind == "logits"
+        return -np.inf if may_fall else -FEW_TOLERANCE, FEW_TOLERANCE
+
+    @cached_property
+    def _decisive(self) -> pd.DataFrame:
+        """The slopes at the start and after the last step, where something is asked of them."""
+        ends = self._slopes["step"].isin((0, self.records["step"].max()))
+        return self._slopes[ends & (self._slopes["verdict"] != "not asked")]
+
+    @property
+    def _overflowing(self) -> list[int]:
+        """The widths at which an activation is not finite."""
+        finite = np.isfinite(self.records[["size", "change"]]).all(axis=1)
+        return sorted(self.records.loc[~finite, "width"].unique())
+
+    @property
+    def _still(self) -> bool:
+        return not (self._decisive["quantity"] == "change").any()
+
+    @property
+    def verdict(self) -> Verdict:
+        """ "fails" if a slope at the start or after the last step does, "holds" if all do, else "inconclusive"."""
+        if self._overflowing:
+            everywhere = len(self._overflowing) == self.records["width"].nunique()
+            return "inconclusive" if everywhere else "fails"
+        return "inconclusive" if self._still else overall(self._decisive["verdict"])
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """What does not hold, in sentences that name modules and the likely cause; none if all holds."""
+        if self._overflowing:
+            widths = ", ".join(map(str, self._overflowing))
+            return (f"activations are not finite at width {widths}: the learning rate is too large there.",)
+        if self._still:
+            return ("no activation changes by more than rounding: raise the learning rate, or take more steps.",)
+        decisive = self._decisive[self._decisive["verdict"] == self.verdict]
+        if self.verdict == "fails":
+            return likely_causes(decisive, self._slopes)
+        return doubts(decisive) if self.verdict == "inconclusive" else ()
+
+    def draw(self) -> "Figure":
+        """Sizes at the start and changes after the last step against width, and every slope with its interval."""
+        from sharplab.checks.drawing import draw_coordinates
+
+        return draw_coordinates(self.records, self._slopes, self.tolerance)
+
+    def __str__(self) -> str:
+        return "\n".join([f"coordinates: {self.verdict}", *(f"  {reason}" for reason in self.reasons)])
+
+
+def coordinate_check(
+    build: Build,
+    *,
+    widths: Sequence[int],
+    batch: Any,
+    loss: Loss,
+    optimizer: Given = "adam",
+    learning_rate: float = 2**-8,
+    base: int | None = None,
+    steps: int = 4,
+    seeds: int = 5,
+    parameterization: str = "mup",
+    tolerance: float = 0.1,
+) -> CoordinateCheck:
+    """Train networks of several widths for a few steps on one batch, and see how their activations go with width.
+
+    Recorded is what each `nnx` submodule puts out (see `sharplab.checks.record_outputs`), attention logits among it.
+    Of hidden coordinates, whose number grows, the mean |x| at the start and the mean |x − x at step 0| after the last
+    step must be flat: the log₂ slope per doubling of width must lie within ±`tolerance`. Of others:
+    - the network's outputs are few, so that ±¼ counts as flat; their size at the start must not rise; under muP it
+      falls as width^-½, for a readout of zero mean. Whether their change must be flat depends on the parameterization:
+      under "mup" and "mean_field" it must; under "standard" and "ntk" it grows even with layerwise learning rates that
+      transfer (Everett et al., arXiv 2407.05872), and nothing is asked of it;
+    - attention logits must not rise by more than ¼. They may fall, as what inputs alone change of them does until
+      queries and keys have aligned;
+    - nothing is asked of the queries and keys of `nnx.MultiHeadAttention`, since muP may put a factor into one of them
+      and logits show what they do together, nor of other coordinates of fixed number: a multiplier may follow, as
+      behind a readout.
+
+    Args:
+        build: `build(width, rngs)` → an `nnx.Module` that is called as model(inputs). Batch statistics and dropout
+            act as the module is given; a seed's activations are compared under one dropout mask.
+        batch: (inputs, targets).
+        loss: (outputs, targets) → a scalar, as `sharplab.losses` has them.
+        optimizer: an optax transformation for all widths, or a function from width to one, learning rate inside; or a
+            name out of `sharplab.optimizers.OPTIMIZERS`.
+        learning_rate: of an optimizer given by its name.
+        base: with it, `sharplab.mup` scales the network and the named optimizer from that width. For options of `mup`,
+            or a network scaled by other means, give the scaled `build` and `optimizer` as functions of width.
+        steps, seeds: how many. Intervals come from seeds, so that two are the least.
+        parameterization: of `sharplab.scaling.PARAMETERIZATIONS`: what is asked of the outputs.
+
+    Raises:
+        ValueError: for fewer than two widths or seeds, no steps, or unknown names.
+
+    Source: Yang et al., arXiv 2203.03466, appendix D.1.
+
+    >>> import optax
+    >>> from flax import nnx
+    >>> def build(width, rngs):  # of which a step of η changes every output by η
+    ...     return nnx.Linear(1, width, use_bias=False, kernel_init=nnx.initializers.zeros, rngs=rngs)
+    >>> settings = {"widths": (4, 16), "batch": (jnp.ones((1, 1)), None), "loss": lambda outputs, _: outputs.sum()}
+    >>> coordinate_check(build, optimizer=optax.sgd(0.5), seeds=2, **settings).verdict
+    'holds'
+    >>> found = coordinate_check(build, optimizer=lambda width: optax.sgd(width / 8), steps=1, seeds=2, **settings)
+    >>> found.verdict, found.slopes()["slope"].round(3).tolist()
+    ('fails', [1.0])
+    """
+    lookup("parameterization", parameterization, OUTPUTS_ARE_ASKED)
+    for name, number, least in (("steps", steps, 1), ("seeds", seeds, 2)):
+        if number < least:
+            raise ValueError(f"{name} must be at least {least}, not {number}.")
+    trainee = make_trainee(build, optimizer, learning_rate, base)
+    parts, free = [], set()
+    for width in checked_widths(widths):
+        for seed, network, state in trainee.draw(width, range(seeds)):
+            free |= queries_and_keys(network.model(state))
+            parts.append(_records(network, loss, state, batch, steps).assign(width=width, seed=seed))
+    records = pd.concat(parts, ignore_index=True)
+    growing = records.groupby("module")["coordinates"].transform("nunique") > 1
+    kind = pd.Series(np.where(growing, "hidden", "free")).mask(records["module"].isin(free), "free")
+    kind = kind.mask(records["module"].str.endswith(LOGITS), "logits")
+    kind = kind.mask(records["module"].str.startswith(WHOLE), "output")
+    columns = ["width", "seed", "step", "module", "kind", "coordinates", "size", "change"]
+    return CoordinateCheck(records.assign(kind=kind)[columns], tolerance, parameterization)
+
+
+def _records(network: Network, loss: Loss, state: TraineeState, batch: Any, steps: int) -> pd.DataFrame:
+    start, course = state, []
+    for _ in range(steps + 1):
+        state, sizes = _measure_and_step(network, loss, state, start, batch)
+        course.append(sizes)
+    rows = [
+        {"step": step, "module": module} | {name: number.item() for name, number in numbers.items()}
+        for step, sizes in enumerate(jax.device_get(course))
+        for module, numbers in sizes.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _measure_and_step(
+    network: Network, loss: Loss, state: TraineeState, start: TraineeState, batch: Any
+) -> tuple[TraineeState, dict[str, dict[str, jax.Array]]]:
+    """One program, since compiling it is what takes time; dropout masks are those of the start."""
+    before = outputs_of_modules(network, start, batch[0])
+    now = outputs_of_modules(network, state._replace(randomness=start.randomness), batch[0])
+    return train_step(network, loss, state, batch)[0], {path: _sizes(x, before[path]) for path, x in now.items()}
+
+
+def _sizes(x: jax.Array, before: jax.Array) -> dict[str, jax.Array]:
+    size, change = jnp.mean(jnp.abs(x)), jnp.mean(jnp.abs(x - before))
+    moved = ~(change <= 100 * jnp.finfo(x.dtype).eps * size)
+    return {"coordinates": jnp.asarray(x.size), "size": size, "change": jnp.where(moved, change, 0)}

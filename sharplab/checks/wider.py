@@ -1,0 +1,137 @@
+"""Is wider better? At one learning rate, a wider network's loss should be no higher at any step."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+import pandas as pd
+
+from sharplab.checks.trainee import Build, Given, Loss, checked_widths, make_trainee, train_step
+from sharplab.checks.verdict import Verdict, judge, mean_interval, overall
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, eq=False)
+class WiderIsBetter:
+    """Training losses of several widths at one learning rate: made by `wider_is_better`.
+
+    Attributes:
+        losses: the columns width, seed, step and loss, of the network after so many steps.
+        tolerance: a rise from one width to the next that does not matter, as part of the first width's first loss.
+    """
+
+    losses: pd.DataFrame
+    tolerance: float
+
+    def table(self) -> pd.DataFrame:
+        """The columns width, seed, step and loss."""
+        return self.losses.copy()
+
+    def rises(self) -> pd.DataFrame:
+        """loss(wider) − loss(narrower) for neighbouring widths, at steps 1, 2, 4, … and the last.
+
+        `rise` is the mean over seeds, `low` and `high` bound it with 95 % confidence (paired t); a network whose loss
+        is not finite counts as infinitely bad. `verdict` compares the interval with the tolerance.
+        """
+        return self._rises.copy()
+
+    @cached_property
+    def _rises(self) -> pd.DataFrame:
+        last = int(self.losses["step"].max())
+        steps = sorted({2**i for i in range(last.bit_length())} | {last})
+        table = self.losses.pivot(index=["width", "step"], columns="seed", values="loss")
+        table = table.where(np.isfinite(table), np.inf)
+        widths = sorted(self.losses["width"].unique())
+        first = float(table.loc[(widths[0], 0)].mean())
+        rows = []
+        for (narrow, wide), step in ((pair, step) for pair in pairwise(widths) for step in steps):
+            before, after = (table.loc[(width, step)].to_numpy() for width in (narrow, wide))
+            rise, interval = _rise(before, after)
+            verdict = judge(interval, (-np.inf, self.tolerance * first))
+            rows.append((narrow, wide, step, rise, *interval, verdict))
+        return pd.DataFrame(rows, columns=["narrow", "wide", "step", "rise", "low", "high", "verdict"])
+
+    @property
+    def verdict(self) -> Verdict:
+        """ "fails" if the loss rises with width at any step, "holds" if it is known not to, else "inconclusive"."""
+        return overall(self._rises["verdict"])
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Where wider is worse, or may be."""
+        rows = self._rises[self._rises["verdict"] == self.verdict]
+        if self.verdict == "holds":
+            return ()
+        if self.verdict == "inconclusive":
+            return (f"at {len(rows)} of {len(self._rises)} widths and steps seeds differ too much: take more of them.",)
+        worst = rows.loc[rows.groupby(["narrow", "wide"])["rise"].idxmax()]
+        return tuple(
+            f"from width {row.narrow} to {row.wide} the loss after step {row.step} rises by {row.rise:.3g} "
+            f"({row.low:.3g} to {row.high:.3g}): wider networks take too large steps at this learning rate."
+            for row in worst.itertuples()
+        )
+
+    def draw(self) -> "Figure":
+        """Loss against step, a line per width."""
+        from sharplab.checks.drawing import draw_wider
+
+        return draw_wider(self.losses)
+
+    def __str__(self) -> str:
+        return "\n".join([f"wider is better: {self.verdict}", *(f"  {reason}" for reason in self.reasons)])
+
+
+def _rise(before: np.ndarray, after: np.ndarray) -> tuple[float, tuple[float, float]]:
+    if np.isinf(before).any():  # nothing is worse than that
+        return -np.inf, (-np.inf, -np.inf)
+    if np.isinf(after).any():
+        return np.inf, (np.inf, np.inf)
+    return mean_interval(after - before, CONFIDENCE)
+
+
+def wider_is_better(
+    build: Build,
+    *,
+    widths: Sequence[int],
+    batch: Any,
+    loss: Loss,
+    optimizer: Given = "adam",
+    learning_rate: float = 2**-8,
+    base: int | None = None,
+    steps: int = 32,
+    seeds: int = 5,
+    tolerance: float = 0.05,
+) -> WiderIsBetter:
+    """Train several widths at one learning rate on one batch: under muP a wider network is no worse at any step.
+
+    Args:
+        build, widths, batch, loss, optimizer, learning_rate, base: as of `coordinate_check`.
+        steps, seeds: how many; each width is drawn from the same seeds.
+        tolerance: a rise of the loss that does not matter, as part of the first loss.
+
+    Raises:
+        ValueError: for fewer than two widths or seeds, no steps, or unknown names.
+
+    Source: Yang et al., arXiv 2203.03466, section 8 and appendix.
+    """
+    for name, number, least in (("steps", steps, 1), ("seeds", seeds, 2)):
+        if number < least:
+            raise ValueError(f"{name} must be at least {least}, not {number}.")
+    trainee = make_trainee(build, optimizer, learning_rate, base)
+    rows = []
+    for width in checked_widths(widths):
+        for seed, network, state in trainee.draw(width, range(seeds)):
+            course = []
+            for _ in range(steps + 1):  # a step gives the loss before it
+                state, value = train_step(network, loss, state, batch)
+                course.append(value)
+            rows += [(width, seed, step, float(value)) for step, value in enumerate(jax.device_get(course))]
+    return WiderIsBetter(pd.DataFrame(rows, columns=["width", "seed", "step", "loss"]), tolerance)

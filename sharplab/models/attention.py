@@ -1,0 +1,69 @@
+"""Pre-LN transformer blocks: what the vision transformer and the language model share."""
+
+from math import gcd
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from sharplab.models.layers import ScaledLinear
+from sharplab.models.norms import LayerNorm
+from sharplab.scaling import Rule
+
+HEADS, MLP_RATIO = 8, 4
+
+
+class Attention(nnx.Module):
+    """Multi-head attention softmax(scale · qkᵀ) v, then a projection; matrix products alone, no biases.
+
+    There are 8 heads, or as many as divide both 8 and the width: widths to be compared should be multiples of 8, so
+    that heads grow and not their number. `scale` is the rule's: 1/√d at the base width for heads of size d, from where
+    it falls as 1/d where features learn, as 1/√d elsewhere. With `causal`, no token sees a later one.
+    """
+
+    def __init__(self, width: int, *, rule: Rule, rngs: nnx.Rngs, causal: bool) -> None:
+        def projection() -> ScaledLinear:
+            return ScaledLinear(width, width, role="hidden", rule=rule, rngs=rngs, in_branch=True)
+
+        self.query, self.key, self.value, self.mix = projection(), projection(), projection(), projection()
+        self.heads = gcd(HEADS, width)
+        self.scale = rule.attention_scale(width / self.heads, width / self.heads / rule.ratio)
+        self.causal = causal
+
+    def __call__(self, h_BxTxN: jax.Array) -> jax.Array:
+        B, T, N = h_BxTxN.shape
+        q, k, v = (f(h_BxTxN).reshape(B, T, self.heads, -1) for f in (self.query, self.key, self.value))
+        logits_BxHxTxT = self.scale * jnp.einsum("bthd,bshd->bhts", q, k)
+        if self.causal:
+            logits_BxHxTxT = jnp.where(jnp.tri(T, dtype=bool), logits_BxHxTxT, -jnp.inf)
+        mixed_BxTxHxD = jnp.einsum("bhts,bshd->bthd", jax.nn.softmax(logits_BxHxTxT), v)
+        return self.mix(mixed_BxTxHxD.reshape(B, T, N))
+
+
+class FeedForward(nnx.Module):
+    """Linear to 4N with bias, GELU, linear to N with bias."""
+
+    def __init__(self, width: int, *, rule: Rule, rngs: nnx.Rngs) -> None:
+        def layer(fan_in: int, fan_out: int) -> ScaledLinear:
+            return ScaledLinear(fan_in, fan_out, role="hidden", rule=rule, rngs=rngs, in_branch=True, bias=True)
+
+        self.expand = layer(width, MLP_RATIO * width)
+        self.contract = layer(MLP_RATIO * width, width)
+
+    def __call__(self, h: jax.Array) -> jax.Array:
+        return self.contract(jax.nn.gelu(self.expand(h)))
+
+
+class TransformerBlock(nnx.Module):
+    """h ← h + L^{−α} attention(norm(h)), then h ← h + L^{−α} mlp(norm(h)): two residual branches."""
+
+    def __init__(self, width: int, *, rule: Rule, rngs: nnx.Rngs, causal: bool) -> None:
+        self.attention_norm = LayerNorm(width, rule=rule, in_branch=True)
+        self.attention = Attention(width, rule=rule, rngs=rngs, causal=causal)
+        self.mlp_norm = LayerNorm(width, rule=rule, in_branch=True)
+        self.mlp = FeedForward(width, rule=rule, rngs=rngs)
+        self.branch = rule.depth.multiplier
+
+    def __call__(self, h_BxTxN: jax.Array) -> jax.Array:
+        h_BxTxN = h_BxTxN + self.branch * self.attention(self.attention_norm(h_BxTxN))
+        return h_BxTxN + self.branch * self.mlp(self.mlp_norm(h_BxTxN))

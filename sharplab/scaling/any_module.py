@@ -1,0 +1,127 @@
+"""muP for anyone's Flax NNX module."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from math import isfinite
+from typing import Any
+
+from sharplab.naming import lookup
+from sharplab.optimizers import OPTIMIZERS, Optimizer
+from sharplab.scaling.branches import NO_BRANCHES, find_branches
+from sharplab.scaling.depth import DEPTH_RULES, ONE_BLOCK, DepthRule
+from sharplab.scaling.drawn_sizes import drawn_sizes, init_change, size_ratio
+from sharplab.scaling.inference import Growth, Widths, infer
+from sharplab.scaling.scaled import ScaledParameter, Scaling
+from sharplab.scaling.sketch import sketch
+
+
+def mup(
+    build: Callable[..., Any],
+    *,
+    base: int,
+    width: int,
+    optimizer: str | Optimizer = "adam",
+    base_depth: int | None = None,
+    depth: int | None = None,
+    alpha: float | str | None = None,
+    roles: Mapping[str, str] | None = None,
+) -> Scaling:
+    """The maximal-update parameterization of a module: learning rates tuned at width `base` hold at `width`.
+
+    Fan-in and fan-out of each parameter follow from its layer and from its shapes at `base` and at twice that; by how
+    much each grows, its initial size, learning rate, weight decay and Adam's ε follow (`mup_exponents`), with no
+    multiplier in the forward pass. At `base` nothing is changed.
+
+    Args:
+        build: `build(width, rngs)` → an `nnx.Module`, or `build(width, depth, rngs)` if `depth` is given. It is traced,
+            and drawn at the three widths to measure how its initialisers go with width.
+        base, width: any two widths; what grows must do so in proportion.
+        optimizer: a name of `sharplab.optimizers.OPTIMIZERS`, or an `Optimizer`.
+        base_depth, depth, alpha: scale residual branches with depth: α = ½ is Depth-muP, 1 CompleteP, by number or by a
+            name of `DEPTH_RULES`. Blocks are the items of a list, or of a stack (`nnx.vmap`), that grows with depth.
+            The module itself must multiply each branch by `Scaling.branch_multiplier`.
+        roles: {pattern of paths: role} for what cannot be told, out of `ROLES`, or "tied" for an embedding that is the
+            readout too. `nnx.Param(x, role=…)` says the same in the module.
+
+    An `nnx.MultiHeadAttention` whose heads grow divides by √head_dim where muP divides by head_dim: the query (or its
+    norm, if queries and keys are normalised) holds the factor that lacks, exactly, by the abc symmetry.
+
+    Raises:
+        ValueError: for a parameter whose role cannot be told, naming it and how to declare it; for one that grows
+            otherwise than in proportion to width; for an embedding that may be the readout; for unknown names.
+
+    Sources: Yang et al., arXiv 2203.03466, table 3; depth: 2310.02244, 2505.01618.
+
+    >>> from flax import nnx
+    >>> def build(width, rngs):
+    ...     return nnx.Sequential(nnx.Linear(8, width, rngs=rngs), nnx.relu, nnx.Linear(width, 2, rngs=rngs))
+    >>> scaling = mup(build, base=64, width=256)
+    >>> scaling.table()[["role", "init_exponent", "lr_factor", "decay_factor"]]
+                       role  init_exponent  lr_factor  decay_factor
+    path
+    layers/0/bias    vector            0.0       1.00           1.0
+    layers/0/kernel   input            0.0       1.00           1.0
+    layers/2/bias    scalar            0.0       1.00           1.0
+    layers/2/kernel  output           -0.5       0.25           4.0
+    >>> model = scaling.init(0)
+    >>> training = nnx.Optimizer(model, scaling.optimizer(1e-3), wrt=nnx.Param)
+    """
+    for name, value in (("base", base), ("width", width)):
+        _check_size(name, value)
+    if isinstance(optimizer, str):
+        lookup("optimizer", optimizer, OPTIMIZERS)
+    rule = _depth_rule(base_depth, depth, alpha)
+    deep = (rule.depth,) if rule else ()
+    branches = NO_BRANCHES
+    if rule:
+        shallow, twice = (sketch(build, base, blocks) for blocks in (rule.base_depth, 2 * rule.base_depth))
+        branches = find_branches(shallow, twice, sketch(build, base, rule.depth))
+    at_base, probe, wide = (sketch(build, size, *deep) for size in (base, 2 * base, width))
+    widths = Widths(at_base, probe, wide, branches)
+    growths = infer(widths, roles or {})
+
+    sizes = partial(drawn_sizes, build)
+
+    def parameter(path: str, growth: Growth) -> ScaledParameter:
+        drawn, at_probe, at_width = (sizes(size, *deep)[path] for size in (base, 2 * base, width))
+        change = init_change(drawn, at_probe, at_width, width / base)
+        of_width = -growth.exponents.b - change.exponent
+        at_bases = sizes(base, rule.base_depth)[branches.counterpart(path)] if rule else drawn
+        of_depth = size_ratio(at_bases, drawn, rule.ratio if rule else 1.0)
+        # What all draws have alike stays, but for a factor that it must hold in the forward pass's stead.
+        factor = (width / base) ** (growth.fold if drawn.constant else of_width) * of_depth
+        return ScaledParameter(
+            path,
+            wide.shapes[path],
+            growth,
+            in_branch=bool(wide.metadata[path].get("in_branch", branches.holds(path))),
+            init_std=at_bases.std * (width / base) ** -growth.exponents.b,
+            init_exponent=change.exponent,
+            init_exact=change.exact,
+            init_factor=factor,
+        )
+
+    parameters = tuple(parameter(path, growth) for path, growth in growths.items())
+    return Scaling(parameters, width, base, optimizer, rule or ONE_BLOCK, rule is not None, build)
+
+
+def _check_size(name: str, value: Any) -> None:
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}.")
+
+
+def _depth_rule(base_depth: int | None, depth: int | None, alpha: float | str | None) -> DepthRule | None:
+    given = {"base_depth": base_depth, "depth": depth, "alpha": alpha}
+    if all(value is None for value in given.values()):
+        return None
+    for name, value in given.items():
+        if value is None:
+            raise ValueError(f"{name} is missing: depth is scaled by base_depth=, depth= and alpha= together.")
+    _check_size("base_depth", base_depth)
+    _check_size("depth", depth)
+    if isinstance(alpha, str):
+        alpha = lookup("depth rule", alpha, DEPTH_RULES)
+    assert depth is not None and base_depth is not None and alpha is not None
+    if not isfinite(alpha) or alpha < 0:
+        raise ValueError(f"alpha must be a finite number of at least 0, not {alpha}.")
+    return DepthRule(depth, base_depth, float(alpha))

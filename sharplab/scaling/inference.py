@@ -1,0 +1,213 @@
+"""The role of each parameter of anyone's module, from the shapes that it has at three widths."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
+from fractions import Fraction
+from typing import Any, NoReturn
+
+from flax import nnx
+
+from sharplab.naming import lookup
+from sharplab.scaling.abc import GROWTH, ROLES, Exponents, mup_exponents
+from sharplab.scaling.axes import Axes, layer_axes
+from sharplab.scaling.branches import Branches
+from sharplab.scaling.sketch import Sketch
+
+# What can be declared of a parameter. A table that is embedding and readout in one is scaled as an embedding.
+DECLARABLE: Mapping[str, tuple[int, int]] = {**GROWTH, "tied": GROWTH["input"]}
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How one parameter goes with width: in powers of the ratio of widths.
+
+    Attributes:
+        role: one of `ROLES`, or "tied".
+        fan_in, fan_out: the exponents of its fan-in and fan-out.
+        fold: the exponent of a factor that the forward pass lacks in front of this weight, and that it holds itself.
+        matrix: for a hidden parameter, the axes of its fan-in and its fan-out, where they are known.
+        remark: what is unusual about it.
+    """
+
+    role: str
+    fan_in: int
+    fan_out: int
+    fold: float = 0.0
+    matrix: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+    remark: str = ""
+
+    @property
+    def exponents(self) -> Exponents:
+        """Of muP without multipliers, to which the abc symmetry brings a weight that has one of n^fold."""
+        return replace(mup_exponents(self.fan_in, self.fan_out), a=-self.fold).shift(self.fold)
+
+
+@dataclass(frozen=True)
+class Widths:
+    """A module at the base, at a probe width of its own and at the width that is asked for; all of one depth."""
+
+    base: Sketch
+    probe: Sketch
+    wide: Sketch
+    branches: Branches
+
+    def growing(self, path: str) -> tuple[int, ...]:
+        """The axes of a parameter that grow.
+
+        Raises:
+            ValueError: naming the parameter, where one grows otherwise than in proportion to width.
+        """
+        shapes = [s.shapes.get(path) for s in (self.base, self.probe, self.wide)]
+        widths = [s.size[0] for s in (self.base, self.probe, self.wide)]
+        if None in shapes or len({len(shape or ()) for shape in shapes}) > 1:
+            _refuse(f"parameter {path!r} is not there, or not with as many axes, at every width", self, path)
+        axes = []
+        for i, sizes in enumerate(zip(*shapes, strict=True)):
+            ratios = [Fraction(size, sizes[0]) for size in sizes]
+            if ratios == [Fraction(width, widths[0]) for width in widths]:
+                axes.append(i)
+            elif ratios != [1, 1, 1]:
+                _refuse(f"axis {i} of parameter {path!r} is neither fixed nor in proportion to width", self, path)
+        return tuple(axes)
+
+
+def _refuse(problem: str, widths: Widths, path: str, remedy: str = "") -> NoReturn:
+    seen = {s.size[0]: s.shapes.get(path) for s in (widths.base, widths.probe, widths.wide)}
+    shapes = ", ".join(f"{shape} at width {width}" for width, shape in seen.items())
+    raise ValueError(f"{problem}: its shape is {shapes}.{remedy and ' '}{remedy}")
+
+
+def infer(widths: Widths, roles: Mapping[str, str]) -> dict[str, Growth]:
+    """The growth of every parameter.
+
+    `roles` has precedence over a parameter's metadata `role=`, this over what its layer and shapes say.
+
+    Raises:
+        ValueError: for a parameter whose role cannot be inferred or cannot be what is declared, and for an embedding
+            that is the only candidate for a readout.
+    """
+    for pattern, role in roles.items():
+        lookup("role", role, DECLARABLE)
+        if not any(fnmatch(path, pattern) for path in widths.wide.shapes):
+            raise ValueError(f"roles: {pattern!r} matches no parameter; they are {', '.join(widths.wide.shapes)}.")
+    if missing := [path for path in widths.base.shapes if path not in widths.wide.shapes]:
+        _refuse(f"parameter {missing[0]!r} is not there at every width", widths, missing[0])
+    growths = {path: _growth(widths, path, _declared(widths, path, roles)) for path in widths.wide.shapes}
+    _check_readout(widths, growths, roles)
+    return growths | _attention_folds(widths, growths)
+
+
+def _declared(widths: Widths, path: str, roles: Mapping[str, str]) -> str | None:
+    matching = [role for pattern, role in roles.items() if fnmatch(path, pattern)]
+    return matching[-1] if matching else widths.wide.metadata[path].get("role")
+
+
+def _growth(widths: Widths, path: str, declared: str | None) -> Growth:
+    growing = widths.growing(path)
+    axes, lead = _layer_axes(widths, path)
+    if axes is not None and (ahead := [i for i in growing if i < lead]):
+        _refuse(f"axis {ahead[0]}, along which {path!r} is stacked, grows with width", widths, path)
+    if declared is not None:
+        return _as_declared(widths, path, declared, growing, axes, lead)
+    if axes is None:
+        return _bare(widths, path, growing)
+    fan_in = sum(i + lead in growing for i in axes.fan_in)
+    # What runs in parallel shares the gradient out as further outputs do.
+    fan_out = len(growing) - fan_in
+    parallel = _grows_in_parallel(widths, path, axes, tuple(i - lead for i in growing))
+    if fan_in and isinstance(widths.base.owner(path)[0], nnx.Embed):
+        _refuse(f"the number of entries of embedding {path!r} grows with width", widths, path)
+    if fan_in and parallel:
+        _refuse(f"both the number and the size of the parallel blocks of {path!r} grow with width", widths, path)
+    if fan_in and fan_out:
+        return Growth("hidden", fan_in, fan_out, matrix=_matrix(axes, lead))
+    if parallel:
+        return Growth("vector", 0, fan_out, remark="blocks in parallel: each output sees a fixed number of inputs")
+    role = "output" if fan_in else "scalar" if not fan_out else "input" if axes.fan_in else "vector"
+    return Growth(role, fan_in, fan_out)
+
+
+def _grows_in_parallel(widths: Widths, path: str, axes: Axes, growing: tuple[int, ...]) -> bool:
+    """Whether the number of blocks that do not see each other grows: groups of a convolution, batch axes."""
+    probe = layer_axes(*widths.probe.owner(path))
+    more_groups = probe is not None and probe.groups != axes.groups
+    return more_groups or any(i not in (*axes.fan_in, *axes.fan_out) for i in growing)
+
+
+def _matrix(axes: Axes, lead: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return tuple(i + lead for i in axes.fan_in), tuple(i + lead for i in axes.fan_out)
+
+
+def _layer_axes(widths: Widths, path: str) -> tuple[Axes | None, int]:
+    """What the layer says of its parameter, and how many axes stand in front of that because layers are stacked."""
+    axes = layer_axes(*widths.base.owner(path))
+    if axes is None:
+        return None, 0
+    shape = widths.base.shapes[path]
+    lead = len(shape) - len(axes.shape)
+    if lead < 0 or shape[lead:] != axes.shape:
+        return None, 0
+    return axes, lead
+
+
+def _bare(widths: Widths, path: str, growing: tuple[int, ...]) -> Growth:
+    """A parameter of no layer that is known."""
+    stacked = path in widths.branches.stack_axes
+    ndim = len(widths.base.shapes[path]) - stacked
+    if not growing:
+        return Growth("scalar", 0, 0)
+    if len(growing) == ndim == 1:
+        return Growth("vector", 0, 1)
+    likely = "hidden" if len(growing) == 2 else "input"
+    _refuse(f"the role of parameter {path!r} cannot be told from its shape", widths, path, _remedy(path, likely))
+
+
+def _remedy(path: str, role: str) -> str:
+    others = ", ".join(known for known in DECLARABLE if known != role)
+    return f"Declare it, as by roles={{{path!r}: {role!r}}} (or {others}), or as nnx.Param(x, role={role!r})."
+
+
+def _as_declared(
+    widths: Widths, path: str, role: str, growing: tuple[int, ...], axes: Axes | None, lead: int
+) -> Growth:
+    fan_in, fan_out = lookup("role", role, DECLARABLE)
+    if len(growing) != fan_in + fan_out:
+        meaning = ROLES.get(role, "embedding and readout in one")
+        _refuse(f"parameter {path!r} cannot have role {role!r}, which means: {meaning}", widths, path)
+    if role != "hidden":
+        return Growth(role, fan_in, fan_out, remark="role as declared")
+    matrix = _matrix(axes, lead) if axes is not None else ((growing[0],), (growing[1],))
+    return Growth(role, fan_in, fan_out, matrix=matrix, remark="role as declared")
+
+
+def _check_readout(widths: Widths, growths: Mapping[str, Growth], roles: Mapping[str, str]) -> None:
+    """An embedding without a readout must be the readout too, and then the forward pass lacks a multiplier."""
+    if any(growth.role in ("output", "tied") for growth in growths.values()):
+        return
+    tables = [path for path in growths if isinstance(widths.base.owner(path)[0], nnx.Embed) and widths.growing(path)]
+    if tables and not any(_declared(widths, path, roles) for path in tables):
+        raise ValueError(
+            f"embedding {tables[0]!r}: the module has no readout, so the embedding may be used as one. Say which: "
+            f"roles={{{tables[0]!r}: 'tied'}} if it is, and multiply the logits by the scaling's readout_multiplier; "
+            "'input' if the module has none."
+        )
+
+
+def _attention_folds(widths: Widths, growths: Mapping[str, Growth]) -> dict[str, Growth]:
+    """Queries that hold what attention with logits qᵀk/√d lacks to qᵀk/d (arXiv 2203.03466, section 4)."""
+    folded = {}
+    for path, module in widths.base.modules.items():
+        if not isinstance(module, nnx.MultiHeadAttention):
+            continue
+        probe: Any = widths.probe.modules[path]
+        if probe.head_dim == module.head_dim:
+            continue
+        holder = f"{path}/{'query_ln' if module.normalize_qk else 'query'}".lstrip("/")
+        for name in (f"{holder}/{own}" for own in ("kernel", "bias", "scale") if f"{holder}/{own}" in growths):
+            if module.attention_fn is nnx.dot_product_attention:
+                folded[name] = replace(growths[name], fold=-0.5, remark="holds what 1/√head_dim lacks to 1/head_dim")
+            else:
+                own_logits = "attention_fn is your own: its logits must fall as 1/head_dim"
+                folded[name] = replace(growths[name], remark=own_logits)
+    return folded

@@ -1,0 +1,289 @@
+"""What muP prescribes for every parameter of one module: as a table, an initialisation and an optimizer."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import jax
+import optax
+from flax import nnx
+
+from sharplab.naming import lookup
+from sharplab.optimizers import OPTIMIZERS, Optimizer, make_optimizer
+from sharplab.scaling.abc import KINDS
+from sharplab.scaling.depth import ONE_BLOCK, DepthRule
+from sharplab.scaling.inference import Growth
+from sharplab.scaling.transformation import Factors, as_matrices, by_path, scaled
+from sharplab.tree import PyTree, named_leaves
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class ScaledParameter:
+    """One parameter: its growth with width, and what its initialiser was found to do.
+
+    Attributes:
+        init_std: with which it is drawn here, once scaled.
+        init_exponent: of width, found in its initialiser; `init_exact` if that is a power of width.
+        init_factor: what the draw of the user's own initialiser is multiplied by.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    growth: Growth
+    in_branch: bool
+    init_std: float
+    init_exponent: float
+    init_exact: bool
+    init_factor: float
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """muP for one module at one width and depth, without multipliers: made by `sharplab.mup`.
+
+    Attributes:
+        parameters: every parameter, sorted as the module's state is.
+        width, base: the width that this is for, and the one at which it changes nothing.
+        algorithm: a name of `sharplab.optimizers.OPTIMIZERS`, or an `Optimizer`.
+        depth: the rule of residual branches.
+        build: `build(width, rngs)`, or `build(width, depth, rngs)` if `with_depth`; None after `from_dict` without it.
+    """
+
+    parameters: tuple[ScaledParameter, ...]
+    width: int
+    base: int
+    algorithm: str | Optimizer
+    depth: DepthRule = ONE_BLOCK
+    with_depth: bool = False
+    build: Callable[..., Any] | None = None
+
+    @property
+    def readout_multiplier(self) -> float:
+        """What the forward pass must multiply its logits by: 1 unless the embedding is the readout too.
+
+        A table in two roles can be scaled as one of them only. It is, as an embedding, so that a readout from width n
+        lacks a factor 1/n (form 8 of muP: arXiv 2203.03466, table 8).
+        """
+        tied = any(p.growth.role == "tied" for p in self.parameters)
+        return self.base / self.width if tied else 1.0
+
+    @property
+    def branch_multiplier(self) -> float:
+        """What the forward pass must multiply each residual branch by: (depth/base depth)^-α."""
+        return self.depth.multiplier
+
+    def lr_factor(self, parameter: ScaledParameter, kind: str) -> float:
+        """What the learning rate of an optimizer of this kind is multiplied by."""
+        of_depth = self.depth.lr_factor(kind) if parameter.in_branch else 1.0
+        return of_depth / self.decay_factor(parameter, kind)
+
+    def decay_factor(self, parameter: ScaledParameter, kind: str) -> float:
+        """What its decay is multiplied by: so that LR × decay is the same at every width."""
+        return self._ratio ** parameter.growth.exponents.c[kind]
+
+    def gradient_scale(self, parameter: ScaledParameter) -> float:
+        """How large its gradient is, in units of that at the bases: the unit of Adam's ε."""
+        of_width = self._ratio**parameter.growth.exponents.gradient
+        return of_width * (self.depth.multiplier if parameter.in_branch else 1.0)
+
+    def init(self, key: jax.Array | int) -> Any:
+        """The module at this width, each parameter drawn by its own initialiser and brought to its size under muP.
+
+        What all draws have alike, such as zeros and ones, stays; so does whatever is not an `nnx.Param`. At the base
+        this is `build(width, nnx.Rngs(key))`.
+
+        Raises:
+            ValueError: without `build`, or if it makes another module than when the scaling was made.
+        """
+        if self.build is None:
+            raise ValueError("init needs the module's build: restore this scaling by Scaling.from_dict(saved, build).")
+        module = self.build(*self._size, nnx.Rngs(key))
+        state = nnx.state(module, nnx.Param)
+        self._factors("sgd").check(state)
+        factors = {p.path: p.init_factor for p in self.parameters}
+
+        def resize(path: str, w: jax.Array) -> jax.Array:
+            return w if factors[path] == 1 else (factors[path] * w).astype(w.dtype)
+
+        nnx.update(module, by_path(resize, state))
+        return module
+
+    def optimizer(self, learning_rate: float | optax.Schedule, **options: Any) -> optax.GradientTransformationExtraArgs:
+        """The optimizer that this scaling is for, for `nnx.Optimizer(model, …, wrt=nnx.Param)` or any optax loop.
+
+        Args:
+            learning_rate: as tuned at the base, a number or an optax schedule.
+            options: of `sharplab.optimizers.make_optimizer`, such as b1, eps, weight_decay.
+
+        Steps are −η (factor · direction + decay · w). Gradients of other kinds than "sgd" come in units of their size
+        at the base, so that ε keeps its meaning. `init` and `update` refuse parameters of other shapes.
+        """
+        optimizer = self._optimizer(options)
+        axes = {p.path: p.growth.matrix for p in self.parameters if p.growth.matrix is not None}
+        directions = {
+            kind: as_matrices(direction, axes) if kind == "spectral" else direction
+            for kind, direction in optimizer.directions.items()
+        }
+        kinds = {p.path: optimizer.kind(p.growth.role) for p in self.parameters}
+        direction = replace(optimizer, directions=directions).direction(
+            lambda params: by_path(lambda path, _: kinds[path], params)
+        )
+        decay = optax.add_decayed_weights(optimizer.decay) if optimizer.decay else optax.identity()
+        return scaled(
+            optax.chain(direction, decay, optax.scale_by_learning_rate(learning_rate)), self._factors_of(optimizer)
+        )
+
+    def scale(self, transformation: optax.GradientTransformation, kind: str) -> optax.GradientTransformationExtraArgs:
+        """Your own optax optimizer, learning rate inside, with updates and gradients scaled as its kind asks.
+
+        `kind` is one of `sharplab.scaling.KINDS`; "spectral" is taken to be so of hidden matrices and sign-like of all
+        else, as Muon is. The optimizer sees weights multiplied by their decay factors, so that a decoupled weight decay
+        within it acts as the table says.
+        """
+        lookup("kind", kind, KINDS)
+        return scaled(transformation, self._factors(kind))
+
+    def metric(self, params: PyTree, opt_state: PyTree, **options: Any) -> PyTree:
+        """D of steps −η D g up to momentum, like the parameters: the metric of `sharplab.Tracker`.
+
+        `opt_state` is of `optimizer(learning_rate, **options)`, the options the same (`functools.partial` keeps them).
+
+        Raises:
+            ValueError: for an optimizer whose steps no diagonal makes of gradients.
+        """
+        optimizer = self._optimizer(options)
+        if optimizer.preconditioner is None:
+            raise ValueError("this optimizer has no metric: no diagonal turns gradients into its steps.")
+        inverse = optimizer.preconditioner(nnx.as_pure(opt_state))
+        by_name = {} if isinstance(inverse, float) else named_leaves(inverse)
+        factors = self._factors_of(optimizer)
+        ratios = dict(zip(factors.shapes, zip(factors.learning_rates, factors.gradients, strict=True), strict=True))
+
+        def of(path: str, w: jax.Array) -> jax.Array | float:
+            return ratios[path][0] / ratios[path][1] * by_name.get(path, 1.0)
+
+        return by_path(of, params)
+
+    def table(self) -> "pd.DataFrame":
+        """One row per parameter.
+
+        `fan_in` and `fan_out` are ratios to the base; `init_exponent` is what its initialiser was found to do with
+        width, before it was corrected to `init_std`; `multiplier` is what the forward pass must put in front of it.
+        """
+        import pandas as pd
+
+        ratio, optimizer = self._ratio, self._optimizer({})
+        factors = self._factors_of(optimizer)
+        rows = [
+            {
+                "path": p.path,
+                "shape": p.shape,
+                "role": p.growth.role,
+                "fan_in": ratio**p.growth.fan_in,
+                "fan_out": ratio**p.growth.fan_out,
+                "init_std": p.init_std,
+                "init_exponent": p.init_exponent,
+                "multiplier": self.readout_multiplier if p.growth.role == "tied" else 1.0,
+                "lr_factor": lr_factor,
+                "decay_factor": decay,
+                "epsilon_factor": gradient,
+                "in_branch": p.in_branch,
+                "remark": _remark(p),
+            }
+            for p, lr_factor, decay, gradient in zip(
+                self.parameters, factors.learning_rates, factors.decays, factors.gradients, strict=True
+            )
+        ]
+        return pd.DataFrame(rows).set_index("path")
+
+    def __str__(self) -> str:
+        name = self.algorithm if isinstance(self.algorithm, str) else "an optimizer of your own"
+        lines = [f"muP for {self._made_for}, trained by {name}", self.table().to_string(float_format="%.4g")]
+        if self.readout_multiplier != 1:
+            lines.append(f"Multiply the logits by {self.readout_multiplier:.6g}: the embedding is the readout too.")
+        if self.branch_multiplier != 1:
+            lines.append(f"Multiply each residual branch by {self.branch_multiplier:.6g}, (depth/base depth)^-α.")
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but `build`, and an `Optimizer` of your own, in plain types that JSON holds."""
+        return {
+            "parameters": [asdict(p) for p in self.parameters],
+            "width": self.width,
+            "base": self.base,
+            "algorithm": self.algorithm if isinstance(self.algorithm, str) else None,
+            "depth": asdict(self.depth),
+            "with_depth": self.with_depth,
+        }
+
+    @classmethod
+    def from_dict(
+        cls,
+        saved: Mapping[str, Any],
+        build: Callable[..., Any] | None = None,
+        *,
+        optimizer: Optimizer | None = None,
+    ) -> "Scaling":
+        """The scaling that `to_dict` saved; `build` is needed to `init` again, `optimizer` if it was your own.
+
+        Raises:
+            ValueError: if `optimizer` is missing.
+        """
+        algorithm = saved["algorithm"] or optimizer
+        if algorithm is None:
+            raise ValueError("this scaling was saved with an optimizer of your own: give it as optimizer=.")
+        parameters = tuple(_restored(p) for p in saved["parameters"])
+        depth = DepthRule(**saved["depth"])
+        return cls(parameters, saved["width"], saved["base"], algorithm, depth, saved["with_depth"], build)
+
+    @property
+    def _ratio(self) -> float:
+        return self.width / self.base
+
+    @property
+    def _size(self) -> tuple[int, ...]:
+        return (self.width, self.depth.depth) if self.with_depth else (self.width,)
+
+    @property
+    def _made_for(self) -> str:
+        depth = f", depth {self.depth.depth} (base {self.depth.base_depth}, α = {self.depth.alpha:g})"
+        return f"width {self.width} (base {self.base}){depth if self.with_depth else ''}"
+
+    def _optimizer(self, options: Mapping[str, Any]) -> Optimizer:
+        if isinstance(self.algorithm, str):
+            return make_optimizer(self.algorithm, **options) if options else OPTIMIZERS[self.algorithm]
+        if options:
+            raise ValueError(f"{', '.join(options)}: an optimizer of your own has its constants already.")
+        return self.algorithm
+
+    def _factors_of(self, optimizer: Optimizer) -> Factors:
+        return self._per_parameter(lambda p: optimizer.kind(p.growth.role))
+
+    def _factors(self, kind: str) -> Factors:
+        def of(p: ScaledParameter) -> str:
+            return "adam" if kind == "spectral" and p.growth.role != "hidden" else kind
+
+        return self._per_parameter(of)
+
+    def _per_parameter(self, kind: Callable[[ScaledParameter], str]) -> Factors:
+        return Factors(
+            shapes={p.path: p.shape for p in self.parameters},
+            learning_rates=tuple(self.lr_factor(p, kind(p)) for p in self.parameters),
+            decays=tuple(self.decay_factor(p, kind(p)) for p in self.parameters),
+            gradients=tuple(1.0 if kind(p) == "sgd" else self.gradient_scale(p) for p in self.parameters),
+            made_for=self._made_for,
+        )
+
+
+def _remark(parameter: ScaledParameter) -> str:
+    unusual = "" if parameter.init_exact else "init is no power of width: corrected by its size as measured"
+    return "; ".join(filter(None, (parameter.growth.remark, unusual)))
+
+
+def _restored(saved: Mapping[str, Any]) -> ScaledParameter:
+    matrix = saved["growth"]["matrix"]
+    growth = dict(saved["growth"]) | {"matrix": matrix and (tuple(matrix[0]), tuple(matrix[1]))}
+    return ScaledParameter(**dict(saved) | {"shape": tuple(saved["shape"]), "growth": Growth(**growth)})

@@ -1,0 +1,135 @@
+"""Any optax optimizer with a learning rate, a decay and a gradient's unit of its own for every parameter."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from sharplab.tree import PyTree, named_leaves
+
+Indices = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Factors:
+    """What an optimizer does otherwise at another width, in the order of `shapes`.
+
+    Attributes:
+        shapes: of the parameters that these are for, by path.
+        learning_rates: what updates are multiplied by.
+        decays: what a decoupled weight decay is multiplied by, beside that.
+        gradients: what gradients are divided by.
+        made_for: the width, in words.
+    """
+
+    shapes: Mapping[str, tuple[int, ...]]
+    learning_rates: tuple[float, ...]
+    decays: tuple[float, ...]
+    gradients: tuple[float, ...]
+    made_for: str
+
+    def check(self, tree: PyTree) -> None:
+        """Parameters, or some of them, of the shapes that these factors are for.
+
+        Raises:
+            ValueError: naming the first that is not.
+        """
+        for path, leaf in named_leaves(tree).items():
+            if path not in self.shapes:
+                raise ValueError(f"this scaling is for {self.made_for}, without parameter {path!r}: make one anew.")
+            if tuple(leaf.shape) != self.shapes[path]:
+                raise ValueError(
+                    f"this scaling is for {self.made_for}, whose {path!r} has shape {self.shapes[path]}, not "
+                    f"{tuple(leaf.shape)}: make one for the width of this model."
+                )
+
+    def each(self, function: Callable[..., Any], numbers: jax.Array, tree: PyTree) -> PyTree:
+        """`function(number, leaf)` of every leaf, in its type."""
+        index = {path: i for i, path in enumerate(self.shapes)}
+
+        def apply(path: str, leaf: jax.Array) -> jax.Array:
+            number = numbers[index[path]].astype(jnp.promote_types(leaf.dtype, jnp.float32))
+            return function(number, leaf).astype(leaf.dtype)
+
+        return by_path(apply, tree)
+
+
+class ScaledState(NamedTuple):
+    """The state of the optimizer that is scaled, and by what: in a checkpoint, the scaling goes with it."""
+
+    inner: PyTree
+    learning_rates: jax.Array
+    decays: jax.Array
+    gradients: jax.Array
+
+
+def scaled(transformation: optax.GradientTransformation, factors: Factors) -> optax.GradientTransformationExtraArgs:
+    """f · u(g/s, d w), with u the updates of `transformation`, and f, d, s the factors.
+
+    Of u = −η (direction(g) + λ w), as AdamW's, this makes −η (f direction(g/s) + f d λ w). The factors are those of
+    the state: restored from a checkpoint, they go on as they were.
+    """
+    inner = optax.with_extra_args_support(transformation)
+
+    def init(params: PyTree) -> ScaledState:
+        factors.check(params)
+        numbers = (factors.learning_rates, factors.decays, factors.gradients)
+        return ScaledState(inner.init(params), *(jnp.asarray(n, dtype=float) for n in numbers))
+
+    def update(updates: PyTree, state: ScaledState, params: PyTree = None, **extra: Any) -> tuple[PyTree, ScaledState]:
+        factors.check(updates)
+        gradients = factors.each(lambda s, g: g / s, state.gradients, updates)
+        weights = None if params is None else factors.each(jnp.multiply, state.decays, params)
+        steps, after = inner.update(gradients, state.inner, weights, **extra)
+        return factors.each(jnp.multiply, state.learning_rates, steps), state._replace(inner=after)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def as_matrices(
+    transformation: optax.GradientTransformation, axes: Mapping[str, tuple[Indices, Indices]]
+) -> optax.GradientTransformation:
+    """A transformation of matrices (fan-in, fan-out, further axes in parallel), of kernels with several axes of each.
+
+    `axes` holds the fan-in and the fan-out axes of each parameter, by path.
+    """
+
+    def order(path: str, ndim: int) -> Indices:
+        ins, outs = axes[path]
+        return (*ins, *outs, *(i for i in range(ndim) if i not in (*ins, *outs)))
+
+    def flat(path: str, x: jax.Array) -> jax.Array:
+        ins, outs = axes[path]
+        ordered = x.transpose(order(path, x.ndim))
+        return ordered.reshape(
+            prod(ordered.shape[: len(ins)]),
+            prod(ordered.shape[len(ins) : len(ins) + len(outs)]),
+            *ordered.shape[len(ins) + len(outs) :],
+        )
+
+    def init(params: PyTree) -> PyTree:
+        return transformation.init(by_path(flat, params))
+
+    def update(updates: PyTree, state: PyTree, params: PyTree = None) -> tuple[PyTree, PyTree]:
+        like = named_leaves(updates)
+
+        def unflat(path: str, x: jax.Array) -> jax.Array:
+            ordered = order(path, like[path].ndim)
+            shape = tuple(like[path].shape[i] for i in ordered)
+            return x.reshape(shape).transpose(sorted(range(len(ordered)), key=ordered.__getitem__))
+
+        weights = None if params is None else by_path(flat, params)
+        steps, state = transformation.update(by_path(flat, updates), state, weights)
+        return by_path(unflat, steps), state
+
+    return optax.GradientTransformation(init, update)
+
+
+def by_path(function: Callable[[str, Any], Any], tree: PyTree) -> PyTree:
+    """`function(path, leaf)` of every leaf, in the tree's structure."""
+    leaves = [function(path, leaf) for path, leaf in named_leaves(tree).items()]
+    return jax.tree.unflatten(jax.tree.structure(tree), leaves)

@@ -1,0 +1,40 @@
+"""Every model of the lab on inputs as small as it takes, as recipes and batches."""
+
+import numpy as np
+
+from sharplab.losses import cross_entropy
+from sharplab.models import MODELS
+from sharplab.optimizers import OPTIMIZERS
+from sharplab.recipe import Recipe
+from sharplab.scaling import DepthRule, Rule, parameterization
+
+CLASSES, BASE_WIDTH = 7, 8
+SHAPES = {"figure1_convnet": (32, 32, 1), "vit": (8, 12, 2), "gpt": (6,), "gpt_tied": (6,)}
+DEPTHS = {"figure1_convnet": 2, "linear_network": 2, "vit": 1, "gpt": 1, "gpt_tied": 1}
+
+
+def shape_of(model):
+    """Of one example."""
+    return SHAPES.get(model, (16, 16, 2) if model.startswith("residual_convnet") else (5,))
+
+
+def small_recipe(model, width=BASE_WIDTH, scaling="mup", *, optimizer=OPTIMIZERS["sgd"], depth=None, gamma=1.0):
+    """A model of the table at this width, with base width 8, base depth 1 and α = ½."""
+    scaling = parameterization(scaling) if isinstance(scaling, str) else scaling
+    depth = DEPTHS.get(model, 3) if depth is None else depth
+    rule = Rule(scaling, width, BASE_WIDTH, gamma, DepthRule(depth, alpha=0.5))
+    return Recipe(MODELS[model], rule, shape_of(model), CLASSES, cross_entropy, optimizer, ())
+
+
+def small_batch(model, examples=4, seed=0):
+    """Gaussian inputs, or random tokens, and random targets, one per prediction."""
+    rng = np.random.default_rng(seed)
+    shape = (examples, *shape_of(model))
+    if model.startswith("gpt"):
+        return rng.integers(0, CLASSES, shape, dtype=np.int32), rng.integers(0, CLASSES, shape, dtype=np.int32)
+    return rng.standard_normal(shape), rng.integers(0, CLASSES, examples, dtype=np.int32)
+
+
+def as_inputs(model, inputs):
+    """In single precision, unless they are tokens."""
+    return inputs if model.startswith("gpt") else inputs.astype(np.float32)

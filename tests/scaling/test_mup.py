@@ -1,0 +1,383 @@
+"""Roles, sizes and factors that `mup` finds for modules of Flax's own layers."""
+
+import json
+from functools import cache, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from foreign_models import FEATURES, LENGTH, MLP, TOKENS, ConvNet, Transformer
+
+from sharplab.optimizers import make_optimizer
+from sharplab.scaling.any_module import mup
+from sharplab.scaling.scaled import Scaling
+from sharplab.tree import named_leaves
+
+BASE, WIDTH = 8, 16  # also the probe width: what is traced and drawn at one serves both
+
+
+def one_block(width, rngs, **options):
+    return Transformer(width, 1, rngs, **options)
+
+
+@cache
+def scaling_of(build, width=WIDTH, optimizer="adam"):
+    return mup(build, base=BASE, width=width, optimizer=optimizer)
+
+
+def params_of(module):
+    return {path: np.asarray(w) for path, w in named_leaves(nnx.state(module, nnx.Param)).items()}
+
+
+def std_over_draws(draw, path, draws):
+    """Root mean square over many draws, by one program."""
+    keys = jax.random.split(jax.random.key(1), draws)
+    ws = jax.jit(lambda keys: jax.lax.map(lambda key: named_leaves(nnx.state(draw(key), nnx.Param))[path], keys))(keys)
+    return float(np.sqrt(np.mean(np.square(ws, dtype=np.float64))))
+
+
+ROLES = {
+    MLP: {
+        "first/kernel": "input", "first/bias": "vector", "second/kernel": "hidden", "second/bias": "vector",
+        "readout/kernel": "output", "readout/bias": "scalar",
+    },
+    ConvNet: {
+        "stem/kernel": "input", "stem/bias": "vector", "norm/scale": "vector", "norm/bias": "vector",
+        "grouped/kernel": "hidden", "grouped/bias": "vector", "depthwise/kernel": "vector", "depthwise/bias": "vector",
+        "up/kernel": "hidden", "up/bias": "vector", "last_norm/scale": "vector", "last_norm/bias": "vector",
+        "readout/kernel": "output", "readout/bias": "scalar",
+    },
+    one_block: {"embed/embedding": "input", "positions": "input", "norm/scale": "vector", "readout/kernel": "output"}
+    | {f"blocks/0/norm/{name}": "vector" for name in ("scale", "bias")}
+    | {
+        f"blocks/0/{layer}/{name}": role
+        for layer in ("attention/query", "attention/key", "attention/value", "attention/out", "up", "down")
+        for name, role in (("kernel", "hidden"), ("bias", "vector"))
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("build", ROLES)
+def test_every_parameter_has_its_role(build):
+    assert scaling_of(build).table()["role"].to_dict() == ROLES[build]
+
+
+@pytest.mark.parametrize("optimizer, width", [("adam", 16), ("adam", 24), ("sgd", 12), ("sgd", 4)])
+def test_factors_are_those_of_the_form_without_multipliers(optimizer, width):
+    """arXiv 2203.03466, table 3, and AdamW's decay and ε that keep their meaning."""
+    m = width / BASE
+    rate = {
+        "adam": {"input": 1, "vector": 1, "hidden": 1 / m, "output": 1 / m, "scalar": 1},
+        "sgd": {"input": m, "vector": m, "hidden": 1, "output": 1 / m, "scalar": 1},
+    }[optimizer]
+    gradient = {"input": 1 / m, "vector": 1 / m, "hidden": 1 / m, "output": 1, "scalar": 1}
+    table = scaling_of(MLP, width, optimizer).table()
+    for row in table.itertuples():
+        assert np.isclose(row.lr_factor, rate[row.role])
+        assert np.isclose(row.lr_factor * row.decay_factor, 1)
+        assert np.isclose(row.epsilon_factor, 1 if optimizer == "sgd" else gradient[row.role])
+        assert row.multiplier == 1
+    fans = table[["fan_in", "fan_out"]].T.to_dict("list")
+    assert (fans["first/kernel"], fans["second/kernel"], fans["readout/kernel"]) == ([1, m], [m, m], [m, 1])
+    assert (fans["second/bias"], fans["readout/bias"]) == ([1, m], [1, 1])
+
+
+def test_nothing_is_scaled_at_the_base():
+    table = scaling_of(one_block, BASE).table()
+    columns = ["lr_factor", "decay_factor", "epsilon_factor", "fan_in", "fan_out", "multiplier"]
+    assert np.all(table[columns] == 1)
+    drawn, plain = params_of(scaling_of(one_block, BASE).init(3)), params_of(one_block(BASE, nnx.Rngs(3)))
+    assert drawn.keys() == plain.keys()
+    assert all(np.array_equal(drawn[path], plain[path]) for path in plain)
+
+
+uniform = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # torch's, of weights and biases
+glorot = jax.nn.initializers.glorot_uniform()
+
+
+def torch_like(width, rngs):
+    """Biases that shrink with fan-in, as in torch."""
+    module = MLP(width, rngs, kernel_init=uniform)
+    for layer in (module.first, module.second, module.readout):
+        key, bound = rngs.params(), layer.in_features**-0.5
+        layer.bias[...] = jax.random.uniform(key, layer.bias.shape, minval=-bound, maxval=bound)
+    return module
+
+
+@pytest.mark.parametrize("path, found, b", [
+    ("first/kernel", 0, 0), ("first/bias", 0, 0), ("second/kernel", -0.5, 0.5), ("second/bias", -0.5, 0),
+    ("readout/kernel", -0.5, 1), ("readout/bias", -0.5, 0),
+])  # fmt: skip
+def test_initial_sizes_are_brought_to_what_mup_prescribes(path, found, b):
+    scaling = scaling_of(torch_like)
+    assert scaling.table().loc[path, "init_exponent"] == found
+    draws = 400 if path == "readout/bias" else 40
+    at_base = std_over_draws(lambda key: torch_like(BASE, nnx.Rngs(key)), path, 4 * draws)
+    at_width = std_over_draws(scaling.init, path, draws)
+    assert np.isclose(at_width, at_base * (WIDTH / BASE) ** -b, rtol=0.06)
+    assert np.isclose(scaling.table().loc[path, "init_std"], at_base * (WIDTH / BASE) ** -b, rtol=0.06)
+
+
+def test_an_initialiser_that_is_no_power_of_width_is_corrected_as_measured():
+    """Glorot's averages a fan-in of 5 and a fan-out that grows: std √(2/(5 + n))."""
+    build = partial(MLP, kernel_init=glorot)
+    scaling = mup(build, base=BASE, width=WIDTH)
+    row = scaling.table().loc["first/kernel"]
+    assert np.isclose(row["init_exponent"], np.log2((FEATURES + BASE) / (FEATURES + WIDTH)) / 2, atol=0.02)
+    assert "no power of width" in row["remark"]
+    factors = {p.path: p.init_factor for p in scaling.parameters}
+    assert np.isclose(factors["first/kernel"], np.sqrt((FEATURES + WIDTH) / (FEATURES + BASE)), rtol=0.02)
+    assert np.isclose(factors["second/kernel"], 1)
+
+
+def test_constants_stay_and_so_does_other_state():
+    scaling = scaling_of(ConvNet)
+    drawn, plain = scaling.init(0), ConvNet(WIDTH, nnx.Rngs(0))
+    for path, w in params_of(plain).items():
+        if path.endswith(("bias", "scale")):
+            assert np.array_equal(params_of(drawn)[path], w)
+    stats = nnx.state(drawn, nnx.BatchStat)
+    assert jax.tree.all(jax.tree.map(np.array_equal, stats, nnx.state(plain, nnx.BatchStat)))
+    assert not np.allclose(params_of(drawn)["readout/kernel"], params_of(plain)["readout/kernel"])
+
+
+def test_init_is_a_function_of_its_key_and_can_be_compiled():
+    scaling = scaling_of(MLP)
+    first, again, other = (params_of(scaling.init(key)) for key in (0, jax.random.key(0), 1))
+    compiled = named_leaves(jax.jit(lambda key: nnx.state(scaling.init(key), nnx.Param))(jax.random.key(0)))
+    for path, w in first.items():
+        assert np.array_equal(w, again[path])
+        assert np.allclose(w, compiled[path], rtol=1e-6)
+    assert not np.array_equal(first["first/kernel"], other["first/kernel"])
+
+
+def test_queries_hold_what_attention_lacks_where_heads_grow():
+    theta = (WIDTH / BASE) ** -0.5
+    table = scaling_of(one_block).table()
+    query, key = (table.loc[f"blocks/0/attention/{name}/kernel"] for name in ("query", "key"))
+    assert "head_dim" in query["remark"] and not key["remark"]
+    assert np.isclose(query["lr_factor"], theta * key["lr_factor"])
+    assert np.isclose(query["decay_factor"], key["decay_factor"] / theta)
+    assert np.isclose(query["epsilon_factor"], key["epsilon_factor"] / theta)
+    assert np.isclose(query["init_std"], theta * key["init_std"], rtol=0.05)
+    bias, plain = (table.loc[f"blocks/0/attention/{name}/bias"] for name in ("query", "key"))
+    assert np.isclose(bias["lr_factor"], theta * plain["lr_factor"])
+
+
+def normalised(width, rngs):
+    return one_block(width, rngs, normalize_qk=True)
+
+
+def more_heads(width, rngs):
+    return nnx.MultiHeadAttention(width // 4, width, decode=False, rngs=rngs)
+
+
+def own_attention(width, rngs):
+    return nnx.MultiHeadAttention(2, width, decode=False, attention_fn=lambda *args, **kw: args[2], rngs=rngs)
+
+
+def test_a_normalised_query_holds_it_in_the_norm():
+    scaling = scaling_of(normalised)
+    drawn = params_of(scaling.init(0))
+    assert np.allclose(drawn["blocks/0/attention/query_ln/scale"], (WIDTH / BASE) ** -0.5)
+    assert np.allclose(drawn["blocks/0/attention/key_ln/scale"], 1)
+    assert not scaling.table().loc["blocks/0/attention/query/kernel", "remark"]
+
+
+def test_heads_of_fixed_size_and_attention_of_ones_own_are_left_alone():
+    for build, remark in ((more_heads, ""), (own_attention, "attention_fn is your own")):
+        table = scaling_of(build).table()
+        assert table.loc["query/kernel", "remark"].startswith(remark) or not remark
+        assert bool(table.loc["query/kernel", "remark"]) == bool(remark)
+        assert table.loc["query/kernel", "lr_factor"] == table.loc["key/kernel", "lr_factor"] == BASE / WIDTH
+
+
+def tied(width, rngs):
+    return one_block(width, rngs, tied=True)
+
+
+def test_an_embedding_that_may_be_the_readout_must_be_declared():
+    with pytest.raises(ValueError, match=r"embedding 'embed/embedding': the module has no readout.*'tied'"):
+        mup(tied, base=BASE, width=WIDTH)
+    scaling = mup(tied, base=BASE, width=WIDTH, roles={"embed/*": "tied"})
+    row = scaling.table().loc["embed/embedding"]
+    assert (row["role"], row["lr_factor"], row["multiplier"]) == ("tied", 1, BASE / WIDTH)
+    assert scaling.readout_multiplier == BASE / WIDTH
+    assert "Multiply the logits by 0.5" in str(scaling)
+    assert mup(tied, base=BASE, width=WIDTH, roles={"embed/*": "input"}).readout_multiplier == 1
+    assert scaling_of(one_block).readout_multiplier == 1
+
+
+class Bare(nnx.Module):
+    """A module of parameters that no layer explains."""
+
+    def __init__(self, width, rngs, **shapes):
+        for name, shape in shapes.items():
+            size = tuple(width if n == "n" else width + 1 if n == "n+1" else n for n in shape)
+            setattr(self, name, nnx.Param(jax.random.normal(rngs.params(), size)))
+
+
+def bare(**shapes):
+    return partial(Bare, **shapes)
+
+
+@pytest.mark.parametrize("build, message", [
+    (bare(w=("n", "n")), r"role of parameter 'w' cannot be told.*\(8, 8\) at width 8, \(16, 16\) at width 16\. "
+     r"Declare it, as by roles=\{'w': 'hidden'\}"),
+    (bare(w=(3, "n")), r"roles=\{'w': 'input'\}"),
+    (bare(b=("n+1",)), r"axis 0 of parameter 'b' is neither fixed nor in proportion to width: its shape is \(9,\)"),
+    (lambda width, rngs: nnx.Embed(width, width, rngs=rngs), "number of entries of embedding 'embedding' grows"),
+    (lambda width, rngs: nnx.Dropout(0.5), "without an nnx.Param"),
+    (lambda width, rngs: nnx.vmap(lambda rngs: nnx.Linear(3, 4, rngs=rngs))(rngs.split(width)),
+     "axis 0, along which 'bias' is stacked, grows with width"),
+    (lambda width, rngs: Bare(width, rngs, **({"x": (2,)} if width == WIDTH else {}), w=("n",)), "every width"),
+])  # fmt: skip
+def test_what_cannot_be_told_is_an_error_that_names_it(build, message):
+    with pytest.raises(ValueError, match=message):
+        mup(build, base=BASE, width=WIDTH)
+
+
+def test_roles_are_declared_by_pattern_or_in_the_module():
+    build = bare(w=("n", "n"), table=(3, "n"), gain=("n",), scale=(), out=("n", 2))
+    roles = {"w": "hidden", "t*": "input", "out": "output"}
+    table = mup(build, base=BASE, width=WIDTH, roles=roles).table()
+    assert dict(table["role"]) == {
+        "w": "hidden", "table": "input", "gain": "vector", "scale": "scalar", "out": "output",
+    }  # fmt: skip
+    assert np.isclose(table.loc["w", "lr_factor"], BASE / WIDTH)
+
+    def declares(width, rngs):
+        module = Bare(width, rngs)
+        module.w = nnx.Param(jnp.ones((width, width)), role="hidden")
+        return module
+
+    assert mup(declares, base=BASE, width=WIDTH).table().loc["w", "role"] == "hidden"
+    assert mup(declares, base=BASE, width=WIDTH, roles={"w": "hidden"}).table().loc["w", "remark"] == "role as declared"
+
+
+@pytest.mark.parametrize("options, message", [
+    ({"roles": {"second/kernel": "inner"}}, "unknown role 'inner'"),
+    ({"roles": {"third/*": "hidden"}}, "'third/\\*' matches no parameter; they are first/bias"),
+    ({"roles": {"second/bias": "hidden"}}, "'second/bias' cannot have role 'hidden', which means: fan-in and fan-out"),
+    ({"optimizer": "adamm"}, "unknown optimizer 'adamm': did you mean 'adam'"),
+    ({"base": 0}, "base must be a whole number"),
+    ({"width": 2.5}, "width must be a whole number"),
+    ({"depth": 4, "base_depth": 2}, "alpha is missing"),
+    ({"depth": 4, "base_depth": 2, "alpha": "complete"}, "unknown depth rule 'complete'"),
+    ({"depth": 4, "base_depth": 2, "alpha": -1}, "alpha must be a finite number"),
+    ({"depth": 0, "base_depth": 2, "alpha": 1}, "depth must be a whole number"),
+])  # fmt: skip
+def test_settings_out_of_range_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        mup(MLP, **{"base": BASE, "width": WIDTH} | options)
+
+
+def listed(width, depth, rngs):
+    return Transformer(width, depth, rngs)
+
+
+def stacked(width, depth, rngs):
+    return Transformer(width, depth, rngs, stacked=True)
+
+
+@cache
+def deep(build, alpha, optimizer="adam"):
+    return mup(build, base=BASE, width=WIDTH, base_depth=1, depth=4, alpha=alpha, optimizer=optimizer)
+
+
+@pytest.mark.parametrize("alpha", ["completep", "depth_mup", 0])
+def test_blocks_in_a_list_and_stacked_have_the_same_factors(alpha):
+    columns = ["role", "lr_factor", "decay_factor", "epsilon_factor", "in_branch"]
+    of_list, of_stack = (deep(build, alpha).table()[columns] for build in (listed, stacked))
+    assert len(of_list) == 4 + 4 * (len(of_stack) - 4)
+    for path, row in of_stack.iterrows():
+        paths = [path.replace("blocks/", f"blocks/{i}/") for i in range(4)] if "blocks" in path else [path]
+        assert all(of_list.loc[same].equals(row) for same in paths)
+    assert of_stack["in_branch"].to_dict() == {path: "blocks" in path for path in of_stack.index}
+
+
+def test_completep_is_as_published():
+    """arXiv 2505.01618: learning rates, decay and ε of hidden weights, biases and norms in blocks, and of the rest."""
+    m_N, m_L = WIDTH / BASE, 4
+    table = deep(stacked, "completep").table()
+    hidden, bias, final = table.loc["blocks/up/kernel"], table.loc["blocks/up/bias"], table.loc["norm/scale"]
+    assert np.isclose(hidden["lr_factor"], 1 / m_N) and np.isclose(hidden["decay_factor"], m_N)
+    assert np.isclose(hidden["epsilon_factor"], 1 / (m_N * m_L))
+    assert np.isclose(bias["lr_factor"], 1) and np.isclose(bias["epsilon_factor"], 1 / (m_N * m_L))
+    assert np.isclose(final["lr_factor"], 1) and np.isclose(final["epsilon_factor"], 1 / m_N)
+    half, sgd = deep(stacked, 0.5).table(), deep(stacked, "completep", "sgd").table()
+    assert np.isclose(half.loc["blocks/up/kernel", "lr_factor"], m_L**-0.5 / m_N)
+    assert np.isclose(half.loc["blocks/up/kernel", "decay_factor"], m_N)
+    assert np.isclose(sgd.loc["blocks/up/kernel", "lr_factor"], m_L)
+    assert deep(stacked, 0.5).branch_multiplier == 0.5
+    assert "Multiply each residual branch by 0.25" in str(deep(stacked, "completep"))
+
+
+class Branch(nnx.Module):
+    """Residual blocks that are drawn smaller the more there are, as GPT-2's; attributes one by one, not in a list."""
+
+    def __init__(self, width, depth, rngs):
+        self.stem = nnx.Linear(3, width, rngs=rngs)
+        for i in range(depth):
+            init = nnx.initializers.normal((2 * depth) ** -0.5 / width)
+            setattr(self, f"block_{i}", nnx.Linear(width, width, use_bias=False, kernel_init=init, rngs=rngs))
+
+
+def test_an_initialiser_that_knows_of_depth_is_corrected_too():
+    scaling = mup(Branch, base=BASE, width=WIDTH, base_depth=1, depth=4, alpha=1)
+    factors = {p.path: p.init_factor for p in scaling.parameters}
+    assert scaling.table()["in_branch"].to_dict() == {
+        "block_0/kernel": True, "block_1/kernel": True, "block_2/kernel": True, "block_3/kernel": True,
+        "stem/bias": False, "stem/kernel": False,
+    }  # fmt: skip
+    assert all(np.isclose(factors[f"block_{i}/kernel"], 2 * (WIDTH / BASE) ** 0.5) for i in range(4))
+    assert factors["stem/kernel"] == 1
+
+
+@pytest.mark.parametrize("build, message", [
+    (lambda width, depth, rngs: MLP(width, rngs), "nothing in the module grows"),
+    (lambda width, depth, rngs: nnx.List(nnx.Linear(width, width, rngs=rngs) for _ in range(depth + 1)),
+     "has 3 blocks at depth 2 and 5 at 4"),
+    (lambda width, depth, rngs: nnx.Dict({"a" * depth: nnx.Linear(width, width, rngs=rngs)}),
+     "'aa/bias' is there at depth 2 but not at 4|'aaaa/bias' appears with depth, but in no list"),
+])  # fmt: skip
+def test_depth_that_cannot_be_told_is_an_error(build, message):
+    with pytest.raises(ValueError, match=message):
+        mup(build, base=BASE, width=WIDTH, base_depth=2, depth=4, alpha=1)
+
+
+def test_a_scaling_survives_json():
+    scaling = deep(stacked, "completep")
+    saved = json.loads(json.dumps(scaling.to_dict()))
+    restored = Scaling.from_dict(saved, stacked)
+    assert restored == scaling
+    assert np.array_equal(params_of(restored.init(0))["norm/scale"], np.ones(WIDTH))
+    with pytest.raises(ValueError, match="init needs the module's build"):
+        Scaling.from_dict(saved).init(0)
+    own = mup(MLP, base=BASE, width=WIDTH, optimizer=make_optimizer("adam", b1=0.5))
+    with pytest.raises(ValueError, match="an optimizer of your own: give it"):
+        Scaling.from_dict(own.to_dict())
+    assert Scaling.from_dict(own.to_dict(), optimizer=own.algorithm).algorithm is own.algorithm
+
+
+def test_a_build_that_has_changed_is_refused():
+    scaling = Scaling.from_dict(scaling_of(MLP).to_dict(), ConvNet)
+    with pytest.raises(ValueError, match=r"this scaling is for width 16 \(base 8\), without parameter"):
+        scaling.init(0)
+
+
+def test_printed_it_says_what_it_is():
+    text = str(scaling_of(one_block))
+    assert text.startswith("muP for width 16 (base 8), trained by adam\n")
+    assert f"({LENGTH}, 16)" in text and f"({TOKENS}, 16)" in text
+    assert "Multiply" not in text
+    assert len(text.splitlines()) == len(ROLES[one_block]) + 3
+
+
+def test_half_precision_parameters_keep_their_type():
+    def build(width, rngs):
+        return nnx.Linear(3, width, param_dtype=jnp.bfloat16, rngs=rngs)
+
+    assert all(w.dtype == jnp.bfloat16 for w in params_of(mup(build, base=BASE, width=WIDTH).init(0)).values())

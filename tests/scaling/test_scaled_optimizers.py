@@ -1,0 +1,314 @@
+"""Scaled optimizers: duplicated neurons train alike, the base is untouched, and checkpoints carry the scaling."""
+
+from functools import cache, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from foreign_models import CLASSES, MLP, TOKENS, ConvNet, Transformer, batch
+
+from sharplab.losses import cross_entropy
+from sharplab.optimizers import make_optimizer
+from sharplab.scaling.any_module import mup
+from sharplab.scaling.scaled import Scaling
+from sharplab.scaling.transformation import ScaledState, as_matrices, by_path
+from sharplab.tree import named_leaves
+
+BASE, COPIES, STEPS = 4, 2, 5
+WIDTH = BASE * COPIES
+
+
+def one_block(width, rngs):
+    return Transformer(width, 1, rngs)
+
+
+def unusual(width, rngs):
+    """Stacked blocks, queries and keys normalised, the embedding read out."""
+    return Transformer(width, 2, rngs, stacked=True, normalize_qk=True, tied=True)
+
+
+@cache
+def scaling_of(build, width, optimizer):
+    roles = {"embed/*": "tied"} if build is unusual else None
+    with jax.enable_x64(False):  # whatever the test that comes first
+        return mup(build, base=BASE, width=width, optimizer=optimizer, roles=roles)
+
+
+@cache
+def module_of(build, width):
+    with jax.enable_x64(False):
+        return build(width, nnx.Rngs(0))
+
+
+def perturbed(build):
+    """Parameters at the base in float64, none of them zero."""
+    params = nnx.state(module_of(build, BASE), nnx.Param)
+    rng = np.random.default_rng(1)
+    return jax.tree.map(lambda w: jnp.asarray(np.float64(w) + 0.1 * rng.standard_normal(w.shape)), params)
+
+
+@cache
+def network(build, width):
+    """(loss and gradient)(params, multiplier of the logits), compiled."""
+    graphdef, _, rest = nnx.split(module_of(build, width), nnx.Param, ...)
+    rest = jax.tree.map(lambda x: jnp.asarray(np.float64(x)), rest)
+    inputs, targets = batch(build)
+    classes = CLASSES if build in (MLP, ConvNet) else TOKENS
+
+    def loss(params, rest, inputs, multiplier):
+        outputs = nnx.merge(graphdef, params, jax.tree.map(lambda x: x, rest))(inputs)
+        return cross_entropy(multiplier * outputs.reshape(-1, classes), targets.reshape(-1))
+
+    compiled = jax.jit(jax.value_and_grad(loss))
+    return lambda params, multiplier: compiled(params, rest, inputs, multiplier)
+
+
+def losses(build, scaling, params, learning_rate, options):
+    optimizer = scaling.optimizer(learning_rate, **options)
+    update = jax.jit(optimizer.update)
+    state, found = optimizer.init(params), []
+    for _ in range(STEPS):
+        loss, gradient = network(build, scaling.width)(params, scaling.readout_multiplier)
+        updates, state = update(gradient, state, params)
+        params = optax.apply_updates(params, updates)
+        found.append(float(loss))
+    return np.array(found)
+
+
+def duplicated(scaling, params):
+    """Every neuron `COPIES` times side by side, what sums over them divided by that: the same function."""
+    known, module = {p.path: p for p in scaling.parameters}, module_of(scaling.build, scaling.width)
+
+    def copies(path):
+        w, p = named_leaves(params)[path], known[path]
+        for axis, size in enumerate(p.shape):
+            w = jnp.repeat(w, size // w.shape[axis], axis)
+        return w * COPIES ** (p.growth.fold - p.growth.fan_in)
+
+    return by_path(lambda path, _: copies(path), nnx.state(module, nnx.Param))
+
+
+OPTIMIZERS = {
+    "sgd": (0.1, {}),
+    "nesterov": (0.02, {}),
+    "adam": (0.02, {"eps": 1e-2}),
+    "adamw": (0.02, {"eps": 1e-3, "weight_decay": 0.3}),
+    "lion": (0.005, {}),
+    "muon": (0.02, {}),
+}
+CASES = [
+    *((MLP, optimizer) for optimizer in OPTIMIZERS),
+    *((ConvNet, optimizer) for optimizer in ("sgd", "adamw", "muon")),
+    *((one_block, optimizer) for optimizer in ("sgd", "adamw", "muon")),
+    *((unusual, optimizer) for optimizer in ("sgd", "adamw", "muon")),
+]
+
+
+@pytest.mark.parametrize("build, optimizer", CASES)
+def test_duplicated_neurons_train_as_the_base_does(float64, build, optimizer):
+    """Wrong roles, folds, learning rates, decays, ε or multipliers would tell the two runs apart."""
+    params = perturbed(build)
+    reference = losses(build, scaling_of(build, BASE, optimizer), params, *OPTIMIZERS[optimizer])
+    scaling = scaling_of(build, WIDTH, optimizer)
+    found = losses(build, scaling, duplicated(scaling, params), *OPTIMIZERS[optimizer])
+    assert reference[-1] < reference[0] - 0.01
+    # Flax's attention takes its softmax in float32, its Embed multiplies in it.
+    assert np.allclose(found, reference, rtol=0, atol=1e-8 if build in (MLP, ConvNet) else 2e-5)
+
+
+@pytest.mark.parametrize("what", ["learning_rates", "decays", "gradients"])
+def test_a_wrong_factor_would_be_seen(float64, what):
+    params, (rate, options) = perturbed(MLP), OPTIMIZERS["adamw"]
+    reference = losses(MLP, scaling_of(MLP, BASE, "adamw"), params, rate, options)
+    scaling = scaling_of(MLP, WIDTH, "adamw")
+    optimizer = scaling.optimizer(rate, **options)
+
+    class Unscaled:
+        width, readout_multiplier = WIDTH, 1.0
+
+        def optimizer(self, *args, **kwargs):
+            def init(params):
+                state = optimizer.init(params)
+                return state._replace(**{what: jnp.ones_like(getattr(state, what))})
+
+            return optax.GradientTransformation(init, optimizer.update)
+
+    found = losses(MLP, Unscaled(), duplicated(scaling, params), rate, options)
+    assert np.abs(found - reference).max() > 1e-4
+
+
+OPTAX = {
+    "sgd": (optax.sgd(0.1), {}),
+    "momentum": (optax.sgd(0.1, 0.9), {}),
+    "adam": (optax.adam(0.1, b1=0.8), {"b1": 0.8}),
+    "adamw": (optax.adamw(0.1, weight_decay=0.3), {"weight_decay": 0.3}),
+    "lion": (optax.lion(0.1, weight_decay=0.0), {}),
+}
+
+
+@pytest.mark.parametrize("name", OPTAX)
+def test_at_the_base_training_is_that_of_optax(name):
+    plain, options = OPTAX[name]
+    ours = scaling_of(MLP, BASE, name).optimizer(0.1, **options)
+    params = gradient = nnx.state(MLP(BASE, nnx.Rngs(0)), nnx.Param)
+    runs = []
+    for optimizer in (plain, ours):
+        weights, state = params, optimizer.init(params)
+        for _ in range(3):
+            updates, state = optimizer.update(gradient, state, weights)
+            weights = optax.apply_updates(weights, updates)
+        runs.append(jax.tree.leaves(weights))
+    assert all(np.array_equal(*pair) for pair in zip(*runs, strict=True))
+
+
+def params_and_gradient(width):
+    module = scaling_of(MLP, width, "adamw").init(0)
+    inputs, targets = batch(MLP)
+    gradient = nnx.grad(lambda module: cross_entropy(module(jnp.asarray(inputs, jnp.float32)), targets))(module)
+    return nnx.state(module, nnx.Param), gradient
+
+
+def test_a_schedule_is_followed():
+    params, gradient = params_and_gradient(WIDTH)
+    optimizer = scaling_of(MLP, WIDTH, "sgd").optimizer(lambda step: 0.1 / (1 + step))
+    first, state = optimizer.update(gradient, optimizer.init(params))
+    second, _ = optimizer.update(gradient, state)
+    for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True):
+        assert np.allclose(a, 2 * b)
+
+
+@pytest.mark.parametrize("kind, own, name, options", [
+    ("sgd", optax.sgd(0.1, 0.9), "momentum", {}),
+    ("adam", optax.adamw(0.1, eps=1e-3, weight_decay=0.3), "adamw", {"eps": 1e-3, "weight_decay": 0.3}),
+    ("spectral", optax.chain(make_optimizer("muon").direction(
+        lambda params: by_path(lambda path, _: "spectral" if path == "second/kernel" else "adam", params)
+    ), optax.scale(-0.1)), "muon", {}),
+])  # fmt: skip
+def test_ones_own_optimizer_is_scaled_as_its_kind(kind, own, name, options):
+    params, gradient = params_and_gradient(WIDTH)
+    scaling = scaling_of(MLP, WIDTH, name)
+    runs = []
+    for optimizer in (scaling.scale(own, kind), scaling.optimizer(0.1, **options)):
+        state = optimizer.init(params)
+        for _ in range(2):
+            updates, state = optimizer.update(gradient, state, params)
+        runs.append(jax.tree.leaves(updates))
+    assert all(np.allclose(*pair, rtol=1e-6) for pair in zip(*runs, strict=True))
+    with pytest.raises(ValueError, match="unknown kind 'adamw'"):
+        scaling.scale(own, "adamw")
+
+
+def test_plain_dicts_states_and_nnx_optimizers_train_alike():
+    params, gradient = params_and_gradient(WIDTH)
+    transformation = scaling_of(MLP, WIDTH, "adamw").optimizer(0.1)
+    module = scaling_of(MLP, WIDTH, "adamw").init(0)
+    training = nnx.Optimizer(module, transformation, wrt=nnx.Param)
+    for _ in range(2):
+        nnx.jit(lambda training, module, gradient: training.update(module, gradient))(training, module, gradient)
+    expected = named_leaves(nnx.state(module, nnx.Param))
+    for convert in (lambda state: state, nnx.to_pure_dict):
+        weights, g = convert(params), convert(gradient)
+        state = transformation.init(weights)
+        for _ in range(2):
+            updates, state = jax.jit(transformation.update)(g, state, weights)
+            weights = optax.apply_updates(weights, updates)
+        for path, w in named_leaves(weights).items():
+            assert np.allclose(w, expected[path], rtol=1e-6)
+            assert np.abs(w - named_leaves(params)[path]).max() > 1e-3
+
+
+def test_parameters_of_another_model_are_refused():
+    transformation = scaling_of(MLP, WIDTH, "adam").optimizer(0.1)
+    params = nnx.state(MLP(WIDTH, nnx.Rngs(0)), nnx.Param)
+    narrow = nnx.state(MLP(BASE, nnx.Rngs(0)), nnx.Param)
+    wrong = r"this scaling is for width 8 \(base 4\), whose 'first/bias' has shape \(8,\), not \(4,\)"
+    with pytest.raises(ValueError, match=wrong):
+        transformation.init(narrow)
+    with pytest.raises(ValueError, match=wrong):
+        jax.eval_shape(transformation.update, narrow, transformation.init(params), narrow)
+    with pytest.raises(ValueError, match="without parameter 'other': make one anew"):
+        transformation.init({"other": jnp.ones(3)})
+
+
+def test_some_of_the_parameters_can_be_trained_alone():
+    params, gradient = params_and_gradient(WIDTH)
+    transformation = scaling_of(MLP, WIDTH, "adamw").optimizer(0.1)
+    readout = {"readout": nnx.to_pure_dict(params)["readout"]}
+    updates, _ = transformation.update(
+        {"readout": nnx.to_pure_dict(gradient)["readout"]}, transformation.init(readout), readout
+    )
+    whole, _ = transformation.update(gradient, transformation.init(params), params)
+    for path, u in named_leaves(updates).items():
+        assert np.allclose(u, named_leaves(whole)[path], rtol=1e-6)
+
+
+def test_a_checkpoint_carries_the_scaling_and_goes_on_bit_by_bit(tmp_path):
+    checkpoint = pytest.importorskip("orbax.checkpoint")
+    scaling = scaling_of(MLP, WIDTH, "adamw")
+    optimizer = scaling.optimizer(0.05, weight_decay=0.1)
+    params, gradient = (nnx.to_pure_dict(tree) for tree in params_and_gradient(WIDTH))
+    step = jax.jit(lambda g, state, params: optimizer.update(g, state, params))
+    updates, state = step(gradient, optimizer.init(params), params)
+    params = optax.apply_updates(params, updates)
+    args = checkpoint.args
+    with checkpoint.Checkpointer(checkpoint.CompositeCheckpointHandler()) as saver:
+        saved = args.Composite(
+            train=args.StandardSave({"params": params, "state": state}), scaling=args.JsonSave(scaling.to_dict())
+        )
+        saver.save(tmp_path / "checkpoint", saved)
+        like = jax.tree.map(jnp.zeros_like, {"params": params, "state": state})
+        restored = saver.restore(
+            tmp_path / "checkpoint", args.Composite(train=args.StandardRestore(like), scaling=args.JsonRestore())
+        )
+    assert isinstance(restored.train["state"], ScaledState)
+    assert np.array_equal(restored.train["state"].learning_rates, state.learning_rates)
+    again = Scaling.from_dict(restored.scaling, MLP)
+    assert again == scaling
+    there = jax.jit(again.optimizer(0.05, weight_decay=0.1).update)
+    straight, resumed = (
+        step(gradient, state, params),
+        there(gradient, restored.train["state"], restored.train["params"]),
+    )
+    assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(straight), jax.tree.leaves(resumed), strict=True))
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_the_metric_makes_steps_of_gradients(name):
+    """Adam without momentum: −η D g is its step; SGD's D are the factors."""
+    options = {"b1": 0.0} if name == "adam" else {}
+    scaling = scaling_of(MLP, WIDTH, name)
+    params, gradient = params_and_gradient(WIDTH)
+    optimizer = scaling.optimizer(0.1, **options)
+    updates, state = optimizer.update(gradient, optimizer.init(params), params)
+    metric = scaling.metric(params, state, **options)
+    for d, g, u in zip(*map(jax.tree.leaves, (metric, gradient, updates)), strict=True):
+        assert np.allclose(-0.1 * d * g, u, rtol=1e-4, atol=1e-9)
+    training = nnx.Optimizer(scaling.init(0), optimizer, wrt=nnx.Param)
+    training.update(scaling.init(0), gradient)
+    found = partial(scaling.metric, **options)(params, training.opt_state)
+    for a, b in zip(jax.tree.leaves(metric), jax.tree.leaves(found), strict=True):
+        assert np.allclose(a, b)
+
+
+def test_what_no_metric_or_option_fits_is_an_error():
+    with pytest.raises(ValueError, match="no diagonal turns gradients"):
+        scaling_of(MLP, WIDTH, "lion").metric({}, ())
+    own = mup(MLP, base=BASE, width=WIDTH, optimizer=make_optimizer("adam", b1=0.5))
+    with pytest.raises(ValueError, match="b1: an optimizer of your own has its constants"):
+        own.optimizer(0.1, b1=0.9)
+    with pytest.raises(ValueError, match="cannot take beta3"):
+        scaling_of(MLP, WIDTH, "adam").optimizer(0.1, beta3=0.9)
+
+
+def test_kernels_of_many_axes_are_orthogonalised_as_matrices():
+    """Fan-in × fan-out singular values are one for each block that runs in parallel, whatever the order of axes."""
+    transformation = as_matrices(make_optimizer("muon").directions["spectral"], {"w": ((1, 3), (0,))})
+    w = {"w": jnp.asarray(np.random.default_rng(0).standard_normal((5, 2, 3, 4)), jnp.float32)}
+    updates, _ = transformation.update(w, transformation.init(w), w)
+    assert updates["w"].shape == w["w"].shape
+    for block in range(3):
+        values = np.linalg.svd(updates["w"][:, :, block].reshape(5, 8), compute_uv=False)
+        assert np.all((values > 0.6) & (values < 1.3))
