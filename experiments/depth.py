@@ -2,19 +2,19 @@
 
 Paper: Noci et al., Super Consistency of Neural Network Landscapes and Learning Rate Transfer, arXiv 2402.17457, on
 depth; the rules are Depth-muP (arXiv 2310.02244, 2309.16620), α = ½, and CompleteP (arXiv 2505.01618), α = 1. Their
-setting: residual ConvNets, one layer per block, SGD, CIFAR-10. Here (quick): residual MLP of width 64 under muP, Adam,
-whose optimum lies within the stable range where that of SGD lies at its very edge, on 8,192 images of Fashion-MNIST,
-depths 2 to 16, 256 steps of batch 128, the learning rate falling linearly to 0.
+setting: residual ConvNets, one layer per block, SGD, CIFAR-10. Here (quick): residual MLP of width 64 under muP, SGD,
+8,192 images of Fashion-MNIST, depths 2 to 16, 256 steps of batch 128. Its optimum lies near the edge of stability. With
+Adam and a falling learning rate it does not, and there the claim failed in a trial: the optimum stayed with α = 0 too,
++0.00 [−0.24, +0.24] octaves per doubling, though the loss at depth 16 was half as large again.
 
 Upper row: final train loss against the base learning rate, with each depth's optimum (diamond) and its 95 % interval
-(bar). Lower row: the sharpness in Adam's metric along training at one constant learning rate, with its
-stability threshold 38/η.
+(bar). Lower row: effective sharpness along training at one learning rate, with 2/η.
 
 Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves per doubling of depth: "holds" if the
 optimum transfers with α = ½ and with α = 1, and shifts downwards with α = 0; "fails" if it shifts with α = ½ or with
 α = 1, or transfers with α = 0; else "inconclusive".
 
-Cost: about two minutes on two cores. Expected: shifts near 0 with α = ½ and α = 1, below −0.25 with α = 0.
+Cost: about two minutes on two cores. Expected: shifts near 0 with α = ½ and α = 1, below −1 with α = 0.
 
     make figure-depth
 """
@@ -41,14 +41,12 @@ QUICK = sl.Experiment(
     widths=(64,),
     base_width=64,
     parameterizations=("mup",),
-    optimizer="adam",
     learning_rates=(1.0,),  # each α's own, of GRIDS
-    seeds=3,
+    seeds=5,
     steps=256,
     batch_size=128,
     probe_size=2048,
     records=2,
-    schedule="linear",
     refine=True,
 )
 PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
@@ -72,9 +70,9 @@ PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
     }
 )
 GRIDS: Mapping[str, tuple[float, ...]] = MappingProxyType(
-    {"α = 0": shared.octaves(-10, -6), "α = ½": shared.octaves(-8, -5), "α = 1": shared.octaves(-8, -5)}
+    {"α = 0": shared.octaves(-2, 3), "α = ½": shared.octaves(1, 4), "α = 1": shared.octaves(2, 5)}
 )
-SHOWN_RATES: Mapping[str, float] = MappingProxyType({"α = 0": 2.0**-9, "α = ½": 2.0**-8, "α = 1": 2.0**-8})
+SHOWN_RATES: Mapping[str, float] = MappingProxyType({"α = 0": 2.0**-5, "α = ½": 2.0, "α = 1": 2.0})
 
 
 def find(preset: str, store: Path) -> Finding:

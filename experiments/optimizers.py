@@ -2,7 +2,8 @@
 
 Paper: Yang et al., Tensor Programs V, arXiv 2203.03466, tables 3, 8 and 9 (SGD, Adam); Yang, Simon and Bernstein, arXiv
 2310.17813, for steps of given spectral norm (Muon); Noci et al., arXiv 2402.17457, for SGD and Adam. Here (quick):
-residual MLP of two blocks on 8,192 images of Fashion-MNIST, widths 32 to 128, 256 steps of batch 128.
+residual MLP of two blocks on 8,192 images of Fashion-MNIST, widths 32 to 128, 256 steps of batch 128, the learning rate
+falling linearly to 0.
 
 Upper rows: final train loss against the base learning rate, with each width's optimum (diamond) and its 95 % interval
 (bar). Lower rows: effective sharpness along training at one learning rate, with the optimizer's stability threshold;

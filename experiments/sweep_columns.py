@@ -105,7 +105,7 @@ def draw(columns: Sequence[Column]) -> Figure:
             draw_curves(below, curves, column.quantity, size=size)
             effective = column.quantity == "sharpness"
             below.set_ylabel("effective sharpness" if effective else "raw sharpness $\\lambda_{max}(H)$")
-            below.set_title(f"η = $2^{{{np.log2(column.rate):g}}}$, constant")
+            below.set_title(f"η = $2^{{{np.log2(column.rate):g}}}$")
             log_ticks(below)
             if column.threshold is not None:
                 draw_threshold(below, column.threshold, f"{column.threshold * column.rate:.3g}/η")

@@ -25,6 +25,7 @@ def float64():
 
 # Their dozens of programs run on tiny arrays: compiling them is what takes time, and optimising doubles it.
 MANY_SMALL_PROGRAMS = {
+    "checks",
     "curvature",
     "models",
     "scaling",

@@ -38,7 +38,7 @@ def draw_coordinates(records: pd.DataFrame, slopes: pd.DataFrame, tolerance: flo
         _draw_slopes(axes[3], slopes[slopes["step"] > 0], modules, last, tolerance)
         axes[3].set_title(f"slope of the change after step {last}")
         if last > 1:
-            axes[3].set_xlabel("log₂ per doubling of width (dots: earlier steps)")
+            axes[3].set_xlabel("log₂ per doubling (dots: earlier steps)")
         axes[2].set_yticks(range(len(modules)), modules)
         axes[3].set_yticks(range(len(modules)), [])
         handles = [Line2D([], [], color=c, label=name, linewidth=2) for name, c in _COLOURS.items()]

@@ -26,8 +26,8 @@ def mean_output(outputs, targets):
 def lever(power, **options):
     """Plain SGD of learning rate width^power: each step changes the outputs by width^power · mean(x) · x."""
     settings = {"widths": (4, 8, 16), "optimizer": lambda width: optax.sgd(width**power), "steps": 2, "seeds": 2}
-    batch = (np.array([[1.0], [3.0]], np.float32), None)
-    return coordinate_check(Lever, batch=batch, loss=mean_output, **settings | options)
+    settings |= {"batch": (np.array([[1.0], [3.0]], np.float32), None), "loss": mean_output}
+    return coordinate_check(Lever, **settings | options)
 
 
 def test_changes_and_slopes_are_those_of_the_closed_form():
@@ -87,14 +87,14 @@ def test_what_is_asked_of_outputs_depends_on_the_parameterization():
 
 
 def test_the_same_functions_are_compiled_once():
-    traces = []
+    traces, optimizer = [], optax.sgd(0.1)
 
     def loss(outputs, targets):
         traces.append(outputs.shape)
         return mean_output(outputs, targets)
 
     for _ in range(2):
-        lever(0.0, optimizer=optax.sgd(0.1), loss=loss)
+        lever(0.0, optimizer=optimizer, loss=loss)
     assert sorted(traces) == [(2, width) for width in (4, 8, 16)]
 
 
@@ -120,15 +120,8 @@ def test_activations_are_compared_under_one_dropout_mask():
 
 
 def test_an_overflow_at_the_larger_widths_fails():
-    found = coordinate_check(
-        Lever,
-        widths=(4, 8),
-        batch=(np.array([[1.0]], np.float32), None),
-        loss=mean_output,
-        optimizer=lambda width: optax.sgd(3e38 if width > 4 else 1.0),
-        seeds=2,
-        steps=1,
-    )
+    batch = (np.array([[1.0]], np.float32), None)
+    found = lever(0.0, widths=(4, 8), batch=batch, optimizer=lambda width: optax.sgd(3e38 if width > 4 else 1.0))
     assert found.verdict == "fails" and "not finite at width 8" in found.reasons[0]
 
 
