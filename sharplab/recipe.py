@@ -81,7 +81,10 @@ class Recipe:
                 return 0.0
             return float(self.rule.lr_factor(role, self.optimizer.kind(role), **place))
 
-        return self._per_parameter(factor)
+        factors = self._per_parameter(factor)
+        if not any(jax.tree.leaves(factors)):
+            raise ValueError(f"trainable={self.trainable!r} leaves nothing of this model to train.")
+        return factors
 
     def gradient_scales(self) -> PyTree:
         """By what each parameter's gradient is divided before the optimizer sees it, plain floats."""
@@ -112,13 +115,15 @@ class Recipe:
         return self._abstract[0]
 
     @property
-    def _abstract(self) -> tuple[Any, PyTree]:
+    def _abstract(self) -> tuple[Any, PyTree, bool]:
         return _abstract(self)
 
     def measurement(self) -> Measurement:
         """The recipe's records."""
         metric = None if self.optimizer.preconditioner is None else self.metric
-        return Measurement(self.loss, self.observables, self.forward, metric, self.probe_chunk)
+        # Statistics over the batch make a loss that is no mean over chunks.
+        chunk = None if self._abstract[2] else self.probe_chunk
+        return Measurement(self.loss, self.observables, self.forward, metric, chunk)
 
     def metric(self, params: PyTree, opt_state: PyTree) -> PyTree:
         """D of the optimizer at this point."""
@@ -209,5 +214,7 @@ def _prepare(recipe: Recipe, images: jax.Array) -> jax.Array:
 
 
 @lru_cache(maxsize=256)
-def _abstract(recipe: Recipe) -> tuple[Any, PyTree]:
-    return nnx.split(nnx.eval_shape(lambda: recipe.build(nnx.Rngs(0))))
+def _abstract(recipe: Recipe) -> tuple[Any, PyTree, bool]:
+    """Graph, shapes of the parameters, and whether examples of a batch act on each other's outputs."""
+    network = nnx.eval_shape(lambda: recipe.build(nnx.Rngs(0)))
+    return *nnx.split(network), getattr(network, "examples_interact", False)

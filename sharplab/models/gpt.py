@@ -24,7 +24,8 @@ class GPT(nnx.Module):
     initial size as input weights: under "mup" (each of its forms) and "ntk" it asks for the input's learning rate
     too, for SGD and for Adam alike, so one learning rate serves both roles. Under "standard" it would ask for n times
     the input's (√n times with Adam) and gets the input's: there tying is not the untied network's scaling, and readouts
-    learn more slowly the wider they are, as under "ntk".
+    learn more slowly the wider they are, as under "ntk". Under both a token's logit of itself is of
+    size √n at the start; under "mup" it has one size at every width.
 
     Source: Radford et al., Language models are unsupervised multitask learners, 2019; nanodo for the form.
     """

@@ -39,9 +39,9 @@ class BatchNorm(LayerNorm):
     """gain · standardized over all axes but the last + bias: per channel, over the batch at hand and its pixels.
 
     The statistics are always those of the batch that it is given, in evaluation too: there are no running averages, so
-    that outputs are a function of parameters and batch alone. They then depend on which examples stand together:
-    a loss over the batch is not a mean of losses of single examples, and curvature taken in chunks of a batch is that
-    of the chunks, each with statistics of its own.
+    that outputs are a function of parameters and batch alone. They then depend on which examples stand together: a
+    loss over the batch is not a mean of losses of single examples, and its curvature must be taken of the batch as a
+    whole (`sharplab.curvature` refuses to take it in chunks).
     """
 
     def standardized(self, x: jax.Array) -> jax.Array:

@@ -117,6 +117,7 @@ class ResidualConvNet(nnx.Module):
         pixels = (-(-H // 2) >> STAGES) * (-(-W // 2) >> STAGES)
         self.readout = ScaledLinear(pixels * width, classes, role="output", rule=rule, rngs=rngs)
         self.branch = beta * rule.depth.multiplier
+        self.examples_interact = norm == "batch"
 
     def prepare(self, x_BxHxWxC: jax.Array) -> jax.Array:
         """The stem's patches."""

@@ -1,9 +1,12 @@
 """muP for anyone's Flax NNX module."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from math import isfinite
+from numbers import Real
 from typing import Any
+
+import numpy as np
 
 from sharplab.naming import lookup
 from sharplab.optimizers import OPTIMIZERS, Optimizer
@@ -66,48 +69,60 @@ def mup(
     >>> model = scaling.init(0)
     >>> training = nnx.Optimizer(model, scaling.optimizer(1e-3), wrt=nnx.Param)
     """
-    for name, value in (("base", base), ("width", width)):
-        _check_size(name, value)
+    base, width = _whole("base", base), _whole("width", width)
     if isinstance(optimizer, str):
         lookup("optimizer", optimizer, OPTIMIZERS)
+    elif not isinstance(optimizer, Optimizer):
+        raise ValueError("optimizer must be a name or a sharplab Optimizer; any of optax is for Scaling.scale.")
     rule = _depth_rule(base_depth, depth, alpha)
     deep = (rule.depth,) if rule else ()
+    at_base, probe, wide = (sketch(build, size, *deep) for size in (base, 2 * base, width))
     branches = NO_BRANCHES
     if rule:
         shallow, twice = (sketch(build, base, blocks) for blocks in (rule.base_depth, 2 * rule.base_depth))
-        branches = find_branches(shallow, twice, sketch(build, base, rule.depth))
-    at_base, probe, wide = (sketch(build, size, *deep) for size in (base, 2 * base, width))
+        branches = find_branches(shallow, twice, at_base)
     widths = Widths(at_base, probe, wide, branches)
     growths = infer(widths, roles or {})
-
-    sizes = partial(drawn_sizes, build)
-
-    def parameter(path: str, growth: Growth) -> ScaledParameter:
-        drawn, at_probe, at_width = (sizes(size, *deep)[path] for size in (base, 2 * base, width))
-        change = init_change(drawn, at_probe, at_width, width / base)
-        of_width = -growth.exponents.b - change.exponent
-        at_bases = sizes(base, rule.base_depth)[branches.counterpart(path)] if rule else drawn
-        of_depth = size_ratio(at_bases, drawn, rule.ratio if rule else 1.0)
-        # What all draws have alike stays, but for a factor that it must hold in the forward pass's stead.
-        factor = (width / base) ** (growth.fold if drawn.constant else of_width) * of_depth
-        return ScaledParameter(
-            path,
-            wide.shapes[path],
-            growth,
-            in_branch=bool(wide.metadata[path].get("in_branch", branches.holds(path))),
-            init_std=at_bases.std * (width / base) ** -growth.exponents.b,
-            init_exponent=change.exponent,
-            init_exact=change.exact,
-            init_factor=factor,
-        )
-
-    parameters = tuple(parameter(path, growth) for path, growth in growths.items())
+    parameters = _drawn(build, widths, growths, rule or ONE_BLOCK, (base, rule.base_depth) if rule else (base,))
     return Scaling(parameters, width, base, optimizer, rule or ONE_BLOCK, rule is not None, build)
 
 
-def _check_size(name: str, value: Any) -> None:
-    if not isinstance(value, int) or value < 1:
+def _drawn(
+    build: Callable[..., Any],
+    widths: Widths,
+    growths: Mapping[str, Growth],
+    rule: DepthRule,
+    bases: tuple[int, ...],
+) -> tuple[ScaledParameter, ...]:
+    """Every parameter with the size that its initialiser draws it with; `bases` are the width and depth of tuning."""
+    sizes = cache(partial(drawn_sizes, build))
+    base, probe, wide = (sizes(*s.size) for s in (widths.base, widths.probe, widths.wide))
+    ratio = widths.wide.size[0] / widths.base.size[0]
+
+    def parameter(path: str, growth: Growth) -> ScaledParameter:
+        tuned = sizes(*bases)[widths.branches.counterpart(path)] if len(bases) > 1 else base[path]
+        change = init_change(base[path], probe[path], wide[path], ratio)
+        exponent = growth.exponents.b
+        # What all draws have alike stays, but for a factor that it must hold in the forward pass's stead.
+        of_width = growth.fold if base[path].constant else -exponent - change.exponent
+        return ScaledParameter(
+            path,
+            widths.wide.shapes[path],
+            growth,
+            in_branch=bool(widths.wide.metadata[path].get("in_branch", widths.branches.holds(path))),
+            init_std=tuned.std * ratio**-exponent,
+            init_exponent=change.exponent,
+            init_exact=change.exact,
+            init_factor=ratio**of_width * size_ratio(tuned, base[path], rule.ratio),
+        )
+
+    return tuple(parameter(path, growth) for path, growth in growths.items())
+
+
+def _whole(name: str, value: Any) -> int:
+    if not isinstance(value, int | np.integer) or value < 1:
         raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}.")
+    return int(value)
 
 
 def _depth_rule(base_depth: int | None, depth: int | None, alpha: float | str | None) -> DepthRule | None:
@@ -117,11 +132,9 @@ def _depth_rule(base_depth: int | None, depth: int | None, alpha: float | str | 
     for name, value in given.items():
         if value is None:
             raise ValueError(f"{name} is missing: depth is scaled by base_depth=, depth= and alpha= together.")
-    _check_size("base_depth", base_depth)
-    _check_size("depth", depth)
+    blocks, at_base = _whole("depth", depth), _whole("base_depth", base_depth)
     if isinstance(alpha, str):
         alpha = lookup("depth rule", alpha, DEPTH_RULES)
-    assert depth is not None and base_depth is not None and alpha is not None
-    if not isfinite(alpha) or alpha < 0:
-        raise ValueError(f"alpha must be a finite number of at least 0, not {alpha}.")
-    return DepthRule(depth, base_depth, float(alpha))
+    if not isinstance(alpha, Real) or not isfinite(alpha) or alpha < 0:
+        raise ValueError(f"alpha must be a finite number of at least 0, or a name of DEPTH_RULES, not {alpha!r}.")
+    return DepthRule(blocks, at_base, float(alpha))

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from math import ceil, hypot, log, log2, sqrt
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ from sharplab.tree import named_leaves
 
 SAMPLES = 2**12  # numbers by which each random parameter is measured, at least: its size then has an error of 1 %
 _MANY = 4096  # draws, at most
-_PARAMETERS, _NUMBERS = 64, 2**23  # up to which draws are made side by side by one program
+_PARAMETERS, _NUMBERS = 64, 2**20  # up to which draws are made side by side by one program
 _ERRORS = 4.0  # standard errors within which a measured size is taken for the power of width that it is near
 # A program that runs for milliseconds need not be compiled well.
 _QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
@@ -33,7 +32,6 @@ class DrawnSize:
     constant: bool
 
 
-@lru_cache(maxsize=256)
 def drawn_sizes(build: Callable[..., Any], *size: int) -> dict[str, DrawnSize]:
     """The size of every parameter of `build(*size, rngs)`, measured on draws that are the same at every call."""
 

@@ -201,7 +201,11 @@ class Scaling:
 
     def __str__(self) -> str:
         name = self.algorithm if isinstance(self.algorithm, str) else "an optimizer of your own"
-        lines = [f"muP for {self._made_for}, trained by {name}", self.table().to_string(float_format="%.4g")]
+        lines = [
+            f"muP for {self._made_for}, trained by {name}",
+            self.table().to_string(float_format="%.4g"),
+            "init_exponent: how the initialiser's own std was found to go with width; init_std: what it is brought to.",
+        ]
         if self.readout_multiplier != 1:
             lines.append(f"Multiply the logits by {self.readout_multiplier:.6g}: the embedding is the readout too.")
         if self.branch_multiplier != 1:

@@ -1,5 +1,7 @@
 """Training steps of the lab's models: they learn, and learn alike in all forms of one parameterization."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -32,15 +34,21 @@ def test_steps_of_adam_are_the_same_in_all_parameterizations_at_the_base(float64
     assert np.allclose(course("gpt_tied", BASE_WIDTH, "mean_field", adam, 0.02), expected, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize(
-    "model, optimizer, learning_rate",
-    [
-        ("residual_convnet_layernorm", make_optimizer("sgd"), 0.2),
-        ("vit", make_optimizer("sgd"), 0.1),
-        ("gpt_tied", make_optimizer("adam", eps=1e-4), 0.02),
-    ],
-)
-def test_mup_without_multipliers_is_the_same_run_beyond_the_base(float64, model, optimizer, learning_rate):
-    expected = course(model, 2 * BASE_WIDTH, "mup", optimizer, learning_rate)
-    found = course(model, 2 * BASE_WIDTH, NO_MULTIPLIERS, optimizer, learning_rate)
+def test_mup_without_multipliers_is_the_same_run_beyond_the_base(float64):
+    """Of a model with norms in its branches: their gains and biases are scaled as input weights are."""
+    sgd = make_optimizer("sgd")
+    expected = course("residual_convnet_layernorm", 2 * BASE_WIDTH, "mup", sgd, 0.2)
+    found = course("residual_convnet_layernorm", 2 * BASE_WIDTH, NO_MULTIPLIERS, sgd, 0.2)
     assert np.allclose(found, expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("model, chunk", [("residual_convnet_batchnorm", None), ("residual_convnet_layernorm", 4)])
+def test_curvature_takes_a_batch_whole_where_its_examples_interact(model, chunk):
+    recipe = replace(small_recipe(model, BASE_WIDTH, "mup"), probe_chunk=4)
+    assert recipe.measurement().chunk == chunk
+
+
+def test_random_features_need_weights_that_only_read_out():
+    recipe = replace(small_recipe("gpt_tied", BASE_WIDTH, "mup"), trainable="readout")
+    with pytest.raises(ValueError, match="trainable='readout' leaves nothing of this model to train"):
+        recipe.factors()

@@ -1,5 +1,6 @@
 """Scaled optimizers: duplicated neurons train alike, the base is untouched, and checkpoints carry the scaling."""
 
+from dataclasses import replace
 from functools import cache, partial
 
 import jax
@@ -31,10 +32,14 @@ def unusual(width, rngs):
 
 
 @cache
-def scaling_of(build, width, optimizer):
+def inferred(build, width):
     roles = {"embed/*": "tied"} if build is unusual else None
     with jax.enable_x64(False):  # whatever the test that comes first
-        return mup(build, base=BASE, width=width, optimizer=optimizer, roles=roles)
+        return mup(build, base=BASE, width=width, roles=roles)
+
+
+def scaling_of(build, width, optimizer):
+    return replace(inferred(build, width), algorithm=optimizer)
 
 
 @cache
@@ -68,12 +73,16 @@ def network(build, width):
 
 def losses(build, scaling, params, learning_rate, options):
     optimizer = scaling.optimizer(learning_rate, **options)
-    update = jax.jit(optimizer.update)
-    state, found = optimizer.init(params), []
+
+    @jax.jit
+    def step(gradient, state, params):
+        updates, state = optimizer.update(gradient, state, params)
+        return optax.apply_updates(params, updates), state
+
+    state, found = jax.jit(optimizer.init)(params), []
     for _ in range(STEPS):
         loss, gradient = network(build, scaling.width)(params, scaling.readout_multiplier)
-        updates, state = update(gradient, state, params)
-        params = optax.apply_updates(params, updates)
+        params, state = step(gradient, state, params)
         found.append(float(loss))
     return np.array(found)
 
