@@ -65,7 +65,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             warm_problems=("mlp-0.1M", "convnet", "gpt-1M"),
             ladder=tuple(LADDER),
             peer_ladder=("ladder-1M", "ladder-4M", "ladder-10M", "ladder-38M"),
-            terms=Terms(tolerances=(1e-2, AIM_TOLERANCE, 1e-5), starts=5, patience=120.0),
+            terms=Terms(tolerances=(1e-2, AIM_TOLERANCE, 1e-5), starts=3, patience=30.0),
         ),
     }
 )
