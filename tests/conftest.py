@@ -36,7 +36,6 @@ MANY_SMALL_PROGRAMS = {
     "test_tracking.py",
     "test_training.py",
 }
-QUICK_COMPILATION = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # the same for processes of their own
 
 
 @pytest.fixture(autouse=True, scope="module")

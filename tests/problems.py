@@ -16,6 +16,7 @@ from sharplab.optimizers import OPTIMIZERS, Optimizer
 from sharplab.recipe import LaneState, Recipe
 from sharplab.scaling import DepthRule, Parameterization, Rule, parameterization
 
+QUICK_COMPILATION = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # for processes of their own; tests: conftest.py
 CLASSES = 3
 SHAPES = {"residual_mlp": (5,), "figure1_convnet": (32, 32, 1)}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import QUICK_COMPILATION
+from problems import QUICK_COMPILATION
 
 from sharplab.__main__ import HEADLINE, figure_scripts
 

@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import QUICK_COMPILATION
-from problems import make_batch, make_recipe
+from problems import QUICK_COMPILATION, make_batch, make_recipe
 
 from sharplab import training
 from sharplab.data import Dataset, batch_indices, load_dataset

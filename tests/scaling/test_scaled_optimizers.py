@@ -110,9 +110,15 @@ OPTIMIZERS = {
 }
 CASES = [
     *((MLP, optimizer) for optimizer in OPTIMIZERS),
-    *((ConvNet, optimizer) for optimizer in ("sgd", "adamw", "muon")),
-    *((one_block, optimizer) for optimizer in ("sgd", "adamw", "muon")),
-    *((unusual, optimizer) for optimizer in ("sgd", "adamw", "muon")),
+    (ConvNet, "sgd"),
+    (one_block, "adamw"),
+    (unusual, "adamw"),
+    *(pytest.param(ConvNet, optimizer, marks=pytest.mark.slow) for optimizer in ("adamw", "muon")),
+    *(
+        pytest.param(b, optimizer, marks=pytest.mark.slow)
+        for b in (one_block, unusual)
+        for optimizer in ("sgd", "muon")
+    ),
 ]
 
 

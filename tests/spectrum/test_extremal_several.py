@@ -172,7 +172,9 @@ def test_stack_of_vectors_starts_the_next_solve_with_fewer_products():
     assert np.allclose(found.values, now.eigenvalues[::-1][:4], rtol=2e-3)
 
 
-@pytest.mark.parametrize("kind", ["gauss_newton", "fisher", "ntk", "preconditioned"])
+@pytest.mark.parametrize(
+    "kind", ["gauss_newton", "preconditioned", *(pytest.param(k, marks=pytest.mark.slow) for k in ("fisher", "ntk"))]
+)
 def test_the_smaller_space_gives_the_same_eigenpairs(kind):
     recipe, moment = moments_recipe("figure1_convnet"), moments("figure1_convnet")[4]
     args = (recipe.forward, recipe.loss, moment.params, moment.batch)
