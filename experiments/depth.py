@@ -14,7 +14,7 @@ Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves p
 optimum transfers with α = ½ and with α = 1, and shifts downwards with α = 0; "fails" if it shifts with α = ½ or with
 α = 1, or transfers with α = 0; else "inconclusive".
 
-Cost: about two minutes on two cores. Expected: shifts near 0 with α = ½ and α = 1, below −1 with α = 0.
+Cost: about three minutes on two cores. Expected: shifts near 0 with α = ½ and α = 1, below −1 with α = 0.
 
     make figure-depth
 """

@@ -12,7 +12,7 @@ Rule of the verdict, on log₂ sharpness averaged over the second half of traini
 per doubling of width (`sharplab.agreement`): "holds" if the muP slope lies within ±0.1 octaves and the NTK slope
 wholly below −0.1; "fails" if the muP slope lies outside ±0.1 or the NTK slope within it; else "inconclusive".
 
-Cost: about three minutes on two cores. Expected: the muP curves coincide and level off near 2/η, the NTK curves fan
+Cost: about two minutes on two cores. Expected: the muP curves coincide and level off near 2/η, the NTK curves fan
 out.
 
     make figure-sharpening

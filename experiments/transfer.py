@@ -11,7 +11,7 @@ Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves p
 the optimum transfers under muP and shifts upwards under NTK; "fails" if it shifts under muP or transfers under
 NTK; else "inconclusive".
 
-Cost: eight to nine minutes on two cores.
+Cost: six to seven minutes on two cores.
 Expected: a muP shift near 0.2, an NTK shift near 0.8 octaves per doubling.
 
     make figure-transfer
