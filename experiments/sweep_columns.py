@@ -139,21 +139,24 @@ def numbers(columns: Sequence[Column]) -> dict[str, Mapping]:
 
 
 def _numbers(column: Column) -> Mapping:
-    found = column.found
-    stated = {
-        "optimum": {str(size): dict(row) for size, row in found.table().set_index(column.over).iterrows()},
+    stated = transfer_numbers(column.found) | {
+        "seeds": int(column.finals.runs["seed"].nunique()),
+        f"late_{column.quantity}": _late(column),
+    }
+    return stated if column.threshold is None else stated | {"threshold": column.threshold}
+
+
+def transfer_numbers(found: sl.Transfer) -> dict:
+    """Where the optimum is at each size, how it and the edge move, and the verdict."""
+    return {
+        "optimum": {str(size): dict(row) for size, row in found.table().set_index(found.over).iterrows()},
         "shift_per_doubling": found.shift,
         "shift_interval": found.shift_interval,
         "edge_shift_per_doubling": found.edge_shift,
         "edge_shift_interval": found.edge_shift_interval,
         "regret_at_largest": found.regret,
         "verdict": found.verdict,
-        "seeds": int(column.finals.runs["seed"].nunique()),
-        f"late_{column.quantity}": _late(column),
     }
-    if column.threshold is not None:
-        stated["threshold"] = column.threshold
-    return stated
 
 
 def _late(column: Column) -> Mapping:

@@ -25,6 +25,7 @@ from types import MappingProxyType
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
+from sweep_columns import FINDINGS, METRIC, octaves, transfer_numbers
 
 import sharplab as sl
 from sharplab.optimizers import OPTIMIZERS
@@ -41,15 +42,6 @@ from sharplab.plotting import (
 from sharplab.report import Finding, Verdict
 
 CLAIM = "Under muP the optimal learning rate is nearly the same at every width; under NTK parameterization it is not."
-METRIC = "train_loss"
-FINDINGS = {"transfers": "stays", "shifts": "moves", "inconclusive": "may stay or move"}
-
-
-def octaves(low: int, high: int) -> tuple[float, ...]:
-    """2^low … 2^high."""
-    return tuple(2.0**i for i in range(low, high + 1))
-
-
 QUICK = sl.Experiment(
     model="figure1_convnet",
     depths=(2,),
@@ -132,14 +124,7 @@ def numbers(transfers: Mapping[str, sl.Transfer], agreements: Mapping[str, sl.Ag
     stated: dict = {}
     for name, found in transfers.items():
         agreed = agreements[name]
-        stated[name] = {
-            "optimum": {str(width): dict(row) for width, row in found.table().set_index("width").iterrows()},
-            "shift_per_doubling": found.shift,
-            "shift_interval": found.shift_interval,
-            "edge_shift_per_doubling": found.edge_shift,
-            "edge_shift_interval": found.edge_shift_interval,
-            "regret_at_largest": found.regret,
-            "verdict": found.verdict,
+        stated[name] = transfer_numbers(found) | {
             "sharpness_over_widths": {
                 "learning_rate": SHOWN_RATES[name],
                 "late_spread_octaves": agreed.late_spread,

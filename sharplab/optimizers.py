@@ -61,7 +61,7 @@ def sgd() -> Optimizer:
 def momentum(beta: float = 0.9, *, nesterov: bool = False) -> Optimizer:
     """m ← β m + g, w − η m (heavy ball): unstable above (2+2β)/η. Nesterov's steps, w − η (g + β m): (2+2β)/((1+2β)η).
 
-    Source: Cohen et al., arXiv 2103.00065, appendix B.
+    Source: Cohen et al., arXiv 2103.00065.
     """
     edge = (2 + 2 * beta) / (1 + 2 * beta) if nesterov else 2 + 2 * beta
     return Optimizer({"sgd": optax.trace(beta, nesterov)}, _identity_preconditioner, lambda eta: edge / eta)
@@ -71,7 +71,7 @@ def adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, weight_decay: fl
     """Adam, or AdamW where weights decay: unstable where λmax of H preconditioned by P exceeds (2+2β₁)/((1−β₁)η).
 
     P = (1−β₁^t)(√v̂ + ε), with v̂ the second moments corrected for their start at 0; NaN before the first step.
-    Source: Cohen et al., arXiv 2207.14484, section 2.
+    Source: Cohen et al., arXiv 2207.14484.
     """
 
     def preconditioner(opt_state: Any) -> PyTree:

@@ -36,8 +36,8 @@ KINDS: Mapping[str, str] = MappingProxyType(
 # What a multiplier θ in front of a weight does to the learning rate of a kind: it is divided by θ^power.
 SYMMETRY_POWER: Mapping[str, int] = MappingProxyType({"sgd": 2, "adam": 1, "spectral": 1})
 
-# The learning-rate exponents c of sign-like steps, for weights without multiplier (Everett et al., arXiv 2407.05872,
-# table 1): with steps fully aligned with what they act upon, or not at all.
+# The learning-rate exponents c of sign-like steps, for weights without multiplier (Everett et al., arXiv 2407.05872):
+# with steps fully aligned with what they act upon, or not at all.
 _ALIGNED: Mapping[str, Mapping[str, float]] = MappingProxyType(
     {"full": {"input": 0.0, "hidden": 1.0, "output": 1.0}, "none": {"input": 0.0, "hidden": 0.5, "output": 0.5}}
 )
@@ -113,8 +113,8 @@ class Parameterization:
         """The same with a learning-rate exponent for each layer, by what is assumed of alignment.
 
         A step is aligned with what enters its layer ("full") or no more than a random one ("none"); the exponents are
-        those at which it moves the layer's outputs by as much at every width (Everett et al., arXiv 2407.05872,
-        table 1). Under "full", "mup" is as it was.
+        those at which it moves the layer's outputs by as much at every width (Everett et al., arXiv 2407.05872).
+        Under "full", "mup" is as it was.
 
         Raises:
             ValueError: for another alignment.

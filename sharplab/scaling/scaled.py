@@ -9,7 +9,7 @@ import optax
 from flax import nnx
 
 from sharplab.naming import lookup
-from sharplab.optimizers import OPTIMIZERS, Optimizer, make_optimizer
+from sharplab.optimizers import OPTIMIZERS, Optimizer, make_optimizer, step_metric
 from sharplab.scaling.abc import KINDS
 from sharplab.scaling.depth import ONE_BLOCK, DepthRule
 from sharplab.scaling.inference import Growth
@@ -154,18 +154,16 @@ class Scaling:
         Raises:
             ValueError: for an optimizer whose steps no diagonal makes of gradients.
         """
-        optimizer = self._optimizer(options)
-        if optimizer.preconditioner is None:
-            raise ValueError("this optimizer has no metric: no diagonal turns gradients into its steps.")
-        inverse = optimizer.preconditioner(nnx.as_pure(opt_state))
-        by_name = {} if isinstance(inverse, float) else named_leaves(inverse)
-        factors = self._factors_of(optimizer)
-        ratios = dict(zip(factors.shapes, zip(factors.learning_rates, factors.gradients, strict=True), strict=True))
+        optimizer, plain = self._optimizer(options), nnx.as_pure(params)
+        numbers = self._factors_of(optimizer)
 
-        def of(path: str, w: jax.Array) -> jax.Array | float:
-            return ratios[path][0] / ratios[path][1] * by_name.get(path, 1.0)
+        def like_params(values: tuple[float, ...]) -> PyTree:
+            named = dict(zip(numbers.shapes, values, strict=True))
+            return by_path(lambda path, _: named[path], plain)
 
-        return by_path(of, params)
+        factors, scales = like_params(numbers.learning_rates), like_params(numbers.gradients)
+        D = named_leaves(step_metric(optimizer, factors, scales, nnx.as_pure(opt_state)))
+        return by_path(lambda path, _: D[path], params)
 
     def table(self) -> "pd.DataFrame":
         """One row per parameter.
