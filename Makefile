@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures gallery test lint bench bench-spectrum clean
+.PHONY: help setup figures gallery test test-faults lint bench bench-spectrum bench-sweep clean
 
 ifeq ($(filter $(PRESET),smoke quick paper),)
 $(error PRESET is '$(PRESET)': give smoke (seconds), quick (minutes, the default) or paper (hours, wants a GPU))
@@ -43,6 +43,9 @@ figure-%: $(STAMP) ## Make one figure, that of experiments/NAME.py
 test: $(STAMP) ## Run the tests and the docstrings' examples (minutes)
 	$(PY) -m pytest -n 2 --dist loadfile
 
+test-faults: $(STAMP) ## Kill sweeps and damage their stores at random, and count what is lost (10 minutes)
+	$(PY) -m pytest -m faults tests/faults
+
 lint: $(STAMP) ## Check style, formatting and types
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
@@ -53,6 +56,9 @@ bench: $(STAMP) ## Time training and tracking against a plain loop
 
 bench-spectrum: $(STAMP) ## Time the eigenvalue solvers; beside others where the extra 'peers' is installed (hours)
 	$(PY) experiments/benchmarks/spectrum.py
+
+bench-sweep: $(STAMP) ## Time sweeps against a plain loop and a pool; cost of 100 to 10,000 runs (half an hour)
+	$(PY) experiments/benchmarks/sweep_speed.py
 
 clean: ## Remove .venv and caches; keep figures/ and the stored runs/
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

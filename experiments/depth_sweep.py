@@ -5,6 +5,7 @@ Cost: the quick preset takes a few minutes on two cores.
 Expected: with alpha 0.5 the optimum stays where it is, with alpha 0 it falls with depth.
 
     python experiments/depth_sweep.py --depths 2 4 8 --alpha 0.5 --learning-rates 2^-3:2^1 --seeds 3 --store runs
+    python experiments/depth_sweep.py --config sweep.toml --dry-run    # what it would do, how long, how much memory
     python experiments/depth_sweep.py --help
 """
 

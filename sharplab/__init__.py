@@ -42,7 +42,7 @@ _NAMES = {
     "analysis": ("Agreement", "Transfer", "agreement", "shift_difference", "transfer"),
 }
 _HOMES = {name: f"sharplab.{home}" for home, names in _NAMES.items() for name in names}
-_MODULES = ("data", "losses", "models", "optimizers", "plotting", "scaling", "schedules")
+_MODULES = ("data", "losses", "models", "optimizers", "plotting", "scaling", "schedules", "sweep")
 
 __all__ = [*_HOMES, *_MODULES]
 

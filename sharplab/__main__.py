@@ -1,21 +1,24 @@
 """The `sharplab` command."""
 
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from time import perf_counter
-from types import ModuleType
-from typing import Annotated, Literal
+from types import MappingProxyType, ModuleType
+from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
 
-from sharplab.command_line import SweepOptions, sweep
+from sharplab.command_line import SweepOptions, default_options, sweep
 from sharplab.drivers import use_all_cores
+from sharplab.exit_codes import exit_code_of
 from sharplab.mup_check import MupCheckOptions, mup_check
 from sharplab.naming import lookup
 from sharplab.report import save_finding
+from sharplab.store_commands import ExportOptions, MergeOptions, StatusOptions, export, merge, status
 
 Preset = Literal["smoke", "quick", "paper"]
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
@@ -67,7 +70,7 @@ def _load_script(path: Path) -> ModuleType:
     return module
 
 
-def make_figure(options: FigureOptions, *, place: str = "") -> None:
+def make_figure(options: FigureOptions, place: str = "") -> None:
     """Train what is missing, draw, and write the three files."""
     console = Console()
     script = _load_script(lookup("figure", options.name, figure_scripts()))
@@ -91,34 +94,49 @@ def make_figures(options: FiguresOptions) -> None:
         make_figure(single, place=f"[{i} of {len(names)}] ".replace("[", "\\["))
 
 
-Command = (
-    Annotated[FigureOptions, tyro.conf.subcommand("figure")]
-    | Annotated[FiguresOptions, tyro.conf.subcommand("figures")]
-    | Annotated[SweepOptions, tyro.conf.subcommand("sweep")]
-    | Annotated[MupCheckOptions, tyro.conf.subcommand("mup-check")]
+def _commands(words: Sequence[str]) -> Any:
+    """The options of each command; those of `sweep` with what its --config file says."""
+    options = default_options(words) if words[:1] == ["sweep"] else SweepOptions()
+    return (
+        Annotated[FigureOptions, tyro.conf.subcommand("figure")]
+        | Annotated[FiguresOptions, tyro.conf.subcommand("figures")]
+        | Annotated[SweepOptions, tyro.conf.subcommand("sweep", default=options)]
+        | Annotated[StatusOptions, tyro.conf.subcommand("status")]
+        | Annotated[ExportOptions, tyro.conf.subcommand("export")]
+        | Annotated[MergeOptions, tyro.conf.subcommand("merge")]
+        | Annotated[MupCheckOptions, tyro.conf.subcommand("mup-check")]
+    )
+
+
+ACTIONS: Mapping[type, Callable[[Any], int | None]] = MappingProxyType(
+    {
+        FigureOptions: make_figure,
+        FiguresOptions: make_figures,
+        SweepOptions: sweep,
+        StatusOptions: status,
+        ExportOptions: export,
+        MergeOptions: merge,
+        MupCheckOptions: mup_check,
+    }
 )
 
 
 def main() -> None:
     """Run one command; bad input ends with one sentence and exit code 2."""
-    options = tyro.cli(Command, prog="sharplab", description=__doc__, config=(tyro.conf.OmitSubcommandPrefixes,))
-    use_all_cores()
-    try:
-        if isinstance(options, FigureOptions):
-            make_figure(options)
-        elif isinstance(options, FiguresOptions):
-            make_figures(options)
-        elif isinstance(options, MupCheckOptions):
-            sys.exit(mup_check(options))
-        else:
-            sweep(options)
-    except ValueError as error:
-        sys.exit(_complaint(error))
+    words = sys.argv[1:]
 
+    def command() -> int | None:
+        options = tyro.cli(
+            _commands(words),
+            args=words,
+            prog="sharplab",
+            description="Does the best learning rate, and the sharpness, stay where it is as a network grows?",
+            config=(tyro.conf.OmitSubcommandPrefixes,),
+        )
+        use_all_cores()
+        return ACTIONS[type(options)](options)
 
-def _complaint(error: Exception) -> int:
-    Console(stderr=True).print(f"[red bold]error:[/] {error}", highlight=False, soft_wrap=True)
-    return 2
+    sys.exit(exit_code_of(command))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ the gradient of a convolution inside a compiled loop tens of times slower than o
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -120,6 +120,32 @@ class Formation:
         return jax.shard_map(
             on_device, mesh=self._mesh, in_specs=(lanes, everywhere), out_specs=lanes, check_vma=False
         )(stacked, shared)
+
+    # Indexing or stacking arrays that lie on several devices would be a program of all of them, whose parts wait for
+    # each other; among programs that are dispatched to one device alone they may wait for ever.
+
+    def lane(self, i: int, stacked: PyTree) -> Any:
+        """Lane i of arrays with a leading lane axis, on its own device."""
+        device, place = divmod(i, self.per_device)
+        return jax.tree.map(lambda x: x.addressable_data(device)[place], stacked)
+
+    def copy_of(self, i: int, shared: PyTree) -> Any:
+        """What `place` has put onto the device of lane i."""
+        return jax.tree.map(lambda x: x.addressable_data(i // self.per_device), shared)
+
+    def company(self, lanes: Sequence[PyTree]) -> Any:
+        """Arrays with a leading lane axis, of lanes that are each on their own device."""
+
+        def stack(*leaves: jax.Array) -> jax.Array:
+            parts = [
+                jnp.stack(leaves[first : first + self.per_device]) for first in range(0, self.size, self.per_device)
+            ]
+            shape = (self.size, *leaves[0].shape)
+            return jax.make_array_from_single_device_arrays(
+                shape, NamedSharding(self._mesh, PartitionSpec("lanes")), parts
+            )
+
+        return jax.tree.map(stack, *lanes)
 
     @property
     def _mesh(self) -> Mesh:

@@ -4,12 +4,14 @@ Lanes travel in companies of fixed size, so that one program serves any number o
 one after another (bit-identical however many there are), or several per device, vectorised.
 """
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache, partial
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache, lru_cache, partial
 from itertools import pairwise
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +19,8 @@ import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
 
+from sharplab.checkpoints import remove_checkpoint
+from sharplab.course import Course, Pace, complete
 from sharplab.data import AUGMENTATIONS, batch_indices, load_dataset
 from sharplab.drivers import Driver, Formation, choose_driver, dispatch
 from sharplab.losses import LOSSES
@@ -24,10 +28,13 @@ from sharplab.measurement import TrackerState
 from sharplab.models import find_model
 from sharplab.naming import lookup
 from sharplab.optimizers import OPTIMIZERS
+from sharplab.provenance import versions
 from sharplab.recipe import LaneState, Recipe
 from sharplab.scaling import DepthRule, Rule, parameterization
 from sharplab.schedules import find_schedule
 from sharplab.tree import PyTree
+
+ORDER_NUMBERS = 2**22  # of examples, whose batches to come are on a device at once
 
 
 @dataclass(frozen=True)
@@ -71,8 +78,33 @@ class LaneResult:
     curves: dict[str, np.ndarray]  # per observable, shape (records,); "step" among them
     diverged: bool
     diverged_step: int  # -1 where it did not
-    seconds: float  # wall time, its share of the company it trained in
-    setting: dict[str, str] = field(default_factory=dict)  # lane mode, driver, device
+    seconds: float  # wall time, its share of the company it trained in, that before a resumption included
+    # lane_mode, driver and device; and company, the number of lanes beside each other on one device, for vectorised
+    # lanes differ with it by rounding
+    setting: dict[str, str] = field(default_factory=dict)
+
+
+class Stopped(Exception):
+    """Training was asked to stop, and has."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What is told of training while it goes on, and what may end it.
+
+    Attributes:
+        progress: called with (steps done, steps in all), summed over lanes.
+        record: called with a lane, a step and the observables there, as soon as they are known.
+        stop: asked between pieces of training, which take 15 seconds at most where a step does not take longer.
+        checkpoints: a folder, made where there is none, for the state of what is under way. Every minute of work, and
+            when `stop` ends it, it is written there, and the same lanes on the same devices go on from it later, to
+            the bit.
+    """
+
+    progress: Callable[[int, int], None] = lambda done, total: None
+    record: Callable[[Lane, int, Mapping[str, float]], None] = lambda lane, step, values: None
+    stop: Callable[[], bool] = lambda: False
+    checkpoints: Path | None = None
 
 
 @lru_cache(maxsize=64)
@@ -144,7 +176,9 @@ def _advance_dispatched(
     stop: np.int32,
 ) -> LaneState:
     """As `_advance`, with each step a program of its own."""
-    start = int(lanes.step[0])
+    start = int(np.asarray(lanes.step)[0])
+    if (np.asarray(lanes.diverged_step) >= 0).all():
+        return lanes._replace(step=lanes.step + (stop - start))
     return dispatch(
         lambda state, i: _step(recipe, formation, state, rates, order[:, i], train), lanes, int(stop) - start
     )
@@ -184,46 +218,99 @@ def _observe_dispatched(
     held_out: PyTree,
 ) -> tuple[TrackerState, dict[str, jax.Array]]:
     """As `_observe`, with each curvature product a program of its own."""
-    records = []
+    observed = []
     for i in range(formation.size):
-        lane, tracker, seed = jax.tree.map(lambda x, i=i: x[i], (lanes, trackers, seeds))
-        records.append(recipe.observe(lane, tracker, seed, probe, held_out, driver="dispatch"))
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *records)
+        lane, tracker = formation.lane(i, (lanes, trackers))
+        of_device = formation.copy_of(i, (probe, held_out))
+        observed.append(recipe.observe(lane, tracker, seeds[i], *of_device, driver="dispatch"))
+    return formation.company(observed)
 
 
-def train_lanes(
-    task: Task, lanes: Sequence[Lane], *, progress: Callable[[int, int], None] | None = None
-) -> Iterator[LaneResult]:
-    """Train every lane of a group and yield each as soon as its company is through.
+def train_lanes(task: Task, lanes: Sequence[Lane], watch: Watch = Watch()) -> Iterator[tuple[LaneResult, ...]]:
+    """Train every lane of a group and yield those of each company as soon as it is through.
 
     Lanes of one seed start from the same weights and see the same batches in the same order. A lane diverges
     when its loss is not finite or exceeds a hundred times its first, or its gradient is exactly 0 (all ReLUs are
     dead): it is frozen there, its later records are NaN, and it is a result like any other.
 
+    A company's checkpoint is taken away when the next is asked for, or the end, after it was yielded: by then its
+    results must be safe, or it must have been so short that doing it again does not matter.
+
     Args:
         task: what the lanes share.
         lanes: the (learning rate, seed) pairs.
-        progress: called with (steps done, steps in all), summed over lanes.
+        watch: what is told on the way, and what may end it.
+
+    Raises:
+        Stopped: when `watch.stop()` says so.
+        ValueError: if a checkpoint cannot be written.
     """
     recipe = find_recipe(task)
     formation = choose_formation(recipe, len(lanes))
     arrays = _place_arrays(recipe, formation, task)
     driver = _driver(recipe, task, arrays.train)
+    setting = {"lane_mode": formation.mode, "company": str(formation.per_device), "driver": driver}
+    setting["device"] = formation.devices[0].device_kind
+    pace = Pace()
 
     for first in range(0, len(lanes), formation.size):
         company = list(lanes[first : first + formation.size])
-        began = time.perf_counter()
+        checkpoint = None
+        if watch.checkpoints is not None:
+            checkpoint = watch.checkpoints / _checkpoint_name(task, company, setting, len(formation.devices))
 
-        def report(step: int, done: int = first, company: list[Lane] = company) -> None:
-            if progress is not None:
-                progress(done * task.steps + step * len(company), len(lanes) * task.steps)
+        def progress(step: int, done: int = first, runs: int = len(company)) -> None:
+            watch.progress(done * task.steps + step * runs, len(lanes) * task.steps)
 
-        curves, diverged = _train_company(recipe, formation, driver, task, company, arrays, report)
-        seconds = (time.perf_counter() - began) / len(company)
-        setting = {"lane_mode": formation.mode, "driver": driver, "device": formation.devices[0].device_kind}
+        course = _course(recipe, formation, driver, task, company, arrays)
+        results, pace = _train_company(course, task, company, setting, progress, watch, checkpoint, pace)
+        yield results
+        if checkpoint is not None:
+            remove_checkpoint(checkpoint)
+
+
+def _train_company(
+    course: Course,
+    task: Task,
+    company: Sequence[Lane],
+    setting: dict[str, str],
+    progress: Callable[[int], None],
+    watch: Watch,
+    checkpoint: Path | None,
+    pace: Pace,
+) -> tuple[tuple[LaneResult, ...], Pace]:
+    """What the lanes left behind, and the pace at which others may begin."""
+
+    def record(step: int, row: Mapping[str, np.ndarray]) -> None:
         for i, lane in enumerate(company):
-            curve = {name: values[i] for name, values in curves.items()}
-            yield LaneResult(lane, curve, bool(diverged[i] >= 0), int(diverged[i]), seconds, setting)
+            watch.record(lane, step, {name: float(values[i]) for name, values in row.items()})
+
+    outcome = complete(course, progress=progress, record=record, stop=watch.stop, checkpoint=checkpoint, pace=pace)
+    if outcome is None:
+        raise Stopped
+    progress(task.steps)
+    diverged = np.asarray(outcome.lanes.diverged_step)
+    results = []
+    for i, lane in enumerate(company):
+        curves = {name: values[:, i] for name, values in outcome.curves.items()}
+        curves["step"] = np.array(task.record_steps)
+        seconds = outcome.seconds / len(company)
+        results.append(LaneResult(lane, curves, bool(diverged[i] >= 0), int(diverged[i]), seconds, setting))
+    # Lanes that have diverged take no time: what they show is no measure for others.
+    return tuple(results), Pace() if (diverged >= 0).any() else outcome.pace
+
+
+_versions = cache(versions)
+
+
+def _checkpoint_name(task: Task, company: Sequence[Lane], setting: Mapping[str, str], devices: int) -> str:
+    """Of a file, shared exactly by what goes on from one state to one result."""
+    lanes = [(float(lane.learning_rate).hex(), int(lane.seed)) for lane in company]
+    checksum = load_dataset(task.data).checksum
+    precision = str(jax.config.jax_default_matmul_precision)  # type: ignore[attr-defined]  # jax adds it as it runs
+    state = [asdict(task), checksum, lanes, setting, devices, precision, _versions()]
+    digest = hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()[:32]
+    return f"{task.parameterization}-w{task.width}-d{task.depth}-{digest}.npz"
 
 
 def _driver(recipe: Recipe, task: Task, train: PyTree) -> Driver:
@@ -267,46 +354,49 @@ def _require_fit(recipe: Recipe, task: Task, batch: PyTree) -> None:
         )
 
 
-def _train_company(
-    recipe: Recipe,
-    formation: Formation,
-    driver: Driver,
-    task: Task,
-    company: list[Lane],
-    arrays: _Arrays,
-    report: Callable[[int], None],
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """The company's curves, each (lanes, records), and the step at which each lane diverged, or -1."""
-    filler = [company[-1]] * (formation.size - len(company))
-    rates = np.array([lane.learning_rate for lane in company + filler], np.float32)
-    seeds = jnp.array([lane.seed for lane in company + filler], jnp.int32)
-    state, trackers = _begin(recipe, formation, seeds, np.arange(formation.size) >= len(company), arrays.probe)
+def _course(
+    recipe: Recipe, formation: Formation, driver: Driver, task: Task, company: list[Lane], arrays: _Arrays
+) -> Course:
+    filled = company + [company[-1]] * (formation.size - len(company))
+    absent = np.arange(formation.size) >= len(company)
+    rates = np.array([lane.learning_rate for lane in filled], np.float32)
+    seeds = jnp.array([lane.seed for lane in filled], jnp.int32)
+    chunk = max(stop - start for start, stop in pairwise((0, *task.record_steps)))
+    most_steps = max(1, min(chunk, ORDER_NUMBERS // (task.batch_size * formation.per_device)))
+    step, look = (_advance, _observe) if driver == "loop" else (_advance_dispatched, _observe_dispatched)
 
-    advance, observe = (_advance, _observe) if driver == "loop" else (_advance_dispatched, _observe_dispatched)
-    chunk = max(stop - start for start, stop in pairwise(task.record_steps))
-    rows = []
-    for start, stop in zip((0, *task.record_steps), task.record_steps, strict=False):
-        if stop > start:
-            examples = len(arrays.train[1])
-            order = np.stack(
-                [
-                    _padded(batch_indices(lane.seed, examples, task.batch_size, start, stop), chunk)
-                    for lane in company + filler
-                ]
-            )
-            state = advance(recipe, formation, state, rates, order, arrays.train, np.int32(stop))
-        trackers, row = observe(recipe, formation, state, trackers, seeds, arrays.probe, arrays.held_out)
-        rows.append(row)
-        if len(rows) > 1:
-            # One chunk runs while the next is prepared; the host never runs further ahead.
-            jax.block_until_ready(rows[-2])
-            report(start)
-    curves = {name: np.stack([row[name] for row in jax.device_get(rows)], axis=1) for name in rows[0]}
-    curves["step"] = np.broadcast_to(np.array(task.record_steps), (formation.size, len(rows)))
-    report(task.steps)
-    return curves, np.asarray(state.diverged_step)
+    def advance(state: LaneState, start: int, stop: int) -> LaneState:
+        examples = len(arrays.train[1])
+        orders = (batch_indices(lane.seed, examples, task.batch_size, start, stop) for lane in filled)
+        order = np.stack([_padded(rows, most_steps) for rows in orders])
+        return step(recipe, formation, state, rates, order, arrays.train, np.int32(stop))
+
+    def observe(state: LaneState, trackers: TrackerState) -> tuple[TrackerState, dict[str, jax.Array]]:
+        return look(recipe, formation, state, trackers, seeds, arrays.probe, arrays.held_out)
+
+    @cache
+    def like() -> tuple[LaneState, TrackerState, dict[str, jax.Array]]:
+        state, trackers = jax.eval_shape(partial(_begin, recipe, formation), seeds, absent, arrays.probe)
+        looped = partial(_observe, recipe, formation)
+        return state, trackers, jax.eval_shape(looped, state, trackers, seeds, arrays.probe, arrays.held_out)[1]
+
+    return Course(
+        begin=lambda: _begin(recipe, formation, seeds, absent, arrays.probe),
+        advance=advance,
+        observe=observe,
+        like=like,
+        place=partial(_stand, formation),
+        record_steps=task.record_steps,
+        most_steps=most_steps,
+    )
+
+
+@partial(jax.jit, static_argnums=0)
+def _stand(formation: Formation, stacked: tuple[Any, ...]) -> Any:
+    """Lanes from the host to where `_begin` has them."""
+    return formation.each(lambda *lane: lane, stacked, ())
 
 
 def _padded(order: np.ndarray, length: int) -> np.ndarray:
-    # Chunks of one length share one program; the rows beyond a chunk's end are never read.
+    # Pieces of one length share one program; the rows beyond a piece's end are never read.
     return np.pad(order, ((0, length - len(order)), (0, 0)))

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +15,7 @@ from problems import QUICK_COMPILATION
 from sharplab.__main__ import HEADLINE, figure_scripts
 
 ROOT = Path(__file__).parents[1]
+QUICK = os.environ | QUICK_COMPILATION
 
 
 def sharplab(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -20,7 +23,7 @@ def sharplab(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def run(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=os.environ | QUICK_COMPILATION)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=QUICK)
 
 
 @pytest.mark.parametrize(
@@ -56,6 +59,36 @@ def test_the_sweep_scripts_print_optima_and_a_verdict_and_draw(over, options, tm
     assert "octaves per doubling" in done.stdout
     assert f" over {over}" in done.stdout
     assert (tmp_path / "runs" / f"{over}_sweep.png").stat().st_size > 10_000
+
+
+def test_a_dry_run_with_a_file_shows_the_plan_and_leaves_nothing(tmp_path):
+    file = tmp_path / "sweep.toml"
+    file.write_text(
+        'preset = "smoke"\nwidths = 8\nrefine = false\nparameterizations = "mup"\n[product]\ngamma = [0.5, 1]'
+    )
+    script = [sys.executable, str(ROOT / "experiments" / "width_sweep.py"), "--config", file.name]
+    done = run([*script, "--dry-run", "--seeds", "5"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert [row[:10] for row in rows if row[:1] == ["mup"]] == [
+        ["mup", "8", "2", gamma, "2^-2", "…", "2^1", "(4)", "5", "0"] for gamma in ("0.5", "1.0")
+    ]
+    assert [row[2:4] for row in rows if row[:2] == ["in", "all"]] == [["0", "40"]]
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_an_interrupted_sweep_ends_with_code_130_and_goes_on(tmp_path):
+    script = [sys.executable, str(ROOT / "experiments" / "width_sweep.py"), "--preset", "smoke", "--no-refine"]
+    endless = [*script, "--store", "runs", "--steps", "100000000"]
+    with subprocess.Popen(endless, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=QUICK) as process:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and process.poll() is None and not list(tmp_path.glob("runs/running/*")):
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, said
+    assert "stopped; what was trained is stored, the same command goes on" in said
+    assert "Traceback" not in said
 
 
 def test_a_figure_leaves_picture_numbers_and_verdict(tmp_path):

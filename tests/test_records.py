@@ -66,7 +66,6 @@ def test_missing_settings_count_as_a_setting_of_their_own():
 
 
 def test_arrays_hold_the_curves_by_their_keys():
-    pytest.importorskip("xarray")
     curves = pd.concat([RUNS.assign(step=step) for step in (0, 1)])
     arrays = Records(RUNS, curves).to_xarray()
     assert float(arrays["eval_loss"].sel(width=16, learning_rate=0.1, seed=0, step=1)) == 3.0

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import jax
@@ -15,7 +16,7 @@ from problems import QUICK_COMPILATION, make_batch, make_recipe
 from sharplab import training
 from sharplab.data import Dataset, batch_indices, load_dataset
 from sharplab.drivers import Formation
-from sharplab.training import Lane, LaneResult, Task, find_recipe, train_lanes
+from sharplab.training import Lane, LaneResult, Task, Watch, find_recipe, train_lanes
 
 TASK = Task(
     model="residual_mlp",
@@ -39,6 +40,11 @@ FIVE_LANES = [Lane(0.05, 0), Lane(0.2, 0), Lane(0.2, 1), Lane(1e4, 0), Lane(0.1,
 on_cpu = pytest.mark.skipif(jax.default_backend() != "cpu", reason="the formation and driver of CPUs")
 
 
+def trained(task, lanes, *watch) -> list[LaneResult]:
+    """The results of all companies, one after another."""
+    return list(chain.from_iterable(train_lanes(task, lanes, *watch)))
+
+
 def same(a: LaneResult, b: LaneResult, atol=0.0) -> bool:
     """Equal curves, NaN where the other has NaN."""
     return a.diverged_step == b.diverged_step and all(
@@ -48,14 +54,14 @@ def same(a: LaneResult, b: LaneResult, atol=0.0) -> bool:
 
 @pytest.fixture(scope="module")
 def company():
-    return list(train_lanes(TASK, FIVE_LANES))
+    return trained(TASK, FIVE_LANES)
 
 
 @on_cpu
 def test_lane_alone_is_bit_identical_to_itself_in_company(company):
     for i in (1, 2):
-        (alone,) = train_lanes(TASK, [FIVE_LANES[i]])
-        assert alone.setting["lane_mode"] == "sequential"
+        (alone,) = trained(TASK, [FIVE_LANES[i]])
+        assert (alone.setting["lane_mode"], alone.setting["company"]) == ("sequential", "1")
         assert same(alone, company[i])
 
 
@@ -94,7 +100,7 @@ def test_seed_decides_the_start_and_the_learning_rate_what_follows(company):
 
 def test_curves_equal_a_loop_by_hand_over_the_seeds_batches():
     lane = Lane(0.2, 1)
-    (found,) = train_lanes(CHEAP, [lane])
+    (found,) = trained(CHEAP, [lane])
     recipe, data = find_recipe(CHEAP), load_dataset(CHEAP.data)
     inputs, targets = recipe.prepare(data.train_inputs), data.train_targets
     params = jax.jit(recipe.init_params)(jnp.int32(lane.seed))
@@ -109,7 +115,7 @@ def test_curves_equal_a_loop_by_hand_over_the_seeds_batches():
 
 @pytest.fixture(scope="module")
 def cheap_company():
-    return list(train_lanes(CHEAP, FIVE_LANES))
+    return trained(CHEAP, FIVE_LANES)
 
 
 def losses_agree(found, wanted):
@@ -125,14 +131,14 @@ def losses_agree(found, wanted):
 def test_vectorised_lanes_stay_within_rounding_over_ten_steps(cheap_company, monkeypatch):
     formation = Formation((jax.local_devices()[0],), per_device=4)
     monkeypatch.setattr(training, "choose_formation", lambda recipe, lanes: formation)
-    vectorised = list(train_lanes(CHEAP, FIVE_LANES))
-    assert all(result.setting["lane_mode"] == "vectorised" for result in vectorised)
+    vectorised = trained(CHEAP, FIVE_LANES)
+    assert all((result.setting["lane_mode"], result.setting["company"]) == ("vectorised", "4") for result in vectorised)
     assert losses_agree(vectorised, cheap_company)
 
 
 def test_dispatched_steps_give_the_same_results(cheap_company, monkeypatch):
     monkeypatch.setattr(training, "choose_driver", lambda function, *args: "dispatch")
-    dispatched = list(train_lanes(CHEAP, FIVE_LANES))
+    dispatched = trained(CHEAP, FIVE_LANES)
     assert all(result.setting["driver"] == "dispatch" for result in dispatched)
     assert losses_agree(dispatched, cheap_company)
 
@@ -152,9 +158,9 @@ def test_users_convolution_is_dispatched_agrees_with_the_loop_and_may_diverge(mo
         record_steps=(0, 10),
     )
     lanes = [Lane(0.3, 0), Lane(1e8, 0)]
-    dispatched = list(train_lanes(task, lanes))
+    dispatched = trained(task, lanes)
     monkeypatch.setattr(training, "_driver", lambda *args: "loop")
-    looped = list(train_lanes(task, lanes))
+    looped = trained(task, lanes)
     assert [result.setting["driver"] for result in dispatched + looped] == ["dispatch"] * 2 + ["loop"] * 2
     assert [result.diverged for result in dispatched] == [False, True]
     assert np.isnan(dispatched[1].curves["sharpness"][-1])
@@ -177,16 +183,16 @@ def test_lab_models_are_looped(model):
 @on_cpu
 def test_companies_of_one_group_share_one_program():
     programs = (training._begin, training._advance, training._observe)
-    list(train_lanes(CHEAP, FIVE_LANES[:1]))
+    trained(CHEAP, FIVE_LANES[:1])
     before = [program._cache_size() for program in programs]
-    list(train_lanes(CHEAP, FIVE_LANES))
-    list(train_lanes(replace(CHEAP, steps=20, record_steps=(0, 5, 10, 15, 20)), FIVE_LANES[:3]))
+    trained(CHEAP, FIVE_LANES)
+    trained(replace(CHEAP, steps=20, record_steps=(0, 5, 10, 15, 20)), FIVE_LANES[:3])
     assert [program._cache_size() for program in programs] == before
 
 
 def test_progress_counts_the_steps_of_all_lanes():
     seen = []
-    list(train_lanes(CHEAP, FIVE_LANES[:2], progress=lambda done, total: seen.append((done, total))))
+    trained(CHEAP, FIVE_LANES[:2], Watch(progress=lambda done, total: seen.append((done, total))))
     assert {total for _, total in seen} == {20}
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     assert seen[-1] == (20, 20)
@@ -208,16 +214,17 @@ def test_progress_counts_the_steps_of_all_lanes():
 )
 def test_bad_settings_are_answered_in_one_sentence(change, sentence):
     with pytest.raises(ValueError, match=sentence):
-        list(train_lanes(replace(CHEAP, **change), FIVE_LANES[:1]))
+        trained(replace(CHEAP, **change), FIVE_LANES[:1])
 
 
 @on_cpu
-def test_four_devices_give_bit_identical_losses(cheap_company, tmp_path):
+def test_two_and_eight_devices_give_bit_identical_records(company, tmp_path):
     script, file = Path(__file__).with_name("trained_elsewhere.py"), tmp_path / "curves.npz"
-    command, environment = [sys.executable, script, "4", file], os.environ | QUICK_COMPILATION
+    command, environment = [sys.executable, script, file, "2", "8"], os.environ | QUICK_COMPILATION
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stderr
     elsewhere = np.load(file)
-    for i, result in enumerate(cheap_company):
-        for name, curve in result.curves.items():
-            assert np.array_equal(elsewhere[f"{name}_{i}"], curve, equal_nan=True), (i, name)
+    for devices in (2, 8):
+        for i, result in enumerate(company):
+            for name, curve in result.curves.items():
+                assert np.array_equal(elsewhere[f"{devices}_{name}_{i}"], curve, equal_nan=True), (devices, i, name)

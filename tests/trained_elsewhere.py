@@ -1,6 +1,6 @@
 """Train the lanes of `test_training` on as many host devices as told, and save what they leave.
 
-Run as `python trained_elsewhere.py DEVICES FILE`, with the tests' folder on the path.
+Run as `python trained_elsewhere.py FILE DEVICES...`, with the tests' folder on the path.
 """
 
 import sys
@@ -9,11 +9,18 @@ import jax
 import numpy as np
 
 if __name__ == "__main__":
-    jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
-    from test_training import CHEAP, FIVE_LANES
+    file, *numbers = sys.argv[1], *map(int, sys.argv[2:])
+    jax.config.update("jax_num_cpu_devices", max(numbers))
+    from test_training import FIVE_LANES, TASK, trained
 
-    from sharplab.training import train_lanes
+    from sharplab import training
+    from sharplab.drivers import Formation
 
-    results = list(train_lanes(CHEAP, FIVE_LANES))
-    assert len(jax.local_devices()) == int(sys.argv[1])
-    np.savez(sys.argv[2], **{f"{name}_{i}": c for i, r in enumerate(results) for name, c in r.curves.items()})
+    curves = {}
+    for number in numbers:
+        formation = Formation(tuple(jax.local_devices()[:number]), 1)
+        assert formation.size == number
+        training.choose_formation = lambda recipe, lanes, formation=formation: formation
+        for i, result in enumerate(trained(TASK, FIVE_LANES)):
+            curves |= {f"{number}_{name}_{i}": curve for name, curve in result.curves.items()}
+    np.savez(file, **curves)

@@ -133,7 +133,8 @@ def training_speed(workload: Workload, repetitions: int) -> list[dict[str, Any]]
 def _lab_seconds(workload: Workload, observables: tuple[str, ...], record_steps: Sequence[int]) -> float:
     """All lanes, without the placing of the data."""
     lanes = [Lane(rate, seed=0) for rate in workload.learning_rates]
-    results = list(train_lanes(workload.task(observables, record_steps), lanes))
+    companies = train_lanes(workload.task(observables, record_steps), lanes)
+    results = [result for company in companies for result in company]
     if any(result.diverged for result in results):
         raise ValueError(f"a lane of {workload} diverged, and cost too little: give smaller learning rates.")
     return sum(result.seconds for result in results)

@@ -1,8 +1,23 @@
-"""Sweeps: what to train, what of it is missing, where it is kept."""
+"""Sweeps: what to train, what of it is missing, where it is trained and kept."""
 
+from sharplab.sweep.executors import Processes
 from sharplab.sweep.experiment import Experiment
 from sharplab.sweep.grid import parse_learning_rates
-from sharplab.sweep.runner import run
-from sharplab.sweep.store import StoreWarning, load
+from sharplab.sweep.plan import Shard
+from sharplab.sweep.runner import SweepError, run
+from sharplab.sweep.several import product, zipped
+from sharplab.sweep.store import StoreError, StoreWarning, load
 
-__all__ = ["Experiment", "StoreWarning", "load", "parse_learning_rates", "run"]
+__all__ = [
+    "Experiment",
+    "Processes",
+    "Shard",
+    "StoreError",
+    "StoreWarning",
+    "SweepError",
+    "load",
+    "parse_learning_rates",
+    "product",
+    "run",
+    "zipped",
+]

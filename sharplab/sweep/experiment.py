@@ -1,7 +1,7 @@
 """What to train: the settings of a sweep, frozen and checked."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -17,7 +17,7 @@ from sharplab.optimizers import OPTIMIZERS
 from sharplab.recipe import TRAINABLE
 from sharplab.scaling import PARAMETERIZATIONS
 from sharplab.schedules import SCHEDULES
-from sharplab.sweep.grid import rounded
+from sharplab.sweep.grid import as_tuple, distinct, parse_positive, parse_seeds, parse_sizes, whole
 
 SPACINGS = {"linear": "evenly in steps", "log": "evenly in the logarithm of steps"}
 
@@ -28,16 +28,18 @@ class Experiment:
 
     Attributes:
         model: a name out of `sharplab.models.MODELS`, or "module:build@tag" of your own.
-        widths, depths: the sizes to compare.
+        widths, depths: the sizes to compare, one or several, whole numbers or texts: "64", "2^6", "8:64" (octaves),
+            "8:512:log4" (four, evenly in the logarithm, rounded). Kept as a tuple of integers.
         base_width, base_depth: the size at which learning rates are quoted: at the base width, every parameterization
             is the same function of the weights up to the abc symmetry.
         parameterizations: out of "standard", "ntk", "mup", "mean_field".
         alpha: branches are multiplied by (depth/base_depth)^−alpha, and learning rates inside them go with depth to
             match; 0 for neither (see `sharplab.scaling.DepthRule`).
         gamma: the richness γ₀.
-        learning_rates: base learning rates, kept to 12 significant digits; or a mapping from parameterization
-            to them.
-        seeds: how many (0, 1, …), or which; or a mapping from width to either.
+        learning_rates: base learning rates, numbers or texts: "0.1", "2^-3", "2^-6:2^2" (octaves), "1e-3:1:log7";
+            or a mapping from parameterization to them. Kept to 12 significant digits.
+        seeds: how many from 0 on (3 or "3"), or which, as (0, 7) or "5:9", which names five of them: seeds are
+            counted in ones; or a mapping from width to either.
         steps, batch_size: updates per run, examples per update.
         observables: what is recorded, out of `sharplab.observables.OBSERVABLES`, or "hessian_top10" and the
             like (see `sharplab.Tracker`).
@@ -55,10 +57,10 @@ class Experiment:
         ValueError: naming the argument that is out of range or unknown, and the remedy.
     """
 
-    widths: tuple[int, ...]
+    widths: Any
     learning_rates: Any
     model: str = "residual_mlp"
-    depths: tuple[int, ...] = (3,)
+    depths: Any = (3,)
     base_width: int = 1
     base_depth: int = 1
     parameterizations: tuple[str, ...] = ("mup", "ntk")
@@ -81,19 +83,19 @@ class Experiment:
 
     def __post_init__(self) -> None:
         for name in ("parameterizations", "observables"):
-            self._keep(name, _distinct(name, _several(name, getattr(self, name))))
+            self._keep(name, distinct(name, as_tuple(name, getattr(self, name))))
         for name in ("widths", "depths"):
-            self._keep(name, _distinct(name, [_whole(name, size) for size in _several(name, getattr(self, name))]))
+            self._keep(name, parse_sizes(name, getattr(self, name)))
         for name in ("base_width", "base_depth", "steps", "batch_size", "probe_size", "records"):
-            self._keep(name, _whole(name, getattr(self, name)))
+            self._keep(name, whole(name, getattr(self, name)))
         for name in ("alpha", "gamma"):
             self._keep(name, _finite(name, getattr(self, name)))
         self._check_names()
         self._check_ranges()
         rates = _by_key("learning_rates", self.learning_rates, self.parameterizations)
         seeds = _by_key("seeds", self.seeds, self.widths)
-        self._keep("learning_rates", tuple((name, _learning_rates(values)) for name, values in rates))
-        self._keep("seeds", tuple((width, _seeds(values)) for width, values in seeds))
+        self._keep("learning_rates", tuple((key, _ascending(given)) for key, given in rates))
+        self._keep("seeds", tuple((width, parse_seeds("seeds", given)) for width, given in seeds))
 
     def _keep(self, name: str, value: Any) -> None:
         # Plain Python values: hashable, and one identity however a setting was typed (1, 1.0, np.int64(1)).
@@ -121,6 +123,8 @@ class Experiment:
     def _check_ranges(self) -> None:
         if not 2 <= self.records <= self.steps + 1:
             raise ValueError(f"records must lie between 2 and steps + 1 = {self.steps + 1}, not {self.records}.")
+        if not isinstance(self.refine, bool):
+            raise ValueError(f"refine must be True or False, not {self.refine!r}.")
         if self.gamma <= 0:
             raise ValueError(f"gamma must be a positive number, not {self.gamma}.")
         if "train_loss" not in self.observables and self.refine:
@@ -149,30 +153,14 @@ class Experiment:
         return tuple(int(step) for step in np.unique(np.round(steps)))
 
 
-def _several(name: str, values: Any) -> tuple:
-    several = (values,) if isinstance(values, str) or not isinstance(values, Iterable) else tuple(values)
-    if not several:
-        raise ValueError(f"{name} is empty: give at least one.")
-    return several
-
-
-def _distinct(name: str, values: Iterable) -> tuple:
-    values = tuple(values)
-    if len(set(values)) < len(values):
-        raise ValueError(f"{name} repeats a value: {', '.join(map(str, values))}.")
-    return values
-
-
-def _whole(name: str, value: Any, least: int = 1) -> int:
-    if not isinstance(value, int | np.integer) or value < least:
-        raise ValueError(f"{name} must be whole and at least {least}, not {value!r}.")
-    return int(value)
-
-
 def _finite(name: str, value: Any) -> float:
     if not isinstance(value, Real) or not math.isfinite(value):
         raise ValueError(f"{name} must be a finite number, not {value!r}.")
     return float(value)
+
+
+def _ascending(rates: Any) -> tuple[float, ...]:
+    return tuple(sorted(parse_positive("learning_rates", rates)))
 
 
 def _by_key(name: str, value: Any, keys: tuple) -> list[tuple[Any, Any]]:
@@ -185,20 +173,3 @@ def _by_key(name: str, value: Any, keys: tuple) -> list[tuple[Any, Any]]:
         if key not in table:
             raise ValueError(f"{name} has no entry for {key!r}: it has {', '.join(map(str, table))}.")
     return [(key, table[key]) for key in keys]
-
-
-def _learning_rates(values: Any) -> tuple[float, ...]:
-    rates = _several("learning_rates", values)
-    for rate in rates:
-        if not (isinstance(rate, Real) and 0 < float(rate) < math.inf):
-            raise ValueError(f"learning_rates must be positive, finite numbers, not {rate!r}.")
-    return _distinct("learning_rates", sorted(rounded(float(rate)) for rate in rates))
-
-
-def _seeds(value: Any) -> tuple[int, ...]:
-    if isinstance(value, int | np.integer):
-        return tuple(range(_whole("seeds", value)))
-    seeds = _distinct("seeds", [_whole("seeds", seed, least=0) for seed in _several("seeds", value)])
-    if max(seeds) >= 2**31:
-        raise ValueError(f"seeds must lie below 2^31, not {max(seeds)}.")
-    return seeds

@@ -1,8 +1,9 @@
 """From an experiment and what is known already, what to train next: pure, so that a sweep can be cut anywhere."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -29,6 +30,24 @@ class Group:
         """In arbitrary units: the first layer's work grows with the width, the others' with its square."""
         per_step = self.task.width * (64 + self.task.depth * self.task.width)
         return per_step * self.task.steps * len(self.lanes)
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        task = self.task
+        runs = f"{len(self.lanes)} run{'s' * (len(self.lanes) > 1)}"
+        return f"{task.model} {task.parameterization} width {task.width} depth {task.depth}, {runs}"
+
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        """Of the lanes, in their order."""
+        return tuple(run_id(self.task, lane) for lane in self.lanes)
+
+    def parts(self, most_lanes: int) -> "tuple[Group, ...]":
+        """Groups of at most so many lanes, as even as can be."""
+        count = -(-len(self.lanes) // most_lanes)
+        bounds = np.linspace(0, len(self.lanes), count + 1).astype(int)
+        return tuple(Group(self.task, self.lanes[low:high]) for low, high in pairwise(bounds))
 
 
 def tasks(experiment: Experiment) -> Iterator[Task]:
@@ -120,31 +139,74 @@ def _refined(rates: Sequence[float], means: Sequence[float], own: Sequence[float
     return sorted(rounded(math.sqrt(n * rates[best])) for n in apart)
 
 
-def serving_rows(experiment: Experiment, known: pd.DataFrame) -> pd.DataFrame:
-    """The rows whose run was observed at least as much as the experiment asks for.
+def serving_rows(observables: Collection[str], record_steps: Collection[int], known: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose run was observed at least so.
 
     `known` is the store's table: run_id, train_loss, diverged, observables and record_steps (sequences). One run
     may have several rows: of two that were observed differently, neither need hold all of the other.
     """
-    observables, steps = set(experiment.observables), set(experiment.record_steps())
+    wanted, steps = set(observables), set(record_steps)
     serves = [
-        observables.issubset(seen) and steps.issubset(at)
+        wanted.issubset(seen) and steps.issubset(at)
         for seen, at in zip(known["observables"], known["record_steps"], strict=True)
     ]
     return known[np.array(serves, bool)]
 
 
-def missing_groups(experiment: Experiment, known: pd.DataFrame) -> tuple[Group, ...]:
-    """What to train now, given `serving_rows`, cheapest first; empty when the experiment is complete."""
-    served = set(known["run_id"])
-    groups = []
-    for task in tasks(experiment):
-        lanes = tuple(lane for lane in cells(experiment, task, known) if run_id(task, lane) not in served)
-        if lanes:
-            groups.append(Group(task, lanes))
+@dataclass(frozen=True)
+class Shard:
+    """Part `index` of `count` of a sweep: the parts are disjoint, and together they are the sweep."""
+
+    index: int
+    count: int
+
+    def __str__(self) -> str:
+        """As "i/n", counted from 1."""
+        return f"{self.index or self.count}/{self.count}"
+
+    def cells(self, experiment: Experiment, known: pd.DataFrame) -> Iterator[tuple[Task, Lane]]:
+        """The tasks and lanes of this part, dealt out like cards, from the most expensive on.
+
+        What is dealt is single runs; with `refine`, whose next learning rates hang on all runs of a task, whole tasks.
+        """
+        by_cost = sorted(tasks(experiment), key=lambda task: -Group(task, (Lane(1.0, 0),)).cost)
+        dealt = 0
+        for task in by_cost:
+            lanes = cells(experiment, task, known)
+            for lane in lanes:
+                if dealt % self.count == self.index:
+                    yield task, lane
+                dealt += not experiment.refine
+            dealt += experiment.refine
+
+
+WHOLE = Shard(0, 1)
+
+
+def missing_groups(
+    experiment: Experiment,
+    known: pd.DataFrame,
+    *,
+    shard: Shard = WHOLE,
+    apart_from: Collection[str] = (),
+) -> tuple[Group, ...]:
+    """What to train now, given the rows that serve, cheapest first; empty when the experiment is complete.
+
+    Args:
+        experiment: what is wanted.
+        known: `serving_rows`, one per run.
+        shard: the part of it that is looked at.
+        apart_from: identities of runs to leave out.
+    """
+    left_out = {*known["run_id"], *apart_from}
+    missing: dict[Task, list[Lane]] = {}
+    for task, lane in shard.cells(experiment, known):
+        if run_id(task, lane) not in left_out:
+            missing.setdefault(task, []).append(lane)
+    groups = (Group(task, tuple(lanes)) for task, lanes in missing.items())
     return tuple(sorted(groups, key=lambda group: group.cost))
 
 
-def wanted_ids(experiment: Experiment, known: pd.DataFrame) -> set[str]:
+def wanted_ids(experiment: Experiment, known: pd.DataFrame, shard: Shard = WHOLE) -> set[str]:
     """The identities of all runs of the experiment, refinement included."""
-    return {run_id(task, lane) for task in tasks(experiment) for lane in cells(experiment, task, known)}
+    return {run_id(task, lane) for task, lane in shard.cells(experiment, known)}

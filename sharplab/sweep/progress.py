@@ -1,75 +1,91 @@
 """How far a sweep is: a bar in a terminal, now and then a line elsewhere."""
 
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from sharplab.sweep.plan import Group
+from sharplab.sweep.claims import Claim
+from sharplab.sweep.session import Session, lower
 
 LINE_SECONDS = 10.0
+BAR_SECONDS = 0.5
+
+Look = Callable[[], tuple[Session, Sequence[Claim]]]
 
 
-class Progress:
-    """Counts the planned cost of groups, so that what is left is in proportion to the time it takes."""
+def share_done(session: Session, claims: Sequence[Claim]) -> float:
+    """Of the planned cost, the groups under way by their steps."""
+    under_way = sum(claim.cost * claim.done / claim.total for claim in claims if claim.total)
+    return min(1.0, (session.cost_done + under_way) / session.cost) if session.cost else 1.0
 
-    def __init__(self, bar: Bar | None, console: Console) -> None:
-        self._bar, self._console = bar, console
-        self._task = bar.add_task("planning", total=None) if bar else None
-        self._total = self._done = self._share = 0.0
-        self._label = ""
-        self._began = self._said = time.monotonic()
 
-    def plan(self, groups: Sequence[Group]) -> None:
-        """More groups are to come."""
-        self._total = self._done + sum(group.cost for group in groups)
+def describe(session: Session, claims: Sequence[Claim]) -> str:
+    """Groups through, running and failed, and the best loss so far.
 
-    def begin(self, group: Group) -> None:
-        """This group trains now."""
-        task = group.task
-        self._label = f"{task.model} {task.parameterization} width {task.width}, {len(group.lanes)} runs"
-        self._group_cost, self._share = group.cost, 0.0
-        self._show()
+    >>> describe(Session("a", runs=40, stored=30, groups=4, groups_done=3, cost=4.0, cost_done=3.0, best_loss=0.25), [])
+    '3 of 4 groups, 30 of 40 runs, best train loss 0.25'
+    """
+    parts = [f"{session.groups_done} of {session.groups} groups", f"{session.stored} of {session.runs} runs"]
+    if claims:
+        widest = max(claims, key=lambda claim: claim.cost)
+        parts.append(f"{len(claims)} running ({widest.group}{', …' * (len(claims) > 1)})")
+    if session.failed:
+        parts.append(f"{len(session.failed)} failed")
+    best = session.best_loss
+    for claim in claims:
+        best = lower(best, claim.best_loss)
+    if best is not None:
+        parts.append(f"best train loss {best:.4g}")
+    return ", ".join(parts)
 
-    def advance(self, done: int, total: int) -> None:
-        """So much of the current group is through."""
-        self._share = self._group_cost * done / total
-        self._show()
 
-    def end(self, group: Group) -> None:
-        """The group is stored."""
-        self._done, self._share = self._done + group.cost, 0.0
-        self._show()
+def seconds_left(elapsed: float, share: float) -> str:
+    """In proportion, for people; nothing where nothing is known yet.
 
-    def _show(self) -> None:
-        done = self._done + self._share
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, description=self._label, completed=done, total=self._total)
-        elif time.monotonic() - self._said >= LINE_SECONDS:
-            self._said = time.monotonic()
-            elapsed = self._said - self._began
-            left = f", about {elapsed * (self._total / done - 1):.0f} s left" if done > 0 else ""
-            self._console.print(f"  {done / self._total:4.0%}  {self._label}; {elapsed:.0f} s{left}", highlight=False)
+    >>> seconds_left(50.0, 0.25)
+    ', about 150 s left'
+    """
+    return f", about {elapsed * (1 / share - 1):.0f} s left" if share > 0 else ""
 
 
 @contextmanager
-def show_progress() -> Iterator[Progress]:
-    """A `Progress` on standard error."""
+def watching(look: Look) -> Iterator[None]:
+    """Within, what `look` returns is shown on standard error; nothing where no group is planned."""
     console = Console(file=sys.stderr)
-    if not console.is_terminal:
-        yield Progress(None, console)
-        return
-    columns = (
-        TextColumn("  {task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Bar(*columns, console=console, transient=True) as bar:
-        yield Progress(bar, console)
+    ended = threading.Event()
+    show = _show_bar if console.is_terminal else _show_lines
+    thread = threading.Thread(target=show, args=(look, console, ended), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _show_lines(look: Look, console: Console, ended: threading.Event) -> None:
+    began = time.monotonic()
+    while not ended.wait(LINE_SECONDS):
+        session, claims = look()
+        if session.groups:
+            share, elapsed = share_done(session, claims), time.monotonic() - began
+            line = f"  {share:4.0%}  {describe(session, claims)}; {elapsed:.0f} s{seconds_left(elapsed, share)}"
+            console.print(line, highlight=False, soft_wrap=True)
+
+
+def _show_bar(look: Look, console: Console, ended: threading.Event) -> None:
+    columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    began = time.monotonic()
+    with Progress(TextColumn(" "), *columns, console=console, transient=True) as bar:
+        task = bar.add_task("planning", total=None)
+        while not ended.wait(BAR_SECONDS):
+            session, claims = look()
+            if session.groups:
+                share, elapsed = share_done(session, claims), time.monotonic() - began
+                text = describe(session, claims) + seconds_left(elapsed, share)
+                bar.update(task, total=1.0, completed=share, description=text)

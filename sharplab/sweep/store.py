@@ -1,220 +1,277 @@
 """Where runs are kept: a directory of group files, each written whole or not at all.
 
-A group file is a Parquet table with one row per run, curves as lists, and carries the digest of its own bytes
-in its name: a file that was cut or altered is known as such, set aside and its runs trained again.
+Any number of processes and machines may write into one store at once: there is nothing that two of them write, no
+lock that could go stale and no database. A group file that does not verify is set aside and its runs trained again.
 """
 
-import hashlib
-import io
 import json
 import os
 import uuid
 import warnings
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from sharplab.provenance import versions
-from sharplab.records import RUN_KEYS, Records
-from sharplab.sweep.identity import LATER_SETTINGS, run_id, settings
+from sharplab.records import Records
+from sharplab.sweep.files import StoreError, StoreWarning, refusal, sync_folder, write_whole
+from sharplab.sweep.group_file import (
+    SCHEMA,
+    Block,
+    Key,
+    OtherSchema,
+    Unusable,
+    encode,
+    join,
+    key_of,
+    read_block,
+    read_table,
+)
+from sharplab.sweep.rows import COLUMNS, as_records, one_per_run, rows_of
 from sharplab.training import LaneResult, Task
 
-SCHEMA = 1
+__all__ = [
+    "COLUMNS",
+    "StoreError",
+    "StoreWarning",
+    "add_group",
+    "as_records",
+    "group_files",
+    "load",
+    "one_per_run",
+    "open_store",
+    "read_rows",
+]
+
 MARKER = "store.json"
-COLUMNS = ("run_id", "train_loss", "diverged", "observables", "record_steps")  # known of an empty store
-
-
-class StoreWarning(UserWarning):
-    """Something in a store was not as it was written, and has been set aside."""
+GROUPS = "groups"
+BLOCK = 64  # files whose tables are joined once and for all
 
 
 def open_store(path: Path | str) -> Path:
     """The store's directory, ready to be written, made where there is none.
 
+    A marker that was damaged or lost is written anew where group files verify and say that they are of this schema:
+    they are what a store is. Without any the directory may be anyone's, and is refused.
+
     Raises:
-        ValueError: for a directory that holds something else, a store of another schema, or one that cannot
+        StoreError: for a directory that holds something else, a store of another schema, or one that cannot
             be written.
     """
     folder = Path(path)
-    marker = folder / MARKER
     try:
-        if not marker.exists():
-            if folder.exists() and any(folder.iterdir()):
-                raise ValueError(f"store {folder} holds other files and no {MARKER}: give a new or empty directory.")
-            (folder / "groups").mkdir(parents=True, exist_ok=True)
-            _write_whole(marker, json.dumps({"sharplab_store": SCHEMA}).encode())
+        names = set(os.listdir(folder)) if folder.exists() else set()
+        if MARKER not in names and not _is_marked_by_groups(folder):
+            _require_room(folder, names)
+            (folder / GROUPS).mkdir(parents=True, exist_ok=True)
+            _write_marker(folder)
+            sync_folder(folder.parent)
+        (folder / GROUPS).mkdir(exist_ok=True)
     except OSError as error:
-        raise ValueError(f"store {folder} cannot be made: {error.strerror}; give another directory.") from error
+        raise refusal(f"store {folder} cannot be made", error) from error
     _check_schema(folder)
-    if not os.access(folder / "groups", os.W_OK | os.X_OK):
-        raise ValueError(f"store {folder} cannot be written: change the permissions of {folder / 'groups'}.")
+    if not os.access(folder / GROUPS, os.W_OK | os.X_OK):
+        raise StoreError(
+            f"store {folder} cannot be written: change the permissions of {folder / GROUPS}, or have its file system "
+            "mounted for writing."
+        )
     return folder
+
+
+def _require_room(folder: Path, names: set[str]) -> None:
+    # Another process may be making the store at this moment: the folder of groups, the marker under its first name.
+    foreign = {name for name in names - {GROUPS} if not name.startswith(f".{MARKER}.")}
+    if GROUPS in names:
+        foreign |= {name for name in os.listdir(folder / GROUPS) if not name.startswith(".")}
+    if foreign and not (folder / MARKER).exists():
+        raise StoreError(f"store {folder} holds other files and no {MARKER}: give a new or empty directory.")
+
+
+def _write_marker(folder: Path) -> None:
+    marker = {"sharplab_store": SCHEMA, "sharplab": versions()["sharplab"]}
+    write_whole(folder / MARKER, json.dumps(marker).encode())
+
+
+def is_store(folder: Path) -> bool:
+    """Whether there is a store, of whatever schema."""
+    return (folder / MARKER).exists() or _is_marked_by_groups(folder)
+
+
+def require_store(folder: Path) -> None:
+    """StoreError unless there is a store of this schema, which need not be writable."""
+    if not is_store(folder):
+        raise StoreError(f"there is no store at {folder}: give the directory that a sweep was written to.")
+    _check_schema(folder)
 
 
 def _check_schema(folder: Path) -> None:
     marker = folder / MARKER
     try:
-        schema = json.loads(marker.read_text()).get("sharplab_store")
+        content = json.loads(marker.read_text())
+        schema, version = content["sharplab_store"], content.get("sharplab", "")
+    except (FileNotFoundError, ValueError, TypeError, KeyError) as error:
+        _restore_marker(folder, error)
     except OSError as error:
-        raise ValueError(f"store {folder} cannot be read: {error.strerror} ({marker}).") from error
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{marker} is damaged: restore it, or give a new directory as store.") from error
-    if schema != SCHEMA:
-        raise ValueError(f"store {folder} has schema {schema}, this version reads {SCHEMA}: give a new directory.")
+        raise refusal(f"store {folder} cannot be read ({marker})", error) from error
+    else:
+        if schema != SCHEMA:
+            raise _other_schema(folder, schema, version)
 
 
-def _write_whole(path: Path, content: bytes) -> None:
-    """Under its name there is the whole content or nothing, whenever the machine stops."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+def _restore_marker(folder: Path, problem: Exception) -> None:
+    marker = folder / MARKER
+    if not _is_marked_by_groups(folder):
+        raise StoreError(
+            f"{marker} is damaged and no group file verifies: restore it, or give a new directory as store."
+        ) from problem
+    if isinstance(problem, FileNotFoundError) and marker.exists():
+        return  # another process has just made the store
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        _write_marker(folder)
+        done = f"written anew, as the group files are whole and of schema {SCHEMA}"
+    except OSError:  # a store may be read where it cannot be written
+        done = f"left as it is, and schema {SCHEMA} read from the group files"
+    warnings.warn(f"{marker} was damaged or missing: {done}.", StoreWarning, stacklevel=4)
 
 
-def add_group(store: Path, task: Task, results: Sequence[LaneResult]) -> Path:
+def _is_marked_by_groups(folder: Path) -> bool:
+    """Whether group files verify, all of this schema. StoreError if one says another."""
+    verified = False
+    for key in _keys(folder, frozenset()):
+        try:
+            read_table(key)
+            verified = True
+        except OtherSchema as other:
+            raise _other_schema(folder, other.schema, other.version) from other
+        except (Unusable, OSError):
+            continue
+    return verified
+
+
+def _other_schema(folder: Path, schema: object, version: str) -> StoreError:
+    if isinstance(schema, int) and schema > SCHEMA:
+        remedy = f"install sharplab {version} or later" if version else "install a later sharplab"
+    else:
+        remedy = f"read it with sharplab {version}" if version else "read it with the sharplab that wrote it"
+    writer = f", written by sharplab {version}" if version else ""
+    return StoreError(
+        f"store {folder} has schema {schema}{writer}; this is sharplab {versions()['sharplab']}, which reads schema "
+        f"{SCHEMA}: {remedy}, or give a new directory."
+    )
+
+
+def add_group(store: Path, task: Task, results: Sequence[LaneResult], *, not_before: str | None = None) -> Path:
     """Write the results of lanes of one task as a group file.
 
+    Args:
+        store: an open store.
+        task: what the lanes share.
+        results: at least one.
+        not_before: ISO time, with its zone, that the results are dated at the earliest: a clock that was moved back
+            cannot make them look older than those that they replace.
+
     Raises:
-        ValueError: if the directory cannot be written.
+        StoreError: if the directory cannot be written. What it held before stays as it was.
     """
-    provenance = {"versions": json.dumps(versions()), "written": datetime.now(UTC).isoformat()}
-    rows = [_row(task, result) | provenance for result in results]
-    buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows), buffer)
-    content = buffer.getvalue()
-    path = store / "groups" / f"{task.parameterization}-w{task.width}-d{task.depth}-{_digest(content)}.parquet"
+    name, content = encode(task, results, not_before=not_before)
+    path = store / GROUPS / name
     try:
-        _write_whole(path, content)
+        write_whole(path, content)
     except OSError as error:
-        raise ValueError(f"store {store} cannot be written: {error.strerror}; what it held is safe.") from error
+        raise refusal(f"store {store} cannot be written", error, safe="what it held before is") from error
     return path
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
-
-
-def _row(task: Task, result: LaneResult) -> dict[str, Any]:
-    measured = {name: values.tolist() for name, values in result.curves.items() if name != "step"}
-    return {
-        "run_id": run_id(task, result.lane),
-        **settings(task, result.lane),
-        "observables": list(task.observables),
-        "record_steps": list(task.record_steps),
-        "diverged": result.diverged,
-        "diverged_step": result.diverged_step,
-        "matvecs": int(sum(np.sum(values) for name, values in result.curves.items() if name.endswith("_matvecs"))),
-        "seconds": result.seconds,
-        **result.setting,
-        **{f"curve:{name}": values for name, values in measured.items()},
-    }
-
-
 def group_files(store: Path) -> frozenset[Path]:
-    """The group files that there are now."""
-    return frozenset((store / "groups").glob("*.parquet"))
+    """What there is now under the name of a group file.
 
-
-def _read_group(path: Path) -> pd.DataFrame | None:
-    """The file's rows, or None (and the file set aside) where it is not what was written."""
+    Raises:
+        StoreError: if the directory cannot be read.
+    """
+    folder = store / GROUPS
     try:
-        content = path.read_bytes()
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return frozenset()
     except OSError as error:
-        raise ValueError(f"store file {path} cannot be read: {error.strerror}; change its permissions.") from error
-    if path.stem.rpartition("-")[2] == _digest(content):
-        return pq.read_table(io.BytesIO(content)).to_pandas()
-    warnings.warn(
-        f"{path} is not as it was written (cut or altered): {_set_aside(path)}; its runs count as not yet trained.",
-        StoreWarning,
-        stacklevel=4,
-    )
-    return None
+        raise refusal(f"store {store} cannot be read", error) from error
+    return frozenset(folder / name for name in names if name.endswith(".parquet") and not name.startswith("."))
 
 
-def _set_aside(path: Path) -> str:
-    aside = path.parent / "set-aside"
+def _keys(store: Path, apart_from: frozenset[Path]) -> list[Key]:
+    """By age, so that what has been joined before is at the beginning and stays joined."""
     try:
-        aside.mkdir(exist_ok=True)
-        path.replace(aside / path.name)
-    except OSError:  # a store may be read where it cannot be written
-        return "ignored"
-    return f"set aside in {aside}"
+        return sorted(key for path in group_files(store) - apart_from if (key := key_of(path)) is not None)
+    except OSError as error:
+        raise refusal(f"store {store} cannot be read", error) from error
 
 
 def read_rows(store: Path, *, apart_from: frozenset[Path] = frozenset()) -> pd.DataFrame:
     """Every row of a store, those of the group files in `apart_from` left out; one run may have several rows.
 
+    A process reads each file once: to look again costs what is new. A file that is not as it was written is set aside,
+    one of another schema passed over, each with a `StoreWarning`.
+
     Raises:
-        ValueError: if a file cannot be read. A damaged one is a `StoreWarning`.
+        StoreError: if a file cannot be read.
     """
-    tables = [table for path in sorted(group_files(store) - apart_from) if (table := _read_group(path)) is not None]
-    if not tables:
-        return pd.DataFrame({name: [] for name in COLUMNS}).astype({"diverged": bool})
-    rows = pd.concat(tables, ignore_index=True)
-    for name, value in LATER_SETTINGS.items():
-        # What a store from before the setting does not say.
-        rows[name] = rows[name].fillna(value) if name in rows else value
-    return rows.assign(train_loss=_last(rows, "curve:train_loss"))
+    keys = _keys(store, apart_from)
+    blocks = [_block(tuple(keys[start : start + BLOCK])) for start in range(0, len(keys), BLOCK)]
+    return rows_of([block for block in blocks if block is not None])
 
 
-def one_per_run(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of each run the row with most observables × records, and of equal ones the latest."""
-    if rows.empty:
-        return rows
-    amount = rows["observables"].str.len() * rows["record_steps"].str.len()
-    order = rows.assign(_amount=amount).sort_values(["_amount", "written"], kind="stable").drop(columns="_amount")
-    return order.drop_duplicates("run_id", keep="last").sort_values(list(RUN_KEYS), ignore_index=True)
+def _block(keys: tuple[Key, ...]) -> Block | None:
+    try:
+        return read_block(keys) if len(keys) == BLOCK else join([read_table(key) for key in keys])
+    except (Unusable, OtherSchema, OSError):
+        tables = [table for key in keys if (table := _usable_table(key)) is not None]
+        return join(tables) if tables else None
 
 
-def _last(rows: pd.DataFrame, column: str) -> pd.Series:
-    if column not in rows:
-        return pd.Series(np.nan, rows.index)
-    return rows[column].map(lambda curve: curve[-1] if isinstance(curve, np.ndarray) else np.nan)
+def _usable_table(key: Key) -> pa.Table | None:
+    try:
+        return read_table(key)
+    except FileNotFoundError:
+        return None  # another process has just set it aside
+    except OSError as error:
+        raise refusal(f"store file {key.path} cannot be read", error) from error
+    except Unusable as error:
+        done = f"{error}: {_set_aside(key.path)}; runs in it count as not yet trained"
+    except OtherSchema as error:
+        done = f"has schema {error.schema}, of sharplab {error.version}, and is passed over; upgrade to read it"
+    warnings.warn(f"{key.path} {done}.", StoreWarning, stacklevel=5)
+    return None
 
 
-def as_records(rows: pd.DataFrame) -> Records:
-    """Rows of a store as the two tables that people use."""
-    curve_columns = [name for name in rows if name.startswith("curve:")]
-    finals = {name.removeprefix("curve:"): _last(rows, name) for name in curve_columns}
-    plain = rows.drop(columns=[*curve_columns, "train_loss"], errors="ignore")
-    return Records(plain.assign(**finals), _curves(rows, curve_columns))
-
-
-def _curves(rows: pd.DataFrame, curve_columns: list[str]) -> pd.DataFrame:
-    lengths = rows["record_steps"].str.len().astype(int)
-    long = rows[["run_id", *RUN_KEYS]].loc[rows.index.repeat(lengths)].reset_index(drop=True)
-    long["step"] = np.concatenate(list(rows["record_steps"])).astype(int)
-    for name in curve_columns:
-        absent = (np.full(length, np.nan) for length in lengths)
-        pieces = [
-            curve if isinstance(curve, np.ndarray) else gap for curve, gap in zip(rows[name], absent, strict=True)
-        ]
-        long[name.removeprefix("curve:")] = np.concatenate(pieces).astype(float)
-    return long
+def _set_aside(path: Path) -> str:
+    aside = path.parent / "set-aside"
+    target = aside / path.name
+    if target.exists():
+        target = aside / f"{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}"
+    try:
+        aside.mkdir(exist_ok=True)
+        path.replace(target)
+    except OSError:  # a store may be read where it cannot be written
+        return "ignored"
+    return f"set aside in {aside}"
 
 
 def load(store: Path | str) -> Records:
     """Everything that a store holds, as `Records` with `.runs` and `.curves`.
 
     Raises:
-        ValueError: if there is no store of this schema at that place, or it holds no runs.
+        StoreError: if there is no store of this schema at that place, or it holds no runs.
     """
     folder = Path(store)
-    if not (folder / MARKER).exists():
-        raise ValueError(f"there is no store at {folder}: give the directory that a sweep was written to.")
-    _check_schema(folder)
+    require_store(folder)
+    return as_records(read_runs(folder))
+
+
+def read_runs(folder: Path) -> pd.DataFrame:
+    """One row per run of a store. StoreError if it holds none."""
     rows = one_per_run(read_rows(folder))
     if rows.empty:
-        raise ValueError(f"the store {folder} holds no runs yet.")
-    return as_records(rows)
+        raise StoreError(f"the store {folder} holds no runs yet.")
+    return rows

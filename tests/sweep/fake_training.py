@@ -1,37 +1,45 @@
 """A trainer whose losses are a formula, to see what sweeps do with results without waiting for any."""
 
 import math
+import signal
+import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from sharplab.sweep import Experiment
-from sharplab.training import Lane, LaneResult, Task
+from sharplab.training import Lane, LaneResult, Stopped, Task, Watch
+
+UNWATCHED = Watch()
+
+
+def _one(task: Task) -> float:
+    return 1.0
 
 
 @dataclass
 class FakeTrainer:
     """Loss 1 + (log₂(η/optimum))²/10 + seed/1000 at the end; divergence beyond `edge` times the optimum."""
 
-    optimum: Callable[[Task], float] = lambda task: 1.0
+    optimum: Callable[[Task], float] = _one
     edge: float = 8.0
     stop_after: int | None = None
     stop_with: type[BaseException] = RuntimeError
     shift: float = 0.0
     trained: list[tuple[Task, Lane]] = field(default_factory=list)
 
-    def __call__(
-        self, task: Task, lanes: Sequence[Lane], *, progress: Callable[[int, int], None] | None = None
-    ) -> Iterator[LaneResult]:
+    def __call__(self, task: Task, lanes: Sequence[Lane], watch: Watch = UNWATCHED) -> Iterator[tuple[LaneResult, ...]]:
         for i, lane in enumerate(lanes):
             if self.stop_after is not None and len(self.trained) >= self.stop_after:
                 raise self.stop_with("stopped")
             self.trained.append((task, lane))
             assert len(self.trained) < 1000, "the same runs are trained again and again"
-            if progress is not None:
-                progress((i + 1) * task.steps, len(lanes) * task.steps)
-            yield self.result(task, lane)
+            watch.progress((i + 1) * task.steps, len(lanes) * task.steps)
+            yield (self.result(task, lane),)
 
     def result(self, task: Task, lane: Lane) -> LaneResult:
         """What this lane leaves behind."""
@@ -48,6 +56,20 @@ class FakeTrainer:
         return LaneResult(lane, curves, bool(diverged), 1 if diverged else -1, 0.5, setting)
 
 
+@dataclass(frozen=True)
+class SlowTrainer:
+    """The same in other processes: `seconds` per lane, and it stops when asked."""
+
+    seconds: float = 0.05
+
+    def __call__(self, task: Task, lanes: Sequence[Lane], watch: Watch = UNWATCHED) -> Iterator[tuple[LaneResult, ...]]:
+        for company in FakeTrainer()(task, lanes, watch):
+            if watch.stop():
+                raise Stopped
+            time.sleep(self.seconds)
+            yield company
+
+
 def experiment(**changes: object) -> Experiment:
     """A small sweep, with changes."""
     settings: dict = {
@@ -60,3 +82,30 @@ def experiment(**changes: object) -> Experiment:
         "records": 3,
     }
     return Experiment(**{**settings, **changes})
+
+
+@dataclass(frozen=True)
+class FaultyTrainer:
+    """A worker's misfortunes: `deaths` times it is killed at a group of `width`, and there is memory for so many lanes.
+
+    What it did is written down in `folder`, since it happens in other processes.
+    """
+
+    folder: Path
+    width: int = 4
+    deaths: int = 0
+    most_lanes: int = 1000
+
+    def __call__(self, task: Task, lanes: Sequence[Lane], watch: Watch = UNWATCHED) -> Iterator[tuple[LaneResult, ...]]:
+        (self.folder / f"{uuid.uuid4().hex}.lanes").write_text(str(len(lanes)))
+        for i in range(self.deaths * (task.width == self.width)):
+            with suppress(FileExistsError):
+                (self.folder / f"{i}.death").touch(exist_ok=False)
+                signal.raise_signal(signal.SIGKILL)
+        if len(lanes) > self.most_lanes:
+            raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 bytes")
+        yield from FakeTrainer()(task, lanes, watch)
+
+    def lanes(self) -> list[int]:
+        """Of the groups that were begun."""
+        return sorted(int(path.read_text()) for path in self.folder.glob("*.lanes"))

@@ -5,15 +5,15 @@ import time
 
 from fake_training import FakeTrainer, experiment
 
-from sharplab.sweep import runner
+from sharplab.sweep import runner, work
 
 
-def train_slowly(task, lanes, *, progress=None):
-    for result in FakeTrainer()(task, lanes, progress=progress):
+def train_slowly(task, lanes, watch):
+    for company in FakeTrainer()(task, lanes, watch):
         time.sleep(0.05)
-        yield result
+        yield company
 
 
 if __name__ == "__main__":
-    runner.FLUSH_SECONDS = 0.1
+    work.FLUSH_SECONDS = 0.1
     runner.run_with(train_slowly, experiment(refine=True, seeds=3), sys.argv[1])

@@ -29,6 +29,19 @@ def test_equal_settings_are_equal_and_hash_alike_however_they_are_typed():
     assert type(typed.widths[0]) is int
 
 
+def test_texts_stand_for_numbers_wherever_there_are_several():
+    texts = experiment(widths="4:8", depths=("2", 3), learning_rates=("2^-1:2^1", 3), seeds="0:4")
+    assert texts == experiment(widths=(4, 8), depths=(2, 3), learning_rates=(0.5, 1, 2, 3), seeds=5)
+    assert type(texts.widths[0]) is int
+
+
+def test_texts_may_differ_by_parameterization_and_width():
+    sweep = experiment(learning_rates={"mup": "1:4", "ntk": "0.5"}, seeds={4: "2", 8: ("2", "5:6")})
+    assert sweep.rates_of("mup") == (1.0, 2.0, 4.0)
+    assert sweep.seeds_of(4) == (0, 1)
+    assert sweep.seeds_of(8) == (2, 5, 6)
+
+
 def test_grids_and_seeds_may_differ_by_parameterization_and_width():
     sweep = experiment(learning_rates={"mup": (2, 1), "ntk": (4,)}, seeds={4: 3, 8: (7, 5)})
     assert sweep.rates_of("mup") == (1.0, 2.0)
@@ -53,7 +66,14 @@ def test_an_experiment_with_one_setting_replaced_keeps_the_others():
         ({"learning_rates": (-1.0,)}, "learning_rates must be positive"),
         ({"learning_rates": (math.nan,)}, "learning_rates must be positive"),
         ({"learning_rates": (math.inf,)}, "learning_rates must be positive"),
-        ({"learning_rates": "2^1"}, "learning_rates must be positive"),
+        ({"learning_rates": "2^"}, r"learning_rates: '2\^' is not understood: give 0.1"),
+        ({"learning_rates": (0.5, "0.5", "quick")}, "learning_rates: 'quick' is not understood"),
+        ({"learning_rates": {"mup": "1:", "ntk": 1}}, "learning_rates: '1:' is not understood"),
+        ({"widths": "wide"}, "widths: 'wide' is not understood: give 64"),
+        ({"widths": (4, "8:4")}, "widths: '8:4' must run from a number up to a larger one"),
+        ({"depths": "2.5"}, "depths: '2.5' must be whole"),
+        ({"seeds": "-1"}, "seeds: '-1' is not understood: give how many, as 3, or which"),
+        ({"seeds": {4: "3:1", 8: 1}}, "seeds: '3:1' must run from a seed up to a larger one"),
         ({"learning_rates": (1.0, 1)}, "learning_rates repeats a value"),
         ({"learning_rates": {"mup": (1.0,)}}, "learning_rates has no entry for 'ntk'"),
         ({"widths": ()}, "widths is empty"),
@@ -82,6 +102,7 @@ def test_an_experiment_with_one_setting_replaced_keeps_the_others():
         ({"observables": ("sharpnes",)}, "unknown observable 'sharpnes': did you mean 'sharpness'"),
         ({"observables": ()}, "observables is empty"),
         ({"spacing": "square"}, "unknown spacing 'square'"),
+        ({"refine": "yes"}, "refine must be True or False, not 'yes'"),
         ({"refine": True, "observables": ("eval_loss",)}, "add it to observables"),
     ],
 )

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sharplab.sweep.identity import run_id
-from sharplab.sweep.plan import missing_groups, serving_rows, tasks, wanted_ids
+from sharplab.sweep.plan import Shard, missing_groups, serving_rows, tasks, wanted_ids
 
 EMPTY = pd.DataFrame({"run_id": [], "train_loss": [], "diverged": [], "observables": [], "record_steps": []}).astype(
     {"diverged": bool}
@@ -21,7 +21,7 @@ def train(groups, trainer, chosen=lambda lane: True):
     results = [
         (group.task, result)
         for group in groups
-        for result in trainer(group.task, [lane for lane in group.lanes if chosen(lane)])
+        for (result,) in trainer(group.task, [lane for lane in group.lanes if chosen(lane)])
     ]
     return pd.DataFrame(
         {
@@ -52,6 +52,24 @@ def one_size(**changes):
     return experiment(widths=(4,), parameterizations=("mup",), refine=True, **changes)
 
 
+def test_a_group_is_divided_evenly_and_in_order():
+    (group,) = missing_groups(one_size(seeds=7), EMPTY)
+    parts = group.parts(4)
+    assert [len(part.lanes) for part in parts] == [3, 4, 3, 4, 3, 4]
+    assert sum((part.lanes for part in parts), ()) == group.lanes
+    assert group.parts(100) == (group,)
+
+
+@given(st.integers(1, 9), st.booleans())
+@settings(max_examples=20)
+def test_parts_of_a_sweep_are_disjoint_even_and_together_the_whole(count, refine):
+    sweep = experiment(widths=(4, 8, 16), seeds=3, refine=refine)
+    shards = [wanted_ids(sweep, EMPTY, Shard(i, count)) for i in range(count)]
+    assert sum(map(len, shards)) == len(set().union(*shards)) == len(wanted_ids(sweep, EMPTY))
+    task = 3 * 3 if refine else 1
+    assert max(map(len, shards)) - min(map(len, shards)) <= task
+
+
 def test_groups_share_a_shape_and_come_cheapest_first():
     groups = missing_groups(experiment(widths=(16, 4), depths=(3, 2)), EMPTY)
     assert len(groups) == 2 * 2 * 2
@@ -70,10 +88,11 @@ def test_only_missing_lanes_are_planned():
 
 def test_a_run_serves_if_it_was_observed_at_least_as_much():
     rich = train(missing_groups(experiment(observables=("train_loss", "eval_loss"), records=5), EMPTY), FakeTrainer())
-    assert len(serving_rows(experiment(observables=("eval_loss",), records=3), rich)) == len(rich)
-    assert len(serving_rows(experiment(observables=("sharpness",), records=3), rich)) == 0
-    assert len(serving_rows(experiment(observables=("eval_loss",), records=4), rich)) == 0
-    assert len(serving_rows(experiment(), EMPTY)) == 0
+    half, third = experiment(records=3).record_steps(), experiment(records=4).record_steps()
+    assert len(serving_rows(("eval_loss",), half, rich)) == len(rich)
+    assert len(serving_rows(("sharpness",), half, rich)) == 0
+    assert len(serving_rows(("eval_loss",), third, rich)) == 0
+    assert len(serving_rows(("eval_loss",), half, EMPTY)) == 0
 
 
 @settings(max_examples=40)

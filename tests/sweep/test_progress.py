@@ -1,65 +1,59 @@
 """What is said while a sweep runs."""
 
 import io
-from types import SimpleNamespace
+import threading
 
 import pytest
 from fake_training import FakeTrainer, experiment
 from rich.console import Console
-from rich.progress import Progress as Bar
 
 from sharplab.sweep import progress
-from sharplab.sweep.plan import Group, tasks
+from sharplab.sweep.claims import Claim
+from sharplab.sweep.progress import describe, share_done
 from sharplab.sweep.runner import run_with
-from sharplab.training import Lane
+from sharplab.sweep.session import Session
+
+SESSION = Session("a", runs=20, stored=8, groups=4, groups_done=1, cost=8.0, cost_done=1.0, best_loss=0.5)
+CLAIMS = [
+    Claim("x", "a", "width 8, 2 runs", ("1", "2"), done=50, total=100, cost=2.0, best_loss=0.4),
+    Claim("y", "a", "width 16, 2 runs", ("3", "4"), cost=4.0),
+]
 
 
-@pytest.fixture
-def clock(monkeypatch):
-    clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock.now))
-    return clock
+def test_the_share_follows_the_cost_of_the_groups_and_the_steps_of_those_under_way():
+    assert share_done(SESSION, []) == 1 / 8
+    assert share_done(SESSION, CLAIMS) == (1 + 2 * 0.5) / 8
 
 
-def group(width):
-    (task,) = tasks(experiment(widths=(width,), parameterizations=("mup",)))
-    return Group(task, (Lane(1.0, 0), Lane(1.0, 1)))
+def test_groups_runs_failures_and_the_best_loss_are_told():
+    assert describe(SESSION, CLAIMS) == (
+        "1 of 4 groups, 8 of 20 runs, 2 running (width 16, 2 runs, …), best train loss 0.4"
+    )
+    failed = Session("b", runs=2, groups=1, failed=(("width 8: ValueError", "there.txt"),))
+    assert describe(failed, []) == "0 of 1 groups, 0 of 2 runs, 1 failed"
 
 
-def test_outside_a_terminal_a_line_comes_now_and_then(clock):
-    text = io.StringIO()
-    said = progress.Progress(None, Console(file=text, width=200))
-    said.plan([group(4), group(8)])
-    said.begin(group(4))
-    for done in range(1, 101):
-        clock.now += 1
-        said.advance(done, 100)
-    lines = text.getvalue().splitlines()
-    assert len(lines) == 100 / progress.LINE_SECONDS
-    assert "residual_mlp mup width 4, 2 runs" in lines[4]
-    small, large = group(4).cost, group(8).cost
-    share = 0.5 * small / (small + large)
-    assert f"{share:.0%}" in lines[4]
-    assert f"50 s, about {50 * (1 / share - 1):.0f} s left" in lines[4]
+@pytest.mark.parametrize("terminal", [False, True])
+def test_both_views_show_it(monkeypatch, terminal):
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.05)
+    monkeypatch.setattr(progress, "BAR_SECONDS", 0.05)
+    text, looked = io.StringIO(), threading.Semaphore(0)
+    monkeypatch.setattr(progress, "Console", lambda file: Console(file=text, force_terminal=terminal, width=200))
+
+    def look():
+        looked.release()
+        return SESSION, CLAIMS
+
+    with progress.watching(look):
+        for _ in range(4):
+            looked.acquire()
+    assert "25%" in text.getvalue()
+    assert "1 of 4 groups, 8 of 20 runs" in text.getvalue()
+    assert "s left" in text.getvalue()
 
 
-def test_in_a_terminal_the_bar_follows_the_cost_of_the_groups():
-    console = Console(file=io.StringIO(), force_terminal=True)
-    bar = Bar(console=console)
-    shown = progress.Progress(bar, console)
-    shown.plan([group(4), group(8)])
-    shown.begin(group(4))
-    shown.advance(1, 1)
-    shown.end(group(4))
-    shown.begin(group(8))
-    shown.advance(1, 2)
-    (task,) = bar.tasks
-    small, large = group(4).cost, group(8).cost
-    assert task.description == "residual_mlp mup width 8, 2 runs"
-    assert task.completed / task.total == pytest.approx((small + large / 2) / (small + large))
-
-
-def test_a_sweep_with_nothing_to_train_is_silent(tmp_path, capsys):
+def test_a_sweep_with_nothing_to_train_is_silent(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.001)
     run_with(FakeTrainer(), experiment(), tmp_path)
     capsys.readouterr()
     run_with(FakeTrainer(), experiment(), tmp_path)

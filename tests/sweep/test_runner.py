@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from fake_training import FakeTrainer, experiment
 
-from sharplab.sweep import load, run, runner
+from sharplab.sweep import load, run, work
 from sharplab.sweep.runner import run_with
 
 # What may differ between two trainings of one run.
@@ -122,7 +122,7 @@ def test_what_was_finished_before_an_interruption_is_kept(tmp_path, cause):
 def test_results_are_written_as_they_come_and_not_at_the_end_alone(tmp_path, monkeypatch):
     sweep = experiment(widths=(4,), parameterizations=("mup",))
     run_with(FakeTrainer(), sweep, tmp_path / "at-the-end")
-    monkeypatch.setattr(runner, "FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr(work, "FLUSH_SECONDS", 0.0)
     run_with(FakeTrainer(), sweep, tmp_path / "at-once")
     assert len(list((tmp_path / "at-the-end" / "groups").iterdir())) == 1
     assert len(list((tmp_path / "at-once" / "groups").iterdir())) == 6

@@ -1,0 +1,87 @@
+"""Four ways to train the same runs; each is opened once, and then trains seeds as often as it is asked."""
+
+import multiprocessing
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from itertools import product
+from types import MappingProxyType
+
+from sharplab.drivers import use_all_cores
+from sharplab.sweep import run
+from sharplab.sweep.executors import Processes
+from sweeps.by_hand import train_by_hand
+from sweeps.runs import Runs
+
+Losses = dict[tuple[float, int], float]  # (learning rate, seed) → final train loss
+Train = Callable[[tuple[int, ...]], Losses]
+
+
+@contextmanager
+def lab(runs: Runs, executor: Executor | None = None) -> Iterator[Train]:
+    """`sharplab.run` into a store, in this process unless told."""
+    with tempfile.TemporaryDirectory() as store:
+
+        def train(seeds: tuple[int, ...]) -> Losses:
+            table = run(runs.experiment(seeds), store, executor=executor).runs
+            return dict(zip(zip(table["learning_rate"], table["seed"], strict=True), table["train_loss"], strict=True))
+
+        yield train
+
+
+@contextmanager
+def lab_here(runs: Runs) -> Iterator[Train]:
+    """In this process, a device per core, as `sharplab sweep` does unless told."""
+    use_all_cores()
+    with lab(runs) as train:
+        yield train
+
+
+@contextmanager
+def lab_processes(runs: Runs) -> Iterator[Train]:
+    """In a worker process per core, as `sharplab sweep --executor processes` does."""
+    with Processes() as executor, lab(runs, executor) as train:
+        yield train
+
+
+@contextmanager
+def plain_loop(runs: Runs) -> Iterator[Train]:
+    """By hand, one run after another in this process, every product on all cores."""
+    yield lambda seeds: {
+        (rate, seed): train_by_hand(runs.task, rate, seed) for rate, seed in product(runs.learning_rates, seeds)
+    }
+
+
+@contextmanager
+def pool(runs: Runs) -> Iterator[Train]:
+    """By hand, each run a task of a spawned `ProcessPoolExecutor`, a worker per core.
+
+    A worker keeps its data and compiled functions from run to run; workers share nothing. As a favour each is kept
+    on a core of its own, so that they do not get into each other's way.
+    """
+    context = multiprocessing.get_context("spawn")
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    free = context.SimpleQueue()
+    for core in cores:
+        free.put(core)
+    with ProcessPoolExecutor(len(cores), mp_context=context, initializer=_stay, initargs=(free,)) as workers:
+
+        def train(seeds: tuple[int, ...]) -> Losses:
+            cells = list(product(runs.learning_rates, seeds))
+            losses = workers.map(train_by_hand, [runs.task] * len(cells), *zip(*cells, strict=True))
+            return dict(zip(cells, losses, strict=True))
+
+        yield train
+
+
+def _stay(free: multiprocessing.SimpleQueue) -> None:
+    # Before jax has done anything: it starts as many threads as there are cores to run on.
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {free.get()})
+
+
+CONTESTANTS: Mapping[str, Callable[[Runs], AbstractContextManager[Train]]] = MappingProxyType(
+    {"here": lab_here, "processes": lab_processes, "plain": plain_loop, "pool": pool}
+)

@@ -1,0 +1,89 @@
+"""Sweeps whose training takes no time: all that they cost is the engine's."""
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from measures import in_turn, spread
+
+from sharplab.sweep import Experiment
+from sharplab.sweep.executors import Here, Processes
+from sharplab.sweep.runner import run_with
+from sharplab.training import Lane, LaneResult, Task, Watch
+from sweeps.runs import DATA
+
+OBSERVABLES = ("train_loss", "eval_loss", "eval_accuracy", "gradient_norm")
+RECORDS = 12
+MOST_WIDTHS = 20
+
+
+@dataclass(frozen=True)
+class Immediate:
+    """A way to train for `run_with` that returns curves of a formula at once, and notes when groups were begun."""
+
+    begun: list[float] = field(default_factory=list)
+
+    def __call__(self, task: Task, lanes: Sequence[Lane], watch: Watch) -> Iterator[tuple[LaneResult, ...]]:
+        self.begun.append(perf_counter())
+        steps = np.array(task.record_steps)
+        setting = {"lane_mode": "sequential", "driver": "loop", "device": "formula"}
+        for done, lane in enumerate(lanes, 1):
+            watch.progress(done * task.steps, len(lanes) * task.steps)
+            phase = lane.learning_rate * task.width + lane.seed
+            curves = {
+                name: (2 + np.cos(phase + i + steps)).astype(np.float32) for i, name in enumerate(task.observables)
+            }
+            yield (LaneResult(lane, curves | {"step": steps}, False, -1, 0.0, setting),)
+
+
+def many_runs(groups: int, lanes: int) -> Experiment:
+    """So many groups of so many lanes, a multiple of 5, with 12 records of 4 observables.
+
+    >>> many_runs(400, 25).widths[-1], many_runs(400, 25).depths[-1]
+    (160, 10)
+    """
+    sizes = -(-groups // 2)
+    widths = min(sizes, MOST_WIDTHS)
+    experiment = Experiment(
+        widths=tuple(8 * (i + 1) for i in range(widths)),
+        depths=tuple(range(1, sizes // widths + 1)),
+        parameterizations=("mup", "ntk")[: min(groups, 2)],
+        learning_rates=tuple(2.0**-i for i in range(lanes // 5)),
+        seeds=5,
+        data=DATA,
+        observables=OBSERVABLES,
+        records=RECORDS,
+    )
+    found = len(experiment.parameterizations) * len(experiment.widths) * len(experiment.depths)
+    assert (found, 5 * (lanes // 5)) == (groups, lanes), "choose numbers that make a grid"
+    return experiment
+
+
+def seconds_per_group(groups: int, lanes: int, repetitions: int) -> dict[str, Any]:
+    """In this process and with a worker process per core, in turn; and what the workers' start takes, once."""
+    experiment = many_runs(groups, lanes)
+
+    def timed_by(executor: Executor) -> Callable[[], float]:
+        return lambda: _seconds(experiment, executor) / groups
+
+    with Processes() as workers:
+        contestants = {"here": timed_by(Here()), "processes": timed_by(workers)}
+        first = {name: contestant() for name, contestant in contestants.items()}
+        seconds = in_turn(contestants, repetitions)
+    return {
+        "groups": groups,
+        "lanes": lanes,
+        "start_of_workers_seconds": groups * (first["processes"] - float(np.median(seconds["processes"]))),
+        "seconds_per_group": {name: spread(values) for name, values in seconds.items()},
+    }
+
+
+def _seconds(experiment: Experiment, executor: Executor) -> float:
+    with tempfile.TemporaryDirectory() as store:
+        began = perf_counter()
+        run_with(Immediate(), experiment, store, executor=executor)
+        return perf_counter() - began

@@ -1,0 +1,38 @@
+"""How a command ends: the code it leaves, and what it says when something went wrong."""
+
+from collections.abc import Callable
+
+from rich.console import Console
+
+DONE, SOME_FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 130
+
+
+def exit_code_of(command: Callable[[], int | None]) -> int:
+    """Run a command and return its exit code, what went wrong being said in a sentence on standard error.
+
+    0: done, or what the command returns. 1: some groups of a sweep failed. 2: bad input. 130: stopped by Ctrl-C.
+    Whatever else is raised is an error of the program, and passes through with its traceback.
+
+    >>> exit_code_of(lambda: None)
+    0
+    """
+    from sharplab.sweep.runner import SweepError
+
+    try:
+        return command() or DONE
+    except KeyboardInterrupt:
+        _say("[yellow bold]stopped[/]; what was trained is stored, the same command goes on")
+        return STOPPED
+    except SweepError as error:
+        _say("[red bold]failed:[/]", error)
+        return SOME_FAILED
+    except ValueError as error:
+        _say("[red bold]error:[/]", error)
+        return BAD_INPUT
+
+
+def _say(heading: str, error: Exception | None = None) -> None:
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(heading, end=" " if error is not None else "\n")
+    if error is not None:
+        console.print(str(error), markup=False)  # brackets in it are its own

@@ -1,0 +1,147 @@
+"""Who trains what at this moment: notes that workers leave in a store and renew while they live.
+
+They keep two sweeps of one store from training the same runs twice, and tell `sharplab status` how far each is.
+Nothing correct depends on them: a note that is missed costs double work, one that outlives its worker a short wait.
+No clock is compared with another machine's: a note lives as long as its beat is seen to change.
+"""
+
+import json
+import os
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+from sharplab.sweep.plan import Group
+
+BEAT_SECONDS = 2.0
+LEASE_SECONDS = 60.0  # without a beat; a network file system may show a new one half a minute late
+FOLDER = "running"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A group of runs that a worker is training."""
+
+    name: str  # unique
+    sweep: str  # of the call of `run` that it works for
+    group: str  # for people
+    run_ids: tuple[str, ...]
+    host: str = field(default_factory=socket.gethostname)
+    pid: int = field(default_factory=os.getpid)
+    beat: int = 0
+    done: int = 0  # steps, of `total`, over all lanes
+    total: int = 0
+    cost: float = 0.0  # `Group.cost`
+    best_loss: float | None = None
+
+    def has_died(self) -> bool:
+        """Whether its worker was a process of this machine that is no more; False where that cannot be known."""
+        if self.host != socket.gethostname():
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except OSError:
+            return False
+        return False
+
+
+class Claimant:
+    """Keeps one claim in a store up to date, from a thread of its own."""
+
+    def __init__(self, store: Path, claim: Claim) -> None:
+        self.claim = claim
+        self._path = store / FOLDER / f"{claim.name}.json"
+        self._ended = Event()
+        self._thread = Thread(target=self._beat, daemon=True)
+
+    def advance(self, done: int, total: int) -> None:
+        """So many steps are through."""
+        self.claim = replace(self.claim, done=done, total=total)
+
+    def saw(self, loss: float) -> None:
+        """A run has ended with this loss, or is at it."""
+        best = self.claim.best_loss
+        if loss == loss and (best is None or loss < best):
+            self.claim = replace(self.claim, best_loss=loss)
+
+    def begin(self) -> None:
+        """Leave the first note and go on renewing it."""
+        self._write()
+        self._thread.start()
+
+    def end(self) -> None:
+        """Take the note away."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._path.unlink(missing_ok=True)
+
+    def _beat(self) -> None:
+        while not self._ended.wait(BEAT_SECONDS):
+            self.claim = replace(self.claim, beat=self.claim.beat + 1)
+            self._write()
+
+    def _write(self) -> None:
+        temporary = self._path.with_name(f".{self._path.name}.tmp")
+        try:
+            self._path.parent.mkdir(exist_ok=True)
+            temporary.write_text(json.dumps(asdict(self.claim)))
+            temporary.replace(self._path)
+        except OSError:
+            pass  # a full disk ends the run where its results are written, not here
+
+
+@contextmanager
+def claiming(store: Path, sweep: str, group: Group) -> Iterator[Claimant]:
+    """A claim to a group that lives as long as the block."""
+    claimant = Claimant(store, Claim(uuid.uuid4().hex[:12], sweep, group.label, group.run_ids, cost=group.cost))
+    claimant.begin()
+    try:
+        yield claimant
+    finally:
+        claimant.end()
+
+
+def read_claims(store: Path) -> list[Claim]:
+    """All notes of a store, those of dead workers too; what cannot be read is passed over."""
+    claims = (_read(path) for path in sorted((store / FOLDER).glob("*.json")))
+    return [claim for claim in claims if claim is not None]
+
+
+def _read(path: Path) -> Claim | None:
+    try:
+        fields: dict[str, Any] = json.loads(path.read_text())
+        return Claim(**fields | {"run_ids": tuple(fields["run_ids"])})
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+class Living:
+    """Tells living claims from those of dead workers, by looking again and again."""
+
+    def __init__(self, store: Path) -> None:
+        self._store = store
+        self._seen: dict[str, tuple[int, float]] = {}  # name → its last beat, when that was first seen
+
+    def look(self) -> list[Claim]:
+        """The claims that live; the notes of dead workers are taken away."""
+        now = time.monotonic()
+        alive = []
+        for claim in read_claims(self._store):
+            beat, since = self._seen.get(claim.name, (-1, now))
+            if claim.beat != beat:
+                since = now
+            self._seen[claim.name] = (claim.beat, since)
+            if now - since > LEASE_SECONDS or claim.has_died():
+                (self._store / FOLDER / f"{claim.name}.json").unlink(missing_ok=True)
+            else:
+                alive.append(claim)
+        return alive

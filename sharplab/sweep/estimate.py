@@ -1,0 +1,154 @@
+"""How long the groups of a sweep will take here, and how much memory, from a few steps of each compiled shape."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import count, pairwise
+from threading import Event, Timer
+
+from rich.console import Console
+
+from sharplab.recipe import Recipe
+from sharplab.sweep.plan import Group
+from sharplab.sweep.timing import Measured, measure
+from sharplab.training import Task, choose_formation, find_recipe
+
+QUIET_SECONDS = 1.0  # of measuring without a word
+
+
+@dataclass(frozen=True)
+class GroupEstimate:
+    """What one group will take.
+
+    Attributes:
+        group: which.
+        runs, steps, records: that it trains, makes in all.
+        seconds: with the estimate's workers, compilation apart.
+        bytes: of memory on each device.
+    """
+
+    group: Group
+    runs: int
+    steps: int
+    records: int
+    seconds: float
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Estimated:
+    """What a sweep will take, in all and group by group.
+
+    Attributes:
+        groups: in the order given.
+        compile_seconds: the part of `seconds` in which programs are compiled, where none is cached yet.
+        seconds: of wall time.
+        bytes: of memory for data, weights and programs on all devices that train at once; what Python and its
+            libraries take, some 0.5 GB per process, comes on top.
+        devices: how many train at once.
+    """
+
+    groups: tuple[GroupEstimate, ...]
+    compile_seconds: float
+    seconds: float
+    bytes: int
+    devices: int
+
+    @property
+    def runs(self) -> int:
+        """To be trained in all."""
+        return sum(group.runs for group in self.groups)
+
+
+def estimate(groups: Sequence[Group], *, workers: int | None = None) -> Estimated:
+    """Time and memory of groups, from a few steps and a record of each compiled shape, made now on this machine.
+
+    Shapes are measured once where only the parameterization, bases, exponents, schedule and number of steps differ.
+    It takes the time of compiling and about 2 s per shape, more where a single record does.
+
+    Args:
+        groups: what is to be trained.
+        workers: how many processes like this one, each with one device, share the work; this process alone with all
+            its devices unless told.
+
+    Raises:
+        ValueError: as training would, where a group cannot be trained; or for workers < 1.
+    """
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, not {workers}.")
+    shapes = [_shape(group) for group in groups]
+    found: dict[tuple[Task, int], Measured] = {}
+    with _telling(len(set(shapes))) as tell:
+        for shape, group in zip(shapes, groups, strict=True):
+            if shape not in found:
+                tell(group.task)
+                found[shape] = measure(group)
+    of_groups = [found[shape] for shape in shapes]
+    estimates = tuple(_of_group(group, measured, workers) for group, measured in zip(groups, of_groups, strict=True))
+    programs = zip(map(_program, groups), of_groups, strict=True)
+    compiling = sum({program: measured.compile_seconds for program, measured in programs}.values()) / (workers or 1)
+    devices = workers or max((measured.devices for measured in of_groups), default=1)
+    return Estimated(
+        groups=estimates,
+        compile_seconds=compiling,
+        seconds=compiling + sum(each.seconds for each in estimates),
+        bytes=devices * max((each.bytes for each in estimates), default=0),
+        devices=devices,
+    )
+
+
+def _shape(group: Group) -> tuple[Task, int]:
+    """The same for groups of one cost per step, per record, and per lane."""
+    task = replace(
+        group.task,
+        parameterization="mup",
+        base_width=1,
+        base_depth=1,
+        alpha=0.0,
+        gamma=1.0,
+        schedule="constant",
+        steps=1,
+        record_steps=(0, 1),
+    )
+    return task, choose_formation(find_recipe(group.task), len(group.lanes)).size
+
+
+def _program(group: Group) -> tuple[Recipe, int]:
+    """The same for groups that share their compiled programs."""
+    gaps = (stop - start for start, stop in pairwise(group.task.record_steps))
+    return find_recipe(group.task), max(gaps)
+
+
+def _of_group(group: Group, measured: Measured, workers: int | None) -> GroupEstimate:
+    task, runs = group.task, len(group.lanes)
+    seconds = -(-runs // measured.lanes) * measured.company_seconds(task.steps, len(task.record_steps))
+    if workers is not None:
+        # Of a company, each device's part is a company for a worker with one.
+        seconds *= measured.devices / workers
+    return GroupEstimate(group, runs, runs * task.steps, runs * len(task.record_steps), seconds, measured.bytes)
+
+
+@contextmanager
+def _telling(shapes: int) -> Iterator[Callable[[Task], None]]:
+    """Tells which shape is being measured, on standard error: at once in a terminal, elsewhere where it takes long."""
+    console, numbers, lines, late = Console(stderr=True), count(1), [""], Event()
+
+    def say() -> None:
+        late.set()
+        if not console.is_terminal:
+            console.print(lines[-1], highlight=False)
+
+    def tell(task: Task) -> None:
+        name = f"{task.model} width {task.width} depth {task.depth}"
+        lines.append(f"  measuring shape {next(numbers)} of {shapes}: {name}")
+        status.update(lines[-1])
+        if late.is_set():
+            say()
+
+    timer = Timer(QUIET_SECONDS, say)
+    with console.status("") as status:
+        timer.start()
+        try:
+            yield tell
+        finally:
+            timer.cancel()

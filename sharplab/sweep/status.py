@@ -1,0 +1,49 @@
+"""What goes on in a store, seen from outside."""
+
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from sharplab.sweep.claims import BEAT_SECONDS, Claim, read_claims
+from sharplab.sweep.progress import describe
+from sharplab.sweep.session import Session, read_sessions
+from sharplab.sweep.store import group_files, one_per_run, read_rows, require_store
+
+SHOWN = 5  # calls, the latest ones
+
+
+def status(store: Path, sleep: Callable[[float], None] = time.sleep) -> list[str]:
+    """Lines for people: the runs that a store holds, the latest calls of `run`, and who trains what now.
+
+    Workers of other machines show their life by a beat alone: where there are such, it takes a few seconds.
+
+    Raises:
+        ValueError: if there is no store at that place, or it cannot be read.
+    """
+    require_store(store)
+    rows = one_per_run(read_rows(store))
+    claims = _living(store, sleep)
+    lines = [f"{store}: {len(rows)} runs in {len(group_files(store))} files, {int(rows['diverged'].sum())} diverged"]
+    for session in read_sessions(store)[-SHOWN:]:
+        lines += _lines(session, [claim for claim in claims if claim.sweep == session.name])
+    return lines
+
+
+def _living(store: Path, sleep: Callable[[float], None]) -> list[Claim]:
+    before = {claim.name: claim.beat for claim in read_claims(store)}
+    claims = [claim for claim in read_claims(store) if not claim.has_died()]
+    if all(claim.host == socket.gethostname() for claim in claims):
+        return claims
+    sleep(2 * BEAT_SECONDS)
+    return [claim for claim in read_claims(store) if claim.beat != before.get(claim.name) and not claim.has_died()]
+
+
+def _lines(session: Session, claims: list[Claim]) -> list[str]:
+    state = session.ended or ("running" if claims else "no worker is seen: killed, or between two groups")
+    lines = [f"sweep {session.name}, {state}: {describe(session, claims)}"]
+    for claim in claims:
+        share = f"{claim.done / claim.total:.0%}" if claim.total else "starting"
+        lines.append(f"  {share:>8}  {claim.group} (process {claim.pid} of {claim.host})")
+    lines += [f"  failed: {what} (see {where})" for what, where in session.failed]
+    return lines

@@ -1,0 +1,196 @@
+"""What one compiled shape takes on this machine: its real programs, compiled and run for a few steps."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sharplab.data import batch_indices
+from sharplab.drivers import dispatch
+from sharplab.following import AUDIT_EVERY
+from sharplab.measurement import TrackerState
+from sharplab.recipe import LaneState, Recipe
+from sharplab.sweep.plan import Group
+from sharplab.training import (
+    _advance,
+    _begin,
+    _driver,
+    _observe,
+    _observe_dispatched,
+    _place_arrays,
+    _step,
+    choose_formation,
+    find_recipe,
+)
+from sharplab.tree import PyTree
+
+STEPS = 64  # at most, that are timed at once
+SAMPLES = 3  # at least, whose median stands against the moments in which the machine does something else
+SAMPLE_SECONDS = 0.6  # of more samples
+PATIENCE_SECONDS = 1.5  # after which there are enough samples, however few
+WITHOUT_GRADIENT = {"train_loss", "eval_loss", "eval_accuracy"}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one compiled shape takes on this machine, its company of lanes being trained at once.
+
+    Attributes:
+        lanes, devices: of the company.
+        compile_seconds: until its programs are there, once.
+        begin_seconds, step_seconds: to draw the weights; an update.
+        first_record_seconds: a run's first record, whose spectra start from nothing.
+        record_seconds: a later one, whose spectra start from those before, with its share of the audits.
+        bytes: on each device: data, weights, and what the largest program needs besides.
+    """
+
+    lanes: int
+    devices: int
+    compile_seconds: float
+    begin_seconds: float
+    step_seconds: float
+    first_record_seconds: float
+    record_seconds: float
+    bytes: int
+
+    def company_seconds(self, steps: int, records: int) -> float:
+        """A whole run of a company."""
+        recording = self.first_record_seconds + (records - 1) * self.record_seconds
+        return self.begin_seconds + steps * self.step_seconds + recording
+
+
+@dataclass(frozen=True)
+class _Company:
+    """The programs of a group's first lanes, ready to be timed."""
+
+    begin: Callable[[], tuple[LaneState, TrackerState]]
+    advance: Callable[[LaneState, int, np.ndarray], LaneState]  # for so many steps, at these learning rates
+    observe: Callable[[LaneState, TrackerState], tuple[TrackerState, dict[str, jax.Array]]]
+    rates: np.ndarray
+    devices: int
+    spectral: bool
+    bytes: Callable[[], int]
+
+
+def measure(group: Group) -> Measured:
+    """What the shape of a group takes on this machine, found by training its first lanes for a few steps."""
+    company, compiling = _timed(lambda: _compile(group))
+    state, fresh = company.begin()
+    begin = _timed(company.begin)[1]
+    (trackers, _), cold = _timed(lambda: company.observe(state, fresh))
+    first = _typical(lambda: company.observe(state, fresh))
+    compiling += max(cold - first, 0.0)  # of what a record that is dispatched piece by piece compiles on the way
+    moved, step = _time_steps(company, state, company.rates)
+    if (np.asarray(moved.diverged_step) >= 0).any():
+        moved, step = _time_steps(company, state, 0 * company.rates)  # a lane that has diverged costs nothing
+    later = first
+    if company.spectral:
+        gap = group.task.steps // (len(group.task.record_steps) - 1)
+        next_one = company.advance(state, min(STEPS, gap), company.rates)
+        later = _typical(lambda: company.observe(next_one, trackers)) + first / AUDIT_EVERY
+    return Measured(
+        lanes=len(company.rates),
+        devices=company.devices,
+        compile_seconds=compiling,
+        begin_seconds=begin,
+        step_seconds=step,
+        first_record_seconds=first,
+        record_seconds=later,
+        bytes=company.bytes(),
+    )
+
+
+def _timed(call: Callable[[], T]) -> tuple[T, float]:
+    began = time.perf_counter()
+    result = call()
+    jax.block_until_ready(result)
+    return result, time.perf_counter() - began
+
+
+def _typical(call: Callable[[], object]) -> float:
+    """The median of several calls' seconds."""
+    times: list[float] = []
+    while sum(times) < (SAMPLE_SECONDS if len(times) >= SAMPLES else PATIENCE_SECONDS):
+        times.append(_timed(call)[1])
+    return median(times)
+
+
+def _time_steps(company: _Company, state: LaneState, rates: np.ndarray) -> tuple[LaneState, float]:
+    """The state some steps later, and the seconds that each took."""
+
+    def step(many: int) -> None:
+        nonlocal state
+        state = jax.block_until_ready(company.advance(state, many, rates))
+
+    step(1)
+    seconds = _timed(lambda: step(1))[1]
+    many = min(STEPS, max(1, int(SAMPLE_SECONDS / SAMPLES / seconds)))
+    return state, _typical(lambda: step(many)) / many
+
+
+def _compile(group: Group) -> _Company:
+    task = group.task
+    recipe = find_recipe(task)
+    formation = choose_formation(recipe, len(group.lanes))
+    arrays = _place_arrays(recipe, formation, task)
+    looped = _driver(recipe, task, arrays.train) == "loop"
+    size = formation.size
+    rates = np.full(size, min(lane.learning_rate for lane in group.lanes), np.float32)
+    seeds, absent = jnp.zeros(size, jnp.int32), np.zeros(size, bool)
+    order = np.stack([batch_indices(0, len(arrays.train[1]), task.batch_size, 0, STEPS)] * size)
+
+    begin = _begin.lower(recipe, formation, seeds, absent, arrays.probe).compile()
+    state, trackers = jax.eval_shape(lambda *args: _begin(recipe, formation, *args), seeds, absent, arrays.probe)
+    if looped:
+        steps = _advance.lower(recipe, formation, state, rates, order, arrays.train, np.int32(0)).compile()
+        records = _observe.lower(recipe, formation, state, trackers, seeds, arrays.probe, arrays.held_out).compile()
+    else:
+        steps = _step.lower(recipe, formation, state, rates, order[:, 0], arrays.train).compile()
+
+    def advance(state: LaneState, many: int, rates: np.ndarray) -> LaneState:
+        if looped:
+            return steps(state, rates, order, arrays.train, np.int32(np.asarray(state.step)[0] + many))
+        return dispatch(lambda state, i: steps(state, rates, order[:, i], arrays.train), state, many)
+
+    def observe(state: LaneState, trackers: TrackerState) -> tuple[TrackerState, dict[str, jax.Array]]:
+        if looped:
+            return records(state, trackers, seeds, arrays.probe, arrays.held_out)
+        return _observe_dispatched(recipe, formation, state, trackers, seeds, arrays.probe, arrays.held_out)
+
+    def memory() -> int:
+        record = records if looped else _heaviest_piece(recipe, arrays.probe)
+        of_lanes = _bytes((state, trackers)) // len(formation.devices)
+        return _bytes(arrays) + of_lanes + max(map(_working_bytes, (begin, steps, record)))
+
+    return _Company(
+        begin=lambda: begin(seeds, absent, arrays.probe),
+        advance=advance,
+        observe=observe,
+        rates=rates,
+        devices=len(formation.devices),
+        spectral=bool(recipe.measurement().spectra),
+        bytes=memory,
+    )
+
+
+def _heaviest_piece(recipe: Recipe, probe: PyTree) -> Any:
+    """A program that needs as much memory, to the order of magnitude, as a record that is dispatched in pieces."""
+    piece = recipe.objective if set(recipe.observables) <= WITHOUT_GRADIENT else jax.grad(recipe.objective)
+    return jax.jit(piece).lower(jax.eval_shape(recipe.init_params, 0), probe).compile()
+
+
+def _bytes(arrays: PyTree) -> int:
+    return sum(leaf.size * jnp.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(arrays))
+
+
+def _working_bytes(compiled: Any) -> int:
+    """What a program needs beside its arguments; 0 where the platform does not say."""
+    told = compiled.memory_analysis()
+    return 0 if told is None else told.temp_size_in_bytes + told.output_size_in_bytes

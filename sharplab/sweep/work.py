@@ -1,0 +1,161 @@
+"""What a worker does with one group: claim it, train what the store still lacks of it, store the results.
+
+Whatever runs it (this process, another, another machine), results go into the store from where they were made, so
+that nothing is lost when the process that asked for them ends.
+"""
+
+import math
+import socket
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from sharplab.sweep.claims import Claimant, Living, claiming
+from sharplab.sweep.identity import run_id, settings
+from sharplab.sweep.live import LiveTracker, guarded
+from sharplab.sweep.plan import Group, serving_rows
+from sharplab.sweep.session import is_asked_to_stop
+from sharplab.sweep.store import StoreError, add_group, is_store, read_rows
+from sharplab.training import Lane, LaneResult, Stopped, Task, Watch
+
+FLUSH_SECONDS = 20.0  # of finished lanes are in memory alone, at most
+
+Train = Callable[[Task, Sequence[Lane], Watch], Iterator[tuple[LaneResult, ...]]]
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One group, and all that a worker has to know to train it.
+
+    Attributes:
+        store: its directory, as the worker sees it.
+        session: the name of the call of `run` that asks.
+        group: the lanes.
+        train: how they are trained.
+        trackers: told of each run as it goes.
+        apart_from: group files whose runs do not count as trained.
+        not_before: the results are dated no earlier.
+    """
+
+    store: Path
+    session: str
+    group: Group
+    train: Train
+    trackers: tuple[LiveTracker, ...] = ()
+    apart_from: frozenset[Path] = frozenset()
+    not_before: str | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """How it ended.
+
+    "done": all its runs are in the store. "elsewhere": another worker is training some of them. "stopped": as was
+    asked. "memory": there was too little for so many lanes. "error": any other exception.
+    """
+
+    ending: Literal["done", "elsewhere", "stopped", "memory", "error"]
+    error: Exception | None = None
+    traceback: str = ""
+    best_loss: float | None = None
+
+
+def work(assignment: Assignment) -> Report:
+    """Train a group into the store; whatever goes wrong is in the report."""
+    try:
+        return _work(assignment)
+    except Stopped:
+        return Report("stopped")
+    except Exception as error:
+        return Report("memory" if _is_out_of_memory(error) else "error", error, traceback.format_exc())
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # XLA has no exception type of its own for it.
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
+def _work(assignment: Assignment) -> Report:
+    store, group = assignment.store, assignment.group
+    if not is_store(store):
+        # Made anew here, it would be one that nobody else sees.
+        raise StoreError(
+            f"store {store} is not there as the worker on {socket.gethostname()} sees it: give a directory that all "
+            "workers share, under one path."
+        )
+    if is_asked_to_stop(store, assignment.session):
+        return Report("stopped")
+    with claiming(store, assignment.session, group) as claimant:
+        # In this order: a rival takes its claim away after its results are in the store.
+        if _is_contested(store, claimant):
+            return Report("elsewhere")
+        left = _untrained(assignment)
+        if left:
+            with guarded(assignment.trackers, assignment.session) as live:
+                _train(assignment, left, claimant, live)
+    return Report("done", best_loss=claimant.claim.best_loss)
+
+
+@lru_cache(maxsize=8)
+def _living(store: Path) -> Living:
+    return Living(store)
+
+
+def _is_contested(store: Path, claimant: Claimant) -> bool:
+    wanted, name = set(claimant.claim.run_ids), claimant.claim.name
+    return any(claim.name != name and wanted.intersection(claim.run_ids) for claim in _living(store).look())
+
+
+def _untrained(assignment: Assignment) -> tuple[Lane, ...]:
+    task = assignment.group.task
+    rows = read_rows(assignment.store, apart_from=assignment.apart_from)
+    known = set(serving_rows(task.observables, task.record_steps, rows)["run_id"])
+    return tuple(lane for lane in assignment.group.lanes if run_id(task, lane) not in known)
+
+
+def _train(assignment: Assignment, lanes: tuple[Lane, ...], claimant: Claimant, live: LiveTracker) -> None:
+    task, store = assignment.group.task, assignment.store
+    started: set[Lane] = set()
+
+    def start(lane: Lane) -> None:
+        if lane not in started:
+            started.add(lane)
+            live.start(run_id(task, lane), settings(task, lane))
+
+    def record(lane: Lane, step: int, values: Mapping[str, float]) -> None:
+        start(lane)
+        live.log(run_id(task, lane), step, values)
+
+    watch = Watch(
+        progress=claimant.advance,
+        record=record,
+        stop=lambda: is_asked_to_stop(store, assignment.session),
+        checkpoints=store / "checkpoints",
+    )
+    finished: list[LaneResult] = []
+    flushed = time.monotonic()
+    try:
+        for company in assignment.train(task, lanes, watch):
+            finished.extend(company)
+            for result in company:
+                summary = _summary(result)
+                claimant.saw(summary.get("train_loss", math.nan))
+                start(result.lane)  # of one that was resumed after its last record, nothing was told
+                live.finish(run_id(task, result.lane), summary)
+            # A resumed run may end soon after it began again, and stand for hours.
+            at_stake = sum(result.seconds for result in finished)
+            if max(at_stake, time.monotonic() - flushed) >= FLUSH_SECONDS:
+                add_group(store, task, finished, not_before=assignment.not_before)
+                finished, flushed = [], time.monotonic()
+    finally:
+        if finished:
+            add_group(store, task, finished, not_before=assignment.not_before)
+
+
+def _summary(result: LaneResult) -> dict[str, float]:
+    finals = {name: float(values[-1]) for name, values in result.curves.items() if name != "step"}
+    return finals | {"diverged": result.diverged, "diverged_step": result.diverged_step, "seconds": result.seconds}

@@ -1,0 +1,74 @@
+"""What a finished sweep says: optima and a verdict for each setting, printed and drawn."""
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+from rich.console import Console
+
+from sharplab.analysis import Transfer, transfer
+from sharplab.plotting import NAMES, draw_sweep, house_style, leave_room_below, size_legend
+from sharplab.records import SETTINGS, Records
+
+
+def print_verdicts(
+    records: Records, *, over: str, metric: str, along: Collection[str], folder: Path, console: Console
+) -> tuple[Path, ...]:
+    """Print the optima and the verdict of each setting, and draw its sweep into the folder; the pictures' paths.
+
+    Args:
+        records: of one setting or several.
+        over: "width" or "depth", what grows.
+        metric: the loss whose optimum is sought.
+        along: settings that grow with it, and so tell no runs of one size apart.
+        folder: of the pictures.
+        console: where it is printed.
+    """
+    pictures = []
+    for heading, part in by_setting(records, over=over, along=along):
+        if heading:
+            console.print(f"[bold]{heading}[/]", highlight=False)
+        found = transfer(part, over=over, metric=metric)
+        for result in found.values():
+            console.print(str(result), highlight=False)
+        picture = folder / f"{over}_sweep{re.sub(r'[^0-9A-Za-z.-]+', '-', f' {heading}') if heading else ''}.png"
+        draw_transfer(part, found, metric, picture)
+        pictures.append(picture)
+    return tuple(pictures)
+
+
+def by_setting(records: Records, *, over: str, along: Collection[str] = ()) -> Iterator[tuple[str, Records]]:
+    """The runs of each setting, which compare with each other, with a heading that says in what they differ.
+
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"width": 8, "gamma": [0.5, 0.5, 2.0], "learning_rate": [1, 2, 1], "seed": 0})
+    >>> [(heading, len(part.runs)) for heading, part in by_setting(Records(table), over="width")]
+    [('gamma 0.5', 2), ('gamma 2', 1)]
+    """
+    runs = records.runs.drop(columns=[name for name in along if name in records.runs])
+    names = (*SETTINGS, "optimizer")
+    varying = [name for name in names if name != over and name in runs and runs[name].nunique(dropna=False) > 1]
+    if not varying:
+        yield "", Records(runs)
+        return
+    for values, part in runs.groupby(varying, dropna=False):
+        told = (f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+        heading = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in zip(varying, told, strict=True))
+        yield heading, Records(part)
+
+
+def draw_transfer(records: Records, found: Mapping[str, Transfer], metric: str, picture: Path) -> None:
+    """Final loss against learning rate, a panel per parameterization."""
+    with house_style():
+        figure, axes = plt.subplots(1, len(found), figsize=(3.6 * len(found), 3.2), squeeze=False, sharey=True)
+        for ax, (name, result) in zip(axes[0], found.items(), strict=True):
+            runs = records.runs[records.runs["parameterization"] == name]
+            optima = dict(zip(result.sizes, zip(result.optimum, result.optimum_interval, strict=True), strict=True))
+            draw_sweep(ax, runs, metric, optima, size=result.over)
+            ax.set_title(f"{NAMES.get(name, name)}: {result.verdict}")
+        leave_room_below(axes[0, 0], 0.25)
+        axes[0, 0].set_ylabel(f"final {metric.replace('_', ' ')} (nats)")
+        axes[0, -1].legend(handles=size_legend(result.sizes, size=result.over), loc="upper left")
+        figure.savefig(picture)
+        plt.close(figure)

@@ -1,0 +1,226 @@
+"""The fault campaign: whatever is killed or broken, the records are those of a sweep that was left alone.
+
+    make test-faults
+
+Processes are killed by SIGKILL at random moments: workers, the process that runs the sweep, a Dask scheduler. Files of
+the store are cut, altered and emptied, foreign ones are put beside them. Two calls train one store. A disk fills up.
+The counts are printed.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from campaign_sweep import SWEEP
+from fake_training import FakeTrainer
+from fill_a_disk import SWEEP as LARGE_SWEEP
+from test_runner import assert_same_records
+
+from sharplab.sweep import group_file, load
+from sharplab.sweep.runner import run_with
+from sharplab.sweep.store import open_store, read_rows
+
+pytestmark = pytest.mark.faults
+
+HERE = Path(__file__).parent
+KILLS = {"main": 22, "workers": 22, "scheduler": 8}
+FIRST_SECONDS, LAST_SECONDS = 1.0, 8.0  # of a process's life, at one of which it is killed
+RUNS = len(SWEEP.widths) * len(SWEEP.rates_of("mup")) * 4
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """With the tests' modules, and compiled programs kept for all the processes of the campaign."""
+    folders = [HERE, HERE.parent / "sweep", *map(Path, filter(None, [os.environ.get("PYTHONPATH")]))]
+    cache = tmp_path_factory.mktemp("compiled")
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join(map(str, folders)),
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+
+
+@pytest.fixture(scope="module")
+def start(environment):
+    """Starts the sweep in a process of its own."""
+
+    def start(store, executor="here"):
+        command = [sys.executable, str(HERE / "campaign_sweep.py"), str(store), executor]
+        with said_by(store).open("w") as said:
+            return subprocess.Popen(command, env=environment, stderr=said)
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def undisturbed(start, tmp_path_factory):
+    """The records of the sweep left alone, by executor."""
+    found = {}
+
+    def undisturbed(executor):
+        if executor not in found:
+            store = tmp_path_factory.mktemp("undisturbed") / "store"
+            assert start(store, executor).wait(timeout=600) == 0, said_by(store).read_text()
+            found[executor] = load(store)
+        return found[executor]
+
+    return undisturbed
+
+
+@pytest.fixture
+def tell(capsys):
+    """Prints, whatever pytest captures."""
+
+    def tell(text):
+        with capsys.disabled():
+            print(f"\n  {text}", end="")
+
+    return tell
+
+
+def said_by(store):
+    """The file with what the latest sweep of a store has said."""
+    return store.with_suffix(".said")
+
+
+def children(pid):
+    return [
+        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+    ]
+
+
+def damage(store, chance):
+    """What was done to a file of the store, by kind."""
+    kinds = {
+        "cut": lambda path: path.write_bytes(path.read_bytes()[: chance.randrange(1, path.stat().st_size)]),
+        "altered": lambda path: path.write_bytes(flipped(path.read_bytes(), chance)),
+        "emptied": lambda path: path.write_bytes(b""),
+    }
+    files = [path for kind in ("groups/*.parquet", "checkpoints/*.npz") for path in sorted(store.glob(kind))]
+    done = []
+    if files and chance.random() < 0.5:
+        kind, path = chance.choice(list(kinds)), chance.choice(files)
+        if path.stat().st_size > 1:
+            kinds[kind](path)
+            done.append(f"{kind} {path.parent.name}")
+    if (store / "groups").exists() and chance.random() < 0.3:
+        name = chance.choice(["notes.txt", "mine.parquet", ".hidden.parquet", "mup-w4-d2-0123456789abcdef.parquet"])
+        (store / "groups" / name).write_text("not of a sweep")
+        done.append("foreign")
+    return done
+
+
+def flipped(content, chance):
+    """With one bit altered."""
+    at = chance.randrange(len(content))
+    return content[:at] + bytes([content[at] ^ 1 << chance.randrange(8)]) + content[at + 1 :]
+
+
+def assert_complete(store, expected):
+    """Every run once, and each bit as it should be."""
+    found = load(store)
+    assert len(found.runs) == RUNS == found.runs["run_id"].nunique()
+    assert_same_records(found, expected)
+
+
+def finish(start, store, executor):
+    """Call after call, until one says that all is done."""
+    for _ in range(20):
+        if start(store, executor).wait(timeout=600) == 0:
+            return
+    raise AssertionError(f"twenty calls did not complete the sweep: {said_by(store).read_text()}")
+
+
+def test_the_main_process_is_killed_and_the_store_damaged(tmp_path, start, undisturbed, tell):
+    chance, counts, stores = random.Random(0), Counter(), 0
+    expected = undisturbed("here")
+    while counts["kills"] < KILLS["main"]:
+        store = tmp_path / f"store{stores}"
+        while True:
+            process = start(store)
+            try:
+                process.wait(timeout=chance.uniform(FIRST_SECONDS, LAST_SECONDS))
+                break
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                counts["kills"] += 1
+            counts.update(damage(store, chance))
+        finish(start, store, "here")
+        assert_complete(store, expected)
+        stores += 1
+    tell(f"main process: {dict(counts)}, {stores} stores complete, {RUNS} runs each")
+
+
+def test_workers_are_killed(tmp_path, start, undisturbed, tell):
+    chance, counts, stores = random.Random(1), Counter(), 0
+    expected = undisturbed("processes:2")
+    while counts["kills"] < KILLS["workers"]:
+        store = tmp_path / f"store{stores}"
+        process = start(store, "processes:2")
+        while True:
+            try:
+                process.wait(timeout=chance.uniform(FIRST_SECONDS, LAST_SECONDS))
+            except subprocess.TimeoutExpired:
+                if workers := children(process.pid):
+                    os.kill(chance.choice(workers), signal.SIGKILL)
+                    counts["kills"] += 1
+                continue
+            if process.returncode == 0:
+                break
+            assert process.returncode == 1, "killed workers ended the sweep"
+            counts["calls that gave up groups"] += 1
+            process = start(store, "processes:2")
+        assert_complete(store, expected)
+        stores += 1
+    tell(f"worker processes: {dict(counts)}, {stores} stores complete, {RUNS} runs each")
+
+
+def test_two_calls_train_one_store_and_one_is_killed(tmp_path, start, undisturbed, tell):
+    store = tmp_path / "store"
+    first, second = start(store), start(store)
+    time.sleep(LAST_SECONDS)
+    first.kill()
+    first.wait()
+    assert second.wait(timeout=600) == 0, said_by(store).read_text()
+    assert_complete(store, undisturbed("here"))
+    tell(f"two calls on one store, one killed: {len(read_rows(store))} rows for {RUNS} runs")
+
+
+def test_a_full_disk_ends_the_sweep_and_loses_nothing(tmp_path, environment, tell):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    fill = f"{sys.executable} {HERE / 'fill_a_disk.py'} {disk}/store {tmp_path}/copy"
+    inside = f"mount -t tmpfs -o size=300k tmpfs {disk} && exec {fill}"
+    done = subprocess.run(["unshare", "-Urm", "sh", "-c", inside], env=environment, capture_output=True, text=True)
+    if "unshare" in done.stderr or "mount" in done.stderr:
+        pytest.skip(f"needs `unshare -Urm` and tmpfs for a small disk: {done.stderr.strip()}")
+    assert "No space left on device" in done.stdout, done.stderr
+    kept = len(load(tmp_path / "copy").runs)
+    rest = FakeTrainer()
+    records = run_with(rest, LARGE_SWEEP, tmp_path / "copy")
+    assert 0 < kept == len(records.runs) - len(rest.trained)
+    assert_same_records(records, run_with(FakeTrainer(), LARGE_SWEEP, tmp_path / "alone"))
+    tell(f"full disk: {kept} of {len(records.runs)} runs kept, the rest trained elsewhere")
+
+
+def test_a_clock_set_back_loses_and_doubles_nothing(tmp_path, monkeypatch, tell):
+    class Yesterday(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) - timedelta(days=1)
+
+    store = open_store(tmp_path / "store")
+    run_with(FakeTrainer(), LARGE_SWEEP, store)
+    monkeypatch.setattr(group_file, "datetime", Yesterday)
+    again = run_with(FakeTrainer(shift=1.0), LARGE_SWEEP, store, resume=False)
+    assert again.runs["train_loss"].min() > 2
+    assert_same_records(load(store), again)
+    tell(f"clock set back a day: the later of {len(read_rows(store))} rows is read for each of {len(again.runs)} runs")

@@ -1,0 +1,104 @@
+"""Notes of who trains what: seen while their worker lives, and not long after."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, replace
+
+import pytest
+from fake_training import experiment
+
+from sharplab.sweep import claims
+from sharplab.sweep.claims import Claim, Living, claiming, read_claims
+from sharplab.sweep.plan import missing_groups
+from sharplab.sweep.store import COLUMNS, open_store, read_rows
+
+
+@pytest.fixture
+def store(tmp_path):
+    return open_store(tmp_path / "store")
+
+
+@pytest.fixture
+def group(store):
+    assert set(COLUMNS) <= set(read_rows(store))
+    return missing_groups(experiment(), read_rows(store))[0]
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    class Clock:
+        now = 1000.0
+
+        def monotonic(self):
+            return self.now
+
+    clock = Clock()
+    monkeypatch.setattr(claims, "time", clock)
+    return clock
+
+
+def leave(store, claim):
+    (store / "running").mkdir(exist_ok=True)
+    (store / "running" / f"{claim.name}.json").write_text(json.dumps(asdict(claim)))
+
+
+def test_a_claim_lives_as_long_as_its_block_and_says_how_far_it_is(store, group, monkeypatch):
+    monkeypatch.setattr(claims, "BEAT_SECONDS", 0.01)
+    with claiming(store, "sweep", group) as claimant:
+        (first,) = read_claims(store)
+        assert first.run_ids == group.run_ids and first.pid == os.getpid() and first.group == group.label
+        claimant.advance(3, 10)
+        claimant.saw(float("nan"))
+        claimant.saw(2.0)
+        claimant.saw(3.0)
+        while not (later := read_claims(store)) or later[0].best_loss is None or later[0].beat < 2:
+            pass
+        assert (later[0].done, later[0].total, later[0].best_loss) == (3, 10, 2.0)
+    assert read_claims(store) == []
+
+
+def test_the_note_goes_away_when_the_block_fails(store, group):
+    with pytest.raises(RuntimeError), claiming(store, "sweep", group):
+        raise RuntimeError
+    assert read_claims(store) == []
+
+
+def test_a_worker_of_this_machine_that_is_no_more_is_seen_at_once(store):
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    leave(store, Claim("dead", "sweep", "group", ("a",), pid=process.pid))
+    leave(store, Claim("alive", "sweep", "group", ("b",)))
+    assert [claim.name for claim in Living(store).look()] == ["alive"]
+    assert [claim.name for claim in read_claims(store)] == ["alive"]
+
+
+def test_a_worker_elsewhere_lives_while_its_beat_changes_whatever_the_clocks_say(store, clock):
+    far = Claim("far", "sweep", "group", ("a",), host="elsewhere")
+    living = Living(store)
+    for beat in range(5):
+        leave(store, replace(far, beat=beat))
+        os.utime(store / "running" / "far.json", (0, 0))
+        assert [claim.name for claim in living.look()] == ["far"]
+        clock.now += 0.9 * claims.LEASE_SECONDS
+    assert [claim.name for claim in living.look()] == ["far"]
+    clock.now += 0.2 * claims.LEASE_SECONDS
+    assert living.look() == []
+    assert read_claims(store) == []
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"name": "a"}', '{"unknown": 1, "run_ids": []}'])
+def test_a_note_that_cannot_be_read_is_passed_over(store, text):
+    (store / "running").mkdir()
+    (store / "running" / "broken.json").write_text(text)
+    assert read_claims(store) == Living(store).look() == []
+
+
+def test_a_store_that_cannot_be_written_does_not_end_the_claim(store, group, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(claims.Path, "write_text", full)
+    with claiming(store, "sweep", group):
+        assert read_claims(store) == []

@@ -1,0 +1,58 @@
+"""`sharplab status`: what a store says from outside."""
+
+import json
+import socket
+from dataclasses import asdict
+
+import pytest
+from fake_training import FakeTrainer, experiment
+
+from sharplab.sweep.claims import Claim, claiming
+from sharplab.sweep.plan import missing_groups
+from sharplab.sweep.runner import SweepError, run_with
+from sharplab.sweep.session import Session, save_session
+from sharplab.sweep.status import status
+from sharplab.sweep.store import open_store, read_rows
+
+
+def test_runs_sweeps_and_failures_are_told(tmp_path):
+    with pytest.raises(SweepError):
+        run_with(FakeTrainer(stop_after=10, edge=1.5), experiment(), tmp_path)
+    first, second, *failures = status(tmp_path)
+    assert first == f"{tmp_path}: 10 runs in 2 files, 2 diverged"
+    assert second.startswith("sweep ") and ", failed: 1 of 4 groups, 10 of 24 runs, 3 failed" in second
+    assert len(failures) == 3 and all("RuntimeError: stopped" in line for line in failures)
+    run_with(FakeTrainer(), experiment(), tmp_path)
+    assert ", done: " in status(tmp_path)[-1]
+
+
+def test_a_group_under_way_is_told_with_its_share(tmp_path):
+    store = open_store(tmp_path / "store")
+    group = missing_groups(experiment(), read_rows(store))[0]
+    save_session(store, Session("a", runs=24, groups=4, cost=1.0))
+    assert "no worker is seen" in status(store)[1]
+    with claiming(store, "a", group) as claimant:
+        claimant.advance(1, 4)
+        claimant._write()
+        running, under_way = status(store)[1:]
+    assert ", running: 0 of 4 groups" in running
+    assert under_way.split()[0] == "25%" and group.label in under_way and socket.gethostname() in under_way
+
+
+def test_a_worker_elsewhere_is_told_while_its_beat_changes(tmp_path):
+    store = open_store(tmp_path / "store")
+    (store / "running").mkdir()
+    save_session(store, Session("a", groups=1))
+
+    def leave(beat):
+        claim = Claim("far", "a", "its group", ("1",), host="elsewhere", beat=beat)
+        (store / "running" / "far.json").write_text(json.dumps(asdict(claim)))
+
+    leave(1)
+    assert len(status(store, sleep=lambda seconds: leave(2))) == 3
+    assert len(status(store, sleep=lambda seconds: None)) == 2
+
+
+def test_without_a_store_there_is_a_sentence(tmp_path):
+    with pytest.raises(ValueError, match="no store"):
+        status(tmp_path / "nowhere")
