@@ -8,66 +8,25 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
-from jax.typing import ArrayLike
 
+from sharplab import programs
 from sharplab.checkpoints import remove_checkpoint
 from sharplab.course import Course, Pace, complete
-from sharplab.data import AUGMENTATIONS, batch_indices, load_dataset
-from sharplab.drivers import Driver, Formation, choose_driver, dispatch
-from sharplab.losses import LOSSES
+from sharplab.data import batch_indices, load_dataset
+from sharplab.drivers import Driver, Formation
 from sharplab.measurement import TrackerState
-from sharplab.models import find_model
-from sharplab.naming import lookup
-from sharplab.optimizers import OPTIMIZERS
 from sharplab.provenance import versions
 from sharplab.recipe import LaneState, Recipe
-from sharplab.scaling import DepthRule, Rule, parameterization
-from sharplab.schedules import find_schedule
-from sharplab.tree import PyTree
+from sharplab.task import Lane, Task, find_recipe
 
 ORDER_NUMBERS = 2**22  # of examples, whose batches to come are on a device at once
-
-
-@dataclass(frozen=True)
-class Task:
-    """What all lanes of a group share: one compiled shape, one set of records."""
-
-    model: str
-    width: int
-    depth: int
-    parameterization: str
-    base_width: int
-    alpha: float
-    gamma: float
-    optimizer: str
-    loss: str
-    data: str
-    steps: int
-    batch_size: int
-    probe_size: int
-    observables: tuple[str, ...]
-    record_steps: tuple[int, ...]
-    base_depth: int = 1
-    trainable: str = "all"
-    augment: str = "none"
-    schedule: str = "constant"
-
-
-@dataclass(frozen=True)
-class Lane:
-    """One run within a group."""
-
-    learning_rate: float
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -107,125 +66,6 @@ class Watch:
     checkpoints: Path | None = None
 
 
-@lru_cache(maxsize=64)
-def find_recipe(task: Task) -> Recipe:
-    """The functions that a task's names stand for."""
-    dataset = load_dataset(task.data)
-    return Recipe(
-        find_model(task.model),
-        Rule(
-            parameterization(task.parameterization),
-            task.width,
-            task.base_width,
-            task.gamma,
-            DepthRule(task.depth, task.base_depth, task.alpha),
-        ),
-        dataset.train_inputs.shape[1:],
-        dataset.classes,
-        lookup("loss", task.loss, LOSSES),
-        lookup("optimizer", task.optimizer, OPTIMIZERS),
-        task.observables,
-        task.batch_size,
-        task.trainable,
-        lookup("augmentation", task.augment, AUGMENTATIONS),
-        find_schedule(task.schedule, task.steps),
-    )
-
-
-def choose_formation(recipe: Recipe, lanes: int) -> Formation:
-    """One lane per device on CPUs, where wider products fill the cores by themselves; else all lanes at once."""
-    devices = tuple(jax.local_devices())
-    if devices[0].platform == "cpu":
-        return Formation(devices, 1)
-    return Formation(devices, -(-lanes // len(devices)))
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _begin(
-    recipe: Recipe, formation: Formation, seeds: jax.Array, absent: jax.Array, probe: PyTree
-) -> tuple[LaneState, TrackerState]:
-    def begin(seed: jax.Array, absent: jax.Array, probe: PyTree) -> tuple[LaneState, TrackerState]:
-        lane = recipe.begin(seed)
-        # A lane that only fills up the company counts as diverged from the start, and so costs nothing.
-        filler = lane._replace(diverged_step=jnp.where(absent, 0, lane.diverged_step))
-        return filler, recipe.measurement().init(lane.params, probe)
-
-    return formation.each(begin, (seeds, absent), (probe,), one_by_one=True)
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _advance(
-    recipe: Recipe,
-    formation: Formation,
-    lanes: LaneState,
-    rates: ArrayLike,
-    order: np.ndarray,
-    train: PyTree,
-    stop: ArrayLike,
-) -> LaneState:
-    return formation.each(recipe.advance, (lanes, rates, order), (train, stop))
-
-
-def _advance_dispatched(
-    recipe: Recipe,
-    formation: Formation,
-    lanes: LaneState,
-    rates: ArrayLike,
-    order: np.ndarray,
-    train: PyTree,
-    stop: np.int32,
-) -> LaneState:
-    """As `_advance`, with each step a program of its own."""
-    start = int(np.asarray(lanes.step)[0])
-    if (np.asarray(lanes.diverged_step) >= 0).all():
-        return lanes._replace(step=lanes.step + (stop - start))
-    return dispatch(
-        lambda state, i: _step(recipe, formation, state, rates, order[:, i], train), lanes, int(stop) - start
-    )
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _step(
-    recipe: Recipe, formation: Formation, lanes: LaneState, rates: ArrayLike, rows: ArrayLike, train: PyTree
-) -> LaneState:
-    def step(lane: LaneState, rate: jax.Array, rows: jax.Array, train: PyTree) -> LaneState:
-        return recipe.step(lane, rate, jax.tree.map(lambda x: x[rows], train))
-
-    return formation.each(step, (lanes, rates, rows), (train,))
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _observe(
-    recipe: Recipe,
-    formation: Formation,
-    lanes: LaneState,
-    trackers: TrackerState,
-    seeds: jax.Array,
-    probe: PyTree,
-    held_out: PyTree,
-) -> tuple[TrackerState, dict[str, jax.Array]]:
-    # Spectra one by one: vectorised, each lane would wait for the slowest and copy its whole basis per step.
-    return formation.each(recipe.observe, (lanes, trackers, seeds), (probe, held_out), one_by_one=True)
-
-
-def _observe_dispatched(
-    recipe: Recipe,
-    formation: Formation,
-    lanes: LaneState,
-    trackers: TrackerState,
-    seeds: jax.Array,
-    probe: PyTree,
-    held_out: PyTree,
-) -> tuple[TrackerState, dict[str, jax.Array]]:
-    """As `_observe`, with each curvature product a program of its own."""
-    observed = []
-    for i in range(formation.size):
-        lane, tracker = formation.lane(i, (lanes, trackers))
-        of_device = formation.copy_of(i, (probe, held_out))
-        observed.append(recipe.observe(lane, tracker, seeds[i], *of_device, driver="dispatch"))
-    return formation.company(observed)
-
-
 def train_lanes(task: Task, lanes: Sequence[Lane], watch: Watch = Watch()) -> Iterator[tuple[LaneResult, ...]]:
     """Train every lane of a group and yield those of each company as soon as it is through.
 
@@ -246,9 +86,9 @@ def train_lanes(task: Task, lanes: Sequence[Lane], watch: Watch = Watch()) -> It
         ValueError: if a checkpoint cannot be written.
     """
     recipe = find_recipe(task)
-    formation = choose_formation(recipe, len(lanes))
-    arrays = _place_arrays(recipe, formation, task)
-    driver = _driver(recipe, task, arrays.train)
+    formation = programs.choose_formation(recipe, len(lanes))
+    arrays = programs.place_arrays(recipe, formation, task)
+    driver = programs.find_driver(recipe, task, arrays.train)
     setting = {"lane_mode": formation.mode, "company": str(formation.per_device), "driver": driver}
     setting["device"] = formation.devices[0].device_kind
     pace = Pace()
@@ -313,49 +153,8 @@ def _checkpoint_name(task: Task, company: Sequence[Lane], setting: Mapping[str, 
     return f"{task.parameterization}-w{task.width}-d{task.depth}-{digest}.npz"
 
 
-def _driver(recipe: Recipe, task: Task, train: PyTree) -> Driver:
-    batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((task.batch_size, *x.shape[1:]), x.dtype), train)
-    return choose_driver(jax.grad(recipe.objective), nnx.eval_shape(recipe.init_params, 0), batch)
-
-
-class _Arrays(NamedTuple):
-    """(prepared inputs, targets) on every device."""
-
-    train: tuple[jax.Array, jax.Array]
-    probe: tuple[jax.Array, jax.Array]
-    held_out: tuple[jax.Array, jax.Array]
-
-
-def _place_arrays(recipe: Recipe, formation: Formation, task: Task) -> _Arrays:
-    dataset = load_dataset(task.data)
-    if task.probe_size > len(dataset.train_targets):
-        raise ValueError(f"probe_size is {task.probe_size}: {task.data} has {len(dataset.train_targets)} examples.")
-    inputs, targets = recipe.prepare(dataset.train_inputs), jnp.asarray(dataset.train_targets)
-    probe = (inputs[: task.probe_size], targets[: task.probe_size])
-    _require_fit(recipe, task, probe)
-    if recipe.augment is not None:
-        inputs = jnp.asarray(dataset.train_inputs)  # each batch is prepared after it is augmented
-    held_out = (recipe.prepare(dataset.eval_inputs), jnp.asarray(dataset.eval_targets))
-    return formation.place(_Arrays((inputs, targets), probe, held_out))
-
-
-def _require_fit(recipe: Recipe, task: Task, batch: PyTree) -> None:
-    """ValueError unless the network's outputs are what the data's targets and the loss ask for."""
-    inputs, targets = batch
-    numbers = jnp.issubdtype(targets.dtype, jnp.floating)
-    if numbers and task.loss == "cross_entropy":
-        raise ValueError(f"loss 'cross_entropy' needs classes, and the targets of {task.data} are numbers.")
-    outputs = jax.eval_shape(recipe.forward, nnx.eval_shape(recipe.init_params, 0), inputs)
-    predictions = outputs.shape if numbers else outputs.shape[:-1]
-    if predictions != targets.shape:
-        raise ValueError(
-            f"model {task.model!r} makes outputs of shape {outputs.shape} where {task.data} has targets of shape "
-            f"{targets.shape}: choose a model for such data."
-        )
-
-
 def _course(
-    recipe: Recipe, formation: Formation, driver: Driver, task: Task, company: list[Lane], arrays: _Arrays
+    recipe: Recipe, formation: Formation, driver: Driver, task: Task, company: list[Lane], arrays: programs.Arrays
 ) -> Course:
     filled = company + [company[-1]] * (formation.size - len(company))
     absent = np.arange(formation.size) >= len(company)
@@ -363,7 +162,9 @@ def _course(
     seeds = jnp.array([lane.seed for lane in filled], jnp.int32)
     chunk = max(stop - start for start, stop in pairwise((0, *task.record_steps)))
     most_steps = max(1, min(chunk, ORDER_NUMBERS // (task.batch_size * formation.per_device)))
-    step, look = (_advance, _observe) if driver == "loop" else (_advance_dispatched, _observe_dispatched)
+    looped = driver == "loop"
+    step = programs.advance if looped else programs.advance_dispatched
+    look = programs.observe if looped else programs.observe_dispatched
 
     def advance(state: LaneState, start: int, stop: int) -> LaneState:
         examples = len(arrays.train[1])
@@ -376,25 +177,19 @@ def _course(
 
     @cache
     def like() -> tuple[LaneState, TrackerState, dict[str, jax.Array]]:
-        state, trackers = jax.eval_shape(partial(_begin, recipe, formation), seeds, absent, arrays.probe)
-        looped = partial(_observe, recipe, formation)
-        return state, trackers, jax.eval_shape(looped, state, trackers, seeds, arrays.probe, arrays.held_out)[1]
+        state, trackers = jax.eval_shape(partial(programs.begin, recipe, formation), seeds, absent, arrays.probe)
+        look_at = partial(programs.observe, recipe, formation)
+        return state, trackers, jax.eval_shape(look_at, state, trackers, seeds, arrays.probe, arrays.held_out)[1]
 
     return Course(
-        begin=lambda: _begin(recipe, formation, seeds, absent, arrays.probe),
+        begin=lambda: programs.begin(recipe, formation, seeds, absent, arrays.probe),
         advance=advance,
         observe=observe,
         like=like,
-        place=partial(_stand, formation),
+        place=partial(programs.stand, formation),
         record_steps=task.record_steps,
         most_steps=most_steps,
     )
-
-
-@partial(jax.jit, static_argnums=0)
-def _stand(formation: Formation, stacked: tuple[Any, ...]) -> Any:
-    """Lanes from the host to where `_begin` has them."""
-    return formation.each(lambda *lane: lane, stacked, ())
 
 
 def _padded(order: np.ndarray, length: int) -> np.ndarray:

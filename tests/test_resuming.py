@@ -14,16 +14,17 @@ import pytest
 from problems import QUICK_COMPILATION
 from test_training import FIVE_LANES, TASK, on_cpu, same, trained
 
-from sharplab import training
+from sharplab import programs, training
 from sharplab.checkpoints import CheckpointWarning
 from sharplab.course import Pace
 from sharplab.drivers import Formation
-from sharplab.training import Lane, Stopped, Watch, train_lanes
+from sharplab.task import Lane
+from sharplab.training import Stopped, Watch, train_lanes
 
 TASK = replace(TASK, record_steps=(0, 2, 5, 10))
 CHEAP = replace(TASK, observables=("train_loss", "eval_accuracy"))
 LANE = Lane(0.1, 1)
-PROGRAMS = (training._begin, training._advance, training._step, training._observe)
+PROGRAMS = (programs.begin, programs.advance, programs.step, programs.observe)
 
 
 def stopping_after(questions: int):
@@ -40,12 +41,12 @@ def traced() -> list[int]:
 def in_formation(monkeypatch, per_device: int):
     """Lanes beside each other on the first device."""
     formation = Formation((jax.local_devices()[0],), per_device)
-    monkeypatch.setattr(training, "choose_formation", lambda recipe, lanes: formation)
+    monkeypatch.setattr(programs, "choose_formation", lambda recipe, lanes: formation)
 
 
 def dispatched(monkeypatch):
     """Each step a program of its own."""
-    monkeypatch.setattr(training, "choose_driver", lambda function, *args: "dispatch")
+    monkeypatch.setattr(programs, "choose_driver", lambda function, *args: "dispatch")
 
 
 @pytest.mark.parametrize(
@@ -207,8 +208,8 @@ def test_each_record_is_told_once_with_its_values_and_not_for_lanes_that_fill_up
 
 def test_dispatched_lanes_that_have_all_diverged_make_no_more_steps(monkeypatch):
     dispatched(monkeypatch)
-    steps, step = [], training._step
-    monkeypatch.setattr(training, "_step", lambda *args: steps.append(1) or step(*args))
+    steps, step = [], programs.step
+    monkeypatch.setattr(programs, "step", lambda *args: steps.append(1) or step(*args))
     (result,) = trained(CHEAP, [Lane(1e9, 0)])
     assert 1 <= result.diverged_step < len(steps) < 5
     assert np.isnan(result.curves["train_loss"][-1])
@@ -218,8 +219,8 @@ def test_dispatched_lanes_that_have_all_diverged_make_no_more_steps(monkeypatch)
 def test_companies_pass_their_pace_on_unless_lanes_have_diverged(monkeypatch):
     task = replace(CHEAP, record_steps=(0, 10))
     trained(task, [LANE])  # what it compiles
-    pieces, advance = [], training._advance
-    monkeypatch.setattr(training, "_advance", lambda *args: pieces.append(int(args[-1])) or advance(*args))
+    pieces, advance = [], programs.advance
+    monkeypatch.setattr(programs, "advance", lambda *args: pieces.append(int(args[-1])) or advance(*args))
     trained(task, [LANE, LANE, Lane(1e9, 0), LANE])
     first, later = [1, 3, 10], [10]
     assert pieces == first + later + later + first

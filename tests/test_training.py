@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from problems import QUICK_COMPILATION, make_batch, make_recipe
 
-from sharplab import training
+from sharplab import programs, task, training
 from sharplab.data import Dataset, batch_indices, load_dataset
 from sharplab.drivers import Formation
-from sharplab.training import Lane, LaneResult, Task, Watch, find_recipe, train_lanes
+from sharplab.task import Lane, Task, find_recipe
+from sharplab.training import LaneResult, Watch, train_lanes
 
 TASK = Task(
     model="residual_mlp",
@@ -130,14 +131,14 @@ def losses_agree(found, wanted):
 
 def test_vectorised_lanes_stay_within_rounding_over_ten_steps(cheap_company, monkeypatch):
     formation = Formation((jax.local_devices()[0],), per_device=4)
-    monkeypatch.setattr(training, "choose_formation", lambda recipe, lanes: formation)
+    monkeypatch.setattr(programs, "choose_formation", lambda recipe, lanes: formation)
     vectorised = trained(CHEAP, FIVE_LANES)
     assert all((result.setting["lane_mode"], result.setting["company"]) == ("vectorised", "4") for result in vectorised)
     assert losses_agree(vectorised, cheap_company)
 
 
 def test_dispatched_steps_give_the_same_results(cheap_company, monkeypatch):
-    monkeypatch.setattr(training, "choose_driver", lambda function, *args: "dispatch")
+    monkeypatch.setattr(programs, "choose_driver", lambda function, *args: "dispatch")
     dispatched = trained(CHEAP, FIVE_LANES)
     assert all(result.setting["driver"] == "dispatch" for result in dispatched)
     assert losses_agree(dispatched, cheap_company)
@@ -148,8 +149,9 @@ def test_users_convolution_is_dispatched_agrees_with_the_loop_and_may_diverge(mo
     images = np.random.default_rng(0).standard_normal((96, 8, 8, 1)).astype(np.float32)
     classes = np.arange(96, dtype=np.int32) % 3
     data = Dataset("images", images[:64], classes[:64], images[64:], classes[64:], 3, "checksum")
-    monkeypatch.setattr(training, "load_dataset", lambda name: data)
-    task = replace(
+    for module in (programs, task, training):
+        monkeypatch.setattr(module, "load_dataset", lambda name: data)
+    task_of_images = replace(
         TASK,
         model="convolving_model:ConvolvingModel",
         data="images",
@@ -158,9 +160,9 @@ def test_users_convolution_is_dispatched_agrees_with_the_loop_and_may_diverge(mo
         record_steps=(0, 10),
     )
     lanes = [Lane(0.3, 0), Lane(1e8, 0)]
-    dispatched = trained(task, lanes)
-    monkeypatch.setattr(training, "_driver", lambda *args: "loop")
-    looped = trained(task, lanes)
+    dispatched = trained(task_of_images, lanes)
+    monkeypatch.setattr(programs, "find_driver", lambda *args: "loop")
+    looped = trained(task_of_images, lanes)
     assert [result.setting["driver"] for result in dispatched + looped] == ["dispatch"] * 2 + ["loop"] * 2
     assert [result.diverged for result in dispatched] == [False, True]
     assert np.isnan(dispatched[1].curves["sharpness"][-1])
@@ -177,17 +179,17 @@ def test_lab_models_are_looped(model):
     recipe = make_recipe(model, 4)
     images, classes = make_batch(model)
     arrays = (jax.eval_shape(recipe.prepare, images), classes)
-    assert training._driver(recipe, TASK, arrays) == "loop"
+    assert programs.find_driver(recipe, TASK, arrays) == "loop"
 
 
 @on_cpu
 def test_companies_of_one_group_share_one_program():
-    programs = (training._begin, training._advance, training._observe)
+    compiled = (programs.begin, programs.advance, programs.observe)
     trained(CHEAP, FIVE_LANES[:1])
-    before = [program._cache_size() for program in programs]
+    before = [program._cache_size() for program in compiled]
     trained(CHEAP, FIVE_LANES)
     trained(replace(CHEAP, steps=20, record_steps=(0, 5, 10, 15, 20)), FIVE_LANES[:3])
-    assert [program._cache_size() for program in programs] == before
+    assert [program._cache_size() for program in compiled] == before
 
 
 def test_progress_counts_the_steps_of_all_lanes():

@@ -13,14 +13,14 @@ if __name__ == "__main__":
     jax.config.update("jax_num_cpu_devices", max(numbers))
     from test_training import FIVE_LANES, TASK, trained
 
-    from sharplab import training
+    from sharplab import programs
     from sharplab.drivers import Formation
 
     curves = {}
     for number in numbers:
         formation = Formation(tuple(jax.local_devices()[:number]), 1)
         assert formation.size == number
-        training.choose_formation = lambda recipe, lanes, formation=formation: formation
+        programs.choose_formation = lambda recipe, lanes, formation=formation: formation
         for i, result in enumerate(trained(TASK, FIVE_LANES)):
             curves |= {f"{number}_{name}_{i}": curve for name, curve in result.curves.items()}
     np.savez(file, **curves)

@@ -18,7 +18,8 @@ from sharplab.data import batch_indices, load_dataset
 from sharplab.measurement import TrackerState
 from sharplab.recipe import LaneState, Recipe
 from sharplab.spectrum import eigsh
-from sharplab.training import Lane, Task, find_recipe, train_lanes
+from sharplab.task import Lane, Task, find_recipe
+from sharplab.training import train_lanes
 from sharplab.tree import PyTree
 
 DATA = "fashion-mnist-10k"

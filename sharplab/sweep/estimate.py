@@ -8,10 +8,11 @@ from threading import Event, Timer
 
 from rich.console import Console
 
+from sharplab.programs import choose_formation
 from sharplab.recipe import Recipe
 from sharplab.sweep.plan import Group
 from sharplab.sweep.timing import Measured, measure
-from sharplab.training import Task, choose_formation, find_recipe
+from sharplab.task import Task, find_recipe
 
 QUIET_SECONDS = 1.0  # of measuring without a word
 

@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 
 from sharplab.provenance import versions
 from sharplab.sweep.identity import run_id, settings
-from sharplab.training import LaneResult, Task
+from sharplab.task import Task
+from sharplab.training import LaneResult
 
 SCHEMA = 1
 NEEDED = {"run_id", "observables", "record_steps", "diverged", "written"}
@@ -139,6 +140,12 @@ def read_table(key: Key) -> pa.Table:
     if not NEEDED.issubset(table.schema.names):
         raise Unusable("holds no runs")
     return table.replace_schema_metadata()
+
+
+@lru_cache(maxsize=2**14)
+def run_ids_in(key: Key) -> frozenset[str]:
+    """The identities of the runs of a group file. Raises as `read_table`."""
+    return frozenset(read_table(key)["run_id"].to_pylist())
 
 
 class Block(NamedTuple):

@@ -2,11 +2,10 @@
 
 import hashlib
 import json
-from dataclasses import asdict
 from functools import lru_cache
 
 from sharplab.data import load_dataset
-from sharplab.training import Lane, Task
+from sharplab.task import Lane, Task
 
 # Settings that came later than the first stores, at the value that earlier runs had: left out of the identity
 # there, so that those runs stay what they were.
@@ -17,8 +16,8 @@ OBSERVATION = ("observables", "record_steps")
 
 def settings(task: Task, lane: Lane) -> dict[str, object]:
     """What defines one run's training and its probe, as plain values."""
-    shared = {key: value for key, value in asdict(task).items() if key not in OBSERVATION}
-    return shared | asdict(lane)
+    shared = {key: value for key, value in vars(task).items() if key not in OBSERVATION}
+    return shared | vars(lane)
 
 
 @lru_cache(maxsize=2**16)

@@ -11,7 +11,7 @@ import pandas as pd
 from sharplab.sweep.experiment import Experiment
 from sharplab.sweep.grid import rounded
 from sharplab.sweep.identity import run_id
-from sharplab.training import Lane, Task
+from sharplab.task import Lane, Task
 
 MOST_EXTENSIONS = 6
 FINE_RATIO = math.sqrt(2)
@@ -78,8 +78,8 @@ def tasks(experiment: Experiment) -> Iterator[Task]:
                 )
 
 
-def cells(experiment: Experiment, task: Task, known: pd.DataFrame) -> tuple[Lane, ...]:
-    """Every lane that the experiment wants of a task, given the final train losses known so far.
+def cells(experiment: Experiment, task: Task, losses: Mapping[str, float]) -> tuple[Lane, ...]:
+    """Every lane that the experiment wants of a task, given the final train losses known so far, by run identity.
 
     With `refine`, learning rates are added by this rule, on the mean over seeds of the final train loss, in
     which a diverged run counts as infinite:
@@ -91,12 +91,11 @@ def cells(experiment: Experiment, task: Task, known: pd.DataFrame) -> tuple[Lane
     3. once it is inside, the geometric mean of it and a neighbour, wherever their ratio exceeds √2, until the
        best has both neighbours within √2.
 
-    `known` has the columns run_id, train_loss, diverged. Rates whose runs are not all known are waited for.
+    Rates whose runs are not all known are waited for.
     """
     seeds = experiment.seeds_of(task.width)
     rates = list(experiment.rates_of(task.parameterization))
     own = tuple(rates)
-    losses = dict(zip(known["run_id"], known["train_loss"].where(~known["diverged"], math.inf), strict=True))
     while experiment.refine:
         means = _mean_losses(task, rates, seeds, losses)
         if means is None:
@@ -167,12 +166,18 @@ class Shard:
     def cells(self, experiment: Experiment, known: pd.DataFrame) -> Iterator[tuple[Task, Lane]]:
         """The tasks and lanes of this part, dealt out like cards, from the most expensive on.
 
+        `known` has the columns run_id, train_loss, diverged.
+
         What is dealt is single runs; with `refine`, whose next learning rates hang on all runs of a task, whole tasks.
         """
         by_cost = sorted(tasks(experiment), key=lambda task: -Group(task, (Lane(1.0, 0),)).cost)
+        losses: dict[str, float] = {}
+        if experiment.refine:  # else nothing hangs on them
+            finals = known["train_loss"].where(~known["diverged"], math.inf)
+            losses = dict(zip(known["run_id"], finals, strict=True))
         dealt = 0
         for task in by_cost:
-            lanes = cells(experiment, task, known)
+            lanes = cells(experiment, task, losses)
             for lane in lanes:
                 if dealt % self.count == self.index:
                     yield task, lane

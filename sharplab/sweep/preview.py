@@ -17,7 +17,7 @@ from sharplab.sweep.identity import run_id
 from sharplab.sweep.plan import FINE_RATIO, MOST_EXTENSIONS, WHOLE, Group, Shard, serving_rows, tasks
 from sharplab.sweep.rows import one_per_run
 from sharplab.sweep.store import MARKER, open_store, read_rows
-from sharplab.training import Lane, Task
+from sharplab.task import Lane, Task
 
 ALWAYS = ("parameterization", "width", "depth")
 NOT_SHOWN = ("observables", "record_steps")

@@ -8,7 +8,7 @@ import json
 import os
 import uuid
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -28,9 +28,11 @@ from sharplab.sweep.group_file import (
     key_of,
     read_block,
     read_table,
+    run_ids_in,
 )
 from sharplab.sweep.rows import COLUMNS, as_records, one_per_run, rows_of
-from sharplab.training import LaneResult, Task
+from sharplab.task import Task
+from sharplab.training import LaneResult
 
 __all__ = [
     "COLUMNS",
@@ -208,8 +210,12 @@ def _keys(store: Path, apart_from: frozenset[Path]) -> list[Key]:
         raise refusal(f"store {store} cannot be read", error) from error
 
 
-def read_rows(store: Path, *, apart_from: frozenset[Path] = frozenset()) -> pd.DataFrame:
+def read_rows(
+    store: Path, *, apart_from: frozenset[Path] = frozenset(), of: Collection[str] | None = None
+) -> pd.DataFrame:
     """Every row of a store, those of the group files in `apart_from` left out; one run may have several rows.
+
+    With `of`, some runs' identities: the rows of the files that hold any of these, and no others.
 
     A process reads each file once: to look again costs what is new. A file that is not as it was written is set aside,
     one of another schema passed over, each with a `StoreWarning`.
@@ -218,8 +224,17 @@ def read_rows(store: Path, *, apart_from: frozenset[Path] = frozenset()) -> pd.D
         StoreError: if a file cannot be read.
     """
     keys = _keys(store, apart_from)
+    if of is not None:
+        keys = [key for key in keys if _may_hold(key, of)]
     blocks = [_block(tuple(keys[start : start + BLOCK])) for start in range(0, len(keys), BLOCK)]
     return rows_of([block for block in blocks if block is not None])
+
+
+def _may_hold(key: Key, run_ids: Collection[str]) -> bool:
+    try:
+        return not run_ids_in(key).isdisjoint(run_ids)
+    except (Unusable, OtherSchema, OSError):
+        return True  # whoever reads it will say what is wrong
 
 
 def _block(keys: tuple[Key, ...]) -> Block | None:

@@ -10,23 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sharplab import programs
 from sharplab.data import batch_indices
 from sharplab.drivers import dispatch
 from sharplab.following import AUDIT_EVERY
 from sharplab.measurement import TrackerState
 from sharplab.recipe import LaneState, Recipe
 from sharplab.sweep.plan import Group
-from sharplab.training import (
-    _advance,
-    _begin,
-    _driver,
-    _observe,
-    _observe_dispatched,
-    _place_arrays,
-    _step,
-    choose_formation,
-    find_recipe,
-)
+from sharplab.task import find_recipe
 from sharplab.tree import PyTree
 
 STEPS = 64  # at most, that are timed at once
@@ -138,21 +129,25 @@ def _time_steps(company: _Company, state: LaneState, rates: np.ndarray) -> tuple
 def _compile(group: Group) -> _Company:
     task = group.task
     recipe = find_recipe(task)
-    formation = choose_formation(recipe, len(group.lanes))
-    arrays = _place_arrays(recipe, formation, task)
-    looped = _driver(recipe, task, arrays.train) == "loop"
+    formation = programs.choose_formation(recipe, len(group.lanes))
+    arrays = programs.place_arrays(recipe, formation, task)
+    looped = programs.find_driver(recipe, task, arrays.train) == "loop"
     size = formation.size
     rates = np.full(size, min(lane.learning_rate for lane in group.lanes), np.float32)
     seeds, absent = jnp.zeros(size, jnp.int32), np.zeros(size, bool)
     order = np.stack([batch_indices(0, len(arrays.train[1]), task.batch_size, 0, STEPS)] * size)
 
-    begin = _begin.lower(recipe, formation, seeds, absent, arrays.probe).compile()
-    state, trackers = jax.eval_shape(lambda *args: _begin(recipe, formation, *args), seeds, absent, arrays.probe)
+    begin = programs.begin.lower(recipe, formation, seeds, absent, arrays.probe).compile()
+    state, trackers = jax.eval_shape(
+        lambda *args: programs.begin(recipe, formation, *args), seeds, absent, arrays.probe
+    )
     if looped:
-        steps = _advance.lower(recipe, formation, state, rates, order, arrays.train, np.int32(0)).compile()
-        records = _observe.lower(recipe, formation, state, trackers, seeds, arrays.probe, arrays.held_out).compile()
+        steps = programs.advance.lower(recipe, formation, state, rates, order, arrays.train, np.int32(0)).compile()
+        records = programs.observe.lower(
+            recipe, formation, state, trackers, seeds, arrays.probe, arrays.held_out
+        ).compile()
     else:
-        steps = _step.lower(recipe, formation, state, rates, order[:, 0], arrays.train).compile()
+        steps = programs.step.lower(recipe, formation, state, rates, order[:, 0], arrays.train).compile()
 
     def advance(state: LaneState, many: int, rates: np.ndarray) -> LaneState:
         if looped:
@@ -162,7 +157,7 @@ def _compile(group: Group) -> _Company:
     def observe(state: LaneState, trackers: TrackerState) -> tuple[TrackerState, dict[str, jax.Array]]:
         if looped:
             return records(state, trackers, seeds, arrays.probe, arrays.held_out)
-        return _observe_dispatched(recipe, formation, state, trackers, seeds, arrays.probe, arrays.held_out)
+        return programs.observe_dispatched(recipe, formation, state, trackers, seeds, arrays.probe, arrays.held_out)
 
     def memory() -> int:
         record = records if looped else _heaviest_piece(recipe, arrays.probe)

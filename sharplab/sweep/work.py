@@ -20,7 +20,8 @@ from sharplab.sweep.live import LiveTracker, guarded
 from sharplab.sweep.plan import Group, serving_rows
 from sharplab.sweep.session import is_asked_to_stop
 from sharplab.sweep.store import StoreError, add_group, is_store, read_rows
-from sharplab.training import Lane, LaneResult, Stopped, Task, Watch
+from sharplab.task import Lane, Task
+from sharplab.training import LaneResult, Stopped, Watch
 
 FLUSH_SECONDS = 20.0  # of finished lanes are in memory alone, at most
 
@@ -112,7 +113,7 @@ def _is_contested(store: Path, claimant: Claimant) -> bool:
 
 def _untrained(assignment: Assignment) -> tuple[Lane, ...]:
     task = assignment.group.task
-    rows = read_rows(assignment.store, apart_from=assignment.apart_from)
+    rows = read_rows(assignment.store, apart_from=assignment.apart_from, of=assignment.group.run_ids)
     known = set(serving_rows(task.observables, task.record_steps, rows)["run_id"])
     return tuple(lane for lane in assignment.group.lanes if run_id(task, lane) not in known)
 

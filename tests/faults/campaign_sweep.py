@@ -10,7 +10,7 @@ import sys
 import warnings
 
 from sharplab import course
-from sharplab.sweep import Experiment, work
+from sharplab.sweep import Experiment, cluster, work
 from sharplab.sweep.executors import open_executor
 from sharplab.sweep.runner import SweepError, run_with
 from sharplab.training import train_lanes
@@ -49,6 +49,7 @@ if __name__ == "__main__":
     from campaign_sweep import train_in_small_bites  # under a name that workers can import
 
     hurry()
+    cluster.ANSWER_SECONDS = 2.0  # for a scheduler that will not come back
     warnings.simplefilter("ignore")
     try:
         with open_executor(sys.argv[2]) as executor:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 from campaign_sweep import SWEEP
+from dask_processes import scheduler_and_worker
 from fake_training import FakeTrainer
 from fill_a_disk import SWEEP as LARGE_SWEEP
 from test_runner import assert_same_records
@@ -138,6 +139,10 @@ def finish(start, store, executor):
     raise AssertionError(f"twenty calls did not complete the sweep: {said_by(store).read_text()}")
 
 
+def test_worker_processes_train_what_one_process_trains(undisturbed):
+    assert_same_records(undisturbed("processes:2"), undisturbed("here"))
+
+
 def test_the_main_process_is_killed_and_the_store_damaged(tmp_path, start, undisturbed, tell):
     chance, counts, stores = random.Random(0), Counter(), 0
     expected = undisturbed("here")
@@ -181,6 +186,28 @@ def test_workers_are_killed(tmp_path, start, undisturbed, tell):
         assert_complete(store, expected)
         stores += 1
     tell(f"worker processes: {dict(counts)}, {stores} stores complete, {RUNS} runs each")
+
+
+def test_the_scheduler_is_killed(tmp_path, environment, start, undisturbed, tell):
+    pytest.importorskip("distributed")
+    chance, counts, stores = random.Random(2), Counter(), 0
+    expected = undisturbed("processes:2")
+    one_core = environment | {"JAX_NUM_CPU_DEVICES": "1"}
+    while counts["kills"] < KILLS["scheduler"]:
+        store, code = tmp_path / f"store{stores}", None
+        while code != 0:
+            with scheduler_and_worker(tmp_path, one_core) as (address, scheduler):
+                process = start(store, f"dask:{address}")
+                try:
+                    code = process.wait(timeout=chance.uniform(FIRST_SECONDS, LAST_SECONDS))
+                except subprocess.TimeoutExpired:
+                    scheduler.kill()
+                    counts["kills"] += 1
+                    code = process.wait(timeout=600)
+            assert code in (0, 1, 2), said_by(store).read_text()
+        assert_complete(store, expected)
+        stores += 1
+    tell(f"scheduler: {dict(counts)}, {stores} stores complete, {RUNS} runs each")
 
 
 def test_two_calls_train_one_store_and_one_is_killed(tmp_path, start, undisturbed, tell):

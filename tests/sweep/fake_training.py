@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from sharplab.sweep import Experiment
-from sharplab.training import Lane, LaneResult, Stopped, Task, Watch
+from sharplab.task import Lane, Task
+from sharplab.training import LaneResult, Stopped, Watch
 
 UNWATCHED = Watch()
 

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from dask_processes import scheduler_and_worker
 from fake_training import SlowTrainer, experiment
 
 from sharplab.sweep import cluster, load
@@ -239,33 +239,6 @@ def test_a_sweep_on_four_workers_of_which_one_is_killed_is_that_of_one_left_alon
     assert not is_alive(pids[1])
     assert_same_records(records, run_with(SlowTrainer(0.0), sweep, tmp_path / "alone"))
     assert_same_records(records, load(tmp_path / "killed"))
-
-
-@contextmanager
-def scheduler_and_worker(folder):
-    """As two processes that somebody started elsewhere."""
-    file = folder / "scheduler.json"
-    path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    common = ["--scheduler-file", str(file), "--no-dashboard"]
-    scheduler = [*common, "--host", "127.0.0.1", "--port", "0"]
-    worker = [*common, "--nthreads", "1", "--memory-limit", "0", "--local-directory", str(folder), "--no-nanny"]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", f"distributed.cli.dask_{kind}", *arguments],
-            env=os.environ | path,
-            stderr=subprocess.DEVNULL,
-        )
-        for kind, arguments in (("scheduler", scheduler), ("worker", worker))
-    ]
-    try:
-        with distributed.Client(scheduler_file=str(file), set_as_default=False) as client:
-            client.wait_for_workers(1, timeout=30)
-            address = client.scheduler.address
-        yield address, processes[0]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
 
 
 @pytest.mark.slow

@@ -25,7 +25,8 @@ from sharplab.sweep.export import EXPORTED, export
 from sharplab.sweep.identity import settings
 from sharplab.sweep.plan import tasks
 from sharplab.sweep.runner import run_with
-from sharplab.training import Lane, LaneResult, find_recipe
+from sharplab.task import Lane, find_recipe
+from sharplab.training import LaneResult
 
 TASK = next(tasks(experiment()))
 

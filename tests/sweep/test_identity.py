@@ -6,7 +6,7 @@ import pytest
 from fake_training import experiment
 
 from sharplab.sweep import identity, plan
-from sharplab.training import Lane
+from sharplab.task import Lane
 
 TASK = next(plan.tasks(experiment()))
 LANE = Lane(0.5, 3)

@@ -18,7 +18,7 @@ from sharplab.sweep import StoreWarning, files, group_file, load, store
 from sharplab.sweep.export import merge
 from sharplab.sweep.plan import tasks
 from sharplab.sweep.runner import run_with
-from sharplab.training import Lane
+from sharplab.task import Lane
 
 TASK = next(tasks(experiment()))
 

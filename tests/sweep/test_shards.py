@@ -2,10 +2,13 @@
 
 import shlex
 import subprocess
+import sys
 
 import pytest
 from fake_training import FakeTrainer, experiment
+from test_runner import assert_same_records
 
+from sharplab.sweep import load
 from sharplab.sweep.plan import Shard
 from sharplab.sweep.runner import run_with
 from sharplab.sweep.shards import parse_shard, sbatch_line, stored_parts
@@ -61,3 +64,15 @@ def test_parts_are_stored_once_they_have_run(tmp_path, refine):
     for index in (2, 0):
         run_with(FakeTrainer(), sweep, tmp_path / "runs", shard=Shard(index, 3))
     assert stored_parts([sweep], tmp_path / "runs", 3) == (Shard(2, 3), Shard(0, 3))
+
+
+@pytest.mark.slow
+def test_three_commands_of_a_part_each_fill_the_store_of_one_command(tmp_path):
+    def start(store, *more):
+        words = ["sweep", "--preset", "smoke", "--no-refine", "--widths", "4", "8", "16", "--store", str(store), *more]
+        return subprocess.Popen([sys.executable, "-m", "sharplab", *words], stdout=subprocess.DEVNULL)
+
+    assert start(tmp_path / "whole").wait(timeout=300) == 0
+    parts = [start(tmp_path / "parts", "--shard", f"{i}/3") for i in (1, 2, 3)]
+    assert [part.wait(timeout=300) for part in parts] == [0, 0, 0]
+    assert_same_records(load(tmp_path / "parts"), load(tmp_path / "whole"))

@@ -19,7 +19,8 @@ from sharplab.sweep import StoreWarning, files, group_file, load, store
 from sharplab.sweep.identity import LATER_SETTINGS
 from sharplab.sweep.plan import tasks
 from sharplab.sweep.runner import run_with
-from sharplab.training import Lane, LaneResult
+from sharplab.task import Lane
+from sharplab.training import LaneResult
 
 TASK = next(tasks(experiment()))
 

@@ -13,7 +13,7 @@ from fake_training import FakeTrainer, experiment
 
 from sharplab.sweep import load, store
 from sharplab.sweep.plan import tasks
-from sharplab.training import Lane
+from sharplab.task import Lane
 
 WRITERS = 4
 GROUPS = 50

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from plain_loop import PlainLoop, same_model
 
 from sharplab.data import batch_indices, load_dataset
-from sharplab.training import Task, find_recipe
+from sharplab.task import Task, find_recipe
 from sharplab.tree import PyTree
 
 

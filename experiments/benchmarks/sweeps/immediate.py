@@ -13,7 +13,8 @@ from measures import in_turn, spread
 from sharplab.sweep import Experiment
 from sharplab.sweep.executors import Here, Processes
 from sharplab.sweep.runner import run_with
-from sharplab.training import Lane, LaneResult, Task, Watch
+from sharplab.task import Lane, Task
+from sharplab.training import LaneResult, Watch
 from sweeps.runs import DATA
 
 OBSERVABLES = ("train_loss", "eval_loss", "eval_accuracy", "gradient_norm")
