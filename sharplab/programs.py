@@ -122,8 +122,10 @@ def observe_dispatched(
 
 def find_driver(recipe: Recipe, task: Task, train: PyTree) -> Driver:
     """How the gradients of a task's steps are best repeated."""
-    batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((task.batch_size, *x.shape[1:]), x.dtype), train)
-    return choose_driver(jax.grad(recipe.objective), nnx.eval_shape(recipe.init_params, 0), batch)
+    inputs, targets = jax.tree.map(lambda x: jax.ShapeDtypeStruct((task.batch_size, *x.shape[1:]), x.dtype), train)
+    if recipe.augment is not None:
+        inputs = jax.eval_shape(recipe.prepare, inputs)  # as a step does with its batch
+    return choose_driver(jax.grad(recipe.objective), nnx.eval_shape(recipe.init_params, 0), (inputs, targets))
 
 
 class Arrays(NamedTuple):

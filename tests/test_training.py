@@ -173,6 +173,23 @@ def test_users_convolution_is_dispatched_agrees_with_the_loop_and_may_diverge(mo
         assert np.allclose(found.curves["sharpness"], wanted.curves["sharpness"], rtol=0.02, equal_nan=True)
 
 
+def test_augmented_images_are_prepared_batch_by_batch(monkeypatch):
+    images = np.random.default_rng(0).standard_normal((24, 32, 32, 1)).astype(np.float32)
+    classes = np.arange(24, dtype=np.int32) % 3
+    data = Dataset("images", images[:16], classes[:16], images[16:], classes[16:], 3, "checksum")
+    for module in (programs, task, training):
+        monkeypatch.setattr(module, "load_dataset", lambda name: data)
+    plain = replace(CHEAP, model="figure1_convnet", data="images", width=2, steps=3, record_steps=(0, 3))
+    plain = replace(plain, batch_size=8, probe_size=8)
+    as_is, augmented = (
+        trained(replace(plain, augment=augment), [Lane(0.1, 0)])[0].curves["train_loss"]
+        for augment in ("none", "crop_and_flip")
+    )
+    assert as_is[0] == augmented[0]
+    assert as_is[1] != augmented[1]
+    assert np.isfinite(augmented).all()
+
+
 @on_cpu
 @pytest.mark.parametrize("model", ["residual_mlp", "figure1_convnet"])
 def test_lab_models_are_looped(model):
