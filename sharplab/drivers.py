@@ -127,11 +127,11 @@ class Formation:
     def lane(self, i: int, stacked: PyTree) -> Any:
         """Lane i of arrays with a leading lane axis, on its own device."""
         device, place = divmod(i, self.per_device)
-        return jax.tree.map(lambda x: x.addressable_data(device)[place], stacked)
+        return jax.tree.map(lambda x: _on(self.devices[device], x)[place], stacked)
 
     def copy_of(self, i: int, shared: PyTree) -> Any:
         """What `place` has put onto the device of lane i."""
-        return jax.tree.map(lambda x: x.addressable_data(i // self.per_device), shared)
+        return jax.tree.map(lambda x: _on(self.devices[i // self.per_device], x), shared)
 
     def company(self, lanes: Sequence[PyTree]) -> Any:
         """Arrays with a leading lane axis, of lanes that are each on their own device."""
@@ -150,3 +150,9 @@ class Formation:
     @property
     def _mesh(self) -> Mesh:
         return Mesh(np.array(self.devices), ("lanes",))
+
+
+def _on(device: jax.Device, x: jax.Array) -> jax.Array:
+    """The part of an array that lies on a device (`addressable_data` of a replicated array is always the first's)."""
+    (part,) = (shard.data for shard in x.addressable_shards if shard.device == device)
+    return part

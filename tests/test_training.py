@@ -236,14 +236,29 @@ def test_bad_settings_are_answered_in_one_sentence(change, sentence):
         trained(replace(CHEAP, **change), FIVE_LANES[:1])
 
 
-@on_cpu
-def test_two_and_eight_devices_give_bit_identical_records(company, tmp_path):
-    script, file = Path(__file__).with_name("trained_elsewhere.py"), tmp_path / "curves.npz"
-    command, environment = [sys.executable, script, file, "2", "8"], os.environ | QUICK_COMPILATION
+def trained_elsewhere(folder, driver, *devices):
+    """Curves of the lanes by "DEVICES_NAME_LANE", trained in a process that has so many devices."""
+    script, file = Path(__file__).with_name("trained_elsewhere.py"), folder / "curves.npz"
+    command = [sys.executable, script, file, driver, *map(str, devices)]
+    environment = os.environ | QUICK_COMPILATION
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stderr
-    elsewhere = np.load(file)
+    return np.load(file)
+
+
+@on_cpu
+def test_two_and_eight_devices_give_bit_identical_records(company, tmp_path):
+    elsewhere = trained_elsewhere(tmp_path, "loop", 2, 8)
     for devices in (2, 8):
         for i, result in enumerate(company):
             for name, curve in result.curves.items():
                 assert np.array_equal(elsewhere[f"{devices}_{name}_{i}"], curve, equal_nan=True), (devices, i, name)
+
+
+@on_cpu
+def test_dispatched_lanes_on_two_devices_give_the_records_of_one(tmp_path):
+    found = trained_elsewhere(tmp_path, "dispatch", 1, 2)
+    names = [name for name in found if name.startswith("1_")]
+    assert any("sharpness" in name for name in names)
+    for name in names:
+        assert np.array_equal(found[name], found[f"2{name[1:]}"], equal_nan=True), name

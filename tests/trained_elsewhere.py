@@ -1,6 +1,6 @@
 """Train the lanes of `test_training` on as many host devices as told, and save what they leave.
 
-Run as `python trained_elsewhere.py FILE DEVICES...`, with the tests' folder on the path.
+Run as `python trained_elsewhere.py FILE DRIVER DEVICES...`, with the tests' folder on the path.
 """
 
 import sys
@@ -9,13 +9,14 @@ import jax
 import numpy as np
 
 if __name__ == "__main__":
-    file, *numbers = sys.argv[1], *map(int, sys.argv[2:])
+    file, driver, *numbers = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
     jax.config.update("jax_num_cpu_devices", max(numbers))
     from test_training import FIVE_LANES, TASK, trained
 
     from sharplab import programs
     from sharplab.drivers import Formation
 
+    programs.choose_driver = lambda function, *args: driver
     curves = {}
     for number in numbers:
         formation = Formation(tuple(jax.local_devices()[:number]), 1)
