@@ -13,9 +13,14 @@ from sharplab.curvature import LinearOperator, directional_sharpness, gauss_newt
 from sharplab.drivers import Driver
 from sharplab.following import Followed, Found, begin_following, follow
 from sharplab.observables import Spectral, find_spectral
+from sharplab.spectrum.estimate import mean_of
+from sharplab.spectrum.products import each
+from sharplab.spectrum.stochastic import trace_on_the_way
 from sharplab.tree import PyTree
 
 TOLERANCE = 1e-2  # relative error of a recorded eigenvalue; seeds and probe batches differ by more
+TRACE_MATVECS = 30  # of a recorded trace, whose standard error is then of some per cent
+CURVATURE = Spectral("hessian", "hessian")  # D^½ H D^½
 
 
 class TrackerState(NamedTuple):
@@ -77,6 +82,12 @@ class Measurement:
             row |= self._along_gradient(params, probe, D)
         row = {name: value for name, value in row.items() if name in self.observables}
         key = jax.random.fold_in(key, state.records)
+        if "hessian_trace" in self.observables:
+            op = self._operator(CURVATURE, params, probe, D)
+            estimate = trace_on_the_way(op, jax.random.fold_in(key, 1), TRACE_MATVECS, driver)
+            row |= {"hessian_trace": estimate.value, "hessian_trace_error": estimate.stderr}
+        if "batch_sharpness" in self.observables:
+            row |= self._of_batches(params, probe, D, driver)
         followed = dict(state.followed)
         for name, spectral in self.spectra.items():
             op = self._operator(spectral, params, probe, D)
@@ -94,6 +105,19 @@ class Measurement:
         else:
             op = gauss_newton(self._required_model, self.loss, params, probe, chunk=self.chunk)
         return op if D is None or spectral.raw else precondition(op, jax.tree.map(jnp.sqrt, D))
+
+    def _of_batches(self, params: PyTree, probe: PyTree, D: PyTree, driver: Driver) -> dict[str, jax.Array]:
+        """The mean over the probe's whole batches of `chunk` examples, and its standard error."""
+        size = len(jax.tree.leaves(probe)[0])
+        chunk = min(self.chunk or size, size)
+        batches = jax.tree.map(lambda x: x[: size // chunk * chunk].reshape(-1, chunk, *x.shape[1:]), probe)
+
+        def one(i: jax.Array) -> jax.Array:
+            return _sharpness_of_batch(self, params, jax.tree.map(lambda x: x[i], batches), D)
+
+        values = each(one, jnp.arange(size // chunk), driver)
+        mean, stderr = mean_of(values)
+        return {"batch_sharpness": mean, "batch_sharpness_error": stderr}
 
     def _along_gradient(self, params: PyTree, probe: PyTree, D: PyTree) -> dict[str, jax.Array]:
         gradient = probe_gradient(self, params, probe)
@@ -136,6 +160,15 @@ def _loss(measurement: Measurement, params: PyTree, batch: PyTree) -> jax.Array:
 def probe_gradient(measurement: Measurement, params: PyTree, batch: PyTree) -> PyTree:
     """∇L on a batch."""
     return jax.grad(lambda w: _loss(measurement, w, batch))(params)
+
+
+@partial(jax.jit, static_argnums=0)
+def _sharpness_of_batch(measurement: Measurement, params: PyTree, batch: PyTree, D: PyTree) -> jax.Array:
+    """gᵀD H D g / gᵀD g of one batch."""
+    with jax.default_matmul_precision("highest"):
+        g, curve = jax.linearize(jax.grad(lambda w: _loss(measurement, w, batch)), params)
+        step = g if D is None else jax.tree.map(jnp.multiply, D, g)
+        return tree.dot(step, curve(step)) / tree.dot(g, step)
 
 
 @partial(jax.jit, static_argnums=0)

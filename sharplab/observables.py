@@ -14,6 +14,8 @@ OBSERVABLES: Mapping[str, str] = MappingProxyType(
         "eval_accuracy": "share of the held-out examples whose largest output is the target",
         "gradient_norm": "‖D^½ g‖, g the gradient on the probe batch, D the metric of the optimizer (1 without one)",
         "directional_sharpness": "gᵀD H D g / gᵀD g: the curvature along the optimizer's step",
+        "batch_sharpness": "the mean over batches of the probe of gᵀD H D g / gᵀD g, g and H of the batch",
+        "hessian_trace": "tr(D^½ H D^½)",
         "sharpness_raw": "λmax(H) of the loss on the probe batch",
         "sharpness": "λmax(D^½ H D^½), D the metric of the optimizer: the effective sharpness",
     }

@@ -47,6 +47,7 @@ def full_tracker(key=0):
         model=model,
         metric=metric,
         eval_batch=EVAL_BATCH,
+        chunk=8,
         learning_rate=RATE,
         key=jax.random.key(key),
     )
@@ -193,6 +194,7 @@ def test_missing_arguments_are_named(observable, given, sentence):
 def several():
     """Ten records of the three largest eigenvalues of each operator in the metric, and of the gradient."""
     names = ["hessian_top3", "gauss_newton_top3", "ntk_top2", "gradient_norm", "directional_sharpness"]
+    names += ["hessian_trace", "batch_sharpness"]
     tracker = Tracker(cross_entropy, BATCH, names, model=model, metric=metric, chunk=8)
     gradient, params, visited = jax.jit(jax.grad(whole_loss)), PARAMS, []
     for step in range(10):
@@ -232,6 +234,32 @@ def test_gradient_columns_are_in_the_metric(several):
         H = root[:, None] * dense(params) * root
         assert np.isclose(row["gradient_norm"], np.linalg.norm(along), rtol=1e-4)
         assert np.isclose(row["directional_sharpness"], along @ H @ along / (along @ along), rtol=1e-3)
+
+
+def test_traces_are_within_their_errors_of_the_dense_matrix(several):
+    tracker, visited = several
+    for row, params in zip(tracker.rows, visited, strict=True):
+        eigenvalues = spectra(params)["sharpness"]
+        assert 0 < row["hessian_trace_error"] < np.linalg.norm(eigenvalues)
+        assert abs(row["hessian_trace"] - eigenvalues.sum()) < 4 * row["hessian_trace_error"]
+
+
+def test_batch_sharpness_is_the_mean_over_chunks_of_the_probe(several):
+    tracker, visited = several
+    root = ravel_pytree(jax.tree.map(jnp.full_like, PARAMS, FACTORS))[0] ** 0.5
+
+    @jax.jit
+    def sharpness(params, batch):
+        flat, unravel = ravel_pytree(params)
+        H = root[:, None] * jax.hessian(lambda w: whole_loss(unravel(w), batch))(flat) * root
+        along = ravel_pytree(jax.grad(whole_loss)(params, batch))[0] * root
+        return along @ H @ along / (along @ along)
+
+    batches = [tuple(x[start : start + 8] for x in BATCH) for start in range(0, len(BATCH[0]) // 8 * 8, 8)]
+    for row, params in list(zip(tracker.rows, visited, strict=True))[::4]:
+        values = [float(sharpness(params, batch)) for batch in batches]
+        assert np.isclose(row["batch_sharpness"], np.mean(values), rtol=1e-3)
+        assert np.isclose(row["batch_sharpness_error"], np.std(values, ddof=1) / len(values) ** 0.5, rtol=1e-2)
 
 
 def test_identities_begin_apart_and_audits_find_nothing_missed(several):

@@ -63,6 +63,8 @@ _OBSERVABLE_UNITS = {
     "eval_accuracy": "share, 0 to 1",
     "gradient_norm": "√(loss/learning rate)",
     "directional_sharpness": CURVATURE,
+    "batch_sharpness": CURVATURE,
+    "hessian_trace": CURVATURE,
     "sharpness_raw": "loss/parameter²",
     "sharpness": CURVATURE,
 }

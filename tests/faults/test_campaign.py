@@ -97,20 +97,21 @@ def children(pid):
     ]
 
 
-def damage(store, chance):
-    """What was done to a file of the store, by kind."""
-    kinds = {
-        "cut": lambda path: path.write_bytes(path.read_bytes()[: chance.randrange(1, path.stat().st_size)]),
-        "altered": lambda path: path.write_bytes(flipped(path.read_bytes(), chance)),
-        "emptied": lambda path: path.write_bytes(b""),
-    }
-    files = [path for kind in ("groups/*.parquet", "checkpoints/*.npz") for path in sorted(store.glob(kind))]
-    done = []
-    if files and chance.random() < 0.5:
-        kind, path = chance.choice(list(kinds)), chance.choice(files)
-        if path.stat().st_size > 1:
-            kinds[kind](path)
-            done.append(f"{kind} {path.parent.name}")
+DAMAGES = {
+    "cut": lambda path, chance: path.write_bytes(path.read_bytes()[: chance.randrange(1, path.stat().st_size)]),
+    "altered": lambda path, chance: path.write_bytes(flipped(path.read_bytes(), chance)),
+    "emptied": lambda path, chance: path.write_bytes(b""),
+}
+
+
+def damage(store, chance, turn):
+    """What was done to the store: to one of its files, each kind of damage in its turn, and foreign files."""
+    folder = ("groups/*.parquet", "checkpoints/*.npz")[turn // len(DAMAGES) % 2]
+    files, done = [path for path in sorted(store.glob(folder)) if path.stat().st_size > 1], []
+    if files:
+        kind, path = list(DAMAGES)[turn % len(DAMAGES)], chance.choice(files)
+        DAMAGES[kind](path, chance)
+        done.append(f"{kind} {path.parent.name}")
     if (store / "groups").exists() and chance.random() < 0.3:
         name = chance.choice(["notes.txt", "mine.parquet", ".hidden.parquet", "mup-w4-d2-0123456789abcdef.parquet"])
         (store / "groups" / name).write_text("not of a sweep")
@@ -157,7 +158,7 @@ def test_the_main_process_is_killed_and_the_store_damaged(tmp_path, start, undis
                 process.kill()
                 process.wait()
                 counts["kills"] += 1
-            counts.update(damage(store, chance))
+            counts.update(damage(store, chance, turn=counts["kills"]))
         finish(start, store, "here")
         assert_complete(store, expected)
         stores += 1
