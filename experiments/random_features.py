@@ -1,0 +1,158 @@
+"""C7: where only the readout learns, there is neither progressive sharpening nor the consistency of muP.
+
+Paper: Noci et al., Super Consistency of Neural Network Landscapes and Learning Rate Transfer, arXiv 2402.17457, on
+random features: all layers but the last are left as they were drawn. Here (quick): residual MLP of three blocks under
+muP on 8,192 images of Fashion-MNIST, widths 32 to 256, 256 steps of batch 128, all layers trained beside the readout
+alone, at one learning rate; effective sharpness (of the trained parameters) on 1,024 training images.
+
+Upper row: effective sharpness of every width, mean and standard deviation over seeds, with 2/η. Lower row: its spread
+over widths (standard deviation of log₂ of the seeds' mean) beside what seeds alone would give.
+
+Rule of the verdict: the rise is log₂ of the sharpness averaged over the second half of training, over the one at the
+start, its mean over all runs with a 95 % t interval from the noise of seeds within widths. "holds" if, with the readout
+alone, the rise surely lies within ±½ octave and the sharpness shows finite-size effects (`sharplab.consistency`), while
+with all layers the rise is surely above ½ octave; "fails" if the readout's rise is surely above ½ octave, its sharpness
+is super consistent, or the rise with all layers is surely below ½ octave; else "inconclusive".
+
+Cost: about three minutes on two cores. Expected: no rise with the readout alone, as its Gauss-Newton matrix changes by
+the outputs alone. Its kernel converges in width, so that whether it is inconsistent has to be seen.
+
+    make figure-random-features
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+import sharplab as sl
+from sharplab.analysis.trend import Interval, lies_within, pooled_noise
+from sharplab.plotting import draw_curves, draw_spread, draw_threshold, house_style, size_legend
+from sharplab.report import Finding, Verdict
+
+CLAIM = (
+    "Where only the readout learns, the sharpness neither rises along training nor follows one trajectory at every "
+    "width."
+)
+TRAINED: Mapping[str, str] = MappingProxyType({"all": "all layers", "readout": "readout alone"})
+RISE = 0.5  # octaves
+QUICK = sl.Experiment(
+    model="residual_mlp",
+    depths=(3,),
+    widths=(32, 64, 128, 256),
+    base_width=1,
+    parameterizations=("mup",),
+    learning_rates=(0.25,),
+    seeds=3,
+    steps=256,
+    batch_size=128,
+    probe_size=1024,
+    observables=("train_loss", "eval_loss", "eval_accuracy", "sharpness"),
+    records=17,
+)
+PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
+    {
+        "smoke": replace(QUICK, widths=(8, 16), seeds=2, steps=16, records=5, probe_size=256, data="gaussian-clusters"),
+        "quick": QUICK,
+        "paper": replace(
+            QUICK,
+            model="figure1_convnet",
+            data="cifar-10",
+            augment="crop_and_flip",
+            widths=(64, 256, 1024),
+            seeds=3,
+            learning_rates=(0.5,),
+            steps=19_550,
+            records=51,
+        ),
+    }
+)
+
+
+def find(preset: str, store: Path) -> Finding:
+    """Train what is missing, draw, and judge."""
+    records = {name: sl.run(replace(PRESETS[preset], trainable=name), store) for name in TRAINED}
+    agreed = {name: sl.consistency(one, "sharpness")["mup"] for name, one in records.items()}
+    rises = {name: rise(one) for name, one in records.items()}
+    measured = ["train_loss", "sharpness", "sharpness_error", "sharpness_residual"]
+    tables = [
+        one.curves[["width", "learning_rate", "seed", "step", *measured]].assign(trainable=name)
+        for name, one in records.items()
+        if one.curves is not None
+    ]
+    stated = {name: numbers(agreed[name], rises[name]) for name in TRAINED}
+    picture = draw(records, agreed, rises)
+    return Finding(picture, pd.concat(tables, ignore_index=True), CLAIM, judge(agreed["readout"], rises), stated)
+
+
+def rise(records: sl.Records) -> tuple[float, Interval]:
+    """Octaves from the first record to the second half's mean, over all runs, with its interval."""
+    curves = records.curves
+    assert curves is not None
+    octaves = curves.assign(octaves=np.log2(curves["sharpness"].where(curves["sharpness"] > 0)))
+    runs = octaves.pivot(index="step", columns=["width", "seed"], values="octaves")
+    risen = (runs[runs.index >= runs.index.max() / 2].mean() - runs.iloc[0]).dropna()
+    noise = pooled_noise([group.to_numpy() for _, group in risen.groupby(level="width")])
+    return float(risen.mean()), noise.scaled(1 / len(risen)).interval(float(risen.mean()), 0.95)
+
+
+def judge(readout: sl.Consistency, rises: Mapping[str, tuple[float, Interval]]) -> Verdict:
+    """The rule above."""
+    (_, of_all), (_, of_readout) = rises["all"], rises["readout"]
+    if of_readout[0] > RISE or readout.verdict == "super consistent" or of_all[1] < RISE:
+        return "fails"
+    sharpens = of_all[0] > RISE and lies_within(of_readout, RISE)
+    return "holds" if sharpens and readout.verdict == "finite-size effects" else "inconclusive"
+
+
+def numbers(agreed: sl.Consistency, risen: tuple[float, Interval]) -> dict:
+    """What the JSON file states of one way to train."""
+    return {
+        "rise_octaves": risen[0],
+        "rise_interval": risen[1],
+        "late_slope": agreed.slope,
+        "late_slope_interval": agreed.slope_interval,
+        "late_spread_octaves": agreed.late_spread,
+        "late_seed_noise_octaves": agreed.late_noise,
+        "verdict": agreed.verdict,
+        "records_left_out": agreed.left_out,
+    }
+
+
+def draw(
+    records: Mapping[str, sl.Records],
+    agreed: Mapping[str, sl.Consistency],
+    rises: Mapping[str, tuple[float, Interval]],
+) -> Figure:
+    """A column for each way to train; the curves above, their spread below."""
+    with house_style():
+        figure, axes = plt.subplots(
+            2, 2, figsize=(7.5, 5.6), height_ratios=(2, 1), sharex=True, sharey="row", squeeze=False
+        )
+        for column, (name, title) in zip(axes.T, TRAINED.items(), strict=True):
+            curves = records[name].curves
+            assert curves is not None
+            rate = float(curves["learning_rate"].iloc[0])
+            draw_curves(column[0], curves.assign(sharpness=curves["sharpness"] * rate / 2), "sharpness")
+            draw_threshold(column[0], 1.0, "stability threshold 2/η")
+            value, (low, high) = rises[name]
+            column[0].set_title(
+                f"{title}, η = {rate:g}: {agreed[name].verdict}\nsharpness rises by {value:+.2f} "
+                f"[{low:+.2f}, {high:+.2f}] octaves"
+            )
+            column[0].set_xlabel("")
+            draw_spread(column[1], agreed[name].steps, agreed[name].spread, agreed[name].noise)
+        axes[0, 0].set_ylabel("effective sharpness, in units of 2/η")
+        axes[0, 0].set_ylim(bottom=0)
+        axes[1, 0].set_ylabel("spread over\nwidths (octaves)")
+        axes[1, 0].set_ylim(bottom=0)
+        widths = agreed["all"].sizes
+        axes[0, 1].legend(handles=size_legend([int(width) for width in widths]), loc="upper right")
+        axes[1, 0].legend(loc="upper right")
+        plt.close(figure)
+    return figure
