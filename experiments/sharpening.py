@@ -9,7 +9,7 @@ Upper row: effective sharpness of every width, mean and standard deviation over 
 spread over widths (standard deviation of log₂ of the seeds' mean) beside what seeds alone would give.
 
 Rule of the verdict, on log₂ sharpness averaged over the second half of training, with 95 % intervals of its slope
-per doubling of width (`sharplab.agreement`): "holds" if the muP slope lies within ±0.1 octaves and the NTK slope
+per doubling of width (`sharplab.consistency`): "holds" if the muP slope lies within ±0.1 octaves and the NTK slope
 wholly below −0.1; "fails" if the muP slope lies outside ±0.1 or the NTK slope within it; else "inconclusive".
 
 Cost: about two minutes on two cores. Expected: the muP curves coincide and level off near 2/η, the NTK curves fan
@@ -79,20 +79,20 @@ PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
 def find(preset: str, store: Path) -> Finding:
     """Train what is missing, draw, and judge."""
     records = sl.run(PRESETS[preset], store)
-    agreements = sl.agreement(records, "sharpness", over="width")
+    found = sl.consistency(records, "sharpness", over="width")
     assert records.curves is not None
     keys = ["parameterization", "width", "learning_rate", "seed", "step"]
     measured = ["train_loss", "sharpness", "sharpness_error", "sharpness_residual", "sharpness_matvecs"]
     return Finding(
-        draw(records, agreements),
+        draw(records, found),
         records.curves[[*keys, *measured]],
         CLAIM,
-        judge(agreements["mup"], agreements["ntk"]),
-        {name: numbers(records.select(parameterization=name), agreed) for name, agreed in agreements.items()},
+        judge(found["mup"], found["ntk"]),
+        {name: numbers(records.select(parameterization=name), of_one) for name, of_one in found.items()},
     )
 
 
-def judge(mup: sl.Agreement, ntk: sl.Agreement) -> Verdict:
+def judge(mup: sl.Consistency, ntk: sl.Consistency) -> Verdict:
     """The rule above."""
     if lies_outside(mup.slope_interval, TOLERANCE) or lies_within(ntk.slope_interval, TOLERANCE):
         return "fails"
@@ -100,7 +100,7 @@ def judge(mup: sl.Agreement, ntk: sl.Agreement) -> Verdict:
     return "holds" if lies_within(mup.slope_interval, TOLERANCE) and slower else "inconclusive"
 
 
-def numbers(records: sl.Records, agreed: sl.Agreement) -> dict:
+def numbers(records: sl.Records, found: sl.Consistency) -> dict:
     """What the JSON file states of one parameterization."""
     assert records.curves is not None
     curves = records.curves
@@ -109,37 +109,37 @@ def numbers(records: sl.Records, agreed: sl.Agreement) -> dict:
     plateau = late.groupby("width")["sharpness"].mean() / OPTIMIZERS["sgd"].threshold(rate)
     return {
         "learning_rate": rate,
-        "late_spread_octaves": agreed.late_spread,
-        "late_seed_noise_octaves": agreed.late_noise,
-        "slope_octaves_per_doubling": agreed.slope,
-        "slope_interval": agreed.slope_interval,
-        "p_value_of_no_difference": agreed.p_value,
+        "late_spread_octaves": found.late_spread,
+        "late_seed_noise_octaves": found.late_noise,
+        "slope_octaves_per_doubling": found.slope,
+        "slope_interval": found.slope_interval,
+        "p_value_of_no_difference": found.p_value,
         "late_sharpness_over_threshold": {str(width): value for width, value in plateau.items()},
         "largest_relative_error_estimate": (curves["sharpness_error"] / curves["sharpness"].abs()).max(),
-        "records_left_out": agreed.left_out,
+        "records_left_out": found.left_out,
     }
 
 
-def draw(records: sl.Records, agreements: Mapping[str, sl.Agreement]) -> Figure:
+def draw(records: sl.Records, found: Mapping[str, sl.Consistency]) -> Figure:
     """Two columns; the curves above, their spread below."""
     with house_style():
         figure, axes = plt.subplots(
             2, 2, figsize=(7.5, 5.6), height_ratios=(2, 1), sharex=True, sharey="row", squeeze=False
         )
-        for column, (name, agreed) in zip(axes.T, agreements.items(), strict=True):
+        for column, (name, of_one) in zip(axes.T, found.items(), strict=True):
             curves = records.select(parameterization=name).curves
             assert curves is not None
             rate = float(curves["learning_rate"].iloc[0])
             relative = curves.assign(sharpness=curves["sharpness"] * rate / 2)
             draw_curves(column[0], relative, "sharpness")
             draw_threshold(column[0], 1.0, "stability threshold 2/η")
-            low, high = agreed.slope_interval
+            low, high = of_one.slope_interval
             column[0].set_title(
-                f"{NAMES[name]}, η = {rate:g}: {agreed.slope:+.2f} [{low:+.2f}, {high:+.2f}]\n"
+                f"{NAMES[name]}, η = {rate:g}: {of_one.slope:+.2f} [{low:+.2f}, {high:+.2f}]\n"
                 "octaves of sharpness per doubling of width"
             )
             column[0].set_xlabel("")
-            draw_spread(column[1], agreed.steps, agreed.spread, agreed.noise)
+            draw_spread(column[1], of_one.steps, of_one.spread, of_one.noise)
         axes[0, 0].set_ylabel("effective sharpness, in units of 2/η")
         axes[0, 0].set_ylim(bottom=0)
         axes[1, 0].set_ylabel("spread over\nwidths (octaves)")

@@ -1,6 +1,6 @@
 """What figures of learning-rate transfer share: a column per sweep, the optimum above, the sharpness below."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from sharplab.report import Verdict
 METRIC = "train_loss"
 FINDINGS = {"transfers": "stays", "shifts": "moves", "inconclusive": "may stay or move"}
 KEYS = ["parameterization", "optimizer", "width", "depth", "learning_rate", "seed"]
+LOSS_LABELS = {"cross_entropy": "final train loss (nats)", "squared_error": "final train loss, ½‖f − y‖²"}
 
 
 def octaves(low: int, high: int) -> tuple[float, ...]:
@@ -79,10 +80,13 @@ def measure(title: str, sweep: sl.Experiment, rate: float, store: Path, *, over:
 MOST_COLUMNS = 4  # side by side
 
 
-def draw(columns: Sequence[Column]) -> Figure:
-    """Above, final loss against learning rate with each size's optimum and its interval; below, the sharpness."""
-    across = min(len(columns), MOST_COLUMNS)
-    bands = -(-len(columns) // across)
+def draw(columns: Sequence[Column], note: str = "") -> Figure:
+    """Above, final loss against learning rate with each size's optimum and its interval; below, the sharpness.
+
+    `note` is written under the picture.
+    """
+    bands = -(-len(columns) // MOST_COLUMNS)
+    across = -(-len(columns) // bands)
     with house_style():
         figure, axes = plt.subplots(2 * bands, across, figsize=(0.6 + 3.3 * across, 6.0 * bands), squeeze=False)
         places = axes.reshape(bands, 2, across).transpose(0, 2, 1).reshape(-1, 2)
@@ -94,10 +98,10 @@ def draw(columns: Sequence[Column]) -> Figure:
             draw_sweep(above, column.finals.runs, METRIC, optima, size=size)
             low, high = found.shift_interval
             above.set_title(
-                f"{column.title}: the optimum {FINDINGS[found.verdict]}\n"
+                f"{column.title}\nthe optimum {FINDINGS[found.verdict]}\n"
                 f"{found.shift:+.2f} [{low:+.2f}, {high:+.2f}] octaves/doubling"
             )
-            above.set_ylabel("final train loss (nats)")
+            above.set_ylabel(LOSS_LABELS[column.finals.runs["loss"].iloc[0]])
             log_ticks(above)
             leave_room_below(above, 0.08 * len(found.sizes))
             curves = column.courses.curves
@@ -111,6 +115,7 @@ def draw(columns: Sequence[Column]) -> Figure:
                 draw_threshold(below, column.threshold, f"{column.threshold * column.rate:.3g}/η")
         handles = size_legend(columns[0].found.sizes, size=columns[0].over)
         figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+        figure.supxlabel(note, fontsize=9)
         plt.close(figure)
     return figure
 
@@ -163,14 +168,36 @@ def _late(column: Column) -> Mapping:
     """The mean over the second half of training at each size, and its slope in octaves per doubling."""
     curves = column.courses.curves
     assert curves is not None
-    (agreed,) = sl.agreement(column.courses, column.quantity, over=column.over).values()
+    (found,) = sl.consistency(column.courses, column.quantity, over=column.over).values()
     late = curves[curves["step"] >= curves["step"].max() / 2].groupby(column.over)[column.quantity].mean()
     return {
         "learning_rate": column.rate,
         "mean": {str(size): value for size, value in late.items()},
-        "slope_octaves_per_doubling": agreed.slope,
-        "slope_interval": agreed.slope_interval,
+        "slope_octaves_per_doubling": found.slope,
+        "slope_interval": found.slope_interval,
     }
+
+
+def shifts_over(setting: str, sweeps: Iterable[sl.Records]) -> dict[int, sl.Transfer]:
+    """How the optimum goes with a setting that is no size, at each width: `shift` is in octaves per doubling of it.
+
+    Each sweep has one value of the setting, a whole multiple of the least: these multiples are the `sizes` found.
+    """
+    runs = pd.concat([sweep.runs for sweep in sweeps], ignore_index=True)
+    values = runs.pop(setting)
+    found = {}
+    for width, table in runs.groupby("width"):
+        in_its_place = sl.Records(table.assign(width=values[table.index] / values.min()))
+        (found[int(width)],) = sl.transfer(in_its_place, over="width", metric=METRIC).values()
+    return found
+
+
+def judge_all(found: Iterable[sl.Transfer]) -> Verdict:
+    """ "holds" if the optimum transfers in every sweep, "fails" if it shifts in any, else "inconclusive"."""
+    verdicts = {transfer.verdict for transfer in found}
+    if "shifts" in verdicts:
+        return "fails"
+    return "holds" if verdicts == {"transfers"} else "inconclusive"
 
 
 def judge_contrast(standard: sl.Transfer, mup: sl.Transfer) -> Verdict:

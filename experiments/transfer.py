@@ -99,7 +99,7 @@ def find(preset: str, store: Path) -> Finding:
     finals = sl.run(sweep, store)
     courses = sl.run(along(sweep), store)
     transfers = sl.transfer(finals, over="width", metric=METRIC)
-    agreements = sl.agreement(courses, "sharpness", over="width")
+    agreements = sl.consistency(courses, "sharpness", over="width")
     verdict = judge(transfers["mup"], transfers["ntk"])
     return Finding(
         draw(finals, courses, transfers),
@@ -119,7 +119,7 @@ def judge(mup: sl.Transfer, ntk: sl.Transfer) -> Verdict:
     return "inconclusive"
 
 
-def numbers(transfers: Mapping[str, sl.Transfer], agreements: Mapping[str, sl.Agreement]) -> dict:
+def numbers(transfers: Mapping[str, sl.Transfer], agreements: Mapping[str, sl.Consistency]) -> dict:
     """What the JSON file states."""
     stated: dict = {}
     for name, found in transfers.items():

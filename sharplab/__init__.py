@@ -39,7 +39,17 @@ _NAMES = {
     "tracking": ("Tracker",),
     "sweep": ("Experiment", "load", "run"),
     "records": ("Records",),
-    "analysis": ("Agreement", "Transfer", "agreement", "shift_difference", "transfer"),
+    "analysis": (
+        "Consistency",
+        "PowerLaw",
+        "Stability",
+        "Transfer",
+        "consistency",
+        "power_law",
+        "shift_difference",
+        "stability",
+        "transfer",
+    ),
 }
 _HOMES = {name: f"sharplab.{home}" for home, names in _NAMES.items() for name in names}
 _MODULES = ("data", "losses", "models", "optimizers", "plotting", "scaling", "schedules", "sweep")

@@ -1,6 +1,18 @@
 """What the records say; it reads tables and never trains."""
 
-from sharplab.analysis.agreement import Agreement, agreement
+from sharplab.analysis.consistent import Consistency, consistency
 from sharplab.analysis.optima import Transfer, shift_difference, transfer
+from sharplab.analysis.power_laws import PowerLaw, power_law
+from sharplab.analysis.stable_time import Stability, stability
 
-__all__ = ["Agreement", "Transfer", "agreement", "shift_difference", "transfer"]
+__all__ = [
+    "Consistency",
+    "PowerLaw",
+    "Stability",
+    "Transfer",
+    "consistency",
+    "power_law",
+    "shift_difference",
+    "stability",
+    "transfer",
+]

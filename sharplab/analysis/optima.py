@@ -6,10 +6,10 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy.interpolate import Akima1DInterpolator
 
 from sharplab.analysis.edges import find_edges
-from sharplab.analysis.trend import OPEN, Interval, Trend, lies_outside, lies_within, trend
+from sharplab.analysis.regrets import Regret, find_regrets
+from sharplab.analysis.trend import OPEN, Interval, Trend, lies_outside, lies_within, robust_trend
 from sharplab.analysis.valley import Losses, fit_valleys, pooled_wander
 from sharplab.records import Records, require_one_setting
 
@@ -31,8 +31,13 @@ class Transfer:
             these brackets, widened by the seeds' noise.
         shift, shift_interval: log₂ of the optimum per doubling of size.
         edge_shift, edge_shift_interval: the same for the edge.
-        regret: how much higher the largest size's mean loss is at the smallest size's optimum than at its own, in
-            units of the metric; inf where runs diverge there, nan where the grid does not reach.
+        regrets: what each size loses by the smallest's optimum: how much higher its mean loss is there than at its own,
+            in units of the metric, and as a fraction of the benefit of tuning, which is how much higher its loss is
+            at half its optimal learning rate. A fraction of 1 says that carrying the learning rate costs as much as
+            missing the optimum by a factor of 2 (a parabola missed by d octaves: d²). Both are inf where runs
+            diverge, nan where the grid does not reach; their intervals have the noise of both optima and of the
+            losses, paired by seed, and are (0, inf) where nothing is known.
+        regret, regret_interval, regret_fraction, regret_fraction_interval: those of the largest size.
         verdict: "transfers" where the interval of the shift lies within ±tolerance, "shifts" where it lies
             outside of it, else "inconclusive".
         trend: the slope with its noise, for comparisons.
@@ -51,25 +56,42 @@ class Transfer:
     shift_interval: Interval
     edge_shift: float
     edge_shift_interval: Interval
-    regret: float
+    regrets: tuple[Regret, ...]
     verdict: Verdict
     tolerance: float
     confidence: float
     trend: Trend
 
+    @property
+    def regret(self) -> float:
+        return self.regrets[-1].value
+
+    @property
+    def regret_interval(self) -> Interval:
+        return self.regrets[-1].interval
+
+    @property
+    def regret_fraction(self) -> float:
+        return self.regrets[-1].fraction
+
+    @property
+    def regret_fraction_interval(self) -> Interval:
+        return self.regrets[-1].fraction_interval
+
     def table(self) -> pd.DataFrame:
         """One row per size."""
-        return pd.DataFrame(
-            {
-                self.over: self.sizes,
-                "optimum": self.optimum,
-                "optimum_low": [low for low, _ in self.optimum_interval],
-                "optimum_high": [high for _, high in self.optimum_interval],
-                "edge": self.edge,
-                "edge_low": [low for low, _ in self.edge_interval],
-                "edge_high": [high for _, high in self.edge_interval],
-            }
-        )
+        regrets = self.regrets
+        columns = {
+            "optimum": (self.optimum, self.optimum_interval),
+            "edge": (self.edge, self.edge_interval),
+            "regret": ([one.value for one in regrets], [one.interval for one in regrets]),
+            "regret_fraction": ([one.fraction for one in regrets], [one.fraction_interval for one in regrets]),
+        }
+        table = pd.DataFrame({self.over: self.sizes})
+        for name, (values, intervals) in columns.items():
+            low, high = zip(*intervals, strict=True)
+            table = table.assign(**{name: values, f"{name}_low": low, f"{name}_high": high})
+        return table
 
     def __str__(self) -> str:
         low, high = self.shift_interval
@@ -84,7 +106,13 @@ class Transfer:
             lines.append(f"  the best is the last of the grid at {self.over} {bare}: extend the grid there")
         lines.append(
             f"  shift {self.shift:+.2f} octaves per doubling, {self.confidence:.0%} interval [{low:+.2f}, {high:+.2f}] "
-            f"(transfers within ±{self.tolerance:g}); regret at the largest {self.regret:.3g}"
+            f"(transfers within ±{self.tolerance:g})"
+        )
+        (low, high), (least, most) = self.regret_interval, self.regret_fraction_interval
+        lines.append(
+            f"  regret at {self.over} {self.sizes[-1]} of the best at {self.sizes[0]}: {self.regret:.3g} "
+            f"[{low:.3g}, {high:.3g}] in {self.metric}, {self.regret_fraction:.2g} [{least:.2g}, {most:.2g}] of what "
+            f"half the best loses"
         )
         return "\n".join(lines)
 
@@ -102,19 +130,24 @@ def transfer(
     Per size, the learning rates within an octave of the lowest seed-mean loss, and within a quarter above it, get
     a parabola in log₂ of the learning rate with random cubic and quartic terms (`sharplab.analysis.valley`); the
     optimum is its lowest point, and its interval ends where the loss surely falls or rises. The noise is what the
-    seeds' slopes differ by there, pooled over sizes and so usable at three seeds, with Student's factor. A learning
-    rate at which any seed diverged has infinite loss; where the next one above the best did, the interval reaches
-    to it. The shift is the weighted slope of log₂ optimum against log₂ size, its variance raised where the optima
-    scatter about the line by more than their noise.
+    seeds' slopes differ by there, pooled over sizes and so usable at three seeds, with Student's factor; a slope joins
+    losses of one seed, so that what its order of data does to all learning rates alike is no noise. A learning rate at
+    which any seed diverged has infinite loss; where the next one above the best did, the interval reaches to it.
 
-    Verdict, an equivalence test: "transfers" where the whole interval of the shift lies within ±tolerance, "shifts"
-    where it lies wholly outside, else "inconclusive". A best learning rate at the edge of its grid, one size, or
-    one seed at every size leave the interval open and the verdict inconclusive.
+    The shift is the slope of log₂ optimum against log₂ size, weighted by their noise, in which one optimum may be an
+    outlier (`sharplab.analysis.trend.robust_trend`, which also says why); scatter beyond that widens its interval.
 
-    In simulated sweeps with 3 to 5 seeds the 95 % intervals of the shift cover it in 94 to 100 % of cases, and those
-    of an optimum likewise (nearly 100 % on grids of octaves alone), in valleys up to 2.7 times as steep above the
-    optimum as below (octaves alone: twice). Pooling takes the noise to be alike at all sizes: where it is twice as
-    large at one end as at the other, the noisiest size's optimum is covered in 85 % of cases, the shift in 94 %.
+    Verdict, an equivalence test at the stated confidence: "transfers" where the whole interval of the shift lies within
+    ±tolerance, "shifts" where it lies wholly above +tolerance or wholly below −tolerance, else "inconclusive". So with
+    95 % intervals a shift outside the tolerance is called a transfer, and one inside it a shift, in at most 2.5 % of
+    sweeps as far as the intervals keep their rate. A best learning rate at the edge of its grid, one size, or one seed
+    at every size leave the interval open and the verdict inconclusive.
+
+    In simulated sweeps (`sharplab.analysis.simulation`, the figure `calibration`) with 3 to 5 seeds the 95 % intervals
+    of optimum, shift and regret cover the truth in 93 to 100 % of cases (nearly 100 % on grids of octaves alone), in
+    valleys up to 2.7 times as steep above the optimum as below (octaves alone: twice). Pooling takes the noise to be
+    alike at all sizes: where it is twice as large at one end as at the other, the noisiest size's optimum is covered in
+    85 % of cases, the shift in 94 %.
 
     Args:
         records: runs of one setting, apart from parameterization (and optimizer), size, learning rate and seed.
@@ -159,7 +192,7 @@ def _transfer(name: str, runs: pd.DataFrame, over: str, metric: str, tolerance: 
     valleys = fit_valleys(grids)
     wander = pooled_wander(valleys)
     centres = [valley.lowest for valley in valleys]
-    shift = trend(sizes, centres, [valley.noise(wander) for valley in valleys])
+    shift = robust_trend(sizes, centres, [valley.noise(wander) for valley in valleys])
     open_ended = tuple(any(valley.at_edge) for valley in valleys)
     shift_interval = OPEN if any(open_ended) else shift.interval(confidence)
     edges = find_edges(sizes, grids, confidence)
@@ -177,7 +210,7 @@ def _transfer(name: str, runs: pd.DataFrame, over: str, metric: str, tolerance: 
         shift_interval=shift_interval,
         edge_shift=edges.trend.slope,
         edge_shift_interval=edges.trend.interval(confidence),
-        regret=_regret(grids[-1], centres[0], centres[-1]),
+        regrets=find_regrets(grids, valleys, wander, confidence),
         verdict=_verdict(shift_interval, tolerance),
         tolerance=tolerance,
         confidence=confidence,
@@ -249,20 +282,3 @@ def shift_difference(a: Transfer, b: Transfer, *, confidence: float = 0.95) -> t
     if OPEN in (a.shift_interval, b.shift_interval):
         return difference, OPEN
     return difference, (a.trend.noise + b.trend.noise).interval(difference, confidence)
-
-
-def _regret(grid: Losses, rate: float, optimum: float) -> float:
-    """The mean loss at log₂ learning rate `rate` above the lowest one; inf beyond the cliff, nan off the grid."""
-    x, means = grid.rates, grid.means
-    if not np.isfinite(rate) or not np.isfinite(optimum):
-        return np.nan
-    # From the cliff on, nothing is interpolated, even where a later learning rate happened to survive.
-    beyond = np.flatnonzero(~np.isfinite(means) & (x > optimum))
-    sound = np.isfinite(means) & (x < (x[beyond[0]] if len(beyond) else np.inf))
-    x, y = x[sound], means[sound]
-    if len(x) < 2 or rate < x[0] or (rate > x[-1] and not len(beyond)):
-        return np.nan
-    if rate > x[-1]:
-        return np.inf
-    curve = Akima1DInterpolator(x, y)
-    return float(curve(rate) - curve(np.append(np.linspace(x[0], x[-1], 513), rate)).min())

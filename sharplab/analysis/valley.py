@@ -46,7 +46,9 @@ class Profile:
         at, slope: positions, and the slope there, (V,).
         weight: the norm of the weights with which losses enter it, (V,).
         doubt: its variance from the terms beyond the parabola, (V,).
-        seeds: each seed's slope at the lowest point, (S,).
+        operator, origin, window: what gives the slope at origin + z from the losses of the window, (R,) of bool.
+        seeds: each seed's slope at the lowest point, (S,). They are paired: what moves all losses of a seed alike,
+            as the order of its data does, has no slope.
         curvature, lowest_weight, lowest_doubt: the slope's own slope, `weight` and `doubt` at the lowest point.
         lane: the variance of a single loss, apart from what moves a seed's whole curve; pooled over sizes.
     """
@@ -55,6 +57,9 @@ class Profile:
     slope: np.ndarray
     weight: np.ndarray
     doubt: np.ndarray
+    operator: "SlopeOperator"
+    origin: float
+    window: np.ndarray
     seeds: np.ndarray
     curvature: float
     lowest_weight: float
@@ -188,22 +193,25 @@ def _fit(losses: Losses, window: np.ndarray, y: np.ndarray, lane: float) -> Vall
     quadratic = float(np.polyfit(z, mean, 2)[0]) if len(mean) >= 3 else 0.0
     if quadratic <= 0:
         return Valley(float(x[best]), float(x[best]), bracket, ends, cliff, None)
-    slopes_of = _SlopeOperator.of(z, quadratic, lane / y.shape[1])
+    slopes_of = SlopeOperator.of(z, quadratic, lane / y.shape[1])
     at = np.linspace(x[first], bracket[1] if cliff else x[last], RESOLUTION)
-    weights, doubt = slopes_of(at - x[best])
+    weights, beyond = slopes_of(at - x[best])
     slope = weights @ mean
     lowest = _lowest(at, slope, limits)
-    here, lowest_doubt = slopes_of(np.array([lowest - x[best]]))
+    here, lowest_beyond = slopes_of(np.array([lowest - x[best]]))
     curvature = slopes_of.curvature(lowest - x[best], mean)
     profile = Profile(
         at=at,
         slope=slope,
         weight=np.linalg.norm(weights, axis=1),
-        doubt=doubt,
+        doubt=np.sum(beyond**2, axis=1),
+        operator=slopes_of,
+        origin=float(x[best]),
+        window=window,
         seeds=(here @ y)[0],
         curvature=curvature,
         lowest_weight=float(np.linalg.norm(here)),
-        lowest_doubt=float(lowest_doubt[0]),
+        lowest_doubt=float(np.sum(lowest_beyond**2)),
         lane=lane,
     )
     return Valley(lowest, float(x[best]), bracket, ends, cliff, profile if curvature > 0 else None)
@@ -221,8 +229,8 @@ def _lowest(at: np.ndarray, slope: np.ndarray, limits: Interval) -> float:
 
 
 @dataclass(frozen=True)
-class _SlopeOperator:
-    """The best linear unbiased predictor of the slope: weights on the losses, and its variance but for their noise."""
+class SlopeOperator:
+    """The best linear unbiased predictor of the slope: weights on the losses, and its error but for their noise."""
 
     fixed: np.ndarray  # (3, R): the coefficients of 1, z, z²
     random: np.ndarray  # (2, R): of z³, z⁴
@@ -230,7 +238,7 @@ class _SlopeOperator:
     variances: np.ndarray  # (2,): of their coefficients
 
     @classmethod
-    def of(cls, z: np.ndarray, quadratic: float, noise: float) -> "_SlopeOperator":
+    def of(cls, z: np.ndarray, quadratic: float, noise: float) -> "SlopeOperator":
         variances = (quadratic * np.array([ASYMMETRY, FLATNESS])) ** 2
         design, terms = np.vander(z, 3, increasing=True), np.stack([z**3, z**4], axis=1)
         # Losses that are a formula's have no noise; the floor keeps the system regular.
@@ -241,11 +249,11 @@ class _SlopeOperator:
         return cls(fixed, random, terms, variances)
 
     def __call__(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(V, R) weights and (V,) variances."""
+        """(V, R) weights, and (V, 2) standard deviations that the cubic and the quartic term leave."""
         one = np.ones_like(at)
         beyond = np.stack([3 * at**2, 4 * at**3], axis=1)
         weights = np.stack([0 * one, one, 2 * at], axis=1) @ self.fixed + beyond @ self.random
-        return weights, (weights @ self.terms - beyond) ** 2 @ self.variances
+        return weights, (weights @ self.terms - beyond) * np.sqrt(self.variances)
 
     def curvature(self, at: float, mean: np.ndarray) -> float:
         return float(2 * self.fixed[2] @ mean + np.array([6 * at, 12 * at**2]) @ (self.random @ mean))

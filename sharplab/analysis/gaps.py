@@ -1,0 +1,116 @@
+"""How far the smaller sizes' curves lie from the largest one's, and the laws of that gap in size and in time."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from sharplab.analysis.gap_laws import gap_law, limit_exponent
+from sharplab.analysis.power_laws import PowerLaw
+from sharplab.analysis.trend import Interval
+
+PARTS = ("early", "middle", "late")  # the thirds of training
+# Exponents that the literature reports: −0.5 to −0.8 in width, 0.6 to 2.3 in time (arXiv 2402.17457).
+IN_SIZE, IN_TIME = -0.5, 1.0
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """The gaps q_N(t) − q_largest(t), and power laws of their mean over seeds, of either sign.
+
+    Each seed is its own pair: what seeds have in common at all sizes, the order of the data, drops out.
+
+    Attributes:
+        mean, stderr: over seeds, shape (sizes − 1, T); nan where no seed has every record.
+        seeds: how many have.
+        averages: of each third of training that has records after the first step, the gap's average there and its
+            standard error, shape (sizes − 1,) each.
+        in_size: that average as a law of the size.
+        limit_exponents: the exponent b of q_N = q_∞ + a·N^b there, with its interval: the gap to the largest size
+            falls faster than that to the limit.
+        in_time: for each smaller size, and "all" for their average, the gap as a law of the step.
+    """
+
+    mean: np.ndarray
+    stderr: np.ndarray
+    seeds: int
+    averages: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    in_size: Mapping[str, PowerLaw]
+    limit_exponents: Mapping[str, tuple[float, Interval]]
+    in_time: Mapping[float | str, PowerLaw]
+
+    def table(self) -> pd.DataFrame:
+        """One row per law: what it is in, where, the exponent and the prefactor with intervals, R²."""
+        laws: list[tuple[str, float | str, PowerLaw]] = [("size", part, law) for part, law in self.in_size.items()]
+        laws += [("time", size, law) for size, law in self.in_time.items()]
+        return pd.DataFrame(
+            {
+                "law_in": variable,
+                "at": at,
+                "exponent": law.exponent,
+                "exponent_low": law.exponent_interval[0],
+                "exponent_high": law.exponent_interval[1],
+                "prefactor": law.prefactor,
+                "prefactor_low": law.prefactor_interval[0],
+                "prefactor_high": law.prefactor_interval[1],
+                "r_squared": law.r_squared,
+            }
+            for variable, at, law in laws
+        )
+
+
+def find_gaps(values: np.ndarray, sizes: Sequence[float], steps: np.ndarray, confidence: float) -> Gaps:
+    """The gaps of curves, and their laws.
+
+    Args:
+        values: shape (seeds, sizes, T), without missing ones.
+        sizes: ascending.
+        steps: ascending, shape (T,).
+        confidence: of the laws' intervals.
+    """
+    gaps = values[:, :-1] - values[:, -1:]
+    smaller = np.asarray(sizes[:-1], float)
+    averages, in_size, limits = {}, {}, {}
+    for part, chosen in parts_of(steps).items():
+        there = gaps[:, :, chosen].mean(axis=2)
+        averages[part] = _over_seeds(there)
+        in_size[part] = gap_law(smaller, there, favoured=IN_SIZE, confidence=confidence)
+        limits[part] = limit_exponent(smaller, there, sizes[-1], favoured=IN_SIZE, confidence=confidence)
+    after = steps > 0
+    growing: dict[float | str, np.ndarray] = {size: gaps[:, i] for i, size in enumerate(sizes[:-1])}
+    if growing:
+        growing["all"] = gaps.mean(axis=1)
+    mean, stderr = _over_seeds(gaps)
+    return Gaps(
+        mean=mean,
+        stderr=stderr,
+        seeds=len(values),
+        averages=averages,
+        in_size=in_size,
+        limit_exponents=limits,
+        in_time={
+            at: gap_law(steps[after].astype(float), gap[:, after], favoured=IN_TIME, confidence=confidence)
+            for at, gap in growing.items()
+        },
+    )
+
+
+def _over_seeds(gaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The mean over the first axis, and its standard error; nan where there are too few seeds."""
+    seeds, unknown = len(gaps), np.full(gaps.shape[1:], np.nan)
+    return (
+        gaps.mean(axis=0) if seeds else unknown,
+        gaps.std(axis=0, ddof=1) / np.sqrt(seeds) if seeds > 1 else unknown,
+    )
+
+
+def parts_of(steps: np.ndarray) -> dict[str, np.ndarray]:
+    """Which records after the first step lie in each third of training, of those that have some.
+
+    >>> {part: chosen.tolist() for part, chosen in parts_of(np.array([0, 1, 2, 3])).items()}
+    {'early': [False, True, False, False], 'middle': [False, False, True, False], 'late': [False, False, False, True]}
+    """
+    third = np.ceil(3 * steps / steps[-1]) if steps[-1] > 0 else np.zeros(len(steps))
+    chosen = {part: third == i + 1 for i, part in enumerate(PARTS)}
+    return {part: rows for part, rows in chosen.items() if rows.any()}

@@ -1,0 +1,170 @@
+"""Sweeps whose optimum, shift, noise, cliff and grid are known: what the analysis of sweeps is calibrated on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+import numpy as np
+import pandas as pd
+
+from sharplab.analysis.optima import transfer
+from sharplab.analysis.trend import Interval
+from sharplab.records import Records
+
+
+@dataclass(frozen=True)
+class SimulatedSweep:
+    """One parameterization's truth, in x = log₂ of the learning rate.
+
+    The loss is level + curvature·2(e^sd − 1 − sd)/s² with d = x − optimum and s the skew (s = 0: curvature·d²),
+    steeper on the side of divergence. A seed moves its whole curve by `seed_effect`, its optimum by `wander`, the end
+    of its stability, `cliff` octaves above the optimum, by `cliff_wander`, and each loss by `noise`: standard
+    deviations of normal draws, anew at each size.
+
+    Attributes:
+        shift: octaves per doubling of width.
+        widths, seeds: and how many seeds each has.
+        start: of the optimum at the smallest width.
+        outlier: octaves by which the optimum of one width, any of them, is off, up or down.
+        refined: half octaves beside the best, as the lab's plan adds them, or a grid of octaves alone.
+
+    >>> sweep = SimulatedSweep(shift=0.5, widths=(8, 16), seeds=(3, 3))
+    >>> len(sweep.records(np.random.default_rng(0)).runs) > 30, sweep.edges - sweep.optima
+    (True, array([2.3, 2.3]))
+    """
+
+    shift: float = 0.0
+    widths: tuple[int, ...] = (8, 16, 32, 64)
+    seeds: tuple[int, ...] = (5, 5, 5, 3)
+    start: float = 0.3
+    level: float = 0.5
+    curvature: float = 0.05
+    skew: float = 0.5
+    noise: float = 0.004
+    seed_effect: float = 0.01
+    wander: float = 0.0
+    outlier: float = 0.0
+    cliff: float = 2.3
+    cliff_wander: float = 0.1
+    refined: bool = True
+
+    def with_seeds(self, seeds: int) -> "SimulatedSweep":
+        """The same with so many at every width."""
+        return replace(self, seeds=(seeds,) * len(self.widths))
+
+    @property
+    def optima(self) -> np.ndarray:
+        """Of each width, (W,), but for an outlier."""
+        return self.start + self.shift * np.log2(np.array(self.widths) / self.widths[0])
+
+    @property
+    def edges(self) -> np.ndarray:
+        """Where stability ends at each width, (W,)."""
+        return self.optima + self.cliff
+
+    @property
+    def regret(self) -> float:
+        """What the largest width loses at the smallest's optimum; inf from the cliff on."""
+        distance = self.optima[0] - self.optima[-1]
+        return float(self._valley(distance)) if distance < self.cliff else np.inf
+
+    @property
+    def regret_fraction(self) -> float:
+        """The same in units of what half the optimal learning rate loses."""
+        return self.regret / float(self._valley(-1.0))
+
+    def _valley(self, d: np.ndarray | float) -> np.ndarray:
+        s = self.skew
+        return self.curvature * (np.square(d) if s == 0 else 2 * (np.expm1(s * np.asarray(d)) - s * d) / s**2)
+
+    def losses(self, optimum: float, x: np.ndarray, seeds: int, rng: np.random.Generator) -> np.ndarray:
+        """One draw, (rates, seeds), inf where diverged."""
+        # Seeds that differ in a lopsided valley have a mean that is lowest a little lower.
+        centre = optimum + self.skew * self.wander**2 / 2
+        d = x[:, None] - centre - self.wander * rng.normal(size=seeds)
+        loss = self.level + self._valley(d) + self.seed_effect * rng.normal(size=seeds)
+        ends = optimum + self.cliff + self.cliff_wander * rng.normal(size=seeds)
+        return np.where(x[:, None] > ends, np.inf, loss + self.noise * rng.normal(size=d.shape))
+
+    def records(self, rng: np.random.Generator) -> Records:
+        """One draw, on the grid that the lab's plan would choose."""
+        optima = self.optima
+        if self.outlier:
+            optima[rng.integers(len(optima))] += self.outlier * rng.choice([-1, 1])
+        tables = []
+        for width, seeds, optimum in zip(self.widths, self.seeds, optima, strict=True):
+            x = np.arange(np.floor(optimum) - 3, np.ceil(optimum) + 4, 0.5)
+            losses = self.losses(optimum, x, seeds, rng)
+            kept = self._kept(losses.mean(axis=1))
+            rates, columns = np.meshgrid(2.0 ** x[kept], np.arange(seeds), indexing="ij")
+            rows = np.stack([np.full(rates.size, width), rates.ravel(), columns.ravel(), losses[kept].ravel()])
+            tables.append(rows)
+        width, rate, seed, loss = np.hstack(tables)
+        table = {"width": width.astype(int), "learning_rate": rate, "seed": seed.astype(int), "eval_loss": loss}
+        return Records(pd.DataFrame(table | {"parameterization": "mup"}))
+
+    def _kept(self, means: np.ndarray) -> np.ndarray:
+        """Octaves, then half an octave on both sides of the best, until it has both."""
+        kept = np.arange(len(means)) % 2 == 0
+        while self.refined:
+            best = np.where(kept, means, np.inf).argmin()
+            missing = [i for i in (best - 1, best + 1) if 0 <= i < len(means) and not kept[i]]
+            if not missing:
+                break
+            kept[missing] = True
+        return kept
+
+
+KINDS: Mapping[str, SimulatedSweep] = MappingProxyType(
+    {
+        "as the lab's sweeps": SimulatedSweep(),
+        "a parabola, optima wander": SimulatedSweep(seeds=(3,) * 4, skew=0.0, wander=0.1),
+        "shifting across the grid": SimulatedSweep(shift=0.3, wander=0.1),
+        "shifting fast": SimulatedSweep(shift=-0.6, cliff=3.0),
+        "lopsided": SimulatedSweep(skew=1.5),
+        "lopsided, octaves alone": SimulatedSweep(skew=1.0, refined=False),
+        "hardly any noise": SimulatedSweep(noise=0.0005, seed_effect=0.0),
+        "cliff at the optimum": SimulatedSweep(cliff=0.3, shift=0.3, start=0.1),
+        "cliff that wanders": SimulatedSweep(cliff=1.0, cliff_wander=0.4),
+        "noisy": SimulatedSweep(noise=0.02),
+        "optima that wander far": SimulatedSweep(wander=0.3, seeds=(3,) * 4),
+        "two sizes": SimulatedSweep(widths=(8, 64), seeds=(5, 3)),
+        "sizes apart by 3": SimulatedSweep(widths=(10, 30, 90), seeds=(4, 4, 3), shift=0.5),
+    }
+)
+
+
+def calibrate(sweep: SimulatedSweep, draws: int, seed: int = 0) -> pd.DataFrame:
+    """What `transfer` says of as many draws: whether its intervals cover the truth, and its verdict.
+
+    Of the sizes one is taken in each draw, lest a draw count several times.
+
+    Returns:
+        One row per draw: columns of bool (optimum, edge, shift, edge_shift, regret, regret_fraction), and verdict.
+
+    >>> found = calibrate(SimulatedSweep(), 20)
+    >>> len(found), bool(found["shift"].sum() >= 15)
+    (20, True)
+    """
+    rng = np.random.default_rng(seed)
+    rows = []
+    for _ in range(draws):
+        (found,) = transfer(sweep.records(rng)).values()
+        size = int(rng.integers(len(found.sizes)))
+        intervals = {
+            "optimum": (_logs(found.optimum_interval[size]), sweep.optima[size]),
+            "edge": (_logs(found.edge_interval[size]), sweep.edges[size]),
+            "shift": (found.shift_interval, sweep.shift),
+            "edge_shift": (found.edge_shift_interval, sweep.shift),
+            "regret": (found.regret_interval, sweep.regret),
+            "regret_fraction": (found.regret_fraction_interval, sweep.regret_fraction),
+        }
+        covered = {name: low <= truth <= high for name, ((low, high), truth) in intervals.items()}
+        rows.append(covered | {"verdict": found.verdict})
+    return pd.DataFrame(rows)
+
+
+def _logs(rates: Interval) -> Interval:
+    with np.errstate(divide="ignore"):  # an interval open below begins at a learning rate of 0
+        low, high = np.log2(rates)
+    return float(low), float(high)

@@ -1,0 +1,241 @@
+"""How runs approach the edge of stability: how fast the sharpness rises, when it crosses, how long it stays above."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from sharplab.analysis.trend import pooled_noise
+from sharplab.naming import lookup
+from sharplab.optimizers import OPTIMIZERS
+from sharplab.records import Records, require_one_setting
+
+Threshold = float | Callable[[float], float]
+MOST = 0.9  # of its maximum: where a curve that stays below the threshold counts as risen
+MEASURES = ("above", "rate", "rate_per_time", "crossing", "plateau")
+
+
+@dataclass(frozen=True)
+class Stability:
+    """What the runs of one parameterization do at the stability threshold.
+
+    Attributes:
+        runs: one row per run: size, learning_rate, seed, threshold, and
+            above: the share of the steps with the quantity above the threshold, `below` the rest; straight lines
+                join the records. Lowest and highest: of all values less, and plus, the eigenvalue's error.
+            rate: progressive sharpening, octaves per step from the first record to the crossing, or to nine tenths of
+                the maximum where there is none (so that a plateau's noise does not set it). 0 where the first record
+                is above that, nan where it is above the threshold. (Where the quantity falls before it rises, drop its
+                first records.)
+            rate_per_time: the same per unit of η·step.
+            crossing: the step at which the quantity first reaches the threshold; inf where it does not. It lies
+                between the last record that is surely below, and the first that is surely above.
+            plateau: the mean over the second half of training, over the threshold; low and high by the error.
+            left_out: records without a value.
+        confidence: of the seeds' intervals in `table()`.
+    """
+
+    name: str
+    quantity: str
+    over: str
+    runs: pd.DataFrame
+    confidence: float
+
+    def table(self) -> pd.DataFrame:
+        """One row per size and learning rate: means over seeds, with t intervals from noise pooled over sizes.
+
+        Of the crossing, over the seeds that cross; `crossed` is the share of them.
+        """
+        rows = []
+        for rate, runs in self.runs.groupby("learning_rate"):
+            groups = dict(iter(runs.groupby(self.over)))
+            noises = {name: pooled_noise([_finite(group[name]) for group in groups.values()]) for name in MEASURES}
+            for size, group in groups.items():
+                row = {self.over: size, "learning_rate": rate, "seeds": len(group)}
+                row["crossed"] = float(np.isfinite(group["crossing"]).mean())
+                for name in MEASURES:
+                    values = _finite(group[name])
+                    mean = float(values.mean()) if len(values) else np.nan
+                    low, high = noises[name].scaled(1 / max(len(values), 1)).interval(mean, self.confidence)
+                    row |= {name: mean, f"{name}_low": low, f"{name}_high": high}
+                rows.append(row)
+        return pd.DataFrame(rows)
+
+    def __str__(self) -> str:
+        lines = [f"{self.name}: {self.quantity} at the edge of stability, means over seeds"]
+        for row in self.table().to_dict("records"):
+            lines.append(
+                f"  {self.over} {row[self.over]:>5}, η = {row['learning_rate']:g}: rises by {row['rate']:.3g} octaves "
+                f"per step, {row['crossed']:.0%} cross (at step {row['crossing']:.3g}), above for {row['above']:.0%} "
+                f"of the time; late {row['plateau']:.3g} [{row['plateau_low']:.3g}, {row['plateau_high']:.3g}] "
+                "of the threshold"
+            )
+        return "\n".join(lines)
+
+
+def stability(
+    records: Records,
+    *,
+    over: str = "width",
+    quantity: str = "sharpness",
+    threshold: Threshold | None = None,
+    confidence: float = 0.95,
+) -> dict[str, Stability]:
+    """How long runs spend above and below the stability threshold, and how they get there.
+
+    Args:
+        records: with curves of the quantity, of one setting apart from size, learning rate and seed.
+        over: "width" or "depth".
+        quantity: a column of the curves; "<quantity>_error" is its error where there is such a column.
+        threshold: a number, or a function of the base learning rate; None for that of the runs' optimizer at a
+            constant learning rate (2/η for SGD; see `sharplab.optimizers`).
+        confidence: of the seeds' intervals.
+
+    Returns:
+        A `Stability` per parameterization.
+
+    Raises:
+        ValueError: for missing curves or columns, mixed settings, two curves of one run, fewer than two records of a
+            run, and where the optimizer has no threshold, or no single one, and none is given.
+
+    >>> step = np.arange(0, 101, 10)
+    >>> keys = {"width": 8, "learning_rate": 0.25, "seed": 0}
+    >>> curves = pd.DataFrame({"step": step, "sharpness": 2.0 ** (step / 20)} | keys)
+    >>> found = stability(Records(pd.DataFrame([keys | {"optimizer": "sgd"}]), curves))["runs"]
+    >>> found.runs[["threshold", "above", "rate", "crossing"]]
+       threshold  above  rate  crossing
+    0        8.0    0.4  0.05      60.0
+    """
+    curves = _curves(records, over, quantity)
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, as 0.95, not {confidence!r}.")
+    find = _threshold_of(records.runs, threshold)
+    names = curves["parameterization"] if "parameterization" in curves else pd.Series("runs", curves.index)
+    found = {}
+    for name, table in curves.groupby(names, sort=False):
+        rows = []
+        for keys, run in table.groupby([over, "learning_rate", "seed"]):
+            if run["step"].duplicated().any():
+                raise ValueError(
+                    f"{name} has two curves of {over} {keys[0]}, learning_rate {keys[1]:g}, seed {keys[2]}: "
+                    "keep one, as by records.select(...)."
+                )
+            edge = float(find(keys[1]))
+            if not 0 < edge < np.inf:
+                raise ValueError(f"threshold must be positive and finite, not {edge!r} at learning_rate {keys[1]:g}.")
+            row = dict(zip((over, "learning_rate", "seed"), keys, strict=True)) | {"threshold": edge}
+            rows.append(row | _measure(run.sort_values("step"), quantity, edge, row))
+        found[str(name)] = Stability(str(name), quantity, over, pd.DataFrame(rows), confidence)
+    return found
+
+
+def _curves(records: Records, over: str, quantity: str) -> pd.DataFrame:
+    if records.curves is None or quantity not in records.curves:
+        raise ValueError(f"the records have no curves of {quantity!r}: record it as an observable.")
+    if over not in ("width", "depth"):
+        raise ValueError(f"over must be 'width' or 'depth', not {over!r}.")
+    if over not in records.curves:
+        raise ValueError(f"the curves have no column {over!r}; they have {', '.join(records.curves)}.")
+    require_one_setting(records.runs, apart_from=[over], also=["optimizer"])
+    return records.curves
+
+
+def _threshold_of(runs: pd.DataFrame, threshold: Threshold | None) -> Callable[[float], float]:
+    if callable(threshold):
+        return threshold
+    if threshold is not None:
+        constant = threshold
+        return lambda rate: constant
+    if "optimizer" not in runs:
+        raise ValueError("the runs have no column 'optimizer': give threshold, as by threshold=lambda eta: 2 / eta.")
+    if "schedule" in runs and runs["schedule"].iloc[0] != "constant":
+        raise ValueError(
+            f"under the schedule {runs['schedule'].iloc[0]!r} the learning rate, and so the threshold, changes along "
+            "a run: give threshold."
+        )
+    name = runs["optimizer"].iloc[0]
+    edge = lookup("optimizer", name, OPTIMIZERS).threshold
+    if edge is None:
+        raise ValueError(f"{name} has no stability threshold: give threshold, a number or a function of the rate.")
+    return edge
+
+
+def _measure(run: pd.DataFrame, quantity: str, edge: float, key: dict) -> dict:
+    """One run's numbers, from its records in order."""
+    sound = np.isfinite(run[quantity].to_numpy(float))
+    steps = run["step"].to_numpy(float)[sound]
+    if len(steps) < 2:
+        where = ", ".join(f"{name} {value}" for name, value in key.items())
+        raise ValueError(f"a run has fewer than two records of {quantity!r} ({where}): leave it out.")
+    values = run[quantity].to_numpy(float)[sound] / edge
+    errors = np.zeros_like(values)
+    if f"{quantity}_error" in run:
+        errors = np.nan_to_num(run[f"{quantity}_error"].to_numpy(float)[sound]) / edge
+    above, lowest, highest = (_share_above(steps, values + sign * errors) for sign in (0, -1, 1))
+    crossing, (first, last) = _first_reach(steps, values, errors, 1.0)
+    rate, (slow, fast) = _sharpening(steps, values, errors)
+    late = steps >= steps[-1] / 2
+    plateau, doubt = values[late].mean(), errors[late].mean()
+    eta = float(key["learning_rate"])
+    return {
+        "above": above,
+        "above_low": lowest,
+        "above_high": highest,
+        "below": 1 - above,
+        "rate": rate,
+        "rate_low": slow,
+        "rate_high": fast,
+        "rate_per_time": rate / eta,
+        "rate_per_time_low": slow / eta,
+        "rate_per_time_high": fast / eta,
+        "crossing": crossing,
+        "crossing_low": first,
+        "crossing_high": last,
+        "plateau": plateau,
+        "plateau_low": plateau - doubt,
+        "plateau_high": plateau + doubt,
+        "left_out": int(np.sum(~sound)),
+    }
+
+
+def _finite(values: pd.Series) -> np.ndarray:
+    array = values.to_numpy(float)
+    return array[np.isfinite(array)]
+
+
+def _share_above(steps: np.ndarray, values: np.ndarray) -> float:
+    """The share of the time in which the line through the values is above 1."""
+    low, high = np.sort([values[:-1] - 1, values[1:] - 1], axis=0)
+    crosses = (low < 0) & (high > 0)
+    # There the part above is as long as its end above is high.
+    above = np.where(crosses, high / np.where(crosses, high - low, 1.0), high > 0)
+    return float(np.sum(above * np.diff(steps)) / (steps[-1] - steps[0]))
+
+
+def _first_reach(
+    steps: np.ndarray, values: np.ndarray, errors: np.ndarray, level: float
+) -> tuple[float, tuple[float, float]]:
+    """Where the line through the values first reaches a level, and between which records; inf where it does not."""
+    reached, possible, sure = (np.flatnonzero(v >= level) for v in (values, values + errors, values - errors))
+    first = float(steps[max(possible[0] - 1, 0)]) if len(possible) else np.inf
+    last = float(steps[sure[0]]) if len(sure) else np.inf
+    if not len(reached):
+        return np.inf, (first, last)
+    i = slice(max(reached[0] - 1, 0), reached[0] + 1)
+    return float(np.interp(level, values[i], steps[i])), (first, last)
+
+
+def _sharpening(steps: np.ndarray, values: np.ndarray, errors: np.ndarray) -> tuple[float, tuple[float, float]]:
+    """Octaves per step on the way up, with what errors and the records' spacing leave open."""
+    start, doubt = values[0], errors[0]
+    if start >= 1 or start <= doubt:
+        return np.nan, (np.nan, np.nan)
+    top = 1.0 if values.max() >= 1 else MOST * values.max()
+    if top <= start:
+        return 0.0, (0.0, 0.0)
+    end, (soonest, latest) = _first_reach(steps, values, errors, top)
+    octaves = np.log2(top / np.array([start, start + doubt, start - doubt]))
+    with np.errstate(divide="ignore"):
+        rate, slow, fast = np.maximum(octaves, 0.0) / (np.array([end, latest, soonest]) - steps[0])
+    return float(rate), (float(slow), float(fast))

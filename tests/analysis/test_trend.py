@@ -1,0 +1,77 @@
+"""A trend over sizes of which one value may be an outlier."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from sharplab.analysis.trend import Noise, _Line, pooled_noise, robust_trend, trend
+
+SIZES = [8, 16, 32, 64]
+NOISES = [Noise(0.1**2, 12)] * 4
+
+
+def test_without_an_outlier_the_robust_slope_is_the_plain_one():
+    values = [0.0, 0.52, 0.97, 1.5]
+    robust, plain = robust_trend(SIZES, values, NOISES), trend(SIZES, values, NOISES)
+    assert robust.slope == pytest.approx(plain.slope, abs=0.02)
+    assert plain.noise.variance < robust.noise.variance < 1.5 * plain.noise.variance
+
+
+@pytest.mark.parametrize("where", range(5))
+def test_one_outlier_of_five_hardly_moves_the_slope(where):
+    values = np.array([0.02, -0.03, 0.04, 0.0, -0.02])
+    values[where] += 2.0
+    noises = [Noise(0.1**2, 12)] * 5
+    sizes = [*SIZES, 128]
+    robust, plain = robust_trend(sizes, values, noises), trend(sizes, values, noises)
+    assert abs(robust.slope) < 0.08
+    assert np.diff(robust.interval(0.95)) < np.diff(plain.interval(0.95)) / 3
+
+
+def test_among_three_values_that_make_no_line_each_may_be_the_outlier():
+    low, high = robust_trend(SIZES[:3], [0.0, 0.0, 2.0], NOISES[:3]).interval(0.95)
+    assert low < 0 and high > 1.9
+
+
+def test_where_the_noise_is_not_known_or_two_values_make_the_line_nothing_is_taken_for_an_outlier():
+    values = [0.0, 0.0, 0.0, 2.0]
+    for sizes, noises in ((SIZES, [Noise(np.inf, 0)] * 4), (SIZES[:2], NOISES[:2])):
+        assert robust_trend(sizes, values[: len(sizes)], noises) == trend(sizes, values[: len(sizes)], noises)
+    assert np.isnan(robust_trend(SIZES, [0.0, np.nan, 0.0, 0.0], NOISES).slope)
+
+
+def test_scale_and_order_of_sizes_do_not_matter():
+    values = [0.1, 0.4, 2.0, 0.9]
+    robust = robust_trend(SIZES, values, NOISES)
+    wider = robust_trend([10 * size for size in SIZES], values, NOISES)
+    turned = robust_trend(SIZES[::-1], values[::-1], NOISES)
+    for other in (wider, turned):
+        assert other.slope == pytest.approx(robust.slope)
+        assert other.noise.variance == pytest.approx(robust.noise.variance)
+
+
+def test_the_likelihood_of_a_line_is_that_of_the_values_under_a_flat_prior():
+    x, rng = np.log2(SIZES), np.random.default_rng(0)
+    y, design = rng.normal(size=4), np.stack([np.ones(4), x], axis=1)
+    found, expected = [], []
+    for variances in ([0.1, 0.2, 0.3, 0.1], [0.1, 0.2, 1.3, 0.1]):
+        found.append(_Line.through(x, y, np.array(variances)).log_likelihood(1e8))
+        broad = np.diag(variances) + 1e6 * design @ design.T
+        expected.append(stats.multivariate_normal(np.zeros(4), broad).logpdf(y))
+    assert found[1] - found[0] == pytest.approx(expected[1] - expected[0], abs=1e-4)
+
+
+def test_a_trend_through_a_bent_line_is_not_known_better_than_the_bend():
+    noises = [Noise(1e-6, 8)] * 4
+    straight = trend([1, 2, 4, 8], [0, 1, 2, 3], noises)
+    bent = trend([1, 2, 4, 8], [0, 2, 2, 3], noises)
+    assert straight.slope == pytest.approx(1)
+    assert bent.noise.variance > 1e3 * straight.noise.variance
+
+
+def test_noise_is_pooled_within_groups_and_adds_as_welch_says():
+    noise = pooled_noise([np.array([1.0, 3.0]), np.array([10.0, 10.0, 13.0])])
+    assert (noise.variance, noise.df) == (pytest.approx(8 / 3), 3)
+    total = Noise(1.0, 4) + Noise(1.0, 4)
+    assert (total.variance, total.df) == (2.0, pytest.approx(8.0))
+    assert Noise(1.0, 0).interval(0.0, 0.95) == (-np.inf, np.inf)

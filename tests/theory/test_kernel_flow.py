@@ -1,0 +1,175 @@
+"""Dynamics in output space against linearised training, against each other, and against networks as they grow wide."""
+
+from functools import cache
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sharplab.data import batch_indices
+from sharplab.losses import LOSSES, cross_entropy, squared_error
+from sharplab.models import MODELS
+from sharplab.optimizers import OPTIMIZERS
+from sharplab.recipe import Recipe
+from sharplab.scaling import DepthRule, Rule, parameterization
+from sharplab.theory.infinite_kernels import mlp_kernels
+from sharplab.theory.kernel_flow import descend, flow, squared_error_descent, squared_error_flow
+
+N, M, C = 12, 17, 3  # examples of training, all that are followed, outputs
+
+
+def problem(seed=0):
+    """A kernel of full rank on M examples, its first N rows; outputs and classes."""
+    rng = np.random.default_rng(seed)
+    features = rng.standard_normal((M, 2 * M))
+    kernel = features @ features.T / 4
+    return jnp.array(kernel[:N]), jnp.array(rng.standard_normal((M, C))), jnp.array(rng.integers(0, C, N))
+
+
+def full_batches(steps):
+    return jnp.tile(jnp.arange(N), (steps, 1))
+
+
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES.keys())
+def test_descent_is_training_of_a_linear_model_batch_by_batch(float64, loss):
+    rng = np.random.default_rng(1)
+    features, weights = rng.standard_normal((M, 7)), jnp.array(rng.standard_normal((7, C)))
+    targets = jnp.array(rng.integers(0, C, N))
+    batches = batch_indices(3, N, 4, 0, 25)
+    outputs = descend(
+        jnp.array(features[:N] @ features.T), features @ weights, targets, batches, learning_rate=0.1, loss=loss
+    )
+    for rows in batches:
+        slope = jax.grad(lambda w, rows=rows: loss(features[rows] @ w, targets[rows]))(weights)
+        weights = weights - 0.1 * slope
+    assert np.allclose(outputs, features @ weights, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [0.1, 1.0, 1.9, 2.1], ids="{} of the first eigenvalue's rate".format)
+def test_closed_descent_is_the_map_step_by_step(float64, size):
+    kernel, outputs, classes = problem()
+    rate = size * N / float(jnp.linalg.eigvalsh(kernel[:, :N])[-1])
+    steps = jnp.array([0, 1, 5, 40])
+    found = squared_error_descent(kernel, outputs, classes, steps, learning_rate=rate)
+    for t, closed in zip(steps, found, strict=True):
+        mapped = descend(kernel, outputs, classes, full_batches(int(t)), learning_rate=rate, loss=squared_error)
+        assert np.allclose(closed, mapped, rtol=1e-9, atol=1e-11)
+    residual = jnp.linalg.norm(found[:, :N] - jax.nn.one_hot(classes, C), axis=(1, 2))
+    assert (residual[3] > residual[2]) == (size > 2)
+
+
+def test_flow_is_the_limit_of_descent_at_small_learning_rates(float64):
+    kernel, outputs, classes = problem()
+    times = jnp.array([0.5, 2.0])
+    wanted = squared_error_flow(kernel, outputs, classes, times)
+    gaps = []
+    for rate in (1e-2, 1e-3):
+        found = squared_error_descent(kernel, outputs, classes, times / rate, learning_rate=rate)
+        gaps.append(float(jnp.abs(found - wanted).max()))
+    assert gaps[1] < 1e-2
+    assert 9 < gaps[0] / gaps[1] < 11
+
+
+def test_closed_flow_is_the_integrated_one_and_ends_at_kernel_regression(float64):
+    kernel, outputs, classes = problem()
+    times = jnp.array([0.3, 1.0, 4.0])
+    closed = squared_error_flow(kernel, outputs, classes, times)
+    assert np.allclose(closed, flow(kernel, outputs, classes, times, loss=squared_error), rtol=0, atol=1e-7)
+    (end,) = squared_error_flow(kernel, outputs, classes, jnp.array([1e9]))
+    away = jnp.linalg.solve(kernel[:, :N], jax.nn.one_hot(classes, C) - outputs[:N])
+    assert np.allclose(end, outputs + kernel.T @ away, rtol=0, atol=1e-7)
+
+
+def test_flow_of_cross_entropy_is_the_limit_of_descent_and_lowers_the_loss(float64):
+    kernel, outputs, classes = problem()
+    times = jnp.array([1.0, 3.0])
+    found = flow(kernel, outputs, classes, times, loss=cross_entropy)
+    gaps = []
+    for rate in (1e-2, 5e-3):
+        mapped = descend(
+            kernel, outputs, classes, full_batches(round(3 / rate)), learning_rate=rate, loss=cross_entropy
+        )
+        gaps.append(float(jnp.abs(mapped - found[1]).max()))
+    assert 1.8 < gaps[0] / gaps[1] < 2.2
+    losses = [float(cross_entropy(f[:N], classes)) for f in (outputs, *found)]
+    assert losses[0] > losses[1] > losses[2]
+
+
+def test_a_singular_kernel_leaves_what_it_does_not_reach(float64):
+    direction = jnp.arange(1.0, M + 1)
+    kernel = jnp.outer(direction[:N], direction) / 100
+    outputs = jnp.zeros((M, 1))
+    targets = jnp.ones((N, 1))
+    steps = jnp.array([3, 300])
+    found = squared_error_descent(kernel, outputs, targets, steps, learning_rate=1.0)
+    mapped = descend(kernel, outputs, targets, full_batches(300), learning_rate=1.0, loss=squared_error)
+    assert np.allclose(found[1], mapped, rtol=0, atol=1e-10)
+    # Least squares along the one direction that there is.
+    coefficient = direction[:N].sum() / (direction[:N] ** 2).sum()
+    assert np.allclose(found[1][:, 0], coefficient * direction, rtol=0, atol=1e-10)
+
+
+def test_one_descent_over_more_batches_is_two_after_each_other(float64):
+    kernel, outputs, classes = problem()
+    batches = jnp.array(batch_indices(0, N, 5, 0, 20))
+
+    def go(f, batches):
+        return descend(kernel, f, classes, batches, learning_rate=0.05, loss=cross_entropy)
+
+    assert np.array_equal(go(outputs, batches), go(go(outputs, batches[:8]), batches[8:]))
+
+
+def test_arguments_that_do_not_belong_together_are_refused():
+    kernel, outputs, classes = problem()
+    with pytest.raises(ValueError, match="its rows are the training examples"):
+        squared_error_flow(kernel.T, outputs, classes, jnp.ones(1))
+    with pytest.raises(ValueError, match="12 outputs and 12 targets: give outputs of all 17"):
+        descend(kernel, outputs[:N], classes, full_batches(1), learning_rate=1.0, loss=squared_error)
+
+
+WIDTHS = (32, 128, 512)
+
+
+@cache
+def gaps_to_the_kernel(loss, share):
+    """Root-mean-square distance of trained networks' outputs to the kernel's, by width and seed, on all M examples.
+
+    Each network starts where it is drawn and makes 20 full-batch steps at `share` of the largest stable learning rate
+    of the infinite one.
+    """
+    rng = np.random.default_rng(7)
+    x, classes = rng.standard_normal((M, 8)).astype(np.float32), rng.integers(0, C, N)
+    kernel = mlp_kernels(x[:N], x, depth=2).ntk
+    rate = share * 2 * N / float(jnp.linalg.eigvalsh(kernel[:, :N])[-1])
+    found = []
+    for width in WIDTHS:
+        rule = Rule(parameterization("ntk"), width, 1, 1.0, DepthRule(2))
+        recipe = Recipe(MODELS["mlp"], rule, (8,), C, LOSSES[loss], OPTIMIZERS["sgd"], ())
+
+        @jax.jit
+        def train(seed, recipe=recipe):
+            lane = recipe.begin(seed)
+            start = recipe.forward(lane.params, x)
+            batch = (x[:N], jnp.asarray(classes))
+            lane = jax.lax.fori_loop(0, 20, lambda _, lane: recipe.step(lane, rate, batch), lane)
+            return start, recipe.forward(lane.params, x)
+
+        gaps = []
+        for seed in range(4):
+            start, end = train(seed)
+            wanted = descend(
+                kernel, start, jnp.asarray(classes), full_batches(20), learning_rate=rate, loss=LOSSES[loss]
+            )
+            gaps.append(float(jnp.sqrt(jnp.mean((end - wanted) ** 2)) / jnp.sqrt(jnp.mean((wanted - start) ** 2))))
+        found.append(gaps)
+    return np.array(found)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.6])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_networks_come_nearer_to_their_kernel_as_they_grow_wide(loss, share):
+    gaps = gaps_to_the_kernel(loss, share)
+    slope = np.polyfit(np.log(WIDTHS), np.log(gaps.mean(axis=1)), 1)[0]
+    assert -0.75 < slope < -0.3
+    assert gaps[-1].mean() < 0.15
