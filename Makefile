@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures gallery test test-faults lint bench bench-spectrum bench-sweep clean
+.PHONY: help setup figures gallery report test test-browser test-faults lint bench bench-spectrum bench-sweep clean
 
 ifeq ($(filter $(PRESET),smoke quick paper),)
 $(error PRESET is '$(PRESET)': give smoke (seconds), quick (minutes, the default) or paper (hours, wants a GPU))
@@ -31,17 +31,23 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 	@echo "sharplab: installed in $(VENV)"
 
-figures: $(STAMP) ## Make the headline figures into figures/ (quick: minutes on a 2-core machine)
+figures: $(STAMP) ## Make the headline figures into figures/, and its README (quick: minutes on a 2-core machine)
 	$(PY) -m sharplab figures --preset $(PRESET)
 
-gallery: $(STAMP) ## Make every figure there is
+gallery: $(STAMP) ## Make every figure there is, and the README with the verdict on every claim
 	$(PY) -m sharplab figures --all --preset $(PRESET)
 
 figure-%: $(STAMP) ## Make one figure, that of experiments/NAME.py
 	$(PY) -m sharplab figure $* --preset $(PRESET)
 
+report: $(STAMP) ## Put all that is made on one page with curves to zoom, figures/report.html (seconds)
+	$(PY) -m sharplab report
+
 test: $(STAMP) ## Run the tests and the docstrings' examples (minutes)
 	$(PY) -m pytest -n 2 --dist loadfile
+
+test-browser: $(STAMP) ## Read the report in a headless Chromium (Debian: apt install chromium chromium-driver)
+	$(PY) -m pytest -m browser tests/browser
 
 test-faults: $(STAMP) ## Kill sweeps and damage their stores at random, and count what is lost (10 minutes)
 	$(PY) -m pytest -m faults tests/faults

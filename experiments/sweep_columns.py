@@ -160,6 +160,9 @@ def transfer_numbers(found: sl.Transfer) -> dict:
         "edge_shift_per_doubling": found.edge_shift,
         "edge_shift_interval": found.edge_shift_interval,
         "regret_at_largest": found.regret,
+        "regret_interval": found.regret_interval,
+        "regret_fraction": found.regret_fraction,
+        "regret_fraction_interval": found.regret_fraction_interval,
         "verdict": found.verdict,
     }
 

@@ -6,23 +6,27 @@ from dataclasses import dataclass
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from time import perf_counter
+from traceback import print_exception
 from types import MappingProxyType, ModuleType
 from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
+from rich.table import Table
 
 from sharplab.command_line import SweepOptions, default_options, sweep
 from sharplab.drivers import use_all_cores
-from sharplab.exit_codes import exit_code_of
+from sharplab.exit_codes import DONE, SOME_FAILED, exit_code_of
+from sharplab.gallery import figure_scripts, write_readme, write_report
+from sharplab.gallery.claims import TESTED_BY
+from sharplab.gallery.entries import HEADLINE
 from sharplab.mup_check import MupCheckOptions, mup_check
 from sharplab.naming import lookup
-from sharplab.report import save_finding
+from sharplab.report import Finding, save_finding
 from sharplab.store_commands import ExportOptions, MergeOptions, StatusOptions, export, merge, status
 
 Preset = Literal["smoke", "quick", "paper"]
-EXPERIMENTS = Path(__file__).parents[1] / "experiments"
-HEADLINE = ("transfer", "sharpening", "adam", "depth")
+COLOURS: Mapping[str, str] = MappingProxyType({"holds": "green", "fails": "red", "inconclusive": "yellow"})
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,10 @@ class FigureOptions:
 
 @dataclass(frozen=True)
 class FiguresOptions:
-    """Make the headline figures, or all there are."""
+    """Make the headline figures, or all there are, and the README beside them.
+
+    A figure that fails does not stop the others; the exit code is then 1.
+    """
 
     all: bool = False
     """every figure of experiments/, not the headline ones alone"""
@@ -53,11 +60,12 @@ class FiguresOptions:
     """where the figures go"""
 
 
-def figure_scripts() -> dict[str, Path]:
-    """The scripts that draw a figure, by name, the headline ones first."""
-    scripts = (path for path in sorted(EXPERIMENTS.glob("*.py")) if "def find(" in path.read_text())
-    found = {path.stem.replace("_", "-"): path for path in scripts}
-    return {name: found[name] for name in (*HEADLINE, *found) if name in found}
+@dataclass(frozen=True)
+class ReportOptions:
+    """Write README.md and report.html of a folder of figures: claims, verdicts, numbers; in the page curves to zoom."""
+
+    folder: Path = Path("figures")
+    """where the figures are"""
 
 
 def _load_script(path: Path) -> ModuleType:
@@ -70,28 +78,55 @@ def _load_script(path: Path) -> ModuleType:
     return module
 
 
-def make_figure(options: FigureOptions, place: str = "") -> None:
-    """Train what is missing, draw, and write the three files."""
-    console = Console()
+def make_figure(options: FigureOptions) -> None:
+    """Train what is missing, draw, and write the three files and the README."""
+    _make(options)
+    write_readme(options.folder)
+
+
+def _make(options: FigureOptions, place: str = "") -> Finding:
+    console = Console(highlight=False)
     script = _load_script(lookup("figure", options.name, figure_scripts()))
-    console.print(f"[bold]figure {options.name}[/] {place}({options.preset}): {script.CLAIM}", highlight=False)
+    console.print(f"[bold]figure {options.name}[/] {place}({options.preset}): {script.CLAIM}")
     began = perf_counter()
     finding = script.find(options.preset, options.store)
     picture = save_finding(finding, options.name, options.folder, preset=options.preset, seconds=perf_counter() - began)
-    colour = {"holds": "green", "fails": "red"}.get(finding.verdict, "yellow")
-    console.print(
-        f"  the claim [{colour} bold]{finding.verdict}[/]; {picture}, .csv, .json "
-        f"after {perf_counter() - began:.0f} s\n",
-        highlight=False,
-    )
+    verdict = _coloured(finding.verdict)
+    console.print(f"  the claim {verdict}; {picture}, .csv, .json after {perf_counter() - began:.0f} s\n")
+    return finding
 
 
-def make_figures(options: FiguresOptions) -> None:
-    """The headline figures, or all, one after another."""
+def make_figures(options: FiguresOptions) -> int:
+    """The headline figures, or all, one after another; then the README and a table of verdicts."""
     names = list(figure_scripts()) if options.all else list(HEADLINE)
+    table = Table("figure", "tests", "verdict", "seconds", title=f"preset {options.preset}")
+    failed = []
     for i, name in enumerate(names, 1):
         single = FigureOptions(name=name, preset=options.preset, store=options.store, folder=options.folder)
-        make_figure(single, place=f"[{i} of {len(names)}] ".replace("[", "\\["))
+        began = perf_counter()
+        try:
+            verdict = _coloured(_make(single, place=f"\\[{i} of {len(names)}] ").verdict)
+        except Exception as error:
+            print_exception(error)
+            failed.append(name)
+            verdict = "[red bold]not made[/]"
+        table.add_row(name, ", ".join(TESTED_BY.get(name, ("–",))), verdict, f"{perf_counter() - began:.0f}")
+    console = Console(highlight=False)
+    console.print(table)
+    if failed:
+        console.print(f"[red bold]not made:[/] {', '.join(failed)}; the errors stand above, each at its figure")
+    console.print(f"{write_readme(options.folder)} has all verdicts and numbers; `make report` puts them on one page")
+    return SOME_FAILED if failed else DONE
+
+
+def _coloured(verdict: str) -> str:
+    return f"[{COLOURS[verdict]} bold]{verdict}[/]"
+
+
+def report(options: ReportOptions) -> None:
+    """Write both and say where."""
+    page = write_report(options.folder)
+    print(f"{write_readme(options.folder)}, and on one page with curves to zoom {page}, to open in a browser")
 
 
 def _commands(words: Sequence[str]) -> Any:
@@ -100,6 +135,7 @@ def _commands(words: Sequence[str]) -> Any:
     return (
         Annotated[FigureOptions, tyro.conf.subcommand("figure")]
         | Annotated[FiguresOptions, tyro.conf.subcommand("figures")]
+        | Annotated[ReportOptions, tyro.conf.subcommand("report")]
         | Annotated[SweepOptions, tyro.conf.subcommand("sweep", default=options)]
         | Annotated[StatusOptions, tyro.conf.subcommand("status")]
         | Annotated[ExportOptions, tyro.conf.subcommand("export")]
@@ -112,6 +148,7 @@ ACTIONS: Mapping[type, Callable[[Any], int | None]] = MappingProxyType(
     {
         FigureOptions: make_figure,
         FiguresOptions: make_figures,
+        ReportOptions: report,
         SweepOptions: sweep,
         StatusOptions: status,
         ExportOptions: export,

@@ -1,0 +1,164 @@
+"""What there is to show: of each figure its script's words, its claims, and what its last making left."""
+
+import ast
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from inspect import cleandoc
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, get_args
+
+from sharplab.gallery.claims import TESTED_BY, claim_verdict
+from sharplab.report import Verdict
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+MARKS: Mapping[Verdict, str] = MappingProxyType(
+    {"holds": "✓ holds", "fails": "✗ fails", "inconclusive": "? inconclusive"}
+)
+NOT_MADE = "not made yet"
+HEADLINE = ("transfer", "sharpening", "adam", "depth")
+
+
+def figure_scripts(folder: Path = EXPERIMENTS) -> dict[str, Path]:
+    """The scripts that draw a figure, by name, the headline ones first."""
+    scripts = (path for path in sorted(folder.glob("*.py")) if "def find(" in path.read_text(encoding="utf-8"))
+    found = {path.stem.replace("_", "-"): path for path in scripts}
+    return {name: found[name] for name in (*HEADLINE, *found) if name in found}
+
+
+@dataclass(frozen=True)
+class Script:
+    """What a figure's script says of itself, read without running it."""
+
+    file: str
+    text: str
+    claim: str
+
+    @cached_property
+    def _paragraphs(self) -> list[str]:
+        return re.split(r"\n\s*\n", self.text)
+
+    @property
+    def rule(self) -> str:
+        """The paragraph that begins with "Rule", in one line."""
+        return next((" ".join(part.split()) for part in self._paragraphs if part.startswith("Rule")), "")
+
+    @property
+    def paper_preset(self) -> str:
+        """What the docstring says after "Paper preset:", to the end of the paragraph, in one line."""
+        for part in self._paragraphs:
+            _, found, rest = " ".join(part.split()).partition("Paper preset: ")
+            if found:
+                return rest
+        return ""
+
+
+def read_script(path: Path) -> Script:
+    """The docstring and the constant CLAIM of a script."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    claims = [
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "CLAIM" for t in node.targets)
+    ]
+    return Script(path.name, cleandoc(ast.get_docstring(tree) or ""), claims[0] if claims else "")
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a figure's JSON file states."""
+
+    claim: str
+    verdict: Verdict
+    numbers: Mapping[str, Any]
+    preset: str
+    seconds: float
+    versions: Mapping[str, str]
+
+
+def read_made(folder: Path, name: str) -> Made | None:
+    """What folder/name.json states, None where it is not there.
+
+    Raises:
+        ValueError: the file is not such a JSON, or the picture or table beside it is missing; says how to mend it.
+    """
+    path = folder / f"{name}.json"
+    if not path.exists():
+        return None
+    try:
+        stated = json.loads(path.read_text(encoding="utf-8"))
+        made = Made(**{field: stated[field] for field in Made.__dataclass_fields__})
+        if made.verdict not in get_args(Verdict):
+            raise ValueError(f"its verdict is {made.verdict!r}")
+        for beside in (path.with_suffix(".png"), path.with_suffix(".csv")):
+            if not beside.exists():
+                raise ValueError(f"{beside.name} is not beside it")
+    except (ValueError, KeyError, TypeError) as error:
+        why = f"it lacks {error}" if isinstance(error, KeyError) else error
+        raise ValueError(
+            f"{path} is no figure's record ({why}): make it again with `make figure-{name}`, or delete it."
+        ) from error
+    return made
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A figure: made or not, written or not."""
+
+    name: str
+    claims: tuple[str, ...]
+    script: Script | None
+    made: Made | None
+
+    @property
+    def claim(self) -> str:
+        """What it tests, in the words of its making, else of its script."""
+        return self.made.claim if self.made else self.script.claim if self.script else ""
+
+    @property
+    def verdict(self) -> Verdict | None:
+        return self.made.verdict if self.made else None
+
+    @property
+    def mark(self) -> str:
+        """Its verdict as a reader sees it."""
+        if self.made is None:
+            return NOT_MADE
+        return MARKS[self.made.verdict] + (" (smoke)" if self.made.preset == "smoke" else "")
+
+    @property
+    def command(self) -> str:
+        """How to make it as it was made."""
+        preset = f" PRESET={self.made.preset}" if self.made and self.made.preset != "quick" else ""
+        return f"make figure-{self.name}{preset}"
+
+    @property
+    def wanted(self) -> str:
+        """What would tell, where the verdict is inconclusive, else nothing."""
+        if self.made is None or self.made.verdict != "inconclusive" or self.made.preset == "paper":
+            return ""
+        said = self.script.paper_preset if self.script else ""
+        more = f"To tell, run the paper preset on an accelerator: `make figure-{self.name} PRESET=paper`."
+        return f"{more} It is: {said}" if said else more
+
+
+def collect(folder: Path, scripts: Mapping[str, Path] | None = None) -> list[Entry]:
+    """Every figure that tests a claim or has a script, in the order of the claims, those beyond the paper last."""
+    scripts = figure_scripts() if scripts is None else scripts
+    return [
+        Entry(
+            name,
+            TESTED_BY.get(name, ()),
+            read_script(scripts[name]) if name in scripts else None,
+            read_made(folder, name),
+        )
+        for name in dict.fromkeys((*TESTED_BY, *scripts))
+    ]
+
+
+def verdict_on(claim: str, entries: Sequence[Entry]) -> Verdict | None:
+    """The verdict on one of the paper's claims, None where none of its figures is made."""
+    return claim_verdict([entry.verdict for entry in entries if claim in entry.claims])

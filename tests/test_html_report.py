@@ -1,0 +1,156 @@
+"""The page: all in one file, what curves it makes of a table, and text that cannot become markup."""
+
+import base64
+import json
+import re
+from html import unescape
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_figures import leave, sweep_and_courses
+
+from sharplab.gallery import collect, write_report
+from sharplab.gallery.curves import MOST_PANELS, average, find_shape, plots
+from sharplab.gallery.entries import figure_scripts
+
+
+def part(name):
+    table = sweep_and_courses()
+    return table[table["part"] == name].drop(columns="part").dropna(axis=1, how="all")
+
+
+def traces_of(plot, panel, quantity):
+    figure = dict(plot.panels)[panel]
+    return {trace.name: trace for trace in figure.data if trace.meta["quantity"] == quantity}
+
+
+def test_a_sweep_is_drawn_against_the_learning_rate_and_a_course_against_the_step():
+    sweep, course = plots(sweep_and_courses())
+    assert (sweep.title, sweep.quantities) == ("sweep", ("train_loss",))
+    assert (course.title, course.quantities) == ("course", ("sharpness", "train_loss"))
+    for plot in (sweep, course):
+        assert [title for title, _ in plot.panels] == ["muP", "NTK"]
+        assert list(traces_of(plot, "muP", "train_loss")) == ["width 8", "width 16"]
+    assert traces_of(sweep, "muP", "train_loss")["width 8"].x == (0.5, 1.0, 2.0)
+    assert traces_of(course, "muP", "sharpness")["width 8"].x == (0, 32, 64)
+
+
+def test_lines_are_means_over_seeds_with_their_spread_and_without_points_where_a_seed_diverged():
+    sweep, course = plots(sweep_and_courses())
+    line = traces_of(course, "NTK", "sharpness")["width 16"]
+    assert line.y == pytest.approx((1.5, 2.5, 3.5))
+    assert line.error_y.array == pytest.approx([np.std([0, 1], ddof=1)] * 3)
+    assert traces_of(sweep, "NTK", "train_loss")["width 8"].x == (0.5, 1.0)
+    assert traces_of(sweep, "NTK", "train_loss")["width 16"].x == (0.5, 1.0, 2.0)
+
+
+def test_of_one_seed_the_spread_is_the_error_that_the_table_states():
+    rows = pd.DataFrame({"step": [0, 1, 2], "top": [1.0, 2.0, np.nan], "top_error": [0.1, 0.2, 0.3]})
+    found = average(rows, "step", "top")
+    assert found["mean"].tolist() == [1.0, 2.0]
+    assert found["spread"].tolist() == [0.1, 0.2]
+
+
+def test_only_the_first_quantity_is_shown_at_first():
+    (_, course) = plots(sweep_and_courses())
+    for _, figure in course.panels:
+        shown = {trace.meta["quantity"] for trace in figure.data if trace.visible}
+        assert shown == {"sharpness"}
+
+
+def test_what_another_column_determines_makes_no_panels():
+    table = part("course").assign(optimizer="sgd", column=lambda t: t["parameterization"].str.upper())
+    assert find_shape(table).panels == ("column",)
+    table["learning_rate"] = np.where(table["parameterization"] == "mup", 0.5, 4.0)
+    assert find_shape(table).panels == ("column",)
+
+
+def test_a_table_without_the_shape_of_curves_makes_none():
+    assert plots(pd.DataFrame({"name": ["a", "b"], "seconds": [1.0, 2.0]})) == []
+    many = pd.concat([part("course").assign(column=str(i)) for i in range(MOST_PANELS + 1)])
+    assert plots(many) == []
+
+
+@pytest.mark.parametrize("name", figure_scripts())
+def test_tables_that_were_left_become_curves(name):
+    """Of the figures that lie in the repository, whatever their layout."""
+    made = figure_scripts()[name].parents[1] / "figures" / f"{name}.csv"
+    if not made.exists():
+        pytest.skip(f"needs {made.name}: make figure-{name}")
+    found = plots(pd.read_csv(made))
+    assert found
+    for plot in found:
+        for _, figure in plot.panels:
+            for trace in figure.data:
+                assert len(trace.x) == len(trace.y) == len(set(trace.x)) > 0
+                assert np.isfinite(np.asarray(trace.y, float)).all()
+
+
+class Collected(HTMLParser):
+    """What a page refers to, and whether what it opens it closes."""
+
+    def __init__(self, text):
+        super().__init__(convert_charrefs=True)
+        self.addresses, self.ids, self.open = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.addresses += [found[key] for key in ("href", "src") if key in found]
+        self.ids += [found["id"]] if "id" in found else []
+        if tag not in ("meta", "link", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture
+def folder(tmp_path):
+    leave(tmp_path, "transfer", claim='1 < 2 & "so"</script><b>')
+    leave(tmp_path, "adam", verdict="fails", table=pd.DataFrame({"name": ["<i>", "b"], "seconds": [1.0, 2.0]}))
+    return tmp_path
+
+
+@pytest.fixture
+def page(folder):
+    return write_report(folder, collect(folder)).read_text()
+
+
+def test_the_page_has_all_in_it_and_its_tags_close(folder, page):
+    found = Collected(page)
+    assert found.open == []
+    outside = [a for a in found.addresses if not a.startswith(("#", "data:"))]
+    assert outside == ["https://arxiv.org/abs/2402.17457"]  # a link to click, nothing to load
+    assert {a[1:] for a in found.addresses if a.startswith("#")} <= set(found.ids)
+    assert len(found.ids) == len(set(found.ids))
+    files = {a.partition(",")[2] for a in found.addresses if a.startswith("data:")}
+    for name in ("transfer.png", "transfer.csv", "transfer.json", "adam.csv"):
+        assert base64.b64encode((folder / name).read_bytes()).decode() in files
+
+
+def test_words_of_a_figure_stay_words(page):
+    assert "<b>" not in page and "&lt;/script&gt;&lt;b&gt;" in page
+    assert "<i>" not in page and "&lt;i&gt;" in page
+
+
+def test_curves_in_the_page_are_those_of_the_table(page):
+    specs = re.findall(r'<script type="application/json">(.*?)</script>', page)
+    assert len(specs) == 4  # sweep and course, muP and NTK
+    assert {trace["name"] for spec in specs for trace in json.loads(spec)["data"]} == {"width 8", "width 16"}
+
+
+def test_a_table_that_is_no_curve_is_shown_as_a_table(page):
+    section = page.split('<h2 id="adam">')[1].split("<h2")[0]
+    assert "The first 2 of the table's 2 rows" in section and "plot" not in section
+
+
+def test_the_same_files_make_the_same_page(folder, page):
+    assert write_report(folder, collect(folder)).read_text() == page
+
+
+def test_the_docstring_of_the_script_can_be_read_in_the_page(page):
+    text = figure_scripts()["transfer"].read_text().split('"""')[1].strip().splitlines()[0]
+    assert text in unescape(page)
