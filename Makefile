@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures gallery report test test-browser test-faults lint bench bench-spectrum bench-sweep clean
+.PHONY: help setup figures gallery report test test-browser test-faults lint bench bench-spectrum bench-sweep bench-figure1 clean
 
 ifeq ($(filter $(PRESET),smoke quick paper),)
 $(error PRESET is '$(PRESET)': give smoke (seconds), quick (minutes, the default) or paper (hours, wants a GPU))
@@ -65,6 +65,9 @@ bench-spectrum: $(STAMP) ## Time the eigenvalue solvers; beside others where the
 
 bench-sweep: $(STAMP) ## Time sweeps against a plain loop and a pool; cost of 100 to 10,000 runs (half an hour)
 	$(PY) experiments/benchmarks/sweep_speed.py
+
+bench-figure1: $(STAMP) ## Time the paper's Figure-1 study against a plain port of its script (a quarter of an hour)
+	$(PY) experiments/benchmarks/figure1.py
 
 clean: ## Remove .venv and caches; keep figures/ and the stored runs/
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -50,9 +50,10 @@ _NAMES = {
         "stability",
         "transfer",
     ),
+    "studies": ("Suggestion", "suggest_learning_rate"),
 }
 _HOMES = {name: f"sharplab.{home}" for home, names in _NAMES.items() for name in names}
-_MODULES = ("data", "losses", "models", "optimizers", "plotting", "scaling", "schedules", "sweep")
+_MODULES = ("data", "losses", "models", "optimizers", "plotting", "scaling", "schedules", "sweep", "theory")
 
 __all__ = [*_HOMES, *_MODULES]
 

@@ -24,6 +24,7 @@ from sharplab.mup_check import MupCheckOptions, mup_check
 from sharplab.naming import lookup
 from sharplab.report import Finding, save_finding
 from sharplab.store_commands import ExportOptions, MergeOptions, StatusOptions, export, merge, status
+from sharplab.suggest_command import SuggestOptions, suggest
 
 Preset = Literal["smoke", "quick", "paper"]
 COLOURS: Mapping[str, str] = MappingProxyType({"holds": "green", "fails": "red", "inconclusive": "yellow"})
@@ -141,6 +142,7 @@ def _commands(words: Sequence[str]) -> Any:
         | Annotated[ExportOptions, tyro.conf.subcommand("export")]
         | Annotated[MergeOptions, tyro.conf.subcommand("merge")]
         | Annotated[MupCheckOptions, tyro.conf.subcommand("mup-check")]
+        | Annotated[SuggestOptions, tyro.conf.subcommand("suggest-lr")]
     )
 
 
@@ -154,6 +156,7 @@ ACTIONS: Mapping[type, Callable[[Any], int | None]] = MappingProxyType(
         ExportOptions: export,
         MergeOptions: merge,
         MupCheckOptions: mup_check,
+        SuggestOptions: suggest,
     }
 )
 

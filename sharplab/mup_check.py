@@ -1,10 +1,6 @@
 """Three checks of a network's muP from a command line: coordinates, the optimizer, and whether wider is better."""
 
-import os
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,9 +10,9 @@ from rich.console import Console
 from sharplab.checks import coordinate_check, inspect_optimizer, wider_is_better
 from sharplab.checks.trainee import Build, Loss, Trainee, make_trainee
 from sharplab.checks.verdict import overall
-from sharplab.losses import LOSSES
 from sharplab.scaling.any_module import mup
 from sharplab.sweep.grid import parse_learning_rates
+from sharplab.user_module import beside, named_function, named_loss
 
 COLOURS = {"holds": "green", "fails": "red", "inconclusive": "yellow"}
 
@@ -90,14 +86,12 @@ def mup_check(options: MupCheckOptions) -> int:
 
 
 def _build_batch_loss(options: MupCheckOptions) -> tuple[Build, Any, Loss]:
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # where the module lies, most likely
-    build, module = _named("build", options.build), options.build.partition(":")[0]
-    if options.batch is None and not hasattr(import_module(module), "batch"):
+    build = named_function("build", options.build)
+    batch = options.batch or beside(options.build, ("batch",))
+    if batch is None:
+        module = options.build.partition(":")[0]
         raise ValueError(f"{module} has no function batch: give one by --batch module:function, -> (inputs, targets).")
-    batch = _named("--batch", options.batch or f"{module}:batch")
-    loss = options.loss or (f"{module}:loss" if hasattr(import_module(module), "loss") else "cross_entropy")
-    return build, batch(), LOSSES[loss] if loss in LOSSES else _named("--loss", loss)
+    return build, named_function("--batch", batch)(), named_loss(options.build, options.loss)
 
 
 def _trainee(build: Build, options: MupCheckOptions) -> Trainee:
@@ -110,17 +104,4 @@ def _trainee(build: Build, options: MupCheckOptions) -> Trainee:
     def factors(width: int) -> dict[str, float]:
         return mup(build, base=options.base, width=width, optimizer=options.optimizer).table()["lr_factor"].to_dict()
 
-    return Trainee(build, _named("--own-optimizer", options.own_optimizer), factors)
-
-
-def _named(option: str, name: str) -> Callable[..., Any]:
-    module, _, attribute = name.partition(":")
-    if not attribute:
-        raise ValueError(f"{option} must be module:function, not {name!r}.")
-    try:
-        found = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"{option} {name!r} cannot be imported: {error}.") from error
-    if not callable(found):
-        raise ValueError(f"{option} {name!r} is no function.")
-    return found
+    return Trainee(build, named_function("--own-optimizer", options.own_optimizer), factors)

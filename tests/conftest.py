@@ -37,6 +37,7 @@ MANY_SMALL_PROGRAMS = {
     "test_sweep_figures.py",
     "test_tracking.py",
     "test_training.py",
+    "theory",
 }
 
 

@@ -100,7 +100,7 @@ def cells(experiment: Experiment, task: Task, losses: Mapping[str, float]) -> tu
         means = _mean_losses(task, rates, seeds, losses)
         if means is None:
             break
-        added = _refined(rates, means, own)
+        added = refined(rates, means, own)
         if not added:
             break
         rates = sorted({*rates, *added})
@@ -120,7 +120,7 @@ def _mean_losses(
     return means
 
 
-def _refined(rates: Sequence[float], means: Sequence[float], own: Sequence[float]) -> list[float]:
+def refined(rates: Sequence[float], means: Sequence[float], own: Sequence[float]) -> list[float]:
     """The learning rates to add, ascending; none when the optimum is bracketed within √2."""
     best = min(range(len(rates)), key=lambda i: (means[i], rates[i]))
     if len(own) == 1:

@@ -1,0 +1,123 @@
+"""From the optima of small sizes to that of a large one, and what it costs to be wrong there."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from scipy.interpolate import Akima1DInterpolator
+
+from sharplab.analysis.trend import OPEN, Interval, Noise, trend
+from sharplab.analysis.valley import Losses, fit_valleys, pooled_wander
+
+QUANTILES = 64  # of the optimum's place, over which the expected regret is averaged
+
+
+@dataclass(frozen=True)
+class Extrapolation:
+    """The optimum at a size that was not trained, in log₂ of the learning rate.
+
+    Attributes:
+        optimum: on the line through the optima of the sizes trained.
+        noise: of that, as far as the line goes on.
+        interval: of the optimum, whether the drift goes on or dies out.
+    """
+
+    optimum: float
+    noise: Noise
+    interval: Interval
+
+
+UNKNOWN = Extrapolation(np.nan, Noise(np.inf, 0), OPEN)
+
+
+def losses_of(runs: pd.DataFrame, metric: str) -> tuple[tuple[int, ...], tuple[Losses, ...]]:
+    """The widths, ascending, and the losses of each, of runs with the columns width, learning_rate, seed, `metric`."""
+    tables = {
+        int(width): part.pivot(index="learning_rate", columns="seed", values=metric)
+        for width, part in runs.groupby("width", sort=True)
+    }
+    grids = (Losses(np.log2(t.index.to_numpy(float)), t.to_numpy(float)) for t in tables.values())
+    return tuple(tables), tuple(grids)
+
+
+def extrapolate(
+    sizes: Sequence[float], grids: Sequence[Losses], size: float, *, confidence: float = 0.95
+) -> Extrapolation:
+    """The optimum at `size`, from the losses at smaller sizes.
+
+    The estimate is the weighted least-squares line of log₂ optimum against log₂ size, read off at `size`. Its noise is
+    that of the line there, raised by the ratio of the optima's scatter about the line to their own noise (Birge 1932,
+    as in `sharplab.analysis.trend`). A drift may go on as far as `size`, or die out as finite-size effects do: the
+    interval spans Student's about the line and that of the largest size's own optimum, so that it holds wherever the
+    optimum lies between the two.
+
+    An optimum at the edge of its grid, fewer than two sizes, or noise that is not known leave it open.
+    """
+    valleys = fit_valleys(grids)
+    wander = pooled_wander(valleys)
+    x, y = np.log2(np.asarray(sizes, float)), np.array([valley.lowest for valley in valleys])
+    noises = [valley.noise(wander) for valley in valleys]
+    slope = trend(sizes, y.tolist(), noises)
+    if any(any(valley.at_edge) for valley in valleys) or not slope.noise.df or not np.isfinite(slope.slope):
+        return UNKNOWN
+    weights = 1 / np.maximum([noise.variance for noise in noises], 1e-12)
+    centre, distance = np.average(x, weights=weights), np.log2(size) - np.average(x, weights=weights)
+    # The slope's variance is the Birge ratio over this; the mean's the same ratio over the sum of weights.
+    ratio = slope.noise.variance * np.sum(weights * (x - centre) ** 2)
+    at_size = float(np.average(y, weights=weights) + slope.slope * distance)
+    noise = Noise(float(ratio / weights.sum() + slope.noise.variance * distance**2), slope.noise.df)
+    on_line, own = noise.interval(at_size, confidence), valleys[-1].interval(wander, confidence)
+    return Extrapolation(at_size, noise, (min(on_line[0], own[0]), max(on_line[1], own[1])))
+
+
+@dataclass(frozen=True)
+class Regret:
+    """How much higher the loss is at a learning rate than at the optimum, in units of the loss.
+
+    Attributes:
+        expected: over where the optimum may be; inf if that may be so far below that runs diverge, nan if it may be
+            where nothing was trained.
+        interval: from 0 to the worst case with the noise of seeds; to inf where the worst case diverges or is unknown.
+    """
+
+    expected: float
+    interval: Interval
+
+
+def predicted_regret(
+    rate: float, found: Extrapolation, grid: Losses, lowest: float, *, confidence: float = 0.95
+) -> Regret:
+    """Of using `rate`, log₂ of a learning rate, where the optimum is as `found` says.
+
+    The loss is taken to rise from its optimum as it does at the largest size trained, whose losses are `grid` and whose
+    optimum is `lowest`. The expected regret is the mean over the central part, `confidence`, of the line's Student
+    distribution; the worst case is the worse end of the interval, plus Student's t times the standard error over seeds
+    of the rise there, which pairs each seed with itself.
+    """
+    if not np.isfinite(found.interval).all():
+        return Regret(np.nan, (0.0, np.inf))
+    levels = 0.5 + confidence * ((np.arange(QUANTILES) + 0.5) / QUANTILES - 0.5)
+    places = found.optimum + stats.t.ppf(levels, found.noise.df) * np.sqrt(found.noise.variance)
+    expected = _rises(grid, lowest, rate - places).mean()
+    ends = _rises(grid, lowest, rate - np.array(found.interval))
+    seeds = ends.shape[1]
+    if seeds < 2 or not np.isfinite(ends).all():
+        return Regret(float(expected), (0.0, np.inf))
+    errors = stats.t.ppf((1 + confidence) / 2, seeds - 1) * ends.std(axis=1, ddof=1) / np.sqrt(seeds)
+    return Regret(max(float(expected), 0.0), (0.0, max(0.0, float((ends.mean(axis=1) + errors).max()))))
+
+
+def _rises(grid: Losses, lowest: float, offsets: np.ndarray) -> np.ndarray:
+    """(K, S): each seed's loss at lowest + offset above that at lowest; inf from the cliff on, nan off the grid."""
+    x, complete = grid.rates, grid.values[:, ~np.isnan(grid.values).any(axis=0)]
+    unstable = np.isinf(complete).any(axis=1)
+    cliffs = np.flatnonzero(unstable & (x > lowest))
+    cliff = x[cliffs[0]] if len(cliffs) else np.inf
+    sound = ~unstable & (x < cliff)
+    curve = Akima1DInterpolator(x[sound], complete[sound])
+    places = lowest + offsets
+    rises = curve(places) - curve(np.clip(lowest, x[sound][0], x[sound][-1]))
+    beyond = (places > x[sound][-1]) & np.isfinite(cliff)
+    return np.where(beyond[:, None], np.inf, rises)
