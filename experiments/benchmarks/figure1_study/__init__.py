@@ -1,1 +1,1 @@
-"""The modules of the benchmark `figure1.py`."""
+"""The parts of `experiments/benchmarks/figure1.py`: study, contestants, checks, comparison, report."""

@@ -33,9 +33,7 @@ def multipliers(weights: Weights, parameterization: str) -> tuple[float, ...]:
 
 def convolve_and_pool(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     """A convolution, ReLU, and the maximum of 2×2 windows."""
-    x = jax.lax.conv_general_dilated(
-        x, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+    x = jax.lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
     return jax.lax.reduce_window(jax.nn.relu(x), -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
 
 
@@ -49,9 +47,7 @@ def mean_loss(weights: Weights, batch: Batch, factors: tuple[float, ...]) -> jax
 
 
 @jax.jit
-def step(
-    weights: Weights, batch: Batch, factors: tuple[float, ...], learning_rate: float
-) -> tuple[Weights, jax.Array]:
+def step(weights: Weights, batch: Batch, factors: tuple[float, ...], learning_rate: float) -> tuple[Weights, jax.Array]:
     """One step of SGD, and the loss before it."""
     loss, gradient = jax.value_and_grad(mean_loss)(weights, batch, factors)
     return jax.tree.map(lambda w, g: w - learning_rate * g, weights, gradient), loss

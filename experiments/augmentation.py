@@ -1,0 +1,87 @@
+"""C9: under muP the optimal learning rate stays where it is as the width grows, with and without augmentation.
+
+Paper: Noci et al., Super Consistency of Neural Network Landscapes and Learning Rate Transfer, arXiv 2402.17457,
+appendix on augmentation. Their setting: ConvNets on CIFAR-10, SGD, random crops and flips. Here (quick): residual MLP
+of two blocks under muP on 8,192 images of Fashion-MNIST, widths 32 to 256, Adam (its optimum lies apart from the edge
+of stability), 256 steps of batch 128, the learning rate falling linearly to 0; each training image moved by up to four
+pixels and mirrored with probability ½, or not.
+
+Upper row: final loss on training images as they are against the base learning rate, with each width's optimum (diamond)
+and its 95 % interval (bar). Lower row: effective sharpness on such images along training at one constant learning rate,
+with its stability threshold 38/η.
+
+Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves per doubling of width: "holds" if the
+optimum transfers with and without augmentation; "fails" if it shifts in either; else "inconclusive".
+
+Cost: about four minutes on two cores; the runs without augmentation are those of the figure `adam` too. Expected:
+shifts near 0 in both.
+
+    make figure-augmentation
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+import sweep_columns as shared
+
+import sharplab as sl
+from sharplab.report import Finding
+
+CLAIM = "Under muP the optimal learning rate stays where it is as the width grows, with and without data augmentation."
+QUICK = sl.Experiment(
+    model="residual_mlp",
+    depths=(2,),
+    widths=(32, 64, 128, 256),
+    base_width=32,
+    parameterizations=("mup",),
+    optimizer="adam",
+    learning_rates=shared.octaves(-8, -5),
+    seeds=3,
+    steps=256,
+    batch_size=128,
+    probe_size=2048,
+    records=2,
+    schedule="linear",
+    refine=True,
+)
+PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
+    {
+        "smoke": replace(QUICK, widths=(8, 16), base_width=8, seeds=2, steps=16, refine=False, probe_size=256),
+        "quick": QUICK,
+        "paper": replace(
+            QUICK,
+            model="figure1_convnet",
+            data="cifar-10",
+            widths=(64, 128, 256, 512, 1024),
+            seeds=3,
+            base_width=1,
+            optimizer="sgd",
+            learning_rates=shared.octaves(-3, 2),
+            steps=7820,
+            schedule="constant",
+        ),
+    }
+)
+AUGMENTATIONS: Mapping[str, str] = MappingProxyType({"as they are": "none", "crops and flips": "crop_and_flip"})
+SHOWN_RATES: Mapping[str, float] = MappingProxyType({"smoke": 2.0**-8, "quick": 2.0**-8, "paper": 2.0**-1})
+
+
+def find(preset: str, store: Path) -> Finding:
+    """Train what is missing, draw, and judge."""
+    plain, augmented = (
+        shared.measure(title, replace(PRESETS[preset], augment=augment), SHOWN_RATES[preset], store)
+        for title, augment in AUGMENTATIONS.items()
+    )
+    difference, interval = sl.shift_difference(plain.found, augmented.found)
+    numbers = shared.numbers((plain, augmented)) | {
+        "augmented_shift_less_plain_shift": {"difference": difference, "interval": interval}
+    }
+    return Finding(
+        shared.draw((plain, augmented)),
+        shared.table((plain, augmented)),
+        CLAIM,
+        shared.judge_all((plain.found, augmented.found)),
+        numbers,
+    )

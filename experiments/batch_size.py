@@ -1,0 +1,107 @@
+"""C9: under muP the optimal learning rate stays where it is as the width grows, at small and large batches alike.
+
+Paper: Noci et al., Super Consistency of Neural Network Landscapes and Learning Rate Transfer, arXiv 2402.17457,
+appendix on batch size. Their setting: ConvNets on CIFAR-10, SGD. Here (quick): residual MLP of two blocks under muP on
+8,192 images of Fashion-MNIST, widths 32 to 256, Adam (its optimum lies apart from the edge of stability), 256 steps of
+32, 128 or 512 examples, the learning rate falling linearly to 0.
+
+Upper row: final train loss against the base learning rate, with each width's optimum (diamond) and its 95 % interval
+(bar). Lower row: effective sharpness along training at one constant learning rate, with its stability threshold 38/η.
+Below: how the optimum goes with the batch size at the largest width. The theory of noise-limited training (arXiv
+2006.09092) lets it grow as the square root under Adam, +½ octave per doubling; where curvature limits it, by nothing.
+
+Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves per doubling of width: "holds" if the
+optimum transfers at every batch size; "fails" if it shifts at any; else "inconclusive". How it goes with the batch
+size is stated and not judged.
+
+Cost: about six minutes on two cores; the batches of 128 are runs of the figure `adam` too. Expected: shifts near 0 in
+width, between 0 and +½ octave per doubling of the batch.
+
+    make figure-batch-size
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+import sweep_columns as shared
+
+import sharplab as sl
+from sharplab.report import Finding
+
+CLAIM = "Under muP the optimal learning rate stays where it is as the width grows, at small and large batches alike."
+QUICK = sl.Experiment(
+    model="residual_mlp",
+    depths=(2,),
+    widths=(32, 64, 128, 256),
+    base_width=32,
+    parameterizations=("mup",),
+    optimizer="adam",
+    learning_rates=shared.octaves(-8, -5),
+    seeds=3,
+    steps=256,
+    probe_size=2048,
+    records=2,
+    schedule="linear",
+    refine=True,
+)
+PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
+    {
+        "smoke": replace(
+            QUICK,
+            widths=(8, 16),
+            base_width=8,
+            seeds=2,
+            steps=16,
+            refine=False,
+            probe_size=256,
+            data="gaussian-clusters",
+        ),
+        "quick": QUICK,
+        "paper": replace(
+            QUICK,
+            model="figure1_convnet",
+            data="cifar-10",
+            augment="crop_and_flip",
+            widths=(64, 128, 256, 512, 1024),
+            seeds=3,
+            base_width=1,
+            optimizer="sgd",
+            learning_rates=shared.octaves(-3, 2),
+            steps=7820,
+            schedule="constant",
+        ),
+    }
+)
+BATCH_SIZES = (32, 128, 512)
+SHOWN_RATES: Mapping[str, float] = MappingProxyType({"smoke": 2.0**-8, "quick": 2.0**-8, "paper": 2.0**-1})
+
+
+def find(preset: str, store: Path) -> Finding:
+    """Train what is missing, draw, and judge."""
+    columns = [
+        shared.measure(f"batch {size}", replace(PRESETS[preset], batch_size=size), SHOWN_RATES[preset], store)
+        for size in BATCH_SIZES
+    ]
+    over_batch = shared.shifts_over("batch_size", [column.finals for column in columns])
+    return Finding(
+        shared.draw(columns, note(over_batch)),
+        shared.table(columns),
+        CLAIM,
+        shared.judge_all(column.found for column in columns),
+        shared.numbers(columns)
+        | {
+            "octaves_per_doubling_of_batch_size": {
+                str(width): {"shift": found.shift, "interval": found.shift_interval}
+                for width, found in over_batch.items()
+            }
+        },
+    )
+
+
+def note(over_batch: Mapping[int, sl.Transfer]) -> str:
+    """In words, how the largest width's optimum goes with the batch size."""
+    width, found = max(over_batch.items())
+    low, high = found.shift_interval
+    return f"With the batch, at width {width}: {found.shift:+.2f} [{low:+.2f}, {high:+.2f}] octaves per doubling of it"

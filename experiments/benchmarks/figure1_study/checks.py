@@ -1,0 +1,108 @@
+"""What the contestants are judged by, untimed: converged eigenvalues, and what rounding alone does to a course."""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import sharplab as sl
+from figure1_study.contestants import SNAPSHOTS
+from figure1_study.given import course_tasks, with_kernels
+from figure1_study.plain_port import LAYERS
+from figure1_study.study import COURSE_RATE, SEED, Study
+from sharplab import tree
+from sharplab.data import batch_indices
+from sharplab.drivers import Formation
+from sharplab.programs import Arrays, place_arrays
+from sharplab.recipe import Recipe
+from sharplab.task import Task, find_recipe
+
+TOLERANCE = 1e-8  # of converged eigenvalues, in float64
+MOVED = 2.0**-23  # of each weight, times a normal number: about a rounding
+
+
+def converged(folder: Path, study: Study) -> dict[str, dict[str, list[float]]]:
+    """Eigenvalues of D^½ H D^½ at the weights of the plain port's snapshots, cell by cell.
+
+    `values` and `errors`: the largest, in float64, and its estimated error. `lowest`: the smallest, to which power
+    iteration goes where its modulus is the larger. `tracked` and `stated_error`: what the lab's records make of the
+    same float32 weights, each started from the one before as in training.
+    """
+    with np.load(folder / SNAPSHOTS) as arrays:
+        found = dict(arrays)
+    answer = {}
+    for cell, task in course_tasks(study):
+        recipe = find_recipe(task)
+        like = recipe.init_params(jnp.int32(SEED))
+        course = [
+            with_kernels(like, {name: found[f"{cell.label}/{i}/{name}"] for name in LAYERS})
+            for i in range(study.snapshots)
+        ]
+        arrays = _arrays(recipe, task)
+        answer[cell.label] = _tracked(recipe, course, arrays) | _exact(recipe, course, arrays)
+    return answer
+
+
+def _arrays(recipe: Recipe, task: Task) -> Arrays:
+    return place_arrays(recipe, Formation(tuple(jax.devices()[:1]), 1), task)
+
+
+def _tracked(recipe: Recipe, course: list[Any], arrays: Arrays) -> dict[str, list[float]]:
+    rows = _records(recipe, arrays)
+    found = [rows(params) for params in course]
+    return {"tracked": [row["sharpness"] for row in found], "stated_error": [row["sharpness_error"] for row in found]}
+
+
+def _records(recipe: Recipe, arrays: Arrays) -> Any:
+    """params → the lab's next record of a course, a dict of floats."""
+    observe = jax.jit(recipe.observe)
+    lane = recipe.begin(jnp.int32(SEED))
+    tracker = recipe.measurement().init(lane.params, arrays.probe)
+
+    def record(params: Any) -> dict[str, float]:
+        nonlocal tracker
+        tracker, row = observe(lane._replace(params=params), tracker, jnp.int32(SEED), arrays.probe, arrays.held_out)
+        return {name: float(value) for name, value in row.items()}
+
+    return record
+
+
+def _exact(recipe: Recipe, course: list[Any], arrays: Arrays) -> dict[str, list[float]]:
+    answer: dict[str, list[float]] = {"values": [], "errors": [], "lowest": []}
+    with jax.enable_x64(True):
+        probe = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64) if x.dtype == jnp.float32 else x, arrays.probe)
+        for params in course:
+            wide = jax.tree.map(lambda w: jnp.asarray(w, jnp.float64), params)
+            op = sl.hessian(recipe.loss, wide, probe, model=recipe.forward)
+            op = sl.precondition(op, jax.tree.map(lambda factor: factor**0.5, recipe.factors()))
+            top, bottom = sl.eigsh(op, tol=TOLERANCE), sl.eigsh(op, which="SA")
+            answer["values"].append(float(top.values[0]))
+            answer["errors"].append(float(top.errors[0]))
+            answer["lowest"].append(float(bottom.values[0]))
+    return answer
+
+
+def rounding(study: Study) -> dict[str, dict[str, list[float]]]:
+    """The courses once more by the lab's own steps, from weights that are moved by a rounding: loss and sharpness.
+
+    How far they come away from the lab's is what rounding alone does to such courses.
+    """
+    return {cell.label: _moved_course(task, COURSE_RATE[cell.parameterization]) for cell, task in course_tasks(study)}
+
+
+def _moved_course(task: Task, learning_rate: float) -> dict[str, list[float]]:
+    recipe = find_recipe(task)
+    arrays = _arrays(recipe, task)
+    lane = recipe.begin(jnp.int32(SEED))
+    noise = tree.normal(jax.random.key(1), lane.params)
+    lane = lane._replace(params=jax.tree.map(lambda w, n: w * (1 + MOVED * n), lane.params, noise))
+    advance, record = jax.jit(recipe.advance), _records(recipe, arrays)
+    order = batch_indices(SEED, len(arrays.train[1]), task.batch_size, 0, task.steps)
+    rows = [record(lane.params)]
+    for start, stop in pairwise(task.record_steps):
+        lane = advance(lane, learning_rate, order[start:stop], arrays.train, stop)
+        rows.append(record(lane.params))
+    return {"loss": [row["eval_loss"] for row in rows], "sharpness": [row["sharpness"] for row in rows]}

@@ -1,0 +1,128 @@
+"""What the plain port is given, so that it trains the lab's runs: images, batches, draws, initial weights."""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from figure1_study.study import COURSE_RATE, RATES, SEED, Cell, Study
+from sharplab.data import AUGMENTATIONS, Augmentation, batch_indices, load_dataset
+from sharplab.data.augmentations import PADDING
+from sharplab.sweep import Experiment
+from sharplab.sweep.plan import tasks
+from sharplab.task import Task, find_recipe
+
+MODEL, DATA, AUGMENT = "figure1_convnet", "fashion-mnist-10k", "crop_and_flip"
+
+
+def experiments(study: Study) -> tuple[Experiment, Experiment]:
+    """The courses and the sweep, as the lab is asked for them."""
+    settings: dict[str, Any] = {
+        "model": MODEL,
+        "widths": study.widths,
+        "depths": (2,),
+        "parameterizations": tuple(COURSE_RATE),
+        "seeds": (SEED,),
+        "data": DATA,
+        "augment": AUGMENT,
+        "batch_size": study.batch_size,
+        "probe_size": study.probe_size,
+    }
+    courses = Experiment(
+        learning_rates=dict(COURSE_RATE),
+        steps=study.steps,
+        records=study.snapshots,
+        observables=("eval_loss", "sharpness"),
+        **settings,
+    )
+    sweep = Experiment(
+        learning_rates=dict(study.rates or RATES),
+        steps=study.sweep_steps,
+        records=2,
+        observables=("eval_loss",),
+        **settings,
+    )
+    return courses, sweep
+
+
+def course_tasks(study: Study) -> Iterator[tuple[Cell, Task]]:
+    """What the lab makes of each course."""
+    for task in tasks(experiments(study)[0]):
+        yield Cell(task.parameterization, task.width), task
+
+
+def given(study: Study) -> dict[str, np.ndarray]:
+    """All that the port cannot know by itself.
+
+    Returns:
+        `images`, `eval_images` uint8 (n, 32, 32, C) and `labels`, `eval_labels` int32 (n,); for each step the rows
+        of its batch, `order` int32 (steps, B), the `corners` of its crops int32 (steps, B, 2) and whether each is
+        mirrored, `flips` bool (steps, B); and "mean_field-16/first" and the like, the weights of each cell's layers.
+    """
+    dataset = load_dataset(DATA)
+    steps = max(study.steps, study.sweep_steps)
+    augment = AUGMENTATIONS[AUGMENT]
+    assert augment is not None
+    corners, flips = draws(augment, steps, study.batch_size, dataset.train_inputs.shape[1])
+    arrays = {
+        "images": as_bytes(dataset.train_inputs),
+        "labels": dataset.train_targets,
+        "eval_images": as_bytes(dataset.eval_inputs),
+        "eval_labels": dataset.eval_targets,
+        "order": batch_indices(SEED, len(dataset.train_targets), study.batch_size, 0, steps),
+        "corners": corners,
+        "flips": flips,
+    }
+    for cell, task in course_tasks(study):
+        for name, kernel in kernels(find_recipe(task).init_params(jnp.int32(SEED))).items():
+            arrays[f"{cell.label}/{name}"] = np.asarray(kernel)
+    return arrays
+
+
+def kernels(params: nnx.State) -> dict[str, jax.Array]:
+    """Layer → its weights, those of a convolution in the order of `lax.conv`: (3, 3, channels, width)."""
+    found = {name: layer["kernel"] for name, layer in nnx.to_pure_dict(params).items()}
+    return {name: k if name == "readout" else k.reshape(3, 3, -1, k.shape[1]) for name, k in found.items()}
+
+
+def with_kernels(params: nnx.State, kernels: Mapping[str, jax.typing.ArrayLike]) -> nnx.State:
+    """Parameters like `params` with the weights of `kernels`, in their type."""
+    arrays = {name: jnp.asarray(kernel) for name, kernel in kernels.items()}
+    return jax.tree.map_with_path(lambda path, w: arrays[path[0].key].reshape(w.shape), params)
+
+
+def as_bytes(inputs: np.ndarray) -> np.ndarray:
+    """x/127.5 − 1 in float32 → x in uint8, of any shape.
+
+    Raises:
+        ValueError: unless scaling gives back the inputs to the bit.
+
+    >>> as_bytes(np.array([-1, 1], np.float32))
+    array([  0, 255], dtype=uint8)
+    """
+    images = np.round((inputs + 1) * 127.5).astype(np.uint8)
+    if not np.array_equal(images.astype(np.float32) / np.float32(127.5) - np.float32(1), inputs):
+        raise ValueError("inputs are not bytes scaled as x/127.5 - 1: bring the plain port up to date.")
+    return images
+
+
+def draws(augment: Augmentation, steps: int, batch_size: int, pixels: int) -> tuple[np.ndarray, np.ndarray]:
+    """What the lab's crop and flip draws along a run, read off images whose pixels tell where they were.
+
+    Returns corners int32 (steps, B, 2), row and column in the padded image, and flips bool (steps, B).
+    """
+    places = jnp.stack(jnp.meshgrid(jnp.arange(pixels), jnp.arange(pixels), indexing="ij"), axis=-1)
+    batch = jnp.broadcast_to(places, (batch_size, *places.shape))
+    # As `Recipe.step` does: a step's draws depend on seed and step alone.
+    keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(SEED)))(jnp.arange(steps))
+    middle = pixels // 2  # where what moves in at the edges is not seen
+    shown = jax.lax.map(lambda key: augment(key, batch)[:, middle, middle : middle + 2], keys)
+    here, beside = np.moveaxis(np.asarray(shown), 2, 0)  # (steps, B, 2) each
+    flips = beside[..., 1] < here[..., 1]
+    column = np.where(flips, pixels - 1 - middle, middle)  # of the crop before it was mirrored
+    corners = np.stack([here[..., 0] - middle, here[..., 1] - column], axis=-1) + PADDING
+    return corners.astype(np.int32), flips

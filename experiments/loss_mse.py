@@ -1,0 +1,95 @@
+"""C1 and C2 with squared error in place of cross-entropy: the optimum stays under muP, the sharpness rises to 2/η.
+
+Paper: Noci et al., Super Consistency of Neural Network Landscapes and Learning Rate Transfer, arXiv 2402.17457, whose
+theory is of squared error and whose experiments are of cross-entropy, on ConvNets and CIFAR-10. Here (quick): MLP of
+two hidden layers on 8,192 images of Fashion-MNIST with one-hot targets, widths 16 to 128, SGD, 256 steps of batch 128.
+
+Upper row: final train loss against the base learning rate, with each width's optimum (diamond) and its 95 % interval
+(bar). Lower row: effective sharpness along training at one learning rate, with 2/η.
+
+Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves per doubling of width: "holds" if the
+optimum transfers under muP and shifts upwards under NTK, and the muP sharpness at the learning rate shown, averaged
+over the second half of training, lies between ½ and 2 times 2/η at every width; "fails" if the optimum shifts under muP
+or transfers under NTK, or that sharpness lies outside of these bounds at every width; else "inconclusive".
+
+Cost: about four minutes on two cores. Expected: as in the figure `transfer`; sharpness somewhat below 2/η, as batches
+of 128 keep it (arXiv 2103.00065 sees it at 2/η with full batches).
+
+    make figure-loss-mse
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+import sweep_columns as shared
+
+import sharplab as sl
+from sharplab.report import Finding, Verdict
+
+CLAIM = (
+    "With squared error too, the optimal learning rate stays where it is under muP, where the sharpness rises to about "
+    "2/η at every width, and moves under NTK parameterization."
+)
+QUICK = sl.Experiment(
+    model="mlp",
+    depths=(2,),
+    widths=(16, 32, 64, 128),
+    base_width=1,
+    parameterizations=("mup", "ntk"),
+    learning_rates={"mup": shared.octaves(0, 3), "ntk": shared.octaves(2, 5)},
+    loss="squared_error",
+    seeds=4,
+    steps=256,
+    batch_size=128,
+    probe_size=2048,
+    records=2,
+    refine=True,
+)
+PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
+    {
+        "smoke": replace(
+            QUICK, widths=(8, 16), seeds=2, steps=16, refine=False, probe_size=256, data="gaussian-clusters"
+        ),
+        "quick": QUICK,
+        "paper": replace(
+            QUICK,
+            model="figure1_convnet",
+            data="cifar-10",
+            augment="crop_and_flip",
+            widths=(64, 128, 256, 512, 1024),
+            learning_rates={"mup": shared.octaves(-3, 2), "ntk": shared.octaves(0, 7)},
+            seeds=3,
+            steps=7820,
+        ),
+    }
+)
+SHOWN_RATES: Mapping[str, float] = MappingProxyType({"mup": 2.0, "ntk": 4.0})  # sound at every width
+BOUNDS = (0.5, 2.0)  # of late sharpness, in units of 2/η
+
+
+def find(preset: str, store: Path) -> Finding:
+    """Train what is missing, draw, and judge."""
+    mup, ntk = (
+        shared.measure(title, replace(PRESETS[preset], parameterizations=(name,)), SHOWN_RATES[name], store)
+        for name, title in (("mup", "muP"), ("ntk", "NTK"))
+    )
+    numbers = shared.numbers((mup, ntk))
+    late = {width: value / mup.threshold for width, value in numbers["muP"]["late_sharpness"]["mean"].items()}
+    return Finding(
+        shared.draw((mup, ntk)),
+        shared.table((mup, ntk)),
+        CLAIM,
+        judge(mup.found, ntk.found, late.values()),
+        numbers | {"mup_late_sharpness_over_threshold": late},
+    )
+
+
+def judge(mup: sl.Transfer, ntk: sl.Transfer, late_sharpness: Iterable[float]) -> Verdict:
+    """The rule above; `late_sharpness` of each width in units of 2/η."""
+    at_threshold = [BOUNDS[0] <= sharpness <= BOUNDS[1] for sharpness in late_sharpness]
+    if mup.verdict == "shifts" or ntk.verdict == "transfers" or not any(at_threshold):
+        return "fails"
+    moves = ntk.verdict == "shifts" and ntk.shift > 0
+    return "holds" if mup.verdict == "transfers" and moves and all(at_threshold) else "inconclusive"

@@ -1,0 +1,100 @@
+"""C9: a vision transformer's optimal learning rate under Adam stays where it is with muP, and falls without.
+
+Paper: Noci et al., Super Consistency of Neural Network Landscapes and Learning Rate Transfer, arXiv 2402.17457,
+figures on ViTs; the rule is that of Yang et al., arXiv 2203.03466, table 3, with attention logits × 1/d_head. Their
+setting: patches of 4, 8 heads, LayerNorm, Adam, batch 64, 20 epochs, warm-up. Here (quick): one block of attention and
+MLP on 8,192 images of Fashion-MNIST, widths 16 to 128, 128 steps of batch 32, the learning rate falling linearly to 0;
+16 is the base width, where the two are one training run.
+
+Upper row: final train loss against the base learning rate, with each width's optimum (diamond) and its 95 % interval
+(bar). Lower row: the sharpness in Adam's metric along training at one constant learning rate, with its stability
+threshold 38/η.
+
+Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves per doubling of width: "holds" if the
+optimum transfers under muP and shifts downwards under standard; "fails" if it shifts under muP or transfers under
+standard; else "inconclusive".
+
+Cost: about eight minutes on two cores. Expected: a shift near 0 under muP, about −½ to −1 under standard.
+
+    make figure-vit
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+import sweep_columns as shared
+
+import sharplab as sl
+from sharplab.report import Finding
+
+CLAIM = (
+    "A vision transformer's optimal learning rate under Adam stays where it is with muP as the width grows, "
+    "and falls without."
+)
+QUICK = sl.Experiment(
+    model="vit",
+    depths=(1,),
+    widths=(16, 32, 64, 128),
+    base_width=16,
+    optimizer="adam",
+    learning_rates={"standard": shared.octaves(-9, -5), "mup": shared.octaves(-8, -5)},
+    parameterizations=("standard", "mup"),
+    seeds=3,
+    steps=128,
+    batch_size=32,
+    probe_size=512,
+    records=2,
+    schedule="linear",
+    refine=True,
+)
+PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
+    {
+        "smoke": replace(
+            QUICK,
+            widths=(8, 16),
+            base_width=8,
+            seeds=2,
+            steps=4,
+            refine=False,
+            probe_size=16,
+            learning_rates={"standard": shared.octaves(-8, -7), "mup": shared.octaves(-8, -7)},
+        ),
+        "quick": QUICK,
+        "paper": replace(
+            QUICK,
+            depths=(3,),
+            base_depth=3,
+            widths=(64, 128, 256, 512, 1024),
+            seeds=3,
+            base_width=64,
+            data="cifar-10",
+            augment="crop_and_flip",
+            learning_rates={"standard": shared.octaves(-13, -7), "mup": shared.octaves(-11, -7)},
+            steps=15640,
+            batch_size=64,
+            probe_size=1024,
+        ),
+    }
+)
+SHOWN_RATE = 2.0**-9
+
+
+def find(preset: str, store: Path) -> Finding:
+    """Train what is missing, draw, and judge."""
+    standard, mup = (
+        shared.measure(title, replace(PRESETS[preset], parameterizations=(name,)), SHOWN_RATE, store)
+        for name, title in (("standard", "standard"), ("mup", "muP"))
+    )
+    difference, interval = sl.shift_difference(standard.found, mup.found)
+    numbers = shared.numbers((standard, mup)) | {
+        "mup_shift_less_standard_shift": {"difference": difference, "interval": interval}
+    }
+    return Finding(
+        shared.draw((standard, mup)),
+        shared.table((standard, mup)),
+        CLAIM,
+        shared.judge_contrast(standard.found, mup.found),
+        numbers,
+    )
