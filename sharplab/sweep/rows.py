@@ -76,7 +76,8 @@ def as_records(rows: pd.DataFrame) -> Records:
     curve_columns = [name for name in rows if name.startswith("curve:")]
     finals = {name.removeprefix("curve:"): _last(rows, name) for name in curve_columns}
     plain = rows.drop(columns=[*curve_columns, "train_loss"], errors="ignore")
-    return Records(plain.assign(**finals), _curves(rows, curve_columns))
+    # Joined at once: dozens of columns put in one by one leave a table in pieces.
+    return Records(plain.join(pd.DataFrame(finals, index=rows.index)), _curves(rows, curve_columns))
 
 
 def recorded(rows: pd.DataFrame) -> dict[str, np.ndarray]:
