@@ -94,7 +94,7 @@ CONVNET = sl.Experiment(
 SETTINGS: Mapping[str, Mapping[str, sl.Experiment]] = MappingProxyType(
     {
         "linear network": {
-            "smoke": replace(LINEAR, widths=(8, 32), seeds=2, records=5),
+            "smoke": replace(LINEAR, widths=(8,), seeds=2, records=5),
             "quick": LINEAR,
             "paper": replace(LINEAR, widths=(16, 64, 256, 1024, 4096), seeds=8),
         },

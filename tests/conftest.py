@@ -30,10 +30,13 @@ MANY_SMALL_PROGRAMS = {
     "models",
     "scaling",
     "spectrum",
+    "studies",
     "test_estimate.py",
+    "test_figure_gauss_newton.py",
     "test_following.py",
     "test_recipe.py",
     "test_resuming.py",
+    "test_suggest_command.py",
     "test_sweep_figures.py",
     "test_tracking.py",
     "test_training.py",
@@ -49,3 +52,5 @@ def quick_compilation(request):
     jax.config.update("jax_disable_most_optimizations", bool(where) or optimised)
     yield
     jax.config.update("jax_disable_most_optimizations", optimised)
+    # Each compiled program holds memory maps, of which a process has no more than some ten thousand.
+    jax.clear_caches()

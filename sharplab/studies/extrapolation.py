@@ -19,17 +19,31 @@ class Extrapolation:
     """The optimum at a size that was not trained, in log₂ of the learning rate.
 
     Attributes:
-        optimum: on the line through the optima of the sizes trained.
-        noise: of that, as far as the line goes on.
-        interval: of the optimum, whether the drift goes on or dies out.
+        trend, trend_noise: if the drift goes on: on the line through the optima of the sizes trained.
+        last, last_noise: if it has died out: the optimum of the largest size trained.
+        interval: of the optimum, whichever of the two it is, or between them.
     """
 
-    optimum: float
-    noise: Noise
+    trend: float
+    trend_noise: Noise
+    last: float
+    last_noise: Noise
     interval: Interval
 
+    @property
+    def optimum(self) -> float:
+        """Halfway between the two, where the worse of both errors is least."""
+        return (self.trend + self.last) / 2
 
-UNKNOWN = Extrapolation(np.nan, Noise(np.inf, 0), OPEN)
+    def quantiles(self, levels: np.ndarray) -> np.ndarray:
+        """Of the optimum's place in either case, one case after the other."""
+        cases = ((self.trend, self.trend_noise), (self.last, self.last_noise))
+        return np.concatenate(
+            [centre + stats.t.ppf(levels, noise.df) * np.sqrt(noise.variance) for centre, noise in cases]
+        )
+
+
+UNKNOWN = Extrapolation(np.nan, Noise(np.inf, 0), np.nan, Noise(np.inf, 0), OPEN)
 
 
 def losses_of(runs: pd.DataFrame, metric: str) -> tuple[tuple[int, ...], tuple[Losses, ...]]:
@@ -47,11 +61,11 @@ def extrapolate(
 ) -> Extrapolation:
     """The optimum at `size`, from the losses at smaller sizes.
 
-    The estimate is the weighted least-squares line of log₂ optimum against log₂ size, read off at `size`. Its noise is
-    that of the line there, raised by the ratio of the optima's scatter about the line to their own noise (Birge 1932,
-    as in `sharplab.analysis.trend`). A drift may go on as far as `size`, or die out as finite-size effects do: the
-    interval spans Student's about the line and that of the largest size's own optimum, so that it holds wherever the
-    optimum lies between the two.
+    A drift may go on as far as `size`, or die out as finite-size effects do. If it goes on, the optimum is on the
+    weighted least-squares line of log₂ optimum against log₂ size; its noise is that of the line there, raised by the
+    ratio of the optima's scatter about the line to their own noise (Birge 1932, as in `sharplab.analysis.trend`). If it
+    has died out, the optimum is that of the largest size. The interval spans those of both, so that it holds wherever
+    between the two the optimum lies.
 
     An optimum at the edge of its grid, fewer than two sizes, or noise that is not known leave it open.
     """
@@ -69,7 +83,7 @@ def extrapolate(
     at_size = float(np.average(y, weights=weights) + slope.slope * distance)
     noise = Noise(float(ratio / weights.sum() + slope.noise.variance * distance**2), slope.noise.df)
     on_line, own = noise.interval(at_size, confidence), valleys[-1].interval(wander, confidence)
-    return Extrapolation(at_size, noise, (min(on_line[0], own[0]), max(on_line[1], own[1])))
+    return Extrapolation(at_size, noise, float(y[-1]), noises[-1], (min(on_line[0], own[0]), max(on_line[1], own[1])))
 
 
 @dataclass(frozen=True)
@@ -91,16 +105,16 @@ def predicted_regret(
 ) -> Regret:
     """Of using `rate`, log₂ of a learning rate, where the optimum is as `found` says.
 
-    The loss is taken to rise from its optimum as it does at the largest size trained, whose losses are `grid` and whose
-    optimum is `lowest`. The expected regret is the mean over the central part, `confidence`, of the line's Student
-    distribution; the worst case is the worse end of the interval, plus Student's t times the standard error over seeds
-    of the rise there, which pairs each seed with itself.
+    The loss is taken to rise from its optimum as it does at the largest size trained, whose losses are `grid` and
+    whose optimum is `lowest`. The expected regret is the mean over the central part, `confidence`, of Student's
+    distributions of the optimum if its drift goes on and if it has died out, both alike; the worst case is the
+    worse end of the interval, plus Student's t times the standard error over seeds of the rise there, which pairs
+    each seed with itself.
     """
     if not np.isfinite(found.interval).all():
         return Regret(np.nan, (0.0, np.inf))
     levels = 0.5 + confidence * ((np.arange(QUANTILES) + 0.5) / QUANTILES - 0.5)
-    places = found.optimum + stats.t.ppf(levels, found.noise.df) * np.sqrt(found.noise.variance)
-    expected = _rises(grid, lowest, rate - places).mean()
+    expected = _rises(grid, lowest, rate - found.quantiles(levels)).mean()
     ends = _rises(grid, lowest, rate - np.array(found.interval))
     seeds = ends.shape[1]
     if seeds < 2 or not np.isfinite(ends).all():

@@ -57,8 +57,8 @@ class Suggestion:
             to the worst case (`sharplab.studies.extrapolation.predicted_regret`), in units of the metric.
         edge_distance: by how many octaves the suggestion lies below the end of stability at the largest width trained,
             the lower end of that one's interval; where no run diverged, below the largest learning rate trained.
-        extrapolated: what the trend of the optima reads at `width`: the suggestion, unless stability ends below; nan
-            where there is no trend.
+        capped: whether it was brought down to that end.
+        extrapolated: what the trend of the optima reads at `width`; nan where there is none.
         sharpness: whether the effective sharpness, in units of the optimizer's threshold, follows one trajectory at
             every width; None with `sharpness_missing` the reason.
         records: the runs, and as curves the sharpness along training at the suggestion.
@@ -78,17 +78,13 @@ class Suggestion:
     regret: float
     regret_interval: Interval
     edge_distance: float
+    capped: bool
     extrapolated: float
     sharpness: Consistency | None
     sharpness_missing: str
     records: Records
     reasons: tuple[str, ...]
     left_out: tuple[str, ...]
-
-    @property
-    def capped(self) -> bool:
-        """Whether the trend reads a learning rate beyond the end of stability, to which the suggestion is brought."""
-        return self.extrapolated > self.learning_rate * (1 + 1e-9)
 
     @property
     def conclusive(self) -> bool:
@@ -101,7 +97,8 @@ class Suggestion:
         `sharpness` is the mean over seeds of the second half of training, `sharpness_error` the largest error of the
         eigenvalues in it; NaN where it is not known.
         """
-        table = self.transfer.table().set_index("width").assign(sharpness=np.nan, sharpness_error=np.nan)
+        columns = [f"{what}{end}" for what in ("optimum", "edge") for end in ("", "_low", "_high")]
+        table = self.transfer.table().set_index("width")[columns].assign(sharpness=np.nan, sharpness_error=np.nan)
         curves = self.records.curves
         if curves is not None:
             late = curves[curves["step"] >= curves["step"].max() / 2].groupby("width")
@@ -143,12 +140,12 @@ def suggest_learning_rate(
 
     Each of `widths`, scaled by `sharplab.mup` from `base`, is trained at a grid of learning rates (the rule of
     `sharplab.studies.budgeted_sweep.sweep_widths`), every learning rate from the same weights and with the same batches
-    in the same order. The suggestion is the trend of log₂ optimum against log₂ width, read off at `width`, but no
-    more than the largest learning rate at which the largest width trained is stable. The interval holds the optimum
-    whether its drift goes on along that trend or dies out as networks widen (`extrapolate`): in simulated sweeps with
-    3 seeds it covers the optimum at 8 times the largest width in 95 to 100 % of cases, for drifts of −0.3 to 0.5
-    octaves per doubling, steady or dying out. An optimum pooled over the widths, without a trend, would hardly ever
-    cover it from 0.17 octaves per doubling on.
+    in the same order. The suggestion is halfway (in octaves) between what the trend of the optima reads at `width` and
+    the optimum of the largest width trained, but no more than the largest learning rate at which that one is stable.
+    The interval holds the optimum whether its drift goes on or dies out as networks widen (`extrapolate`): in
+    simulated sweeps with 3 seeds it covers the optimum at 8 times the largest width in 95 to 100 % of cases, for
+    drifts of −0.3 to 0.5 octaves per doubling, steady or dying out. An optimum pooled over the widths, without a
+    trend, would hardly ever cover it from 0.17 octaves per doubling on.
 
     The effective sharpness λmax(D^½ H D^½) at the suggestion is recorded along training at each width, in units of the
     threshold above which the optimizer's steps are unstable (2/η for SGD, 38/η for Adam).
@@ -177,7 +174,7 @@ def suggest_learning_rate(
     ...     return nnx.Sequential(nnx.Linear(4, width, rngs=rngs), nnx.tanh, nnx.Linear(width, 2, rngs=rngs))
     >>> inputs = np.random.default_rng(0).standard_normal((256, 4), dtype=np.float32)
     >>> data = inputs, (inputs[:, 0] * inputs[:, 1] > inputs[:, 2]).astype(int)
-    >>> found = suggest_learning_rate(build, data, base=8, width=256, widths=(8, 16), steps=50)
+    >>> found = suggest_learning_rate(build, data, base=8, width=256, widths=(8, 16), steps=50, optimizer="lion")
     >>> found.conclusive, found.interval[0] <= found.learning_rate <= found.interval[1]
     (True, True)
     """
@@ -225,7 +222,8 @@ def conclude(
     found = extrapolate(sizes, grids, width, confidence=CONFIDENCE)
     lowest = float(np.log2(moved.optimum[-1]))
     edge = _edge(moved, grids[-1].rates[-1])
-    rate = float(np.minimum(found.optimum if np.isfinite(found.optimum) else lowest, edge))
+    guess = found.optimum if np.isfinite(found.optimum) else lowest
+    rate = float(np.minimum(guess, edge))
     regret = predicted_regret(rate, found, grids[-1], lowest, confidence=CONFIDENCE)
     learning_rate = float(2.0**rate)
     curves, missing, left_out = _sharpness(swept, name, optimizer, learning_rate, deadline, clock)
@@ -244,7 +242,8 @@ def conclude(
         regret=regret.expected,
         regret_interval=regret.interval,
         edge_distance=edge - rate,
-        extrapolated=float(2.0**found.optimum),
+        capped=guess > edge,
+        extrapolated=float(2.0**found.trend),
         sharpness=_consistency(records),
         sharpness_missing=missing,
         records=records,

@@ -86,7 +86,7 @@ def _draw_optima(ax: Axes, found: "Suggestion") -> None:
         Line2D([], [], color="0.25", linestyle="none", marker="_", markersize=11, label="end of stability"),
     ]
     shown = marks if np.isfinite(edges).any() else marks[:2]
-    ax.legend(handles=shown, loc="lower left", fontsize=7)
+    ax.legend(handles=shown, loc="best", fontsize=7)
 
 
 def _marks(found: "Suggestion") -> list[tuple[int, float, tuple[float, float]]]:

@@ -43,7 +43,7 @@ def _amount(rise: float) -> str:
 
 def _stability(found: "Suggestion") -> str:
     moved = found.transfer
-    capped = "; the trend alone would lie beyond" if found.capped else ""
+    capped = "; brought down to that" if found.capped else ""
     if np.isinf(moved.edge_interval[-1][1]):
         return f"  no run diverged at width {moved.sizes[-1]} up to {found.edge_distance:.1f} octaves above{capped}"
     return f"  stability ends {found.edge_distance:.1f} octaves above, at width {moved.sizes[-1]}{capped}"

@@ -57,7 +57,8 @@ def test_the_regret_is_what_the_loss_of_the_largest_width_rises_by(known):
     # The suggestion, where the optimum is at either end of its interval.
     places = lowest * known.learning_rate / np.array(known.interval)
     rises = averaged_loss(places, STEPS) - averaged_loss(lowest, STEPS)
-    assert known.regret_interval[1] == pytest.approx(rises.max(), rel=0.3)
+    # To a factor: half octaves tell the valley no better.
+    assert rises.max() / 2 < known.regret_interval[1] < 2 * rises.max()
     assert 0 <= known.regret < known.regret_interval[1]
 
 
@@ -66,7 +67,7 @@ def test_the_sharpness_is_that_of_the_closed_form_at_every_width(known):
     share = SPECTRUM.max() / BASE * known.learning_rate / 2  # λmax / (2/η)
     assert np.abs(curves["share"] - share).max() <= 0.01 * share
     assert (curves["sharpness_error"] <= 0.01 * curves["sharpness"]).all()
-    assert known.sharpness.verdict == "super consistent"
+    assert known.sharpness.slope == pytest.approx(0.0, abs=0.01)
     assert known.table()["sharpness"].tolist() == pytest.approx([share] * 3, rel=0.01)
     assert known.table()["sharpness_error"].max() <= 0.01 * share
 
@@ -77,9 +78,9 @@ def test_it_says_what_was_done_and_draws_it(known):
         f"base learning rate {known.learning_rate:.3g} [",
         "for width 512, sgd, quoted at base 8",
         "runs at widths 4, 8, 16, 2 seeds each, 2 steps of batch 8",
-        "the optimum moves by +0.00 octaves",
+        "00 octaves per doubling of width",
         "predicted regret in train loss",
-        "super consistent",
+        "late sharpness in units of the threshold",
     ):
         assert words in said
     figure = known.draw()
@@ -111,12 +112,12 @@ def drawn(**truth):
 
 def test_nothing_is_suggested_beyond_the_end_of_stability_at_the_largest_width():
     # Optima that rise by half an octave per doubling towards a cliff that stays where it is.
-    found = concluded(drawn(shift=0.5, cliff=1.0))
+    found = concluded(drawn(shift=0.5, cliff=1.0), width=2**12)
     largest = found.records.runs[found.records.runs["width"] == 64]
     stable = largest[~largest["diverged"]]["learning_rate"].max()
     assert found.capped and found.extrapolated > stable
     assert found.learning_rate <= stable and found.edge_distance >= 0
-    assert "the trend alone would lie beyond" in str(found)
+    assert "brought down to that" in str(found)
 
 
 def test_the_distance_to_the_end_of_stability_is_in_octaves():

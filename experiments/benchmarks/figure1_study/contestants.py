@@ -27,7 +27,7 @@ def plain(began: float, folder: Path, study: Study) -> dict[str, Any]:
     with np.load(folder / GIVEN) as arrays:
         port = Port(dict(arrays), study.probe_size)
     answer: dict[str, Any] = {"courses": {}, "finals": {}, "seconds_of": {}}
-    weights = {}
+    weights: dict[str, Any] = {}
     for cell in study.cells:
         started = perf_counter()
         curves, seen = port.course(cell.label, COURSE_RATE[cell.parameterization], study.snapshot_steps)
@@ -62,7 +62,7 @@ def lab(began: float, folder: Path, study: Study, *, processes: bool = False) ->
         else:
             use_all_cores()
             records = sl.run(asked, store)
-    about = {"seconds": perf_counter() - began, "import_seconds": imported - began}
+    about: dict[str, Any] = {"seconds": perf_counter() - began, "import_seconds": imported - began}
     if not processes:  # those of workers are not heard here
         about["compile_seconds"] = compiling
     return about | answer(records, study)
@@ -74,10 +74,10 @@ def compile_seconds() -> dict[str, float]:
 
     found: dict[str, float] = {}
 
-    def listen(event: str, seconds: float, **about: Any) -> None:
+    def listen(event: str, duration_secs: float, **about: str | int) -> None:
         if event.startswith("/jax/core/compile/"):
             name = str(about.get("fun_name", "others")).removeprefix("jit(").removesuffix(")")
-            found[name] = found.get(name, 0.0) + seconds
+            found[name] = found.get(name, 0.0) + duration_secs
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     return found

@@ -8,6 +8,7 @@ draws and weights, so that it trains the lab's runs, and knows nothing else of t
 """
 
 import math
+import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,11 @@ def multipliers(weights: Weights, parameterization: str) -> tuple[float, ...]:
     gamma = math.sqrt(len(weights["readout"])) if parameterization == "mean_field" else 1.0
     fans = [math.prod(weights[name].shape[:-1]) for name in LAYERS]
     return 1 / math.sqrt(fans[0]), 1 / math.sqrt(fans[1]), 1 / (math.sqrt(fans[2]) * gamma)
+
+
+def rate_factor(weights: Weights, parameterization: str) -> int:
+    """What a base learning rate is multiplied by."""
+    return len(weights["readout"]) if parameterization == "mean_field" else 1
 
 
 def convolve_and_pool(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
@@ -64,7 +70,7 @@ def product(weights: Weights, vector: Weights, batch: Batch, factors: tuple[floa
 
 def dot(x: Weights, y: Weights) -> jax.Array:
     """⟨x, y⟩ over all layers."""
-    return sum(jnp.vdot(x[name], y[name]) for name in x)
+    return jax.tree.reduce(operator.add, jax.tree.map(jnp.vdot, x, y))
 
 
 def unit(x: Weights) -> Weights:
@@ -101,7 +107,7 @@ def augmented(images: np.ndarray, corners: np.ndarray, flips: np.ndarray) -> np.
 
 @dataclass(frozen=True)
 class Port:
-    """The script with its data: `given` as of `figure1_study.work.given`."""
+    """The script with its data: `given` as of `figure1_study.given`."""
 
     given: Mapping[str, np.ndarray]
     probe_size: int
@@ -131,7 +137,7 @@ class Port:
     def course(
         self, cell: str, learning_rate: float, snapshots: tuple[int, ...]
     ) -> tuple[dict[str, list[float]], list[Weights]]:
-        """Loss and sharpness before the steps `snapshots`, in which the base learning rate's limit is 2/rate."""
+        """Held-out loss and effective sharpness before the steps `snapshots`, and the weights there."""
         parameterization, weights = cell.partition("-")[0], self.begin(cell)
         factors, scale = multipliers(weights, parameterization), rate_factor(weights, parameterization)
         keys = jax.random.split(jax.random.PRNGKey(0), len(LAYERS))
@@ -158,8 +164,3 @@ class Port:
             if not math.isfinite(float(loss)):
                 return math.inf
         return float(loss_of(weights, self.held_out, factors))
-
-
-def rate_factor(weights: Weights, parameterization: str) -> int:
-    """What a base learning rate is multiplied by."""
-    return len(weights["readout"]) if parameterization == "mean_field" else 1

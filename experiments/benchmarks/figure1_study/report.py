@@ -61,7 +61,9 @@ def _ranged(values: Mapping[str, float], form: str) -> str:
 def picture(study: Study, answers: Mapping[str, Any], comparison: Mapping[str, Any]) -> Figure:
     """A row per parameterization: sharpness, loss and sweep, the lab's on the plain port's; and the times."""
     with house_style():
-        mosaic = [[f"{part} {name}" for part in ("sharpness", "loss", "sweep")] + ["times"] for name in COURSE_RATE]
+        mosaic: list[Any] = [
+            [f"{part} {name}" for part in ("sharpness", "loss", "sweep")] + ["times"] for name in COURSE_RATE
+        ]
         figure, axes = plt.subplot_mosaic(mosaic, figsize=(11, 5.6), width_ratios=(1, 1, 1, 0.8))
         for name in COURSE_RATE:
             own = [cell for cell in study.cells if cell.parameterization == name]

@@ -54,7 +54,8 @@ def _check(job: str, folder: Path, study: Study) -> Any:
     from figure1_study.given import given
 
     if job == "prepare":
-        np.savez(folder / GIVEN, **given(study))
+        arrays: dict[str, Any] = given(study)
+        np.savez(folder / GIVEN, **arrays)
         return None
     return {"converged": lambda: checks.converged(folder, study), "rounding": lambda: checks.rounding(study)}[job]()
 
