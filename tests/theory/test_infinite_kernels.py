@@ -159,7 +159,8 @@ def test_an_input_of_zeros_has_zero_kernel_and_spoils_no_other():
     alone, together = mlp_kernels(x[1:], depth=2), mlp_kernels(x, depth=2)
     for part, whole in zip(alone, together, strict=True):
         assert np.all(whole[0] == 0)
-        assert np.allclose(whole[1:, 1:], part, rtol=1e-4)
+        # Two of the vectors are opposite, where rounding moves the angle by its root.
+        assert np.allclose(whole[1:, 1:], part, rtol=1e-3)
 
 
 def test_inputs_of_different_networks_are_refused():
