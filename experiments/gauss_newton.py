@@ -19,6 +19,9 @@ Rule of the verdict, on means over the second half of training, with 95 % interv
   (2) in the linear network λmax(G) grows by more than ½ octave under muP at each width, and at the largest width moves
       by less than ¼ octave under NTK;
 "fails" if an interval contradicts any of these wholly; else "inconclusive".
+A first draft also wanted the growth of λmax(G) alike at every width under muP, and falling with width under NTK. It was
+dropped on seeing the smoke preset, before any quick run; by the quick numbers it would have said "fails". Both slopes
+are in the JSON file.
 
 Cost: about four minutes on two cores. Expected: R holds most of the curvature before training under muP, and G nearly
 all of it once features are learned. Narrow linear networks begin with a larger λmax(G), as the largest eigenvalue of
