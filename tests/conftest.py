@@ -7,6 +7,8 @@ import jax
 import pytest
 
 collect_ignore = ["spectrum/on_eight_devices.py"]  # a script for a process of its own
+# They hold no examples, and looking for some imports them under one name.
+collect_ignore_glob = ["conftest.py", "*/conftest.py"]
 
 os.environ["MPLBACKEND"] = "Agg"  # tests draw to files; a display may be absent
 
