@@ -2,8 +2,8 @@
 
 Paper: Noci et al., Super Consistency of Neural Network Landscapes and Learning Rate Transfer, arXiv 2402.17457,
 appendix on language models (WikiText, Adam); the rule is that of Yang et al., arXiv 2203.03466, table 3, with attention
-logits × 1/d. Here (quick): a decoder of two blocks on the bytes of the King James Bible, windows of 64 bytes, widths 32
-to 256, 256 steps of batch 16, the learning rate falling linearly to 0.
+logits × 1/d. Here (quick): a decoder of two blocks on the bytes of the King James Bible, windows of 64 bytes, widths 16
+to 128, 256 steps of batch 16, the learning rate falling linearly to 0.
 
 Upper row: final train loss against the base learning rate, with each width's optimum (diamond) and its 95 % interval
 (bar). Lower row: the sharpness in Adam's metric along training at one learning rate, with its stability threshold 38/η.
@@ -12,7 +12,7 @@ Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves p
 optimum transfers under muP and shifts downwards under standard; "fails" if it shifts under muP or transfers under
 standard; else "inconclusive".
 
-Cost: about twenty minutes on two cores. Expected: muP drifts by less than half an octave per doubling (others report
+Cost: about eight minutes on two cores. Expected: muP drifts by less than half an octave per doubling (others report
 such a drift at small widths), standard by about −1.
 
     make figure-gpt
@@ -36,10 +36,10 @@ QUICK = sl.Experiment(
     data="king-james-bytes",
     depths=(2,),
     base_depth=2,
-    widths=(32, 64, 128, 256),
-    base_width=32,
+    widths=(16, 32, 64, 128),
+    base_width=16,
     optimizer="adam",
-    learning_rates={"standard": shared.octaves(-10, -6), "mup": shared.octaves(-8, -5)},
+    learning_rates={"standard": shared.octaves(-9, -4), "mup": shared.octaves(-7, -4)},
     parameterizations=("standard", "mup"),
     seeds=2,
     steps=256,

@@ -10,6 +10,7 @@ from traceback import print_exception
 from types import MappingProxyType, ModuleType
 from typing import Annotated, Any, Literal
 
+import jax
 import tyro
 from rich.console import Console
 from rich.table import Table
@@ -87,6 +88,9 @@ def make_figure(options: FigureOptions) -> None:
 
 def _make(options: FigureOptions, place: str = "") -> Finding:
     console = Console(highlight=False)
+    # Tiny networks train for seconds: compiling them is what takes time, and optimising doubles it.
+    jax.config.update("jax_disable_most_optimizations", options.preset == "smoke")
+    jax.clear_caches()  # compiled programs hold memory maps, of which a process has no more than some ten thousand
     script = _load_script(lookup("figure", options.name, figure_scripts()))
     console.print(f"[bold]figure {options.name}[/] {place}({options.preset}): {script.CLAIM}")
     began = perf_counter()

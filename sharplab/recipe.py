@@ -63,7 +63,9 @@ class Recipe:
 
     def init_params(self, seed: jax.Array) -> PyTree:
         """The initial parameters that belong to a seed, a scalar integer array."""
-        return nnx.split(self.build(nnx.Rngs(params=jax.random.key(seed))))[1]
+        params = nnx.split(self.build(nnx.Rngs(params=jax.random.key(seed))))[1]
+        # Weak types, as of jnp.full(shape, 1.0), are lost with the first step: programs would be compiled twice.
+        return jax.tree.map(lambda w: jax.lax.convert_element_type(w, w.dtype), params)
 
     def forward(self, params: PyTree, prepared: jax.Array) -> jax.Array:
         """Logits of inputs that `prepare` has seen."""

@@ -13,6 +13,7 @@ from problems import make_batch, make_recipe
 
 from sharplab import tree
 from sharplab.losses import LOSSES
+from sharplab.models import MODELS
 from sharplab.models.layers import ScaledLinear
 from sharplab.optimizers import OPTIMIZERS, make_optimizer
 from sharplab.recipe import Recipe
@@ -54,6 +55,27 @@ def test_seed_alone_decides_the_initial_params():
     first, again, other = (jax.tree.leaves(start(seed).params) for seed in (0, 0, 1))
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     assert not np.allclose(first[0], other[0])
+
+
+@pytest.mark.parametrize("model", ["gpt", "residual_mlp", "vit"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_lane_keeps_the_types_it_begins_with_so_that_its_programs_are_compiled_once(model, optimizer):
+    text = model == "gpt"
+    inputs = jax.ShapeDtypeStruct((4, 16) if text else (4, 16, 16, 1), jnp.int32 if text else jnp.float32)
+    targets = jax.ShapeDtypeStruct((4, 16) if text else (4,), jnp.int32)
+    recipe = replace(
+        make_recipe("residual_mlp", 8, optimizer=make_optimizer(optimizer), observables=("sharpness",)),
+        model=MODELS[model],
+        input_shape=inputs.shape[1:],
+    )
+    batch = jax.eval_shape(lambda x, y: (recipe.prepare(x), y), inputs, targets)
+    lane = jax.eval_shape(recipe.begin, 0)
+    tracker = jax.eval_shape(recipe.measurement().init, lane.params, batch)
+    later = jax.eval_shape(recipe.step, lane, jnp.asarray(0.1), batch)
+    seen, _ = jax.eval_shape(recipe.observe, lane, tracker, 0, batch, batch)
+    types = [[(x.dtype, x.weak_type) for x in jax.tree.leaves(state)] for state in (lane, later, tracker, seen)]
+    assert types[0] == types[1]
+    assert types[2] == types[3]
 
 
 def test_factors_are_those_of_the_rule_per_role():

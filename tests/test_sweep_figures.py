@@ -13,7 +13,8 @@ SIZES = {
     "depth": ("depth", 3),
     "optimizers": ("width", 7),
     "gpt": ("width", 2),
-    "depth-convnet": ("depth", 2),
+    "depth-convnet": ("depth", 3),
+    "depth-vit": ("depth", 2),
 }
 
 
@@ -80,6 +81,11 @@ def test_rule_of_all_optimizers_and_of_layers_per_block():
     assert judge([found("transfers"), found("inconclusive")]) == "inconclusive"
     assert judge([found("transfers"), found("inconclusive"), found("shifts")]) == "fails"
     judge = script("depth-convnet").judge
-    assert judge(found("transfers"), found("shifts")) == "holds"
-    assert judge(found("transfers"), found("inconclusive")) == "inconclusive"
-    assert judge(found("transfers"), found("transfers")) == "fails"
+    assert judge(found("transfers"), found("shifts"), found("shifts")) == "holds"
+    assert judge(found("transfers"), found("shifts"), found("inconclusive")) == "inconclusive"
+    assert judge(found("transfers"), found("shifts"), found("transfers")) == "fails"
+    assert judge(found("shifts"), found("shifts"), found("shifts")) == "fails"
+    judge = script("depth-vit").judge
+    assert judge(found("shifts")) == "holds"
+    assert judge(found("transfers")) == "fails"
+    assert judge(found("inconclusive")) == "inconclusive"

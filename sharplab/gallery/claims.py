@@ -36,6 +36,7 @@ TESTED_BY: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "convergence": ("C4",),
         "depth-convnet": ("C5",),
         "depth": ("C5",),
+        "depth-vit": ("C5",),
         "gauss-newton": ("C6",),
         "random-features": ("C7",),
         "adam": ("C8",),

@@ -1,0 +1,100 @@
+"""C5: Depth-muP does not fully transfer the optimal learning rate of a vision transformer under Adam in depth.
+
+Paper: Noci et al., Super Consistency of Neural Network Landscapes and Learning Rate Transfer, arXiv 2402.17457, on
+depth: a transformer's residual branches hold several layers, as those of ConvNets with which the optimum moved. The
+rules are Depth-muP (arXiv 2310.02244, 2309.16620), α = ½, and, beside it, CompleteP (arXiv 2505.01618), α = 1, which is
+said to mend this. Their setting: ViTs on CIFAR-10 and ImageNet, Adam. Here (quick): a ViT of width 32 under muP on
+8,192 images of Fashion-MNIST, 1 to 8 blocks (depth), 96 steps of batch 32, the learning rate falling linearly to 0.
+
+Upper row: final train loss against the base learning rate, with each depth's optimum (diamond) and its 95 % interval
+(bar). Lower row: the sharpness in Adam's metric along training at one constant learning rate, with its stability
+threshold 38/η.
+
+Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves per doubling of depth: "holds" if the
+optimum shifts with α = ½; "fails" if it transfers with it; else "inconclusive". α = 1 is shown and not judged.
+
+Cost: about six minutes on two cores. Expected: the paper's own drift is small; three doublings may not show it.
+
+    make figure-depth-vit
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+import sweep_columns as shared
+
+import sharplab as sl
+from sharplab.report import Finding, Verdict
+
+CLAIM = (
+    "With a vision transformer's branches scaled by depth^-1/2 the optimal learning rate under Adam still moves with "
+    "depth."
+)
+ALPHAS: Mapping[str, float] = MappingProxyType({"α = ½": 0.5, "α = 1": 1.0})
+QUICK = sl.Experiment(
+    model="vit",
+    depths=(1, 2, 4, 8),
+    base_depth=1,
+    widths=(32,),
+    base_width=32,
+    parameterizations=("mup",),
+    optimizer="adam",
+    learning_rates=shared.octaves(-9, -5),
+    seeds=2,
+    steps=96,
+    batch_size=32,
+    probe_size=512,
+    records=2,
+    schedule="linear",
+    refine=True,
+)
+PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
+    {
+        "smoke": replace(
+            QUICK,
+            widths=(8,),
+            base_width=8,
+            depths=(1, 2),
+            seeds=2,
+            steps=4,
+            refine=False,
+            probe_size=16,
+            learning_rates=shared.octaves(-8, -7),
+        ),
+        "quick": QUICK,
+        "paper": replace(
+            QUICK,
+            widths=(256,),
+            base_width=256,
+            depths=(3, 6, 12, 24),
+            base_depth=3,
+            seeds=3,
+            data="cifar-10",
+            augment="crop_and_flip",
+            learning_rates=shared.octaves(-13, -8),
+            steps=15640,
+            batch_size=64,
+            probe_size=1024,
+        ),
+    }
+)
+SHOWN_RATE = 2.0**-9
+
+
+def find(preset: str, store: Path) -> Finding:
+    """Train what is missing, draw, and judge."""
+    columns = tuple(
+        shared.measure(title, replace(PRESETS[preset], alpha=alpha), SHOWN_RATE, store, over="depth")
+        for title, alpha in ALPHAS.items()
+    )
+    verdict = judge(columns[0].found)
+    return Finding(shared.draw(columns), shared.table(columns), CLAIM, verdict, shared.numbers(columns))
+
+
+def judge(depth_mup: sl.Transfer) -> Verdict:
+    """The rule above."""
+    if depth_mup.verdict == "inconclusive":
+        return "inconclusive"
+    return "holds" if depth_mup.verdict == "shifts" else "fails"
