@@ -57,8 +57,8 @@ QUICK = sl.Experiment(
 )
 PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
     {
-        "smoke": replace(
-            QUICK, widths=(2,), base_width=2, depths=(3, 6), seeds=2, steps=2, refine=False, probe_size=32
+        "smoke": shared.smoke(
+            replace(QUICK, widths=(2,), base_width=2, depths=(3, 6)), shared.octaves(-2, -1), steps=2
         ),
         "quick": QUICK,
         "paper": replace(

@@ -52,16 +52,8 @@ QUICK = sl.Experiment(
 )
 PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
     {
-        "smoke": replace(
-            QUICK,
-            widths=(8,),
-            base_width=8,
-            depths=(1, 2),
-            seeds=2,
-            steps=4,
-            refine=False,
-            probe_size=16,
-            learning_rates=shared.octaves(-8, -7),
+        "smoke": shared.smoke(
+            replace(QUICK, widths=(8,), base_width=8, depths=(1, 2)), shared.octaves(-9, -8), steps=4
         ),
         "quick": QUICK,
         "paper": replace(

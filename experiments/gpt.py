@@ -51,17 +51,8 @@ QUICK = sl.Experiment(
 )
 PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
     {
-        "smoke": replace(
-            QUICK,
-            widths=(8, 16),
-            base_width=8,
-            depths=(1,),
-            base_depth=1,
-            seeds=2,
-            steps=8,
-            refine=False,
-            probe_size=16,
-            learning_rates={"standard": shared.octaves(-8, -7), "mup": shared.octaves(-8, -7)},
+        "smoke": shared.smoke(
+            replace(QUICK, widths=(8, 16), base_width=8, depths=(1,), base_depth=1), shared.octaves(-9, -8), steps=8
         ),
         "quick": QUICK,
         "paper": replace(

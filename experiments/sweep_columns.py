@@ -77,6 +77,23 @@ def measure(title: str, sweep: sl.Experiment, rate: float, store: Path, *, over:
     return Column(title, over, finals, found, sl.run(along, store), rate, quantity, threshold)
 
 
+def smoke(
+    sweep: sl.Experiment, rates: Mapping[str, tuple[float, ...]] | tuple[float, ...], steps: int
+) -> sl.Experiment:
+    """A sweep of large programs for seconds: as compiling is what takes time, its runs are its courses too."""
+    return replace(
+        sweep,
+        learning_rates=rates,
+        seeds=2,
+        steps=steps,
+        schedule="constant",
+        observables=(METRIC, "sharpness"),
+        records=min(9, steps + 1),
+        probe_size=16,
+        refine=False,
+    )
+
+
 MOST_COLUMNS = 4  # side by side
 
 

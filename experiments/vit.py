@@ -51,16 +51,7 @@ QUICK = sl.Experiment(
 )
 PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
     {
-        "smoke": replace(
-            QUICK,
-            widths=(8, 16),
-            base_width=8,
-            seeds=2,
-            steps=4,
-            refine=False,
-            probe_size=16,
-            learning_rates={"standard": shared.octaves(-8, -7), "mup": shared.octaves(-8, -7)},
-        ),
+        "smoke": shared.smoke(replace(QUICK, widths=(8, 16), base_width=8), shared.octaves(-9, -8), steps=4),
         "quick": QUICK,
         "paper": replace(
             QUICK,

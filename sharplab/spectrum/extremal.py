@@ -200,7 +200,12 @@ def _solve(
     spare: int,
 ) -> Solution:
     flat = not _split(op.domain)
-    first = _placed(_first(op.domain, aim.k, start, key), op.domain)
+    if flat:
+        # Of one array a random vector is a program twenty times smaller than of a network's leaves.
+        flat_start = None if start is None else jax.vmap(tree.ravel)(start)
+        first = _first(jax.eval_shape(tree.ravel, op.domain), aim.k, flat_start, key)
+    else:
+        first = _placed(_first(op.domain, aim.k, start, key), op.domain)
     tolerance, most = jnp.asarray(tol, jnp.result_type(op.dtype, jnp.float32)), jnp.asarray(limit)
     if driver_of(op, key) == "loop":
         return _solve_compiled(op, first, key, look, tolerance, most, aim, spare, flat)
@@ -213,7 +218,7 @@ def _solve(
         lambda s: _crowded_once(s, tolerance, aim),
         lambda s: _restart_once(s, aim),
         lambda s: _take_once(s, product(s.direction), tolerance, key, aim),
-        _begin_once(first, key, look, aim, flat),
+        _begin_once(first, key, look, aim),
         "dispatch",
     )
     return _finish_once(search, op.domain, tolerance, aim, spare, flat)
@@ -274,10 +279,6 @@ def _placed(v: PyTree, domain: PyTree) -> PyTree:
     return jax.tree.map(place, v, domain)
 
 
-def _begin(first: PyTree, key: jax.Array, look: jax.Array, aim: Aim, flat: bool) -> Search:
-    return searching.begin(tree.ravel(first) if flat else first, key, look, aim)
-
-
 def _finish(search: Search, domain: PyTree, tol: jax.Array, aim: Aim, spare: int, flat: bool) -> Solution:
     wanted = slice(0, aim.k)
     values = jnp.where(search.ritz.used[wanted], search.ritz.values[wanted], jnp.nan)
@@ -319,14 +320,14 @@ def _solve_compiled(
         lambda s: searching.crowded(s, tol, aim),
         lambda s: searching.restart(s, aim),
         lambda s: searching.take(s, product(s.direction), tol, key, aim),
-        _begin(first, key, look, aim, flat),
+        searching.begin(first, key, look, aim),
         "loop",
     )
     return _finish(search, op.domain, tol, aim, spare, flat)
 
 
 _ravel_once, _unravel_once = jax.jit(tree.ravel), jax.jit(tree.unravel)
-_begin_once = jax.jit(_begin, static_argnames=("aim", "flat"))
+_begin_once = jax.jit(searching.begin, static_argnames="aim")
 _take_once = jax.jit(searching.take, static_argnames="aim", donate_argnames="search")
 _restart_once = jax.jit(searching.restart, static_argnames="aim", donate_argnames="search")
 _crowded_once = jax.jit(searching.crowded, static_argnames="aim")
