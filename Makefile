@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 PRESET ?= quick
+FIGURES ?= figures
+RUNS ?= runs
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
@@ -15,7 +17,7 @@ $(error PRESET is '$(PRESET)': give smoke (seconds), quick (minutes, the default
 endif
 
 help: ## List these targets
-	@echo "usage: make TARGET [PRESET=smoke|quick|paper] [PYTHON=python3]"
+	@echo "usage: make TARGET [PRESET=smoke|quick|paper] [FIGURES=figures] [RUNS=runs] [PYTHON=python3]"
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { sub("%", "NAME", $$1); printf "  %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(STAMP) ## Install everything into .venv, at the exact versions of constraints.txt (1-3 minutes, once)
@@ -32,16 +34,16 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "sharplab: installed in $(VENV)"
 
 figures: $(STAMP) ## Make the headline figures into figures/, and its README (quick: minutes on a 2-core machine)
-	$(PY) -m sharplab figures --preset $(PRESET)
+	$(PY) -m sharplab figures --preset $(PRESET) --folder $(FIGURES) --store $(RUNS)
 
 gallery: $(STAMP) ## Make every figure there is, and the README with the verdict on every claim
-	$(PY) -m sharplab figures --all --preset $(PRESET)
+	$(PY) -m sharplab figures --all --preset $(PRESET) --folder $(FIGURES) --store $(RUNS)
 
 figure-%: $(STAMP) ## Make one figure, that of experiments/NAME.py
-	$(PY) -m sharplab figure $* --preset $(PRESET)
+	$(PY) -m sharplab figure $* --preset $(PRESET) --folder $(FIGURES) --store $(RUNS)
 
 report: $(STAMP) ## Put all that is made on one page with curves to zoom, figures/report.html (seconds)
-	$(PY) -m sharplab report
+	$(PY) -m sharplab report --folder $(FIGURES)
 
 test: $(STAMP) ## Run the tests and the docstrings' examples (minutes)
 	$(PY) -m pytest -n 2 --dist loadfile

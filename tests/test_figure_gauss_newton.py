@@ -10,6 +10,7 @@ import pytest
 
 import sharplab as sl
 from sharplab.__main__ import _load_script, figure_scripts
+from sharplab.sweep.plan import tasks
 from sharplab.task import find_recipe
 
 script = _load_script(figure_scripts()["gauss-newton"])
@@ -18,20 +19,20 @@ TINY = replace(script.LINEAR, widths=(3,), seeds=1, steps=8, records=3, paramete
 
 @pytest.fixture(scope="module")
 def rows():
-    return script.measure(TINY)
+    return script.courses.measure(TINY)
 
 
 def test_runs_follow_their_closed_courses(rows):
-    closed = script.closed_courses(TINY)
+    closed = script.courses.closed_courses(TINY)
     both = rows.merge(closed[np.isfinite(closed["width"])].astype({"width": int}), on="step", suffixes=("", "_closed"))
     assert len(both) == len(rows) == 3
     np.testing.assert_allclose(both["loss"], both["loss_closed"], rtol=1e-5)
-    for name in script.OPERATORS:
+    for name in script.courses.OPERATORS:
         assert ((both[name] - both[f"{name}_closed"]).abs() <= 2 * both[f"{name}_error"] + 1e-4).all()
 
 
 def test_the_share_of_gauss_newton_is_that_along_the_top_eigenvector(rows):
-    (task,) = script.tasks(TINY)
+    (task,) = tasks(TINY)
     recipe, data = find_recipe(task), sl.data.load_dataset(task.data)
     params, batch = recipe.init_params(jnp.asarray(0)), (data.train_inputs, jnp.asarray(data.train_targets))
     with jax.default_matmul_precision("highest"):

@@ -1,0 +1,49 @@
+"""What the figure `gauss-newton` judges: means over the second half of training, with intervals from the seeds."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+import sharplab as sl
+from sharplab.analysis.trend import Interval, pooled_noise
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Of one quantity under one parameterization, means over the second half of training; intervals at 95 %.
+
+    Attributes:
+        means: over seeds, per width with its interval.
+        slope: per doubling of width, in octaves of the quantity, with its interval.
+    """
+
+    means: Mapping[int, tuple[float, Interval]]
+    slope: tuple[float, Interval]
+
+
+def share_of(trained: pd.DataFrame) -> Evidence:
+    """G's share of the top of H."""
+    return evidence_of(trained, "share", lambda share: share)
+
+
+def growth_of(trained: pd.DataFrame) -> Evidence:
+    """λmax(G) since the start, the means in octaves."""
+    start = trained.groupby(["width", "seed"])["gauss_newton"].transform("first")
+    return evidence_of(trained.assign(growth=trained["gauss_newton"] / start), "growth", np.log2)
+
+
+def evidence_of(trained: pd.DataFrame, quantity: str, scale: Callable[[pd.Series], pd.Series]) -> Evidence:
+    """From the runs of one parameterization; means are of scale(quantity)."""
+    keys = ["parameterization", "width", "learning_rate", "seed"]
+    (agreed,) = sl.consistency(sl.Records(trained[keys].drop_duplicates(), trained), quantity).values()
+    late = trained[trained["step"] >= trained["step"].max() / 2]
+    per_run = scale(late[quantity]).groupby([late["width"], late["seed"]]).mean()
+    groups = {int(width): values.to_numpy() for width, values in per_run.groupby("width")}
+    noise = pooled_noise(list(groups.values()))
+    means = {}
+    for width, values in groups.items():
+        mean = float(values.mean())
+        means[width] = mean, noise.scaled(1 / len(values)).interval(mean, 0.95)
+    return Evidence(means, (agreed.slope, agreed.slope_interval))
