@@ -147,7 +147,7 @@ def infinite_linear_state(rule: Rule, features: int, outputs: int, key: jax.Arra
         u_variance**0.5 * jax.random.normal(key, (features, outputs)),
         limit("s", a * base.width * B_variance, 1 - a_falls - B_falls) * jnp.eye(outputs),
         limit("Q", b * base.width * A_variance, 1 - b_falls - A_falls) * jnp.eye(features),
-        jnp.asarray(limit("the coupling", a * b, -a_falls - b_falls)),
+        jnp.asarray(limit("the coupling", a * b, -a_falls - b_falls), float),
     )
 
 
