@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -190,10 +190,19 @@ def size_legend(sizes: Sequence[int], *, size: str = "width") -> list[Line2D]:
     return [Line2D([], [], color=c, label=f"{size} {s}", linewidth=2) for s, c in size_colours(sizes).items()]
 
 
+class _PlainLogLocator(LogLocator):
+    """Ticks at 1, 2 and 5 times powers of ten, or evenly spaced where fewer than three of these are in view."""
+
+    def tick_values(self, vmin: float, vmax: float) -> np.ndarray:
+        ticks = np.asarray(super().tick_values(vmin, vmax))
+        in_view = (ticks >= vmin) & (ticks <= vmax)
+        return ticks if in_view.sum() >= 3 else MaxNLocator(5).tick_values(vmin, vmax)
+
+
 def log_ticks(ax: Axes) -> None:
     """A logarithmic vertical axis whose ticks are plain numbers."""
     ax.set_yscale("log")
-    ax.yaxis.set_major_locator(LogLocator(10, subs=(1.0, 2.0, 5.0)))
+    ax.yaxis.set_major_locator(_PlainLogLocator(10, subs=(1.0, 2.0, 5.0)))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.yaxis.set_minor_formatter(NullFormatter())
 

@@ -3,9 +3,11 @@
 import math
 from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import pytest
 
 from sharplab.__main__ import _load_script, figure_scripts
+from sharplab.plotting import log_ticks
 
 slow = pytest.mark.slow
 SIZES = {
@@ -89,3 +91,14 @@ def test_rule_of_all_optimizers_and_of_layers_per_block():
     assert judge(found("shifts")) == "holds"
     assert judge(found("transfers")) == "fails"
     assert judge(found("inconclusive")) == "inconclusive"
+
+
+@pytest.mark.parametrize("limits", [(0.55, 1.1), (0.34, 0.46), (0.2, 30.0), (900.0, 1100.0)])
+def test_a_logarithmic_axis_names_at_least_three_values(limits):
+    figure, ax = plt.subplots()
+    ax.set_ylim(*limits)
+    log_ticks(ax)
+    ax.set_ylim(*limits)
+    named = [at for at in ax.yaxis.get_major_locator()() if limits[0] <= at <= limits[1]]
+    plt.close(figure)
+    assert 3 <= len(named) <= 10
