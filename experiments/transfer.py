@@ -11,10 +11,11 @@ Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves p
 the optimum transfers under muP and shifts upwards under NTK; "fails" if it shifts under muP or transfers under
 NTK; else "inconclusive".
 
-Cost: six to seven minutes on two cores. Expected: a muP shift near 0.2 (the authors' over a factor 16 of width: 0.17), an
-NTK shift near 0.8 octaves per doubling. Found: a muP shift of twice that, with an interval that reaches from 0.2 to
-0.7: networks of 8 and 16 channels are no wide ones. With a learning rate that falls linearly to 0 the optimum lies at
-the cliff of each width, and the same rule is inconclusive too: muP +0.22 [-0.13, +0.57], NTK +0.60 [+0.24, +0.96].
+Cost: six to seven minutes on two cores. Expected: a muP shift near 0.2 (the authors', over a factor of 16 in width,
+is 0.17), an NTK shift near 0.8 octaves per doubling. Found: a muP shift of twice that, with an interval that reaches
+from 0.2 to 0.7: networks of 8 and 16 channels are no wide ones. With a learning rate that falls linearly to 0 the
+optimum lies at the cliff of each width, and the same rule is inconclusive too: muP +0.22 [-0.13, +0.57], NTK +0.60
+[+0.24, +0.96].
 
     make figure-transfer
 """

@@ -193,10 +193,10 @@ def size_legend(sizes: Sequence[int], *, size: str = "width") -> list[Line2D]:
 class _PlainLogLocator(LogLocator):
     """Ticks at 1, 2 and 5 times powers of ten, or evenly spaced where fewer than three of these are in view."""
 
-    def tick_values(self, vmin: float, vmax: float) -> np.ndarray:
-        ticks = np.asarray(super().tick_values(vmin, vmax))
-        in_view = (ticks >= vmin) & (ticks <= vmax)
-        return ticks if in_view.sum() >= 3 else MaxNLocator(5).tick_values(vmin, vmax)
+    def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
+        ticks = super().tick_values(vmin, vmax)
+        in_view = [tick for tick in ticks if vmin <= tick <= vmax]
+        return ticks if len(in_view) >= 3 else MaxNLocator(5).tick_values(vmin, vmax)
 
 
 def log_ticks(ax: Axes) -> None:
