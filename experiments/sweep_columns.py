@@ -57,8 +57,13 @@ class Column:
     threshold: float | None
 
 
-def measure(title: str, sweep: sl.Experiment, rate: float, store: Path, *, over: str = "width") -> Column:
-    """Train what is missing of a sweep of one parameterization, and its courses at `rate` with two seeds."""
+def measure(
+    title: str, sweep: sl.Experiment, rate: float, store: Path, *, over: str = "width", probe_size: int = 512
+) -> Column:
+    """Train what is missing of a sweep of one parameterization, and its courses at `rate` with two seeds.
+
+    Courses are measured on `probe_size` examples at most.
+    """
     optimizer = OPTIMIZERS[sweep.optimizer]
     quantity = "sharpness_raw" if optimizer.threshold is None else "sharpness"
     along = replace(
@@ -68,7 +73,7 @@ def measure(title: str, sweep: sl.Experiment, rate: float, store: Path, *, over:
         schedule="constant",  # so that there is one threshold
         observables=(METRIC, quantity),
         records=min(9, sweep.steps + 1),
-        probe_size=min(512, sweep.probe_size),
+        probe_size=min(probe_size, sweep.probe_size),
         refine=False,
     )
     finals = sl.run(sweep, store)

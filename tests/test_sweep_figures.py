@@ -16,7 +16,7 @@ SIZES = {
     "optimizers": ("width", 7),
     "gpt": ("width", 2),
     "depth-convnet": ("depth", 3),
-    "depth-vit": ("depth", 2),
+    "depth-vit": ("depth", 1),
 }
 
 
