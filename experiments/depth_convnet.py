@@ -57,9 +57,7 @@ QUICK = sl.Experiment(
 )
 PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
     {
-        "smoke": shared.smoke(
-            replace(QUICK, widths=(2,), base_width=2, depths=(3, 6)), shared.octaves(-2, -1), steps=2
-        ),
+        "smoke": shared.smoke(QUICK, shared.octaves(-2, -1), steps=2, widths=(2,), base_width=2, depths=(3, 6)),
         "quick": QUICK,
         "paper": replace(
             QUICK, widths=(32,), base_width=32, depths=(3, 6, 12, 24, 48), seeds=3, steps=2560, batch_size=128

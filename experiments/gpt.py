@@ -52,7 +52,7 @@ QUICK = sl.Experiment(
 PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
     {
         "smoke": shared.smoke(
-            replace(QUICK, widths=(8, 16), base_width=8, depths=(1,), base_depth=1), shared.octaves(-9, -8), steps=8
+            QUICK, shared.octaves(-9, -8), steps=8, widths=(8, 16), base_width=8, depths=(1,), base_depth=1
         ),
         "quick": QUICK,
         "paper": replace(

@@ -51,7 +51,7 @@ QUICK = sl.Experiment(
 )
 PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
     {
-        "smoke": shared.smoke(replace(QUICK, widths=(8, 16), base_width=8), shared.octaves(-9, -8), steps=4),
+        "smoke": shared.smoke(QUICK, shared.octaves(-9, -8), steps=4, widths=(8, 16), base_width=8),
         "quick": QUICK,
         "paper": replace(
             QUICK,
