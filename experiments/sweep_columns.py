@@ -83,12 +83,11 @@ def measure(
     return Column(title, over, finals, found, sl.run(along, store), rate, quantity, threshold)
 
 
-def smoke(
-    sweep: sl.Experiment, rates: Mapping[str, tuple[float, ...]] | tuple[float, ...], steps: int
-) -> sl.Experiment:
+def smoke(sweep: sl.Experiment, rates: tuple[float, ...], steps: int, **sizes: Any) -> sl.Experiment:
     """A sweep of large programs for seconds: as compiling is what takes time, its runs are its courses too."""
     return replace(
         sweep,
+        **sizes,
         learning_rates=rates,
         seeds=2,
         steps=steps,
