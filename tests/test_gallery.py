@@ -9,6 +9,7 @@ import pytest
 from made_figures import NUMBERS, leave
 
 from sharplab import __main__ as command
+from sharplab.__main__ import _load_script
 from sharplab.exit_codes import SOME_FAILED
 from sharplab.gallery import collect, figure_scripts, write_readme
 from sharplab.gallery.claims import CLAIMS, TESTED_BY, claim_verdict
@@ -98,6 +99,11 @@ def test_every_script_of_the_lab_states_claim_and_rule_where_the_gallery_reads_t
         script = read_script(path)
         assert script.claim, name
         assert {'"holds"', '"fails"', '"inconclusive"'} <= set(re.findall(r'"[a-z]+"', script.rule)), name
+
+
+def test_every_script_of_the_lab_can_be_loaded():
+    for path in figure_scripts().values():
+        assert callable(_load_script(path).find)
 
 
 def test_claims_table_has_a_row_per_claim_with_verdict_figure_and_numbers(figures, scripts):
