@@ -3,7 +3,7 @@
 Paper: Noci et al., Super Consistency of Neural Network Landscapes and Learning Rate Transfer, arXiv 2402.17457,
 figures on ViTs; the rule is that of Yang et al., arXiv 2203.03466, table 3, with attention logits × 1/d_head. Their
 setting: patches of 4, 8 heads, LayerNorm, Adam, batch 64, 20 epochs, warm-up. Here (quick): one block of attention and
-MLP on 8,192 images of Fashion-MNIST, widths 16 to 128, 128 steps of batch 32, the learning rate falling linearly to 0;
+MLP on 8,192 images of Fashion-MNIST, widths 16 to 64, 128 steps of batch 32, the learning rate falling linearly to 0;
 16 is the base width, where the two are one training run.
 
 Upper row: final train loss against the base learning rate, with each width's optimum (diamond) and its 95 % interval
@@ -36,7 +36,7 @@ CLAIM = (
 QUICK = sl.Experiment(
     model="vit",
     depths=(1,),
-    widths=(16, 32, 64, 128),
+    widths=(16, 32, 64),
     base_width=16,
     optimizer="adam",
     learning_rates={"standard": shared.octaves(-9, -5), "mup": shared.octaves(-8, -5)},
