@@ -3,7 +3,7 @@
 Paper: Noci et al., Super Consistency of Neural Network Landscapes and Learning Rate Transfer, arXiv 2402.17457,
 appendix on language models (WikiText, Adam); the rule is that of Yang et al., arXiv 2203.03466, table 3, with attention
 logits × 1/d. Here (quick): a decoder of two blocks on the bytes of the King James Bible, windows of 64 bytes, widths 16
-to 128, 256 steps of batch 16, the learning rate falling linearly to 0.
+to 64, 128 steps of batch 16, the learning rate falling linearly to 0.
 
 Upper row: final train loss against the base learning rate, with each width's optimum (diamond) and its 95 % interval
 (bar). Lower row: the sharpness in Adam's metric along training at one learning rate, with its stability threshold 38/η.
@@ -36,13 +36,13 @@ QUICK = sl.Experiment(
     data="king-james-bytes",
     depths=(2,),
     base_depth=2,
-    widths=(16, 32, 64, 128),
+    widths=(16, 32, 64),
     base_width=16,
     optimizer="adam",
     learning_rates={"standard": shared.octaves(-9, -4), "mup": shared.octaves(-7, -4)},
     parameterizations=("standard", "mup"),
     seeds=2,
-    steps=256,
+    steps=128,
     batch_size=16,
     probe_size=64,
     records=2,
