@@ -23,7 +23,7 @@ A first draft also wanted the growth of λmax(G) alike at every width under muP,
 dropped on seeing the smoke preset, before any quick run; by the quick numbers it would have said "fails". Both slopes
 are in the JSON file.
 
-Cost: about four minutes on two cores. Expected: R holds most of the curvature before training under muP, and G nearly
+Cost: about three minutes on two cores. Expected: R holds most of the curvature before training under muP, and G nearly
 all of it once features are learned. Narrow linear networks begin with a larger λmax(G), as the largest eigenvalue of
 their random Q is about (1 + √(16/N))² times that of infinite width: they grow by less, to the same value.
 
