@@ -64,6 +64,8 @@ PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
             QUICK,
             widths=(8, 16),
             base_width=8,
+            depths=(1,),
+            base_depth=1,
             seeds=2,
             steps=16,
             refine=False,
