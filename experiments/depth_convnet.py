@@ -60,7 +60,14 @@ PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
         "smoke": shared.smoke(QUICK, shared.octaves(-2, -1), steps=2, widths=(2,), base_width=2, depths=(3, 6)),
         "quick": QUICK,
         "paper": replace(
-            QUICK, widths=(32,), base_width=32, depths=(3, 6, 12, 24, 48), seeds=3, steps=2560, batch_size=128
+            QUICK,
+            widths=(32,),
+            base_width=32,
+            depths=(3, 6, 12, 24, 48),
+            seeds=3,
+            steps=2560,
+            batch_size=128,
+            schedule="constant",
         ),
     }
 )

@@ -13,7 +13,7 @@ threshold 38/η.
 Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves per doubling of depth: "holds" if the
 optimum shifts; "fails" if it transfers; else "inconclusive".
 
-Cost: about eight minutes on two cores. Expected: the paper's own drift is small; three doublings may not show it.
+Cost: about nine minutes on two cores. Expected: the paper's own drift is small; three doublings may not show it.
 
     make figure-depth-vit
 """
@@ -71,7 +71,7 @@ PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
     }
 )
 SHOWN_RATE = 2.0**-9
-PROBE = 128  # examples that the sharpness is of; a Hessian product of eight blocks on 512 takes a second
+PROBE = 128  # examples that the sharpness is of: on 512 it took longer than the sweep
 
 
 def find(preset: str, store: Path) -> Finding:

@@ -56,7 +56,14 @@ PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
         ),
         "quick": QUICK,
         "paper": replace(
-            QUICK, widths=(128, 256, 512, 1024), base_width=128, depths=(4,), base_depth=4, seeds=3, steps=5120
+            QUICK,
+            widths=(128, 256, 512, 1024),
+            base_width=128,
+            depths=(4,),
+            base_depth=4,
+            learning_rates={"standard": shared.octaves(-10, -6), "mup": shared.octaves(-8, -5)},
+            seeds=3,
+            steps=5120,
         ),
     }
 )

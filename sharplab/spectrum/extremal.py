@@ -201,7 +201,7 @@ def _solve(
 ) -> Solution:
     flat = not _split(op.domain)
     if flat:
-        # Of one array a random vector is a program twenty times smaller than of a network's leaves.
+        # A random vector of one array is a program several times smaller than one of a network's many leaves.
         flat_start = None if start is None else jax.vmap(tree.ravel)(start)
         first = _first(jax.eval_shape(tree.ravel, op.domain), aim.k, flat_start, key)
     else:
