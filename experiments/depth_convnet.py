@@ -6,7 +6,7 @@ same network with 8 channels on 8,192 images of Fashion-MNIST, depths 3 to 12, 9
 falling linearly to 0.
 
 Upper row: final train loss against the base learning rate, with each depth's optimum (diamond) and its 95 % interval
-(bar). Lower row: effective sharpness along training at one learning rate, with 2/η.
+(bar). Lower row: effective sharpness of 128 images along training at one learning rate, with 2/η.
 
 Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves per doubling of depth: "holds" if the
 optimum transfers with one layer per block and shifts with two and with three; "fails" if it shifts with one, or
@@ -72,12 +72,13 @@ PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
     }
 )
 SHOWN_RATE = 2.0**-1
+PROBE = 128  # examples that the sharpness is of: on 512 it takes longer than the sweep
 
 
 def find(preset: str, store: Path) -> Finding:
     """Train what is missing, draw, and judge."""
     columns = tuple(
-        shared.measure(title, replace(PRESETS[preset], model=model), SHOWN_RATE, store, over="depth")
+        shared.measure(title, replace(PRESETS[preset], model=model), SHOWN_RATE, store, over="depth", probe_size=PROBE)
         for title, model in MODELS.items()
     )
     verdict = judge(*(column.found for column in columns))

@@ -7,8 +7,8 @@ rule is Depth-muP (arXiv 2310.02244, 2309.16620), α = ½. Their setting: ViTs o
 learning rate falling linearly to 0.
 
 Upper row: final train loss against the base learning rate, with each depth's optimum (diamond) and its 95 % interval
-(bar). Lower row: the sharpness in Adam's metric along training at one constant learning rate, with its stability
-threshold 38/η.
+(bar). Lower row: the sharpness in Adam's metric of 128 images, along training at one constant learning rate, with its
+stability threshold 38/η.
 
 Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves per doubling of depth: "holds" if the
 optimum shifts; "fails" if it transfers; else "inconclusive".
@@ -71,7 +71,7 @@ PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
     }
 )
 SHOWN_RATE = 2.0**-9
-PROBE = 128  # examples that the sharpness is of: on 512 it took longer than the sweep
+PROBE = 128  # examples that the sharpness is of: on 512 it takes longer than the sweep
 
 
 def find(preset: str, store: Path) -> Finding:

@@ -6,7 +6,8 @@ logits × 1/d. Here (quick): a decoder of two blocks on the bytes of the King Ja
 to 64, 128 steps of batch 16, the learning rate falling linearly to 0.
 
 Upper row: final train loss against the base learning rate, with each width's optimum (diamond) and its 95 % interval
-(bar). Lower row: the sharpness in Adam's metric along training at one learning rate, with its stability threshold 38/η.
+(bar). Lower row: the sharpness in Adam's metric of 32 windows, along training at one learning rate, with its stability
+threshold 38/η.
 
 Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves per doubling of width: "holds" if the
 optimum transfers under muP and shifts downwards under standard; "fails" if it shifts under muP or transfers under
@@ -68,12 +69,13 @@ PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
     }
 )
 SHOWN_RATE = 2.0**-9
+PROBE = 32  # windows that the sharpness is of: on 64 its products take nearly as long as the sweep
 
 
 def find(preset: str, store: Path) -> Finding:
     """Train what is missing, draw, and judge."""
     standard, mup = (
-        shared.measure(title, replace(PRESETS[preset], parameterizations=(name,)), SHOWN_RATE, store)
+        shared.measure(title, replace(PRESETS[preset], parameterizations=(name,)), SHOWN_RATE, store, probe_size=PROBE)
         for name, title in (("standard", "standard"), ("mup", "muP"))
     )
     verdict = shared.judge_contrast(standard.found, mup.found)

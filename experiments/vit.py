@@ -7,8 +7,8 @@ MLP on 8,192 images of Fashion-MNIST, widths 16 to 64, 128 steps of batch 32, th
 16 is the base width, where the two are one training run.
 
 Upper row: final train loss against the base learning rate, with each width's optimum (diamond) and its 95 % interval
-(bar). Lower row: the sharpness in Adam's metric along training at one constant learning rate, with its stability
-threshold 38/η.
+(bar). Lower row: the sharpness in Adam's metric of 128 images, along training at one constant learning rate, with its
+stability threshold 38/η.
 
 Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves per doubling of width: "holds" if the
 optimum transfers under muP and shifts downwards under standard; "fails" if it shifts under muP or transfers under
@@ -70,12 +70,13 @@ PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
     }
 )
 SHOWN_RATE = 2.0**-9
+PROBE = 128  # examples that the sharpness is of: on 512 it takes longer than the sweep
 
 
 def find(preset: str, store: Path) -> Finding:
     """Train what is missing, draw, and judge."""
     standard, mup = (
-        shared.measure(title, replace(PRESETS[preset], parameterizations=(name,)), SHOWN_RATE, store)
+        shared.measure(title, replace(PRESETS[preset], parameterizations=(name,)), SHOWN_RATE, store, probe_size=PROBE)
         for name, title in (("standard", "standard"), ("mup", "muP"))
     )
     difference, interval = sl.shift_difference(standard.found, mup.found)
