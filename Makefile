@@ -68,7 +68,7 @@ bench-spectrum: $(STAMP) ## Time the eigenvalue solvers; beside others where the
 bench-sweep: $(STAMP) ## Time sweeps against a plain loop and a pool; cost of 100 to 10,000 runs (half an hour)
 	$(PY) experiments/benchmarks/sweep_speed.py
 
-bench-figure1: $(STAMP) ## Time the paper's Figure-1 study against a plain port of its script (a quarter of an hour)
+bench-figure1: $(STAMP) ## Time the paper's Figure-1 study against a plain port of its script (half an hour)
 	$(PY) experiments/benchmarks/figure1.py
 
 clean: ## Remove .venv and caches; keep figures/ and the stored runs/

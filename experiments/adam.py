@@ -63,7 +63,15 @@ PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
             learning_rates={"standard": shared.octaves(-7, -4), "mup": shared.octaves(-7, -4)},
         ),
         "quick": QUICK,
-        "paper": replace(QUICK, widths=(128, 256, 512, 1024, 2048), base_width=128, seeds=3, steps=2560),
+        "paper": replace(
+            QUICK,
+            data="cifar-10",
+            augment="crop_and_flip",
+            widths=(128, 256, 512, 1024, 2048, 4096),
+            seeds=3,
+            base_width=128,
+            steps=7820,
+        ),
     }
 )
 SHOWN_RATE = 2.0**-8  # sound at every width in both

@@ -65,7 +65,15 @@ PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
         ),
         "quick": QUICK,
         "paper": replace(
-            QUICK, widths=(256,), base_width=256, depths=(3, 6, 12, 24, 48), base_depth=3, seeds=3, steps=2560
+            QUICK,
+            data="cifar-10",
+            augment="crop_and_flip",
+            widths=(256,),
+            base_width=256,
+            depths=(3, 6, 12, 24, 48),
+            base_depth=3,
+            seeds=3,
+            steps=7820,
         ),
     }
 )

@@ -91,7 +91,16 @@ SETTINGS: Mapping[str, Mapping[str, sl.Experiment]] = MappingProxyType(
                 CONVNET, widths=(8,), parameterizations=("mup",), seeds=2, steps=8, records=3, probe_size=64
             ),
             "quick": CONVNET,
-            "paper": replace(CONVNET, widths=(64, 256, 1024), seeds=3, steps=2560, records=21, probe_size=1024),
+            "paper": replace(
+                CONVNET,
+                data="cifar-10",
+                augment="crop_and_flip",
+                widths=(64, 256, 1024),
+                seeds=3,
+                steps=7820,
+                records=21,
+                probe_size=1024,
+            ),
         },
     }
 )

@@ -64,6 +64,7 @@ PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
             base_depth=4,
             learning_rates={"standard": shared.octaves(-10, -6), "mup": shared.octaves(-8, -5)},
             seeds=3,
+            data="wikitext-103",
             steps=5120,
         ),
     }

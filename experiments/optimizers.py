@@ -73,7 +73,15 @@ PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
             data="gaussian-clusters",
         ),
         "quick": QUICK,
-        "paper": replace(QUICK, widths=(128, 256, 512, 1024), base_width=128, seeds=3, steps=2560),
+        "paper": replace(
+            QUICK,
+            data="cifar-10",
+            augment="crop_and_flip",
+            widths=(128, 256, 512, 1024),
+            seeds=3,
+            base_width=128,
+            steps=7820,
+        ),
     }
 )
 

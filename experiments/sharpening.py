@@ -66,11 +66,15 @@ PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
         "quick": QUICK,
         "paper": replace(
             QUICK,
+            model="figure1_convnet",
+            depths=(2,),
+            data="cifar-10",
+            augment="crop_and_flip",
             widths=(64, 256, 1024, 4096),
             seeds=3,
-            steps=5120,
+            steps=19_550,
             records=51,
-            learning_rates={"mup": (0.25,), "ntk": (2.0,)},
+            learning_rates={"mup": (0.5,), "ntk": (7.0,)},
         ),
     }
 )
