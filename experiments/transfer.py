@@ -14,8 +14,8 @@ NTK; else "inconclusive".
 Cost: about six minutes on two cores. Expected: a muP shift near 0.2 (the authors', over a factor of 16 in width,
 is 0.17), an NTK shift near 0.8 octaves per doubling. Found: a muP shift above that, +0.45 [+0.18, +0.73]; the noise of
 the optima is too large to say why (without width 8: +0.41 [-0.33, +1.16]). Trials outside of this figure: widths 16 to
-128 give muP +0.70 [-0.28, +1.68] and NTK +1.15 [+0.66, +1.64]; there the muP optimum of every width lies between 2 and 4
-at the cliff, where single seeds diverge, and which of them do decides on the shift. With a learning rate that falls
+128 give muP +0.70 [-0.28, +1.68] and NTK +1.15 [+0.66, +1.64]; there the muP optimum of every width lies at the cliff
+between 2 and 4, where single seeds diverge, and which of them do decides on the shift. With a learning rate that falls
 linearly to 0 all optima lie at the cliff: muP +0.22 [-0.13, +0.57], NTK +0.60 [+0.24, +0.96].
 
     make figure-transfer
