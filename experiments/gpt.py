@@ -70,7 +70,7 @@ PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
     }
 )
 SHOWN_RATE = 2.0**-9
-PROBE = 32  # windows that the sharpness is of: on 64 its products take nearly as long as the sweep
+PROBE = 32  # windows that the sharpness is of: on 64 its products see nearly as many as the sweep's steps
 
 
 def find(preset: str, store: Path) -> Finding:
