@@ -69,18 +69,22 @@ PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
             augment="crop_and_flip",
             steps=7820,
             batch_size=128,
+            probe_size=1024,
             schedule="constant",
         ),
     }
 )
 SHOWN_RATE = 2.0**-1
-PROBE = 128  # examples that the sharpness is of: on 512 its products see more than the sweep's steps
+# Images that the sharpness is of; quick: of 512 its products would see more than the sweep's steps.
+PROBES: Mapping[str, int] = MappingProxyType({"smoke": 16, "quick": 128, "paper": 1024})
 
 
 def find(preset: str, store: Path) -> Finding:
     """Train what is missing, draw, and judge."""
     columns = tuple(
-        shared.measure(title, replace(PRESETS[preset], model=model), SHOWN_RATE, store, over="depth", probe_size=PROBE)
+        shared.measure(
+            title, replace(PRESETS[preset], model=model), SHOWN_RATE, store, over="depth", probe_size=PROBES[preset]
+        )
         for title, model in MODELS.items()
     )
     verdict = judge(*(column.found for column in columns))

@@ -66,17 +66,21 @@ PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
             seeds=3,
             data="wikitext-103",
             steps=5120,
+            probe_size=256,
         ),
     }
 )
 SHOWN_RATE = 2.0**-9
-PROBE = 32  # windows that the sharpness is of: on 64 its products see nearly as many as the sweep's steps
+# Windows that the sharpness is of; quick: of 64 its products would see nearly as many as the sweep's steps.
+PROBES: Mapping[str, int] = MappingProxyType({"smoke": 16, "quick": 32, "paper": 256})
 
 
 def find(preset: str, store: Path) -> Finding:
     """Train what is missing, draw, and judge."""
     standard, mup = (
-        shared.measure(title, replace(PRESETS[preset], parameterizations=(name,)), SHOWN_RATE, store, probe_size=PROBE)
+        shared.measure(
+            title, replace(PRESETS[preset], parameterizations=(name,)), SHOWN_RATE, store, probe_size=PROBES[preset]
+        )
         for name, title in (("standard", "standard"), ("mup", "muP"))
     )
     verdict = shared.judge_contrast(standard.found, mup.found)

@@ -70,13 +70,16 @@ PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
     }
 )
 SHOWN_RATE = 2.0**-9
-PROBE = 128  # examples that the sharpness is of: on 512 its products see nearly as many as the sweep's steps
+# Images that the sharpness is of; quick: of 512 its products would see nearly as many as the sweep's steps.
+PROBES: Mapping[str, int] = MappingProxyType({"smoke": 16, "quick": 128, "paper": 1024})
 
 
 def find(preset: str, store: Path) -> Finding:
     """Train what is missing, draw, and judge."""
     standard, mup = (
-        shared.measure(title, replace(PRESETS[preset], parameterizations=(name,)), SHOWN_RATE, store, probe_size=PROBE)
+        shared.measure(
+            title, replace(PRESETS[preset], parameterizations=(name,)), SHOWN_RATE, store, probe_size=PROBES[preset]
+        )
         for name, title in (("standard", "standard"), ("mup", "muP"))
     )
     difference, interval = sl.shift_difference(standard.found, mup.found)

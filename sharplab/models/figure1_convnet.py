@@ -30,8 +30,8 @@ def pooled_patches(x_BxHxWxC: jax.Array, stride: int) -> jax.Array:
 def window_max(h_BxhxwxPxN: jax.Array) -> jax.Array:
     """The largest over the positions P of a pooling window, shape (B, h, w, N); of equals the first has the gradient.
 
-    As a sum in which only the largest is not 0: the gradient of `max`, which is divided among equals, takes twice as
-    long on CPUs.
+    As a sum in which only the largest is not 0: with the gradient of `max`, which is divided among equals, training
+    steps take 1.4 to 2.3 times as long on CPUs.
 
     >>> window_max(jnp.array([[3.0], [5.0], [4.0], [5.0]])).tolist()
     [5.0]
@@ -45,7 +45,7 @@ def few_at_once(layer: Callable[[jax.Array], jax.Array], inputs_BxX: jax.Array, 
     """`layer`, which makes `numbers` of an example; on CPUs of few examples at a time, and anew for the gradient.
 
     What the first layer makes before its pool is the largest array by far. There, to write it to memory and read it
-    is what takes time: without, steps and Hessian products at width 256 take half as long.
+    is what takes time: without, a sweep at width 256 takes half as long, a course with its sharpness 0.7 times.
     """
     at_once = max(CACHED // numbers, 1)
     if len(inputs_BxX) <= at_once or jax.default_backend() != "cpu":
