@@ -144,11 +144,21 @@ def _start_nanny(scheduler: str, name: str, place: dict[str, str], scratch: str)
 
 
 def _wait_for_all(client: Any, nannies: Sequence[subprocess.Popen]) -> None:
+    """Until the nannies run too: one whose worker dies before that ends with it, and starts no other."""
     deadline = time.monotonic() + START_SECONDS
-    while len(client.nthreads()) < len(nannies):
+    while _running(client) < len(nannies):
         if time.monotonic() > deadline or any(nanny.poll() is not None for nanny in nannies):
             raise RuntimeError("Dask's worker processes did not start: see above, or try fewer, as in dask:2.")
         time.sleep(0.05)
+
+
+def _running(client: Any) -> int:
+    """Nannies whose start has ended.
+
+    The function sent to them is one without a name, which Dask sends whole: with a name they would import us.
+    """
+    states = client.run(lambda dask_worker: dask_worker.status.name, nanny=True, on_error="ignore")
+    return sum(state == "running" for state in states.values())
 
 
 def _end(nannies: Sequence[subprocess.Popen]) -> None:
