@@ -2,8 +2,8 @@
 
 Paper: Noci et al., Super Consistency of Neural Network Landscapes and Learning Rate Transfer, arXiv 2402.17457,
 appendix on language models (WikiText, Adam); the rule is that of Yang et al., arXiv 2203.03466, table 3, with attention
-logits × 1/d. Here (quick): a decoder of two blocks on the bytes of the King James Bible, windows of 64 bytes, widths 16
-to 64, 128 steps of batch 16, the learning rate falling linearly to 0.
+logits × 1/d. Here (quick): a decoder of two blocks on the bytes of the King James Bible, windows of 128 bytes, widths
+16 to 64, 128 steps of batch 16, the learning rate falling linearly to 0.
 
 Upper row: final train loss against the base learning rate, with each width's optimum (diamond) and its 95 % interval
 (bar). Lower row: the sharpness in Adam's metric of 32 windows, along training at one learning rate, with its stability

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from sharplab.models.layers import ScaledLinear
+from sharplab.models.layers import ScaledLinear, few_at_once
 from sharplab.models.norms import LayerNorm
 from sharplab.scaling import Rule
 
@@ -33,11 +33,22 @@ class Attention(nnx.Module):
     def __call__(self, h_BxTxN: jax.Array) -> jax.Array:
         B, T, N = h_BxTxN.shape
         q, k, v = (f(h_BxTxN).reshape(B, T, self.heads, -1) for f in (self.query, self.key, self.value))
-        logits_BxHxTxT = self.scale * jnp.einsum("bthd,bshd->bhts", q, k)
-        if self.causal:
-            logits_BxHxTxT = jnp.where(jnp.tri(T, dtype=bool), logits_BxHxTxT, -jnp.inf)
-        mixed_BxTxHxD = jnp.einsum("bhts,bshd->bthd", jax.nn.softmax(logits_BxHxTxT), v)
+        mixed_BxTxHxD = few_at_once(self.attend, (q, k, v), 2 * self.heads * T * T)
         return self.mix(mixed_BxTxHxD.reshape(B, T, N))
+
+    def attend(self, qkv_BxTxHxD: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        """Σ_s softmax_s(scale · q·k) v, shape (B, T, H, D).
+
+        The softmax divides by its sum last, once per output instead of once per pair of tokens.
+        """
+        q, k, v = qkv_BxTxHxD
+        logits_BxHxTxT = self.scale * jnp.einsum("...thd,...shd->...hts", q, k)
+        if self.causal:
+            logits_BxHxTxT = jnp.where(jnp.tri(q.shape[-3], dtype=bool), logits_BxHxTxT, -jnp.inf)
+        largest = jax.lax.stop_gradient(logits_BxHxTxT.max(axis=-1, keepdims=True))  # it cancels
+        weights_BxHxTxT = jnp.exp(logits_BxHxTxT - largest)
+        mixed_BxTxHxD = jnp.einsum("...hts,...shd->...thd", weights_BxHxTxT, v)
+        return mixed_BxTxHxD / weights_BxHxTxT.sum(axis=-1).swapaxes(-1, -2)[..., None]
 
 
 class FeedForward(nnx.Module):

@@ -1,17 +1,14 @@
 """The two-layer ConvNet of the first figure of arXiv 2402.17457."""
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from sharplab.models.layers import ScaledLinear
+from sharplab.models.layers import ScaledLinear, few_at_once
 from sharplab.models.patches import image_patches
 from sharplab.scaling import Rule
 
 KERNEL, POOL = 3, 2
-CACHED = 2**19  # numbers that a core's cache holds, about
 
 
 def pooled_patches(x_BxHxWxC: jax.Array, stride: int) -> jax.Array:
@@ -39,18 +36,6 @@ def window_max(h_BxhxwxPxN: jax.Array) -> jax.Array:
     largest = jax.lax.stop_gradient(h_BxhxwxPxN.argmax(axis=-2, keepdims=True))
     position = jnp.arange(h_BxhxwxPxN.shape[-2])[:, None]
     return jnp.where(position == largest, h_BxhxwxPxN, 0).sum(axis=-2)
-
-
-def few_at_once(layer: Callable[[jax.Array], jax.Array], inputs_BxX: jax.Array, numbers: int) -> jax.Array:
-    """`layer`, which makes `numbers` of an example; on CPUs of few examples at a time, and anew for the gradient.
-
-    What the first layer makes before its pool is the largest array by far. There, to write it to memory and read it
-    is what takes time: without, a sweep at width 256 takes half as long, a course with its sharpness 0.7 times.
-    """
-    at_once = max(CACHED // numbers, 1)
-    if len(inputs_BxX) <= at_once or jax.default_backend() != "cpu":
-        return layer(inputs_BxX)
-    return jax.lax.map(jax.checkpoint(layer), inputs_BxX, batch_size=at_once)
 
 
 class Figure1ConvNet(nnx.Module):
@@ -86,6 +71,7 @@ class Figure1ConvNet(nnx.Module):
     def forward(self, patches_BxhxwxPxK: jax.Array) -> jax.Array:
         """Logits of the first layer's patches."""
         _, h, w, P, _ = patches_BxhxwxPxK.shape
+        # What the first layer makes before its pool is the largest array by far.
         h_BxhxwxN = few_at_once(
             lambda patches: jax.nn.relu(window_max(self.first(patches))), patches_BxhxwxPxK, h * w * P * self.width
         )

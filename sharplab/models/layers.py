@@ -1,10 +1,15 @@
 """What all models are made of: arrays with a multiplier, drawn as their role prescribes."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from sharplab.scaling import Rule
+from sharplab.tree import PyTree
+
+CACHED = 2**19  # numbers that a core's cache holds, about
 
 
 class ScaledLinear(nnx.Module):
@@ -60,3 +65,15 @@ class ScaledTable(nnx.Module):
 
     def __call__(self, indices: jax.Array) -> jax.Array:
         return self.multiplier * self.rows[...][indices]
+
+
+def few_at_once(layer: Callable[[PyTree], jax.Array], inputs: PyTree, numbers: int) -> jax.Array:
+    """`layer` of examples, of each of which it makes `numbers`; on CPUs of few at a time, and anew for the gradient.
+
+    For a layer whose output, or what it makes on the way, is far larger than its input: there, to write it to memory
+    and read it is what takes time, and not the arithmetic.
+    """
+    at_once = max(CACHED // numbers, 1)
+    if len(jax.tree.leaves(inputs)[0]) <= at_once or jax.default_backend() != "cpu":
+        return layer(inputs)
+    return jax.lax.map(jax.checkpoint(layer), inputs, batch_size=at_once)

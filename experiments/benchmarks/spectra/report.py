@@ -248,7 +248,7 @@ def _draw_costs(ax: Axes, found: Mapping[str, Any]) -> None:
         ax.bar(place + 0.4 * shift - 0.2, values, 0.36, color=colour, label=label)
         ax.axhline(limit, color=colour, ls="--", lw=0.8)
     ax.set_xticks(place, list(found), rotation=30, ha="right")
-    ax.set(title="product ÷ gradient (dashed: of arithmetic)")
+    ax.set(title="product ÷ gradient\n(dashed: of arithmetic)")
     ax.legend()
 
 
@@ -258,7 +258,7 @@ def _draw_memory(ax: Axes, found: Mapping[str, Any]) -> None:
         sizes, peaks = [row["parameters"] for row in done], [row["peak_bytes"] / 1e9 for row in done]
         ax.plot(sizes, peaks, "o-", color=COLOURS.get(name, "0.5"), label=name, ms=4)
     ax.axhline(AIMS["memory_bytes"] / 1e9, color="0.6", ls="--", lw=0.8)
-    ax.set(xscale="log", yscale="log", xlabel="parameters", title="peak memory of λ₁, GB")
+    ax.set(xscale="log", yscale="log", xlabel="parameters", title="peak memory\nof λ₁, GB")
     ax.legend()
 
 
@@ -267,7 +267,7 @@ def _draw_warm(ax: Axes, found: Sequence[Mapping[str, Any]]) -> None:
         colour = plt.get_cmap("viridis")(shade)
         ax.plot(row["products"], "o-", color=colour, ms=3, label=f"{row['problem']}, k = {row['k']}")
         ax.plot(row["oracle"], ":", color=colour)
-    ax.set(xlabel="record", title="products when warm (dotted: cold oracle)", yscale="log")
+    ax.set(xlabel="record", title="products when warm\n(dotted: cold oracle)", yscale="log")
     ax.legend(fontsize=6)
 
 
@@ -277,5 +277,5 @@ def _draw_calibration(ax: Axes, found: Mapping[str, Any]) -> None:
     ax.barh(names, shares, color="#009e73")
     for i, name in enumerate(names):
         ax.text(1, i, f"×{found[name]['median_ratio']:.1f}", va="center", color="white", fontsize=7)
-    ax.set(xlim=(0, 100), title="true error ≤ errors, % (× median ratio)")
+    ax.set(xlim=(0, 100), title="true error ≤ errors, %\n(× median ratio)")
     ax.invert_yaxis()
