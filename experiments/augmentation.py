@@ -13,7 +13,7 @@ with its stability threshold 38/η.
 Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves per doubling of width: "holds" if the
 optimum transfers with and without augmentation; "fails" if it shifts in either; else "inconclusive".
 
-Cost: about four minutes on two cores; the runs without augmentation are those of the figure `adam` too. Expected:
+Cost: about a minute on two cores; the runs without augmentation are those of the figure `adam` too. Expected:
 shifts near 0 in both.
 
     make figure-augmentation

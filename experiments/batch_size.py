@@ -14,7 +14,7 @@ Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves p
 optimum transfers at every batch size; "fails" if it shifts at any; else "inconclusive". How it goes with the batch
 size is stated and not judged.
 
-Cost: about six minutes on two cores; the batches of 128 are runs of the figure `adam` too. Expected: shifts near 0 in
+Cost: about three minutes on two cores; the batches of 128 are runs of the figure `adam` too. Expected: shifts near 0 in
 width, between 0 and +½ octave per doubling of the batch.
 
     make figure-batch-size

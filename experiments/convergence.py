@@ -16,7 +16,7 @@ negative, and the gaps of loss and NTK eigenvalue surely grow (the exponent in t
 positive); "fails" if one of these exponents surely has the other sign; else "inconclusive". The exponents of the
 gap to width 256 itself, as the paper fits them, are steeper; they are in the legends and the JSON file.
 
-Cost: about four minutes on two cores. Expected: the loss converges as about N^−1. At this scale its gap shrinks after
+Cost: about three minutes on two cores. Expected: the loss converges as about N^−1. At this scale its gap shrinks after
 the first fifty steps, as does the loss, and only the gap in proportion to the loss stays; and the gaps of sharpness and
 NTK eigenvalue are lost in the seeds' noise, which is what super consistency says of the sharpness.
 

@@ -12,7 +12,7 @@ Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves p
 optimum transfers with one layer per block and shifts with two and with three; "fails" if it shifts with one, or
 transfers with two or with three; else "inconclusive".
 
-Cost: about twelve minutes on two cores. Expected: at these depths the three can hardly be told apart (the paper's own
+Cost: about six minutes on two cores. Expected: at these depths the three can hardly be told apart (the paper's own
 optimum for two layers moves by a factor of 2.7 from depth 3 to 48).
 
     make figure-depth-convnet

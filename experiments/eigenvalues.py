@@ -13,7 +13,7 @@ its growth): "holds" if the top Hessian eigenvalue is super consistent, and its 
 NTK eigenvalue and the train loss show finite-size effects; "fails" if the former shows them or one of the latter is
 super consistent; else "inconclusive".
 
-Cost: about five minutes on two cores. Expected: slopes that grow with the rank.
+Cost: about three minutes on two cores. Expected: slopes that grow with the rank.
 
     make figure-eigenvalues
 """

@@ -105,10 +105,12 @@ def find(preset: str, store: Path) -> Finding:
     course = pd.concat(courses, ignore_index=True)
     slopes = {regime: regime_slopes(sweeps, late_sharpness(course), regime) for regime in REGIMES}
     optima = shared.shifts_over("gamma", sweeps.values())
+    at_the_start = sharpness_slope(start_sharpness(course)[max(optima)], list(sweeps), -2.0)
     numbers = {
         "slopes_per_doubling_of_gamma": {
             regime: {name: vars(slope) for name, slope in found.items()} for regime, found in slopes.items()
-        },
+        }
+        | {"all": {"sharpness_at_the_start": vars(at_the_start)}},
         "optimum": {
             str(width): {
                 f"{gamma:g}": {"learning_rate": best, "interval": interval}
@@ -116,7 +118,6 @@ def find(preset: str, store: Path) -> Finding:
             }
             for width, found in optima.items()
         },
-        "sharpness_at_the_start": vars(sharpness_slope(start_sharpness(course)[max(optima)], list(sweeps), -2.0)),
         "layers_of_weights": LAYERS,
     }
     verdict = judge(slope for found in slopes.values() for slope in found.values())

@@ -13,7 +13,7 @@ Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves p
 optimum transfers under muP and shifts downwards under standard; "fails" if it shifts under muP or transfers under
 standard; else "inconclusive".
 
-Cost: about fifteen minutes on two cores. Expected: muP drifts by less than half an octave per doubling (others report
+Cost: about nine minutes on two cores. Expected: muP drifts by less than half an octave per doubling (others report
 such a drift at small widths), standard by about −1.
 
     make figure-gpt

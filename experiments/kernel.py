@@ -23,7 +23,7 @@ its interval open. The eigenvalue's gap along training is drawn but not judged: 
 narrow networks, so that at widths in between it crosses the limit. A first rule judged it in place of (2) and (3), and
 was inconclusive on three seeds, for the loss's gap too; the runs here have other seeds, and more.
 
-Cost: about five minutes on two cores. Expected: slopes from −½ to −1, and a verdict that hangs on the loss at the
+Cost: about three minutes on two cores. Expected: slopes from −½ to −1, and a verdict that hangs on the loss at the
 larger learning rate: its gap has either sign in single runs, so that eight seeds tell the slope to ±0.3 only. The paper
 preset's wider networks tell it better.
 

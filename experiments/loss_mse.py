@@ -12,7 +12,7 @@ optimum transfers under muP and shifts upwards under NTK, and the muP sharpness 
 over the second half of training, lies between ½ and 2 times 2/η at every width; "fails" if the optimum shifts under muP
 or transfers under NTK, or that sharpness lies outside of these bounds at every width; else "inconclusive".
 
-Cost: about four minutes on two cores. Expected: as in the figure `transfer`; sharpness somewhat below 2/η, as batches
+Cost: about two minutes on two cores. Expected: as in the figure `transfer`; sharpness somewhat below 2/η, as batches
 of 128 keep it (arXiv 2103.00065 sees it at 2/η with full batches).
 
     make figure-loss-mse

@@ -12,7 +12,7 @@ Lion and Muon have no metric, and show the raw sharpness.
 Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves per doubling of width: "holds" if the
 optimum transfers under every optimizer; "fails" if it shifts under any; else "inconclusive".
 
-Cost: about four minutes on two cores. Expected: shifts within ±0.25 everywhere, the widest intervals under SGD
+Cost: about six minutes on two cores. Expected: shifts within ±0.25 everywhere, the widest intervals under SGD
 and momentum, whose optimum lies at the edge of stability. Found: Lion and Muon at about +0.35.
 
     make figure-optimizers

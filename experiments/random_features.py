@@ -14,7 +14,7 @@ alone, the rise surely lies within ±½ octave and the sharpness shows finite-si
 with all layers the rise is surely above ½ octave; "fails" if the readout's rise is surely above ½ octave, its sharpness
 is super consistent, or the rise with all layers is surely below ½ octave; else "inconclusive".
 
-Cost: about three minutes on two cores. Expected: no rise with the readout alone, as its Gauss-Newton matrix changes by
+Cost: about two minutes on two cores. Expected: no rise with the readout alone, as its Gauss-Newton matrix changes by
 the outputs alone. Its kernel converges in width, so that whether it is inconsistent has to be seen.
 
     make figure-random-features

@@ -24,7 +24,7 @@ is further from every exact one than its residual, or if the largest one misses 
 stated error so often that the upper end of a 95 % interval (Clopper-Pearson) of the share within lies below 0.95;
 "holds" if no residual is violated and that share is 0.95 or more for each operator; else "inconclusive".
 
-Seeds: one network (seed 0), three starts (0 to 2). Cost: about two minutes on two cores, most of it LAPACK's.
+Seeds: one network (seed 0), three starts (0 to 2). Cost: about three minutes on two cores, most of it LAPACK's.
 Expected: no residual violated; eigsh at 1e-3 within a few products of the shortest Lanczos run that would do. Paper
 preset: the ConvNet of arXiv 2402.17457, Figure 1, at width 64 (38,080 parameters), where truth is the thirty largest
 eigenvalues by ARPACK in float64 at machine precision, and the density stands alone.

@@ -14,7 +14,7 @@ Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves p
 optimum transfers under muP and shifts downwards under standard; "fails" if it shifts under muP or transfers under
 standard; else "inconclusive".
 
-Cost: about ten minutes on two cores. Expected: a shift near 0 under muP, about −½ to −1 under standard.
+Cost: about seven minutes on two cores. Expected: a shift near 0 under muP, about −½ to −1 under standard.
 
     make figure-vit
 """

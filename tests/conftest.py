@@ -27,6 +27,7 @@ def float64():
 
 # Their dozens of programs run on tiny arrays: compiling them is what takes time, and optimising doubles it.
 MANY_SMALL_PROGRAMS = {
+    "benchmarks",
     "checks",
     "curvature",
     "models",
@@ -35,6 +36,7 @@ MANY_SMALL_PROGRAMS = {
     "studies",
     "test_estimate.py",
     "test_figure_gauss_newton.py",
+    "test_figure_kernel.py",
     "test_following.py",
     "test_recipe.py",
     "test_resuming.py",
