@@ -9,8 +9,8 @@ same weights and batch, its loss and gradient checked to 1e-5; peers that are no
 (costs) One product in gradients, eight of them sharing a linearisation as in a solve, and as calls of their own;
 a gradient and products in units of their arithmetic at the rate of a large matrix product.
 (memory) Peak memory and time of λ₁ of an untrained GPT on four sequences, by size, each in a process of its own.
-(warm) Products to 1e-3 along a training run, each record starting from the last one's eigenvectors, beside what a
-cold oracle would need there.
+(warm) Products to 1e-3 along a training run, each record starting from the last one's eigenvectors, beside what an
+oracle would need from there ("warm oracle": no stopping rule can do with fewer) and from a random start.
 (calibration) On random matrices with known eigenvalues: how often the true error is within `errors`.
 
 Aims at 1e-3: at most 1.3 × the products of plain Lanczos, half the time of the best peer by its own rule whose true

@@ -68,9 +68,9 @@ def eigsh(
     """The k extreme eigenpairs of a symmetric operator A of shape (P, P), by thick-restart Lanczos.
 
     Stops when the error estimates meet `tol`. For k > 1, some products are then spent on a random vector: it finds
-    what one Krylov space cannot show, further copies of a multiple eigenvalue. Memory: 2·(2k + 10) vectors. Usable
-    under `jit` and eagerly; models that convolve on CPUs are best solved eagerly, where each product is dispatched by
-    itself. Operators A = RᵀR with fewer outputs than parameters (Gauss-Newton, Fisher) are solved as RRᵀ.
+    what one Krylov space cannot show, further copies of a multiple eigenvalue. Memory: 2k + 14 vectors, and those of a
+    product. Usable under `jit` and eagerly; models that convolve on CPUs are best solved eagerly, where each product is
+    dispatched by itself. Operators A = RᵀR with fewer outputs than parameters (Gauss-Newton, Fisher) are solved as RRᵀ.
 
     Args:
         op: a `LinearOperator`, or a function v → A v together with `start`.
@@ -217,7 +217,7 @@ def _solve(
         lambda s: _unfinished_once(s, tolerance, most, op.shape[0], aim),
         lambda s: _crowded_once(s, tolerance, aim),
         lambda s: _restart_once(s, aim),
-        lambda s: _take_once(s, product(s.direction), tolerance, key, aim),
+        lambda s: _take_once(s, product(_direction_once(s)), tolerance, key, aim),
         _begin_once(first, key, look, aim),
         "dispatch",
     )
@@ -232,10 +232,11 @@ def _driven(
     search: Search,
     driver: Driver,
 ) -> Search:
-    """Products, and restarts between them: a loop of its own, since a branch within the other would copy the basis."""
+    """Products, and restarts between them: loops of their own, since a branch would copy the basis."""
 
     def grow(search: Search) -> Search:
-        return repeat_while(lambda s: unfinished(s) & ~crowded(s), take, restart(search), driver)
+        search = repeat_while(crowded, restart, search, driver)  # once at most
+        return repeat_while(lambda s: unfinished(s) & ~crowded(s), take, search, driver)
 
     return repeat_while(unfinished, grow, search, driver)
 
@@ -319,7 +320,7 @@ def _solve_compiled(
         lambda s: searching.unfinished(s, tol, limit, op.shape[0], aim),
         lambda s: searching.crowded(s, tol, aim),
         lambda s: searching.restart(s, aim),
-        lambda s: searching.take(s, product(s.direction), tol, key, aim),
+        lambda s: searching.take(s, product(s.space.direction), tol, key, aim),
         searching.begin(first, key, look, aim),
         "loop",
     )
@@ -327,6 +328,7 @@ def _solve_compiled(
 
 
 _ravel_once, _unravel_once = jax.jit(tree.ravel), jax.jit(tree.unravel)
+_direction_once = jax.jit(lambda search: search.space.direction)
 _begin_once = jax.jit(searching.begin, static_argnames="aim")
 _take_once = jax.jit(searching.take, static_argnames="aim", donate_argnames="search")
 _restart_once = jax.jit(searching.restart, static_argnames="aim", donate_argnames="search")

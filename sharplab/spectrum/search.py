@@ -15,15 +15,16 @@ from sharplab.spectrum.subspace import (
     absorb,
     empty_subspace,
     orthonormal,
-    residual,
-    residual_norms,
+    residuals,
     restarted,
     ritz_pairs,
     ritz_values_from,
+    turned,
+    with_direction,
 )
 from sharplab.tree import PyTree
 
-SPARE_ROWS = 10  # of the basis, beyond twice the eigenpairs wanted
+SPARE_ROWS = 14  # of the basis, beyond twice the eigenpairs wanted
 KEPT_SPARE = 3  # Ritz vectors kept across a restart, beyond those wanted
 TRIAL = 10  # products at most on a random vector, before several eigenpairs are believed to be the extreme ones
 SHORTEST_TRIAL = 4
@@ -55,7 +56,7 @@ class Aim(NamedTuple):
 
     def rows(self, size: int) -> int:
         """Vectors in the basis at most."""
-        return min(2 * self.k + SPARE_ROWS, size)
+        return min(2 * self.k + SPARE_ROWS, size + 1)
 
     @property
     def kept(self) -> int:
@@ -89,7 +90,6 @@ class Search(NamedTuple):
     """All that passes from product to product."""
 
     space: Subspace
-    direction: PyTree  # the next basis vector, to be multiplied
     ritz: RitzPairs
     residuals: jax.Array  # (k,)
     errors: jax.Array  # (k,): estimates
@@ -101,37 +101,55 @@ class Search(NamedTuple):
 def begin(start: PyTree, key: jax.Array, look: jax.Array, aim: Aim) -> Search:
     """The state before the first product; `look`: whether to look for missed eigenpairs, where `aim` allows it."""
     space = empty_subspace(start, aim.rows(tree.size(start)))
+    usable = (tree.norm(start) > 0) & jnp.isfinite(tree.norm(start))
+    first = jax.lax.cond(usable, lambda: start, lambda: tree.normal(key, start))
+    space = with_direction(space, tree.scale(1 / tree.norm(first), first), jnp.asarray(True))
     unknown = jnp.full(aim.k, jnp.inf, space.projected.dtype)
     return Search(
         space,
-        _new_direction(space, start, 0.0, key),
         ritz_pairs(space, PREFERENCES[aim.which]),
         unknown,
         unknown,
         unknown,
-        _no_trial(aim, space.projected.dtype, look),
+        _no_trial(space, aim, look),
         jnp.zeros((), jnp.int32),
     )
 
 
-def _no_trial(aim: Aim, dtype: jnp.dtype, wanted: jax.Array) -> Trial:
-    unknown = jnp.full(2 if aim.which == "BE" else 1, jnp.inf, dtype)
-    return Trial(jnp.full((), -1, jnp.int32), -unknown, ~wanted, wanted)
+def _complete(space: Subspace) -> bool:
+    """Whether all of the domain has room in the basis."""
+    rows = len(space.projected)
+    return tree.size(space.basis) == rows * (rows - 1)
+
+
+def _room(space: Subspace, aim: Aim) -> jax.Array:
+    """Products that can be made beside what a restart keeps, before the next one."""
+    return len(space.projected) - 2 - aim.kept - space.pending
+
+
+def _trial_length(space: Subspace, aim: Aim) -> jax.Array:
+    return jnp.clip(_room(space, aim), 1, TRIAL)
+
+
+def _no_trial(space: Subspace, aim: Aim, wanted: jax.Array) -> Trial:
+    unknown = jnp.full(2 if aim.which == "BE" else 1, jnp.inf, space.projected.dtype)
+    # Each trial leaves a pending row behind; in the end there is no room for another.
+    possible = _complete(space) | (_room(space, aim) > SHORTEST_TRIAL)
+    return Trial(jnp.full((), -1, jnp.int32), -unknown, ~(wanted & possible), wanted)
 
 
 def take(search: Search, product: PyTree, tol: jax.Array, key: jax.Array, aim: Aim) -> Search:
-    """The next state, given the product of A with `direction`."""
+    """The next state, given the product of A with `space.direction`."""
     before = search.ritz
     on_trial = converged(search, tol, aim).all()
-    space = absorb(search.space, search.direction, product)
+    space = absorb(search.space, product, 0.1 * rounding_floor(search.space, before))
     ritz = ritz_pairs(space, PREFERENCES[aim.which])
-    rows = len(space.projected)
 
-    measured = min(aim.k + 2, rows)
-    residuals = jnp.where(ritz.used[:measured], residual_norms(space, ritz, measured), jnp.inf)
+    beyond = residuals(space, ritz)
+    norms = jnp.where(ritz.used, jnp.linalg.norm(beyond, axis=0), jnp.inf)
     wanted = slice(0, aim.k)
     change = jnp.where(before.used[wanted], jnp.abs(ritz.values - before.values)[wanted], jnp.inf)
-    sharp = kato_temple(ritz.values, jnp.full(rows, jnp.inf, residuals.dtype).at[:measured].set(residuals), ritz.used)
+    sharp = kato_temple(ritz.values, norms, ritz.used)
     # The next Ritz value is not the next eigenvalue while the space is small, least of all after a warm start:
     # what the products still change tells so.
     estimate = jnp.maximum(sharp[wanted], remaining_change(change, search.change))
@@ -139,32 +157,29 @@ def take(search: Search, product: PyTree, tol: jax.Array, key: jax.Array, aim: A
     found = search._replace(
         space=space,
         ritz=ritz,
-        residuals=residuals[wanted],
-        errors=jnp.maximum(jnp.where(residuals[wanted] <= floor, 0, estimate), floor),
+        residuals=norms[wanted],
+        errors=jnp.maximum(jnp.where(norms[wanted] <= floor, 0, estimate), floor),
         change=change,
         matvecs=search.matvecs + 1,
     )
     found = found._replace(trial=_judge_trial(found, on_trial, tol, aim))
-    return found._replace(direction=_choose_direction(found, product, tol, key, aim))
-
-
-def _room(space: Subspace, aim: Aim) -> int:
-    """Products that a trial can make beside what a restart keeps."""
-    return min(TRIAL, max(len(space.projected) - aim.kept, 1))
+    return found._replace(space=_next_direction(found, beyond, tol, key, aim))
 
 
 def crowded(search: Search, tol: jax.Array, aim: Aim) -> jax.Array:
     """Whether a restart must come first: the subspace is full, or a trial is to begin that would fill it."""
-    space, rows = search.space, len(search.space.projected)
-    if aim.kept >= rows:
-        return jnp.asarray(False)  # so many rows are all that the domain has; the search ends when they are filled
-    first = converged(search, tol, aim).all() & (search.trial.begin < 0)
-    return (space.filled == rows) | (first & (space.filled + _room(space, aim) > rows))
+    space = search.space
+    if _complete(space):
+        return jnp.asarray(False)
+    first = converged(search, tol, aim).all() & (search.trial.begin < 0) & ~search.trial.over
+    # A product may append what it reaches and, where that is nothing, a random row.
+    products = jnp.where(first, _trial_length(space, aim), 1)
+    return space.taken + products > len(space.projected) - 1
 
 
 def restart(search: Search, aim: Aim) -> Search:
-    """The search with the best Ritz vectors alone, from which it goes on as before; an empty one stays so."""
-    space = restarted(search.space, search.ritz, min(aim.kept, len(search.space.projected)))
+    """The search with the best Ritz vectors and the pending rows alone, from which it goes on as before."""
+    space = restarted(search.space, search.ritz, aim.kept)
     return search._replace(space=space, ritz=ritz_pairs(space, PREFERENCES[aim.which]))
 
 
@@ -179,30 +194,34 @@ def _judge_trial(found: Search, on_trial: jax.Array, tol: jax.Array, aim: Aim) -
     products = found.space.filled - first_row
     # What is small in the random vector grows slowly at first.
     settled = (best + REACH * change <= aim.least(found.ritz.values[: aim.k])).all() & (products >= SHORTEST_TRIAL)
-    tried = Trial(first_row, best, settled | (products >= _room(found.space, aim)), trial.wanted)
+    tried = Trial(first_row, best, settled | (products >= _trial_length(found.space, aim)), trial.wanted)
     moved = (found.change > allowed(found, tol, aim)).any()
-    return tree.where(moved | ~on_trial, _no_trial(aim, best.dtype, trial.wanted), tried)
+    return tree.where(moved | ~on_trial, _no_trial(found.space, aim, trial.wanted), tried)
 
 
-def _choose_direction(search: Search, product: PyTree, tol: jax.Array, key: jax.Array, aim: Aim) -> PyTree:
+def _next_direction(search: Search, beyond: jax.Array, tol: jax.Array, key: jax.Array, aim: Aim) -> Subspace:
+    """The worst residual; on trial a random vector, and then what its last product reaches beyond the filled rows."""
+    space, trial = search.space, search.trial
     done = converged(search, tol, aim)
     on_trial = done.all()
     excess = jnp.where(search.ritz.used[: aim.k] & ~done, search.errors / allowed(search, tol, aim), -1)
-    # A random vector, and then the Krylov space that it spans beside the subspace.
-    candidate = jax.lax.cond(
-        on_trial,
-        lambda: product,
-        lambda: residual(search.space, search.ritz, jnp.argmax(excess).astype(jnp.int32)),
-    )
-    first = on_trial & (search.trial.begin < 0)
-    least = jnp.where(first, jnp.inf, 0.1 * rounding_floor(search.space, search.ritz))
-    return _new_direction(search.space, candidate, least, jax.random.fold_in(key, search.matvecs))
+    slots = jnp.arange(len(space.projected))
+    last = jnp.where(slots >= space.filled, space.projected[:, space.filled - 1], 0)
+    weights = jnp.where(on_trial, last, beyond[:, jnp.argmax(excess)])
 
+    first = on_trial & (trial.begin < 0)
+    exhausted = on_trial & (jnp.linalg.norm(weights) <= 0.1 * rounding_floor(space, search.ritz))
+    fresh = (first | exhausted | (space.pending == 0)) & ~(on_trial & trial.over)
 
-def _new_direction(space: Subspace, candidate: PyTree, least: jax.typing.ArrayLike, key: jax.Array) -> PyTree:
-    """The candidate's part outside of the subspace, normalised; a random one where that is no more than `least`."""
-    q, rest = orthonormal(space, candidate)
-    return jax.lax.cond(rest > least, lambda: q, lambda: orthonormal(space, tree.normal(key, candidate))[0])
+    def drawn() -> tuple[PyTree, jax.Array, jax.Array]:
+        q, rest, part = orthonormal(space, tree.normal(jax.random.fold_in(key, search.matvecs), space.direction))
+        # Its part in the pending rows belongs to it: a missed copy of an eigenvalue may be what they hold. By slots as
+        # they will be, the new row first.
+        part = part.at[space.taken].set(part[space.filled]).at[space.filled].set(rest)
+        return q, rest > 0, part
+
+    q, new, weights = jax.lax.cond(fresh, drawn, lambda: (space.direction, jnp.asarray(False), weights))
+    return turned(with_direction(space, q, new), weights)
 
 
 def rounding_floor(space: Subspace, ritz: RitzPairs) -> jax.Array:

@@ -1,12 +1,13 @@
-"""A growing subspace with the products of its basis, and the Ritz pairs in it.
+"""A growing subspace with what is known of A in it, and the Ritz pairs there.
 
-The basis Q holds orthonormal rows, W = Q A their products, and T = Q A Qᵀ the projection of A (Rayleigh-Ritz). Grown
-from one vector by residuals this is the Lanczos process with full reorthogonalisation; since W is kept, it can as well
-begin with several vectors or take in a random one at any time, residuals are measured rather than inferred, and a
-restart keeps any Ritz vectors (Stathopoulos & Saad, ETNA 7 (1998): thick restart).
+All rows of the basis Q are orthonormal. The first `filled` of them have been multiplied; the `pending` ones after those
+are what the products reach beyond, so that A q_j = Σ_i T_ij q_i over all rows i, for every filled j: a block Krylov
+relation, which holds as well after a restart with some of the Ritz vectors (Wu & Simon, SIAM J. Matrix Anal. Appl. 22
+(2000): thick restart) and when random vectors are taken in at any time. The residual of a Ritz pair y is
+Σ_i (T y)_i q_i over the pending rows, its norm that of a few numbers. Grown from one vector this is the Lanczos process
+with full reorthogonalisation.
 """
 
-import operator
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -19,13 +20,27 @@ from sharplab.tree import PyTree
 
 
 class Subspace(NamedTuple):
-    """`filled` rows of at most m count; those beyond hold what a restart left."""
+    """Of m rows, `filled` and then `pending` ones count, m − 1 at most; those beyond hold what was there before."""
 
     basis: PyTree  # Q: each leaf with a leading axis m
-    products: PyTree  # W, likewise
-    projected: jax.Array  # T (m, m)
+    projected: jax.Array  # T = Q A Qᵀ (m, m); of pending rows with each other it is not known
     filled: jax.Array
+    pending: jax.Array
     asymmetry: jax.Array  # the largest |⟨q_i, A q_j⟩ − ⟨A q_i, q_j⟩| so far: the product's rounding, seen for free
+
+    def row(self, slot: jax.Array) -> PyTree:
+        """One vector of the basis."""
+        return jax.tree.map(lambda Q: Q[slot], self.basis)
+
+    @property
+    def direction(self) -> PyTree:
+        """The row to be multiplied next, the first pending one."""
+        return self.row(self.filled)
+
+    @property
+    def taken(self) -> jax.Array:
+        """How many rows count."""
+        return self.filled + self.pending
 
 
 class RitzPairs(NamedTuple):
@@ -38,25 +53,78 @@ class RitzPairs(NamedTuple):
 
 def empty_subspace(like: PyTree, rows: int) -> Subspace:
     """Room for `rows` vectors shaped like `like`."""
-    dtype = tree.dtype(like)
-    # No row counts yet. Two different fillings, since a compiled program would make equal ones once and copy them.
-    basis = jax.tree.map(lambda x: jnp.broadcast_to(x, (rows, *x.shape)), like)
-    products = jax.tree.map(lambda x: jnp.zeros((rows, *x.shape), x.dtype), like)
-    return Subspace(basis, products, jnp.zeros((rows, rows), dtype), jnp.zeros((), jnp.int32), jnp.zeros((), dtype))
+    dtype, none = tree.dtype(like), jnp.zeros((), jnp.int32)
+    basis = jax.tree.map(lambda x: jnp.zeros((rows, *x.shape), x.dtype), like)
+    return Subspace(basis, jnp.zeros((rows, rows), dtype), none, none, jnp.zeros((), dtype))
 
 
-def absorb(space: Subspace, q: PyTree, product: PyTree) -> Subspace:
-    """Append q, a unit vector orthogonal to the basis, with its product A q."""
-    j = space.filled
-    # Rows are written before they are read, so that a compiled loop writes them in place, without copies.
-    basis = jax.tree.map(lambda Q, x: Q.at[j].set(x), space.basis, q)
-    products = jax.tree.map(lambda W, x: W.at[j].set(x), space.products, product)
-    column, row = row_products(basis, product), row_products(products, q)
-    filled = jnp.arange(len(space.projected)) <= j
-    asymmetry = jnp.max(jnp.where(filled, jnp.abs(column - row), 0))
-    column = jnp.where(filled, (column + row) / 2, 0)  # either is T_ij but for rounding
-    projected = space.projected.at[:, j].set(column).at[j, :].set(column)
-    return Subspace(basis, products, projected, j + 1, jnp.maximum(space.asymmetry, asymmetry))
+def absorb(space: Subspace, product: PyTree, least: jax.typing.ArrayLike) -> Subspace:
+    """Take in the product of A with `direction`: that row is filled now, what it reaches beyond all rows is pending.
+
+    A part beyond that is no longer than `least` is taken for rounding.
+    """
+    j, end, slots = space.filled, space.taken, jnp.arange(len(space.projected))
+    q, rest, column = orthonormal(space, product)
+    row = space.projected[j]  # ⟨A q_i, q_j⟩ of the filled rows i, known from their own products
+    asymmetry = jnp.max(jnp.where(slots < j, jnp.abs(column - row), 0))
+    column = jnp.where(slots < j, (column + row) / 2, column)  # either is T_ij but for rounding
+    reaches = (rest > least) & (end < len(slots) - 1)
+    column = jnp.where(slots == end, jnp.where(reaches, rest, 0), column)
+    return Subspace(
+        # Written after all that is read, or a compiled loop would copy the basis; so below.
+        basis=jax.tree.map(lambda Q, x: jax.lax.dynamic_update_index_in_dim(Q, x, end, 0), space.basis, q),
+        projected=_cleared(space.projected, end).at[:, j].set(column).at[j, :].set(column),
+        filled=j + 1,
+        pending=space.pending - 1 + reaches,
+        asymmetry=jnp.maximum(space.asymmetry, asymmetry),
+    )
+
+
+def with_direction(space: Subspace, q: PyTree, wanted: jax.Array) -> Subspace:
+    """If `wanted`, with q, of length 1 and orthogonal to all rows and their products, as a new row and `direction`."""
+    j, end, slots = space.filled, space.taken, jnp.arange(len(space.projected))
+    slot = jnp.where(wanted, end, j)  # where the row goes that stood first among the pending ones
+    T = jnp.where(wanted, _cleared(space.projected, end), space.projected)
+    exchange = jnp.where(slots == j, slot, jnp.where(slots == slot, j, slots))
+    places = jnp.stack([slot, j])
+
+    def written(Q: jax.Array, x: jax.Array) -> jax.Array:
+        rows = jnp.stack([Q[j], jnp.where(wanted, x, Q[j])])
+        return jax.lax.fori_loop(0, 2, lambda i, Q: Q.at[places[i]].set(rows[i]), Q)
+
+    return space._replace(
+        basis=jax.tree.map(written, space.basis, q),
+        projected=T[exchange][:, exchange],
+        pending=space.pending + wanted,
+    )
+
+
+def turned(space: Subspace, weights: jax.Array) -> Subspace:
+    """With the pending rows rotated among themselves, so that `direction` is along Σ weights[i] q_i of theirs.
+
+    Where these weights are 0, all stays as it is.
+    """
+    slots = jnp.arange(len(space.projected))
+    weights = jnp.where((slots >= space.filled) & (slots < space.taken), weights, 0)
+    weights = weights * jnp.where(weights[space.filled] < 0, -1, 1) * _reciprocal(jnp.linalg.norm(weights))
+    # The reflection I − 2wwᵀ that takes the first pending row there; none where it is there.
+    w = jnp.where(slots == space.filled, 1, 0) - weights
+    length = jnp.linalg.norm(w)
+    wanted = weights.any() & (length > jnp.finfo(w.dtype).eps)
+    w = jnp.where(wanted, w * _reciprocal(length), 0)
+    end = jnp.where(wanted, space.taken, space.filled)
+
+    def reflected(Q: jax.Array) -> jax.Array:
+        along = jax.lax.cond(wanted, lambda: combine_rows(w, Q), lambda: jnp.zeros_like(Q[0]))
+        return jax.lax.fori_loop(space.filled, end, lambda i, Q: Q.at[i].add(-2 * w[i].astype(Q.dtype) * along), Q)
+
+    reflection = jnp.eye(len(slots), dtype=w.dtype) - 2 * w[:, None] * w
+    projected = jnp.linalg.multi_dot([reflection, space.projected, reflection], precision="highest")
+    return space._replace(basis=jax.tree.map(reflected, space.basis), projected=projected)
+
+
+def _cleared(T: jax.Array, slot: jax.Array) -> jax.Array:
+    return T.at[slot, :].set(0).at[:, slot].set(0)
 
 
 def ritz_pairs(space: Subspace, preference: Callable[[jax.Array, jax.Array], jax.Array]) -> RitzPairs:
@@ -68,7 +136,7 @@ def ritz_pairs(space: Subspace, preference: Callable[[jax.Array, jax.Array], jax
 
 
 def ritz_values_from(space: Subspace, begin: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The Ritz values, ascending, of the basis vectors from row `begin` on alone, and which slots hold one."""
+    """The Ritz values, ascending, of the filled rows from `begin` on alone, and which slots hold one."""
     T, used = _filled_part(space, begin)
     return jnp.linalg.eigvalsh(T), used
 
@@ -82,46 +150,32 @@ def _filled_part(space: Subspace, begin: jax.Array) -> tuple[jax.Array, jax.Arra
     return T + jnp.diag(jnp.where(inside, 0, outside)), slots >= len(slots) - inside.sum()
 
 
-def residual_norms(space: Subspace, ritz: RitzPairs, count: int) -> jax.Array:
-    """‖A y − θ y‖ of the first `count` Ritz pairs, shape (count,)."""
-    return jnp.sqrt(
-        jax.tree.reduce(
-            operator.add,
-            jax.tree.map(
-                lambda R: jnp.sum(R**2, axis=tuple(range(1, R.ndim))),
-                _residuals(space, ritz.values[:count], ritz.coordinates[:, :count]),
-            ),
-        )
-    )
+def residuals(space: Subspace, ritz: RitzPairs) -> jax.Array:
+    """A y − θ y of every Ritz pair, by its coefficients in the rows of the basis: shape (m, m), column i of pair i."""
+    slots = jnp.arange(len(space.projected))
+    pending = (slots >= space.filled) & (slots < space.taken)
+    beyond = jnp.where(pending[:, None] & (slots < space.filled), space.projected, 0)
+    return jnp.matmul(beyond, ritz.coordinates, precision="highest")
 
 
-def residual(space: Subspace, ritz: RitzPairs, slot: jax.Array) -> PyTree:
-    """A y − θ y of one Ritz pair."""
-    return _residuals(space, ritz.values[slot], ritz.coordinates[:, slot])
+def orthonormal(space: Subspace, v: PyTree) -> tuple[PyTree, jax.Array, jax.Array]:
+    """v less its part in the rows, normalised; the norm of what was left; the coefficients of the part, shape (m,).
 
-
-def _residuals(space: Subspace, values: jax.Array, coordinates: jax.Array) -> PyTree:
-    return jax.tree.map(
-        lambda Q, W: combine_rows(coordinates.T, W) - combine_rows((coordinates * values).T, Q),
-        space.basis,
-        space.products,
-    )
-
-
-def orthonormal(space: Subspace, v: PyTree) -> tuple[PyTree, jax.Array]:
-    """v less its part in the basis, normalised (0 where nothing but rounding is left), and the norm of what was left.
-
-    One pass of classical Gram-Schmidt leaves a part of ε·‖v‖/‖rest‖ in the basis; two leave ε.
+    Where nothing but rounding is left, the vector and its norm are 0. One pass of classical Gram-Schmidt leaves a part
+    of ε·‖v‖/‖rest‖ in the rows; two leave ε.
     """
     before = tree.norm(v)
     v = tree.scale(_reciprocal(before), v)
-    filled = jnp.arange(len(space.projected)) < space.filled
+    counted = jnp.arange(len(space.projected)) < space.taken
+    coefficients = jnp.zeros(len(counted), space.projected.dtype)
     for _ in range(2):
-        v = without_rows(v, space.basis, jnp.where(filled, row_products(space.basis, v), 0))
+        part = jnp.where(counted, row_products(space.basis, v), 0)
+        v = without_rows(v, space.basis, part)
+        coefficients += part
     rest = tree.norm(v)
-    eps = jnp.finfo(rest.dtype).eps
-    alive = rest > 10 * eps
-    return tree.scale(jnp.where(alive, _reciprocal(rest), 0), v), jnp.where(alive, rest * before, 0)
+    alive = rest > 10 * jnp.finfo(rest.dtype).eps
+    v = tree.scale(jnp.where(alive, _reciprocal(rest), 0), v)
+    return v, jnp.where(alive, rest * before, 0), coefficients * before
 
 
 def _reciprocal(x: jax.Array) -> jax.Array:
@@ -129,12 +183,19 @@ def _reciprocal(x: jax.Array) -> jax.Array:
 
 
 def restarted(space: Subspace, ritz: RitzPairs, keep: int) -> Subspace:
-    """The subspace of the first `keep` Ritz vectors alone; what stands in later rows no longer counts."""
-    mixing = ritz.coordinates[:, :keep].T
+    """The subspace of the first `keep` Ritz vectors, no more than are filled, with the pending rows after them."""
     slots = jnp.arange(len(space.projected))
+    mixing = ritz.coordinates[:, :keep].T
+
+    def mixed(Q: jax.Array) -> jax.Array:
+        Q = Q.at[:keep].set(combine_rows(mixing, Q))
+        # In place and in order: rows move down, so that none is written before it is read.
+        return jax.lax.fori_loop(0, space.pending, lambda i, Q: Q.at[keep + i].set(Q[space.filled + i]), Q)
+
+    beyond = jnp.roll(residuals(space, ritz), keep - space.filled, axis=0)
+    couplings = jnp.where((slots < keep) & (slots >= keep)[:, None], beyond, 0)
     return space._replace(
-        basis=jax.tree.map(lambda Q: Q.at[:keep].set(combine_rows(mixing, Q)), space.basis),
-        products=jax.tree.map(lambda W: W.at[:keep].set(combine_rows(mixing, W)), space.products),
-        projected=jnp.diag(jnp.where(slots < keep, ritz.values, 0)),
-        filled=jnp.minimum(space.filled, keep),
+        basis=jax.tree.map(mixed, space.basis),
+        projected=jnp.diag(jnp.where(slots < keep, ritz.values, 0)) + couplings + couplings.T,
+        filled=jnp.full((), keep, jnp.int32),
     )

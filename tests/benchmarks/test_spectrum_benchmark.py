@@ -13,7 +13,8 @@ from spectra.krylov import arpack, depths, truncations
 from spectra.parts import headline, merged
 from spectra.problems import PROBLEMS
 from spectra.report import picture, tables
-from spectra.truth import both_orders, extreme_eigenvalues, oracle_products
+from spectra.truth import both_orders, extreme_eigenvalues, oracle_products, random_start
+from spectra.warm import along_training
 
 from sharplab import tree
 from sharplab.curvature import LinearOperator
@@ -91,13 +92,30 @@ def test_orders_agree_where_no_negative_eigenvalue_is_large(float64):
 
 def test_plain_lanczos_needs_as_many_products_as_there_are_distinct_eigenvalues():
     diagonal = np.repeat([4.0, 2.0, 1.0], 50).astype(np.float32)
-    needed = oracle_products(diagonal_operator(diagonal), {1: [4.0], 3: [4.0, 2.0, 1.0]}, [1e-5], seed=0, most=10)
+    op = diagonal_operator(diagonal)
+    needed = oracle_products(op, {1: [4.0], 3: [4.0, 2.0, 1.0]}, [1e-5], random_start(op, 0), most=10)
     assert needed == {1: {1e-5: 3}, 3: {1e-5: 3}}
 
 
 def test_more_than_the_most_products_is_none():
-    needed = oracle_products(diagonal_operator(np.linspace(0, 1, 200)), {1: [1.0]}, [1e-6], seed=0, most=4)
+    op = diagonal_operator(np.linspace(0, 1, 200))
+    needed = oracle_products(op, {1: [1.0]}, [1e-6], random_start(op, 0), most=4)
     assert needed == {1: {1e-6: None}}
+
+
+def test_a_start_of_few_eigenvectors_needs_as_many_products():
+    op, start = diagonal_operator(np.linspace(0, 1, 200)), np.zeros(200, np.float32)
+    start[[-1, -2, -3]] = 1
+    assert oracle_products(op, {2: [1.0, 198 / 199]}, [1e-5], start, most=10) == {2: {1e-5: 3}}
+
+
+def test_warm_records_need_no_fewer_products_than_their_oracle():
+    problem = replace(PROBLEMS["mlp-17k"], steps=4, examples=32)
+    for row in along_training(problem, (1, 2), tol=1e-3, records=3, starts=1, most=64):
+        assert len(row["products"]) == len(row["warm_oracle"]) == 3
+        assert all(n >= least for n, least in zip(row["products"], row["warm_oracle"], strict=True))
+        assert max(row["errors"]) <= 1e-3
+        assert row["warm_oracle_ratio"] <= row["ratio"]
 
 
 def test_truncated_run_ends_in_the_ritz_values_of_all_of_it():

@@ -156,16 +156,17 @@ def _memory_table(found: Mapping[str, Any]) -> Iterable[Table]:
 
 
 def _warm_table(found: Sequence[Mapping[str, Any]]) -> Iterable[Table]:
-    table = _table(
-        "along training: products per record, started warm", ("", "k", "warm", "cold oracle", "ratio", "largest error")
-    )
+    heads = ("", "k", "warm", "warm oracle", "cold oracle", "ratio", "of the oracles", "largest error")
+    table = _table("along training: products per record, started warm", heads)
     for row in found:
         table.add_row(
             row["problem"],
             str(row["k"]),
             f"{np.mean(row['products'][1:]):.1f}",
+            f"{np.mean(row['warm_oracle'][1:]):.1f}",
             f"{np.mean(row['oracle'][1:]):.1f}",
             _judged(row["ratio"], AIMS["warm_products_over_oracle"]),
+            f"{row['warm_oracle_ratio']:.2f}",
             f"{max(row['errors']):.1e}",
         )
     yield table
@@ -267,7 +268,8 @@ def _draw_warm(ax: Axes, found: Sequence[Mapping[str, Any]]) -> None:
         colour = plt.get_cmap("viridis")(shade)
         ax.plot(row["products"], "o-", color=colour, ms=3, label=f"{row['problem']}, k = {row['k']}")
         ax.plot(row["oracle"], ":", color=colour)
-    ax.set(xlabel="record", title="products when warm\n(dotted: cold oracle)", yscale="log")
+        ax.plot(row["warm_oracle"], "--", color=colour, lw=0.8)
+    ax.set(xlabel="record", title="products when warm\n(dashed: warm oracle, dotted: cold)", yscale="log")
     ax.legend(fontsize=6)
 
 

@@ -39,16 +39,21 @@ def both_orders(op: LinearOperator, k: int) -> dict[str, tuple[np.ndarray, np.nd
     return {"LA": largest, "LM": largest if alike else extreme_eigenvalues(op, k, "LM")}
 
 
-def oracle_products(
-    op: LinearOperator, truth: Mapping[int, Sequence[float]], tolerances: Sequence[float], *, seed: int, most: int
-) -> Needed:
-    """By k and tolerance: after how many products a cold Lanczos run has the k largest eigenvalues within it.
+def random_start(op: LinearOperator, seed: int) -> np.ndarray:
+    """A cold run's first vector."""
+    return np.random.default_rng(seed).standard_normal(op.shape[0]).astype(op.dtype)
 
-    The run keeps all its vectors and reorthogonalises them fully: from its random start, no method that sees the
-    operator through products alone does with fewer. `truth[k]` are the k eigenvalues; None means more than `most`.
+
+def oracle_products(
+    op: LinearOperator, truth: Mapping[int, Sequence[float]], tolerances: Sequence[float], start: np.ndarray, most: int
+) -> Needed:
+    """By k and tolerance: after how many products a Lanczos run has the k largest eigenvalues within it.
+
+    The run keeps all its vectors and reorthogonalises them fully: from its start, no method that sees the operator
+    through products alone does with fewer. `truth[k]` are the k eigenvalues; None means more than `most`.
     """
     needed: Needed = {k: dict.fromkeys(tolerances) for k in truth}
-    for steps, values in enumerate(_plain_lanczos(op, seed, min(most, op.shape[0])), 1):
+    for steps, values in enumerate(_plain_lanczos(op, start, min(most, op.shape[0])), 1):
         for k, wanted in truth.items():
             error = np.max(np.abs(values[:k] - np.asarray(wanted)) / np.abs(wanted)) if steps >= k else np.inf
             needed[k] |= {tol: steps for tol in tolerances if needed[k][tol] is None and error <= tol}
@@ -57,12 +62,12 @@ def oracle_products(
     return needed
 
 
-def _plain_lanczos(op: LinearOperator, seed: int, most: int) -> Iterator[np.ndarray]:
+def _plain_lanczos(op: LinearOperator, start: np.ndarray, most: int) -> Iterator[np.ndarray]:
     """The Ritz values after each step, descending."""
     matrix = op.to_scipy()
     basis = np.empty((most, matrix.shape[0]), matrix.dtype)
     projected = np.zeros((most, most))
-    q = np.random.default_rng(seed).standard_normal(matrix.shape[0]).astype(matrix.dtype)
+    q = start
     for j in range(most):
         basis[j] = q / np.linalg.norm(q)
         q = matrix @ basis[j]

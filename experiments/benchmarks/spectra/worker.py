@@ -123,11 +123,11 @@ def oracle(
 ) -> dict[str, Any]:
     """By k and tolerance, the products that a cold Lanczos run needs, one number per start."""
     from spectra import jaxed, problems
-    from spectra.truth import oracle_products
+    from spectra.truth import oracle_products, random_start
 
     op = jaxed.Setup.load(problems.find(problem)).hessian
     wanted = {k: truth[:k] for k in counts}
-    runs = [oracle_products(op, wanted, tolerances, seed=seed, most=most) for seed in range(starts)]
+    runs = [oracle_products(op, wanted, tolerances, random_start(op, seed), most) for seed in range(starts)]
     return {str(k): {f"{tol:g}": [run[k][tol] for run in runs] for tol in tolerances} for k in counts}
 
 
