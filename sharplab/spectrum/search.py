@@ -146,7 +146,9 @@ def take(search: Search, product: PyTree, tol: jax.Array, key: jax.Array, aim: A
     ritz = ritz_pairs(space, PREFERENCES[aim.which])
 
     beyond = residuals(space, ritz)
-    norms = jnp.where(ritz.used, jnp.linalg.norm(beyond, axis=0), jnp.inf)
+    # Ritz values further in have not settled. If they bounded clusters too, estimates within them would be too small.
+    settled = ritz.used & (jnp.arange(len(ritz.used)) < aim.k + 2)
+    norms = jnp.where(settled, jnp.linalg.norm(beyond, axis=0), jnp.inf)
     wanted = slice(0, aim.k)
     change = jnp.where(before.used[wanted], jnp.abs(ritz.values - before.values)[wanted], jnp.inf)
     sharp = kato_temple(ritz.values, norms, ritz.used)
