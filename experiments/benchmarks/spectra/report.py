@@ -250,7 +250,8 @@ def _draw_costs(ax: Axes, found: Mapping[str, Any]) -> None:
         ax.axhline(limit, color=colour, ls="--", lw=0.8)
     ax.set_xticks(place, list(found), rotation=30, ha="right")
     ax.set(title="product ÷ gradient\n(dashed: of arithmetic)")
-    ax.legend()
+    ax.set_ylim(top=1.45 * ax.get_ylim()[1])  # room for the legend
+    ax.legend(loc="upper left")
 
 
 def _draw_memory(ax: Axes, found: Mapping[str, Any]) -> None:
