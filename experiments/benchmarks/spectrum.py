@@ -17,10 +17,10 @@ Aims at 1e-3: at most 1.3 × the products of plain Lanczos, half the time of the
 error is within the tolerance; warm at most 0.6 × the cold oracle's products. A Hessian product at most 2.2 gradients,
 a Gauss-Newton product on the GPT 1.5; λ₁ of 124 M parameters within 20 GB.
 
-What was found (2 cores): two aims are out of reach for any stopping rule. scipy is given sharplab's own products and,
-where its basis happens to fit, needs little more of them for ten eigenvalues than the oracle: no solver could be twice
-as fast (1.6 times on mlp-0.1M). And 15 steps of Adam move eigenvectors so far that the warm oracle itself needs 0.67
-(top-1) and 0.93 (top-10) times the cold one's products on mlp-0.1M; sharplab, which must be certain too, 0.94 and 1.25.
+What was found (2 cores, mlp-0.1M): ten eigenvalues come 1.6 times as fast as scipy's, which is given sharplab's own
+products. Twice as fast would leave the time of 27 products and nothing else; the oracle needs 25, sharplab 32 to 34
+to be certain. Warm, the oracle itself needs 0.67 (top-1) and 0.93 (top-10) times the cold one's products, so far do
+15 steps of Adam move eigenvectors: no stopping rule reaches 0.6 from there. sharplab needs 0.94 and 1.25.
 
 Trained weights, true eigenvalues and oracles' counts are kept under runs/bench. What --parts and --problems choose
 replaces the same in the earlier report, the rest of which stays. Leaves figures/bench/spectrum.json and .png.

@@ -174,7 +174,7 @@ def crowded(search: Search, tol: jax.Array, aim: Aim) -> jax.Array:
     if _complete(space):
         return jnp.asarray(False)
     first = converged(search, tol, aim).all() & (search.trial.begin < 0) & ~search.trial.over
-    # A product may append what it reaches and, where that is nothing, a random row.
+    # Each product appends a row at most; the last one, which converges, a random row besides.
     products = jnp.where(first, _trial_length(space, aim), 1)
     return space.taken + products > len(space.projected) - 1
 
@@ -207,23 +207,18 @@ def _next_direction(search: Search, beyond: jax.Array, tol: jax.Array, key: jax.
     done = converged(search, tol, aim)
     on_trial = done.all()
     excess = jnp.where(search.ritz.used[: aim.k] & ~done, search.errors / allowed(search, tol, aim), -1)
-    slots = jnp.arange(len(space.projected))
-    last = jnp.where(slots >= space.filled, space.projected[:, space.filled - 1], 0)
-    weights = jnp.where(on_trial, last, beyond[:, jnp.argmax(excess)])
+    # Of a product all counts that is not in the filled rows: a missed copy of an eigenvalue may be what was pending.
+    reached = space.projected[:, space.filled - 1]
+    weights = jnp.where(on_trial, reached, beyond[:, jnp.argmax(excess)])
 
-    first = on_trial & (trial.begin < 0)
-    exhausted = on_trial & (jnp.linalg.norm(weights) <= 0.1 * rounding_floor(space, search.ritz))
-    fresh = (first | exhausted | (space.pending == 0)) & ~(on_trial & trial.over)
+    fresh = ((on_trial & (trial.begin < 0)) | (space.pending == 0)) & ~(on_trial & trial.over)
 
-    def drawn() -> tuple[PyTree, jax.Array, jax.Array]:
-        q, rest, part = orthonormal(space, tree.normal(jax.random.fold_in(key, search.matvecs), space.direction))
-        # Its part in the pending rows belongs to it: a missed copy of an eigenvalue may be what they hold. By slots as
-        # they will be, the new row first.
-        part = part.at[space.taken].set(part[space.filled]).at[space.filled].set(rest)
-        return q, rest > 0, part
+    def drawn() -> tuple[PyTree, jax.Array]:
+        q, rest, _ = orthonormal(space, tree.normal(jax.random.fold_in(key, search.matvecs), space.direction))
+        return q, rest > 0
 
-    q, new, weights = jax.lax.cond(fresh, drawn, lambda: (space.direction, jnp.asarray(False), weights))
-    return turned(with_direction(space, q, new), weights)
+    q, new = jax.lax.cond(fresh, drawn, lambda: (space.direction, jnp.asarray(False)))
+    return turned(with_direction(space, q, new), jnp.where(fresh, 0, weights))
 
 
 def rounding_floor(space: Subspace, ritz: RitzPairs) -> jax.Array:

@@ -20,7 +20,7 @@ from sharplab.tree import PyTree
 
 
 class Subspace(NamedTuple):
-    """Of m rows, `filled` and then `pending` ones count, m − 1 at most; those beyond hold what was there before."""
+    """Of m rows, `filled` and then `pending` ones count; those beyond hold what was there before, and zeros in T."""
 
     basis: PyTree  # Q: each leaf with a leading axis m
     projected: jax.Array  # T = Q A Qᵀ (m, m); of pending rows with each other it is not known
@@ -61,7 +61,7 @@ def empty_subspace(like: PyTree, rows: int) -> Subspace:
 def absorb(space: Subspace, product: PyTree, least: jax.typing.ArrayLike) -> Subspace:
     """Take in the product of A with `direction`: that row is filled now, what it reaches beyond all rows is pending.
 
-    A part beyond that is no longer than `least` is taken for rounding.
+    A part beyond that is no longer than `least` is taken for rounding. There must be a row left for it, even so.
     """
     j, end, slots = space.filled, space.taken, jnp.arange(len(space.projected))
     q, rest, column = orthonormal(space, product)
@@ -73,7 +73,7 @@ def absorb(space: Subspace, product: PyTree, least: jax.typing.ArrayLike) -> Sub
     return Subspace(
         # Written after all that is read, or a compiled loop would copy the basis; so below.
         basis=jax.tree.map(lambda Q, x: jax.lax.dynamic_update_index_in_dim(Q, x, end, 0), space.basis, q),
-        projected=_cleared(space.projected, end).at[:, j].set(column).at[j, :].set(column),
+        projected=space.projected.at[:, j].set(column).at[j, :].set(column),
         filled=j + 1,
         pending=space.pending - 1 + reaches,
         asymmetry=jnp.maximum(space.asymmetry, asymmetry),
@@ -84,7 +84,6 @@ def with_direction(space: Subspace, q: PyTree, wanted: jax.Array) -> Subspace:
     """If `wanted`, with q, of length 1 and orthogonal to all rows and their products, as a new row and `direction`."""
     j, end, slots = space.filled, space.taken, jnp.arange(len(space.projected))
     slot = jnp.where(wanted, end, j)  # where the row goes that stood first among the pending ones
-    T = jnp.where(wanted, _cleared(space.projected, end), space.projected)
     exchange = jnp.where(slots == j, slot, jnp.where(slots == slot, j, slots))
     places = jnp.stack([slot, j])
 
@@ -94,7 +93,7 @@ def with_direction(space: Subspace, q: PyTree, wanted: jax.Array) -> Subspace:
 
     return space._replace(
         basis=jax.tree.map(written, space.basis, q),
-        projected=T[exchange][:, exchange],
+        projected=space.projected[exchange][:, exchange],
         pending=space.pending + wanted,
     )
 
@@ -121,10 +120,6 @@ def turned(space: Subspace, weights: jax.Array) -> Subspace:
     reflection = jnp.eye(len(slots), dtype=w.dtype) - 2 * w[:, None] * w
     projected = jnp.linalg.multi_dot([reflection, space.projected, reflection], precision="highest")
     return space._replace(basis=jax.tree.map(reflected, space.basis), projected=projected)
-
-
-def _cleared(T: jax.Array, slot: jax.Array) -> jax.Array:
-    return T.at[slot, :].set(0).at[:, slot].set(0)
 
 
 def ritz_pairs(space: Subspace, preference: Callable[[jax.Array, jax.Array], jax.Array]) -> RitzPairs:
