@@ -22,7 +22,9 @@ def dtype(tree: PyTree) -> jnp.dtype:
 
 def dot(x: PyTree, y: PyTree) -> jax.Array:
     """⟨x, y⟩ over all leaves."""
-    return jax.tree.reduce(operator.add, jax.tree.map(jnp.vdot, x, y))
+    # Not by jnp.vdot, whose reshaping gathers leaves that are split over devices.
+    products = jax.tree.map(lambda a, b: jnp.tensordot(a, b, axes=jnp.ndim(a), precision="highest"), x, y)
+    return jax.tree.reduce(operator.add, products)
 
 
 def norm(x: PyTree) -> jax.Array:

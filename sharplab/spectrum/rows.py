@@ -1,4 +1,7 @@
-"""Bases as pytrees whose leaves have a leading axis of rows."""
+"""Bases as pytrees whose leaves have a leading axis of rows.
+
+Products with them are made at JAX's highest precision: what TF32 leaves of orthogonality would void every bound.
+"""
 
 import operator
 
@@ -11,15 +14,26 @@ from sharplab.tree import PyTree
 def row_products(rows: PyTree, v: PyTree) -> jax.Array:
     """⟨row_i, v⟩ for every row."""
     # Not by reshaping to matrices: that would gather leaves that are split over devices.
-    products = jax.tree.map(lambda Q, x: jnp.tensordot(Q, x, axes=x.ndim), rows, v)
+    products = jax.tree.map(lambda Q, x: jnp.tensordot(Q, x, axes=x.ndim, precision="highest"), rows, v)
     return jax.tree.reduce(operator.add, products)
 
 
 def combine_rows(coefficients: jax.Array, rows: jax.Array) -> jax.Array:
     """Σ_i coefficients[…, i] rows[i], of one leaf."""
-    return jnp.tensordot(coefficients.astype(rows.dtype), rows, axes=1)
+    return jnp.tensordot(coefficients.astype(rows.dtype), rows, axes=1, precision="highest")
 
 
 def without_rows(v: PyTree, rows: PyTree, coefficients: jax.Array) -> PyTree:
     """v − Σ_i coefficients[i] row_i."""
     return jax.tree.map(lambda x, Q: x - combine_rows(coefficients, Q), v, rows)
+
+
+def without_some_rows(v: PyTree, rows: PyTree, coefficients: jax.Array) -> PyTree:
+    """The same, which reads no more rows than have a coefficient other than 0."""
+    order = jnp.argsort(coefficients == 0)
+
+    def without(i: jax.Array, v: PyTree) -> PyTree:
+        row = order[i]
+        return jax.tree.map(lambda x, Q: x - coefficients[row].astype(x.dtype) * Q[row], v, rows)
+
+    return jax.lax.fori_loop(0, jnp.count_nonzero(coefficients), without, v)

@@ -214,7 +214,8 @@ def _next_direction(search: Search, beyond: jax.Array, tol: jax.Array, key: jax.
     fresh = ((on_trial & (trial.begin < 0)) | (space.pending == 0)) & ~(on_trial & trial.over)
 
     def drawn() -> tuple[PyTree, jax.Array]:
-        q, rest, _ = orthonormal(space, tree.normal(jax.random.fold_in(key, search.matvecs), space.direction))
+        v = tree.normal(jax.random.fold_in(key, search.matvecs), space.direction)
+        q, rest, _ = orthonormal(space, v, jnp.zeros_like(reached))
         return q, rest > 0
 
     q, new = jax.lax.cond(fresh, drawn, lambda: (space.direction, jnp.asarray(False)))

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from sharplab import tree
-from sharplab.spectrum.rows import combine_rows, row_products, without_rows
+from sharplab.spectrum.rows import combine_rows, row_products, without_rows, without_some_rows
 from sharplab.tree import PyTree
 
 
@@ -64,8 +64,9 @@ def absorb(space: Subspace, product: PyTree, least: jax.typing.ArrayLike) -> Sub
     A part beyond that is no longer than `least` is taken for rounding. There must be a row left for it, even so.
     """
     j, end, slots = space.filled, space.taken, jnp.arange(len(space.projected))
-    q, rest, column = orthonormal(space, product)
     row = space.projected[j]  # ⟨A q_i, q_j⟩ of the filled rows i, known from their own products
+    known = jnp.where(slots < j, row, 0).at[j].set(tree.dot(space.direction, product))
+    q, rest, column = orthonormal(space, product, known)
     asymmetry = jnp.max(jnp.where(slots < j, jnp.abs(column - row), 0))
     column = jnp.where(slots < j, (column + row) / 2, column)  # either is T_ij but for rounding
     reaches = (rest > least) & (end < len(slots) - 1)
@@ -153,24 +154,34 @@ def residuals(space: Subspace, ritz: RitzPairs) -> jax.Array:
     return jnp.matmul(beyond, ritz.coordinates, precision="highest")
 
 
-def orthonormal(space: Subspace, v: PyTree) -> tuple[PyTree, jax.Array, jax.Array]:
+def orthonormal(space: Subspace, v: PyTree, known: jax.Array) -> tuple[PyTree, jax.Array, jax.Array]:
     """v less its part in the rows, normalised; the norm of what was left; the coefficients of the part, shape (m,).
 
-    Where nothing but rounding is left, the vector and its norm are 0. One pass of classical Gram-Schmidt leaves a part
-    of ε·‖v‖/‖rest‖ in the rows; two leave ε.
+    Where nothing but rounding is left, the vector and its norm are 0. By classical Gram-Schmidt, begun with the
+    coefficients that are `known`, right or not, zeros for those that are not: what they leave most often needs no more
+    than one pass over all rows. A pass that leaves less than half of what it was given may have left rounding in the
+    rows, and is followed by another (Daniel, Gragg, Kaufman & Stewart, Math. Comp. 30 (1976)).
     """
-    before = tree.norm(v)
-    v = tree.scale(_reciprocal(before), v)
+    eps = jnp.finfo(space.projected.dtype).eps
+    length = tree.norm(v)
+    known = known * _reciprocal(length)
+    v = without_some_rows(tree.scale(_reciprocal(length), v), space.basis, known)
     counted = jnp.arange(len(space.projected)) < space.taken
-    coefficients = jnp.zeros(len(counted), space.projected.dtype)
-    for _ in range(2):
+
+    def another(passed: tuple[PyTree, jax.Array, jax.Array, jax.Array]) -> tuple[PyTree, ...]:
+        v, coefficients, _, rest = passed
         part = jnp.where(counted, row_products(space.basis, v), 0)
         v = without_rows(v, space.basis, part)
-        coefficients += part
-    rest = tree.norm(v)
-    alive = rest > 10 * jnp.finfo(rest.dtype).eps
+        return v, coefficients + part, rest, tree.norm(v)
+
+    v, coefficients, _, rest = jax.lax.while_loop(
+        lambda passed: (passed[3] < passed[2] / 2) & (passed[3] > 10 * eps),
+        another,
+        (v, known, jnp.full_like(length, jnp.inf), tree.norm(v)),
+    )
+    alive = rest > 10 * eps
     v = tree.scale(jnp.where(alive, _reciprocal(rest), 0), v)
-    return v, jnp.where(alive, rest * before, 0), coefficients * before
+    return v, jnp.where(alive, rest * length, 0), coefficients * length
 
 
 def _reciprocal(x: jax.Array) -> jax.Array:

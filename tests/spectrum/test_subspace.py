@@ -1,15 +1,15 @@
 """A growing subspace: what it knows of the matrix, residuals, restarts, and its being the Krylov space."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from problems import symmetric
 
+from sharplab.spectrum import subspace
 from sharplab.spectrum.search import PREFERENCES
 from sharplab.spectrum.subspace import (
-    absorb,
     empty_subspace,
-    orthonormal,
     residuals,
     restarted,
     ritz_pairs,
@@ -21,11 +21,13 @@ from sharplab.spectrum.subspace import (
 N, ROWS = 30, 12
 A = symmetric(np.linspace(-1, 3, N) ** 3)
 LARGEST = PREFERENCES["LA"]
+NOTHING = np.zeros(ROWS)  # is known of the coefficients
+absorb, orthonormal = jax.jit(subspace.absorb), jax.jit(subspace.orthonormal)
 
 
 def with_random(space, seed):
     """A random vector as the next direction."""
-    q, _, _ = orthonormal(space, jnp.asarray(np.random.default_rng(seed).standard_normal(N)))
+    q, _, _ = orthonormal(space, jnp.asarray(np.random.default_rng(seed).standard_normal(N)), NOTHING)
     return with_direction(space, q, jnp.asarray(True))
 
 
@@ -106,7 +108,7 @@ def test_restart_keeps_the_first_ritz_pairs_with_their_residuals(float64):
     norms = [np.linalg.norm(residuals(s, r)[:, :3], axis=0) for s, r in ((smaller, again), (space, ritz))]
     assert np.allclose(*norms)
     left = space.basis[int(space.taken) - 3]  # of what a restart left behind, nothing counts
-    _, rest, _ = orthonormal(smaller, left)
+    _, rest, _ = orthonormal(smaller, left, NOTHING)
     Q = smaller.basis[:5]
     assert np.isclose(rest, np.linalg.norm(left - Q.T @ (Q @ left)))
     assert rest > 0.1
@@ -140,12 +142,24 @@ def test_asymmetry_of_products_is_seen(float64):
 def test_orthonormal_drops_what_is_in_the_basis_at_any_scale(scale, float64):
     space = grown(4)
     inside = scale * (space.basis[0] + 2 * space.basis[3])
-    q, rest, part = orthonormal(space, inside)
+    q, rest, part = orthonormal(space, inside, NOTHING)
     assert not q.any()
     assert rest == 0
     assert np.allclose(part[:4], [scale, 0, 0, 2 * scale], atol=1e-14 * scale)
     outside = inside + scale * 1e-6 * jnp.asarray(np.random.default_rng(1).standard_normal(N))
-    q, rest, _ = orthonormal(space, outside)
+    q, rest, _ = orthonormal(space, outside, NOTHING)
     assert np.allclose(jnp.linalg.norm(q), 1)
     assert np.abs(space.basis[:4] @ q).max() < 1e-15 * 10
     assert 0 < rest < 1e-4 * scale
+
+
+@pytest.mark.parametrize("known", [[], [0, 3], [0, 1, 2, 3]])
+@pytest.mark.parametrize("off", [0, 1e-8, 3])
+def test_what_is_known_of_coefficients_changes_nothing_but_the_work(known, off, float64):
+    space = grown(4)
+    inside = jnp.array([1.0, -2, 0, 0.5])
+    v = inside @ space.basis[:4] + jnp.asarray(np.random.default_rng(2).standard_normal(N))
+    expected = jnp.asarray(NOTHING).at[jnp.asarray(known, int)].set(off + inside[jnp.asarray(known, int)])
+    for found, plain in zip(orthonormal(space, v, expected), orthonormal(space, v, NOTHING), strict=True):
+        assert np.allclose(found, plain, rtol=0, atol=1e-14)
+    assert np.allclose(space.basis[: int(space.taken)] @ orthonormal(space, v, expected)[0], 0, atol=1e-15)
