@@ -1,6 +1,7 @@
 """The benchmark measures what it says: right truths, the cheapest oracle, the same network everywhere."""
 
 from dataclasses import asdict, replace
+from itertools import combinations
 
 import jax
 import jax.numpy as jnp
@@ -214,6 +215,19 @@ def test_headline_takes_the_fastest_peer_whose_error_is_within_the_tolerance():
     contest = {"contest": {"found": found}}
     assert len(tables(contest)) == 3  # the contest, who did not take part, and products in gradients
     assert len(picture(contest).axes) == 5
+
+
+def test_panels_of_the_picture_do_not_overlap():
+    peers = {
+        peer: {"rows": [solves(k, 1e-3, "own", 9, seconds, error) for k in (1, 10)]}
+        for peer, seconds, error in (("sharplab", 0.21, 1e-8), ("scipy", 0.32, 1e-7))
+    }
+    problem = {"oracle": {"1": {"0.001": [9]}, "10": {"0.001": [9]}}, "contestants": peers}
+    drawn = picture({"contest": {"found": {f"network-{i}": problem for i in range(6)}}})
+    drawn.canvas.draw()
+    boxes = [ax.get_tightbbox() for ax in drawn.axes if ax.axison]
+    assert len(boxes) == 12
+    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
 
 
 def test_extreme_eigenvalues_are_in_order(float64):

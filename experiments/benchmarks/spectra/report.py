@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from rich import box
 from rich.table import Table
 
@@ -205,17 +206,17 @@ def picture(parts: Mapping[str, Any]) -> Figure:
     counts = sorted({int(k) for problem in problems.values() for k in problem["oracle"]})
     columns = max(len(problems), 4)
     with house_style():
-        figure = plt.figure(figsize=(2.6 * columns, 2.5 * (len(counts) + 1)))
-        grid = figure.add_gridspec(len(counts) + 1, columns * 4)
-        for i, k in enumerate(counts):
-            for j, (name, problem) in enumerate(problems.items()):
-                ax = figure.add_subplot(grid[i, 4 * j : 4 * j + 4])
-                _draw_contest(ax, problem, k)
-                ax.set_title(f"{name}, top {k}")
-                ax.set_ylabel("true relative error" if j == 0 else "")
+        figure = plt.figure(figsize=(2.7 * columns, 2.6 * (len(counts) + 1)))
+        above, below = figure.subfigures(2, 1, height_ratios=(max(len(counts), 0.1), 1))
+        if counts:
+            grid = above.subplots(len(counts), len(problems), squeeze=False, sharey="row")
+            for k, row in zip(counts, grid, strict=True):
+                for ax, (name, problem) in zip(row, problems.items(), strict=True):
+                    _draw_contest(ax, problem, k)
+                    ax.set_title(f"{name}, top {k}")
+                row[0].set_ylabel("true relative error")
         lower = {"costs": _draw_costs, "memory": _draw_memory, "warm": _draw_warm, "calibration": _draw_calibration}
-        for i, (part, draw) in enumerate(lower.items()):
-            ax = figure.add_subplot(grid[-1, columns * i : columns * (i + 1)])
+        for ax, (part, draw) in zip(below.subplots(1, len(lower)), lower.items(), strict=True):
             if part in parts:
                 draw(ax, parts[part]["found"])
             else:
@@ -223,7 +224,7 @@ def picture(parts: Mapping[str, Any]) -> Figure:
         handles = [plt.Line2D([], [], color=colour, marker="o", lw=1) for colour in COLOURS.values()]
         labels = list(COLOURS)
         handles += [plt.Line2D([], [], color="0.4", marker=m, ls="", mfc=f) for m, f in (("o", "0.4"), ("o", "none"))]
-        figure.legend(handles, [*labels, "own stopping", "oracle's"], loc="outside upper center", ncols=9)
+        above.legend(handles, [*labels, "own stopping", "oracle's"], loc="outside upper center", ncols=9)
     return figure
 
 
@@ -238,6 +239,9 @@ def _draw_contest(ax: Axes, problem: Mapping[str, Any], k: int) -> None:
     for tol in map(float, problem["oracle"][str(k)]):
         ax.axhline(tol, color="0.6", lw=0.6, ls="--", zorder=0)
     ax.set(xscale="log", yscale="log", xlabel="seconds")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _draw_costs(ax: Axes, found: Mapping[str, Any]) -> None:
