@@ -193,15 +193,18 @@ def restarted(space: Subspace, ritz: RitzPairs, keep: int) -> Subspace:
     slots = jnp.arange(len(space.projected))
     mixing = ritz.coordinates[:, :keep].T
 
-    def mixed(Q: jax.Array) -> jax.Array:
-        Q = Q.at[:keep].set(combine_rows(mixing, Q))
+    kept = jax.tree.map(lambda Q: combine_rows(mixing, Q), space.basis)
+    lengths = jax.vmap(tree.norm)(kept)  # 1 but for rounding, which would add up from restart to restart
+
+    def mixed(Q: jax.Array, y: jax.Array) -> jax.Array:
+        Q = Q.at[:keep].set(y / jnp.expand_dims(lengths, range(1, y.ndim)).astype(y.dtype))
         # In place and in order: rows move down, so that none is written before it is read.
         return jax.lax.fori_loop(0, space.pending, lambda i, Q: Q.at[keep + i].set(Q[space.filled + i]), Q)
 
     beyond = jnp.roll(residuals(space, ritz), keep - space.filled, axis=0)
     couplings = jnp.where((slots < keep) & (slots >= keep)[:, None], beyond, 0)
     return space._replace(
-        basis=jax.tree.map(mixed, space.basis),
+        basis=jax.tree.map(mixed, space.basis, kept),
         projected=jnp.diag(jnp.where(slots < keep, ritz.values, 0)) + couplings + couplings.T,
         filled=jnp.full((), keep, jnp.int32),
     )
