@@ -168,17 +168,18 @@ def orthonormal(space: Subspace, v: PyTree, known: jax.Array) -> tuple[PyTree, j
     v = without_some_rows(tree.scale(_reciprocal(length), v), space.basis, known)
     counted = jnp.arange(len(space.projected)) < space.taken
 
-    def another(passed: tuple[PyTree, jax.Array, jax.Array, jax.Array]) -> tuple[PyTree, ...]:
+    def leaves_little(passed: tuple[PyTree, ...]) -> jax.Array:
+        _, _, before, rest = passed
+        return (rest < before / 2) & (rest > 10 * eps)
+
+    def another(passed: tuple[PyTree, ...]) -> tuple[PyTree, ...]:
         v, coefficients, _, rest = passed
         part = jnp.where(counted, row_products(space.basis, v), 0)
         v = without_rows(v, space.basis, part)
         return v, coefficients + part, rest, tree.norm(v)
 
-    v, coefficients, _, rest = jax.lax.while_loop(
-        lambda passed: (passed[3] < passed[2] / 2) & (passed[3] > 10 * eps),
-        another,
-        (v, known, jnp.full_like(length, jnp.inf), tree.norm(v)),
-    )
+    first = (v, known, jnp.full_like(length, jnp.inf), tree.norm(v))
+    v, coefficients, _, rest = jax.lax.while_loop(leaves_little, another, first)
     alive = rest > 10 * eps
     v = tree.scale(jnp.where(alive, _reciprocal(rest), 0), v)
     return v, jnp.where(alive, rest * length, 0), coefficients * length
@@ -192,7 +193,6 @@ def restarted(space: Subspace, ritz: RitzPairs, keep: int) -> Subspace:
     """The subspace of the first `keep` Ritz vectors, no more than are filled, with the pending rows after them."""
     slots = jnp.arange(len(space.projected))
     mixing = ritz.coordinates[:, :keep].T
-
     kept = jax.tree.map(lambda Q: combine_rows(mixing, Q), space.basis)
     lengths = jax.vmap(tree.norm)(kept)  # 1 but for rounding, which would add up from restart to restart
 

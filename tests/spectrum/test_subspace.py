@@ -114,6 +114,13 @@ def test_restart_keeps_the_first_ritz_pairs_with_their_residuals(float64):
     assert rest > 0.1
 
 
+def test_restart_hands_on_no_error_of_length(float64):
+    space = grown(6)
+    space = space._replace(basis=space.basis * (1 + 1e-9))
+    rows = restarted(space, ritz_pairs(space, LARGEST), 3).basis[:3]
+    assert np.allclose(np.linalg.norm(rows, axis=1), 1, rtol=0, atol=1e-15)
+
+
 def test_an_invariant_subspace_reaches_nothing_beyond_itself(float64):
     space = empty_subspace(jnp.zeros(N), ROWS)
     vectors = np.linalg.eigh(A)[1]
