@@ -3,7 +3,10 @@
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from importlib.util import module_from_spec, spec_from_file_location
+from inspect import getdoc
+from operator import or_
 from pathlib import Path
 from time import perf_counter
 from traceback import print_exception
@@ -134,35 +137,36 @@ def report(options: ReportOptions) -> None:
     print(f"{write_readme(options.folder)}, and on one page with curves to zoom {page}, to open in a browser")
 
 
-def _commands(words: Sequence[str]) -> Any:
-    """The options of each command; those of `sweep` with what its --config file says."""
-    options = default_options(words) if words[:1] == ["sweep"] else SweepOptions()
-    return (
-        Annotated[FigureOptions, tyro.conf.subcommand("figure")]
-        | Annotated[FiguresOptions, tyro.conf.subcommand("figures")]
-        | Annotated[ReportOptions, tyro.conf.subcommand("report")]
-        | Annotated[SweepOptions, tyro.conf.subcommand("sweep", default=options)]
-        | Annotated[StatusOptions, tyro.conf.subcommand("status")]
-        | Annotated[ExportOptions, tyro.conf.subcommand("export")]
-        | Annotated[MergeOptions, tyro.conf.subcommand("merge")]
-        | Annotated[MupCheckOptions, tyro.conf.subcommand("mup-check")]
-        | Annotated[SuggestOptions, tyro.conf.subcommand("suggest-lr")]
-    )
-
-
-ACTIONS: Mapping[type, Callable[[Any], int | None]] = MappingProxyType(
+# By name: the options, whose docstring is the command's help, and what it does, which may answer an exit code.
+COMMANDS: Mapping[str, tuple[type, Callable[[Any], int | None]]] = MappingProxyType(
     {
-        FigureOptions: make_figure,
-        FiguresOptions: make_figures,
-        ReportOptions: report,
-        SweepOptions: sweep,
-        StatusOptions: status,
-        ExportOptions: export,
-        MergeOptions: merge,
-        MupCheckOptions: mup_check,
-        SuggestOptions: suggest,
+        "figure": (FigureOptions, make_figure),
+        "figures": (FiguresOptions, make_figures),
+        "report": (ReportOptions, report),
+        "sweep": (SweepOptions, sweep),
+        "status": (StatusOptions, status),
+        "export": (ExportOptions, export),
+        "merge": (MergeOptions, merge),
+        "mup-check": (MupCheckOptions, mup_check),
+        "suggest-lr": (SuggestOptions, suggest),
     }
 )
+
+
+def _commands(words: Sequence[str]) -> Any:
+    """What tyro parses `words` into: the options of the command that they begin with, of `sweep` those of its --config.
+
+    All other commands are listed with the first sentences of their help.
+    """
+    types = []
+    for name, (options, _) in COMMANDS.items():
+        settings: dict[str, Any] = {}
+        if name not in words[:1]:
+            settings["description"] = str(getdoc(options)).partition("\n\n")[0]
+        elif name == "sweep":
+            settings["default"] = default_options(words)
+        types.append(Annotated[options, tyro.conf.subcommand(name, **settings)])
+    return reduce(or_, types)
 
 
 def main() -> None:
@@ -178,7 +182,8 @@ def main() -> None:
             config=(tyro.conf.OmitSubcommandPrefixes,),
         )
         use_all_cores()
-        return ACTIONS[type(options)](options)
+        _, action = COMMANDS[words[0]]
+        return action(options)
 
     sys.exit(exit_code_of(command))
 

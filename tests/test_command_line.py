@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from problems import QUICK_COMPILATION
 
-from sharplab.__main__ import HEADLINE, figure_scripts
+from sharplab.__main__ import COMMANDS, HEADLINE, figure_scripts, main
 
 ROOT = Path(__file__).parents[1]
 QUICK = os.environ | QUICK_COMPILATION
@@ -24,6 +24,25 @@ def sharplab(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 def run(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=QUICK)
+
+
+def help_of(*words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    monkeypatch.setattr(sys, "argv", ["sharplab", *words, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    return " ".join(capsys.readouterr().out.replace("│", " ").split())
+
+
+def test_help_lists_each_command_with_the_beginning_of_its_own(monkeypatch, capsys):
+    said = help_of(monkeypatch=monkeypatch, capsys=capsys)
+    for name, (options, _) in COMMANDS.items():
+        begins, *more = [" ".join(part.split()) for part in str(options.__doc__).split("\n\n")]
+        assert f"• {name} {begins}" in said
+        its_own = help_of(name, monkeypatch=monkeypatch, capsys=capsys)
+        for paragraph in (begins, *more):
+            assert paragraph in its_own
+        assert not any(paragraph in said for paragraph in more)
 
 
 @pytest.mark.parametrize(
