@@ -3,9 +3,11 @@
 (contest) The top of the Hessian of networks trained for a few hundred steps, on one batch: time, products and true
 relative error (against float64), for true errors of 1e-2, 1e-3 and 1e-5, top-1 and top-10. Each library ends its
 solves twice: by its own rule, all else at its defaults, and at the cheapest setting of its budget that an oracle, who
-knows the truth, would choose. "plain Lanczos, cold" is how many products any method that starts at random needs at
-least: a run that keeps all its vectors, stopped by the oracle. Every library works in a process of its own, on the
-same weights and batch, its loss and gradient checked to 1e-5; peers that are not installed are left out and named.
+knows the truth, would choose; one that takes more than 30 s (smoke: 5) and more than three times sharplab's longest on
+that network is given up ("too long"). "plain Lanczos, cold" is how many products any method that starts at random
+needs at least: a run that keeps all its vectors, stopped by the oracle. Every library works in a process of its own,
+on the same weights and batch, its loss and gradient checked to 1e-5; peers that are not installed are left out and
+named.
 (costs) One product in gradients, eight of them sharing a linearisation as in a solve, and as calls of their own;
 a gradient and products in units of their arithmetic at the rate of a large matrix product.
 (memory) Peak memory and time of λ₁ of an untrained GPT on four sequences, by size, each in a process of its own.

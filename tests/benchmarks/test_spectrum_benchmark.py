@@ -11,7 +11,7 @@ from scipy.linalg import eigh_tridiagonal
 from spectra import calibration, problems
 from spectra.contest import Contestant, Meter, OutOfTime, Solution, Terms, oracle_rows, own_rows, relative_error
 from spectra.krylov import arpack, depths, truncations
-from spectra.parts import headline, merged
+from spectra.parts import headline, merged, solve_limit
 from spectra.problems import PROBLEMS
 from spectra.report import picture, tables
 from spectra.truth import both_orders, extreme_eigenvalues, oracle_products, random_start
@@ -70,6 +70,14 @@ def test_contestant_that_takes_too_long_is_not_asked_for_more():
     rows = list(own_rows(halving(solve=solve), [1.0], TERMS))
     assert [row["finished"] for row in rows] == [False] * 3
     assert asked == [TERMS.tolerances[0]]
+
+
+def test_peer_may_take_thrice_as_long_as_sharplab_did():
+    rows = [{"finished": True, "seconds": seconds} for seconds in ([1.0, 44.5], [35.0])] + [{"finished": False}]
+    assert solve_limit(TERMS, {"rows": rows}) == 3 * 44.5
+    assert solve_limit(TERMS, {"rows": rows[1:2]}) == 3 * 35
+    for ours in ({}, {"failed": "no memory"}, {"rows": rows[2:]}, {"rows": [{"finished": True, "seconds": [1.0]}]}):
+        assert solve_limit(TERMS, ours) == TERMS.patience
 
 
 def test_meter_ends_a_solve_after_its_seconds():

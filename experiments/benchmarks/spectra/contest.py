@@ -95,7 +95,7 @@ class Terms:
     Attributes:
         tolerances: true relative errors to reach, from loose to tight.
         starts: solves per row, each from a random start of its own.
-        patience: seconds for the solves of a row, after which no further start is made; and for the oracle's search.
+        patience: seconds for the solves of a row, or the oracle's searches, after which no further start is made.
     """
 
     tolerances: tuple[float, ...]

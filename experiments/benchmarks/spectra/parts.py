@@ -19,6 +19,7 @@ from spectra.problems import find
 from spectra.report import AIM_TOLERANCE, contest_rows, oracle_median
 
 TOP = 10
+LENIENCE = 3  # how many times as long as sharplab's longest solve a peer's may take
 MODULES: Mapping[str, str] = MappingProxyType(
     {
         "sharplab": "sharplab",
@@ -107,13 +108,19 @@ def _contest(preset: Preset, name: str, say: Callable[[str], None]) -> dict[str,
             found[peer] = {"failed": "not installed"}
             continue
         say(f"{name}: {peer}")
+        asked = {"counts": preset.counts, "terms": asdict(preset.terms)}
         try:
-            found[peer] = ask(
-                "contest", contestant=peer, **made, truth=truth, counts=preset.counts, terms=asdict(preset.terms)
-            )
+            seconds = solve_limit(preset.terms, found.get("sharplab", {}))
+            found[peer] = ask("contest", contestant=peer, **made, truth=truth, **asked, seconds=seconds)
         except WorkerFailed as failure:
             found[peer] = {"failed": str(failure)}
     return {"parameters": truth["parameters"], "truth": truth, "oracle": oracle, "contestants": found}
+
+
+def solve_limit(terms: Terms, ours: Mapping[str, Any]) -> float:
+    """Seconds after which a solve is given up: the terms' patience, or thrice the longest of `ours` that came first."""
+    longest = max((max(row["seconds"]) for row in ours.get("rows", ()) if row["finished"]), default=0.0)
+    return max(terms.patience, LENIENCE * longest)
 
 
 def costs(preset: Preset, names: tuple[str, ...], say: Callable[[str], None]) -> dict[str, Any]:

@@ -57,11 +57,13 @@ def contest(
     truth: dict[str, list[float]],
     counts: list[int],
     terms: dict[str, Any],
+    seconds: float,
 ) -> dict[str, Any]:
-    """Rows of one contestant on one problem; a solve longer than the terms' patience is given up."""
+    """Rows of one contestant on one problem; a solve longer than `seconds` is given up."""
     agreed = Terms(**terms)
-    entered, gradient = enter(contestant, problem, path, agreed.patience)
+    entered, gradient = enter(contestant, problem, path, seconds)
     found: dict[str, Any] = {
+        "limit_seconds": seconds,
         "gradient_seconds": median_seconds(gradient),
         "product_seconds": median_seconds(entered.product),
         "gauss_newton_seconds": median_seconds(entered.gauss_newton) if entered.gauss_newton else None,
