@@ -231,10 +231,14 @@ def test_panels_of_the_picture_do_not_overlap():
         for peer, seconds, error in (("sharplab", 0.21, 1e-8), ("scipy", 0.32, 1e-7))
     }
     problem = {"oracle": {"1": {"0.001": [9]}, "10": {"0.001": [9]}}, "contestants": peers}
-    drawn = picture({"contest": {"found": {f"network-{i}": problem for i in range(6)}}})
+    names = [f"network-{i}" for i in range(6)]
+    cost = {kind: {"over_gradient": {"median": 1.0}} for kind in ("hessian", "gauss_newton")}
+    warm = [{"problem": name, "k": 10, "ratio": 1.1, "warm_oracle_ratio": 0.9} for name in names]
+    found = {"contest": dict.fromkeys(names, problem), "costs": dict.fromkeys(names, cost), "warm": warm}
+    drawn = picture({part: {"found": answer} for part, answer in found.items()})
     drawn.canvas.draw()
     boxes = [ax.get_tightbbox() for ax in drawn.axes if ax.axison]
-    assert len(boxes) == 12
+    assert len(boxes) == 14
     assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
 
 

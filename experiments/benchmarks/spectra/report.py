@@ -30,6 +30,7 @@ COLOURS = dict(
         strict=True,
     )
 )
+PAIR = ("#0072b2", "#e69f00")
 
 
 def tables(parts: Mapping[str, Any]) -> list[Table]:
@@ -245,15 +246,20 @@ def _draw_contest(ax: Axes, problem: Mapping[str, Any], k: int) -> None:
 
 
 def _draw_costs(ax: Axes, found: Mapping[str, Any]) -> None:
-    place = np.arange(len(found))
-    for shift, (kind, label, limit, colour) in enumerate(
-        (("hessian", "Hessian", 2.0, "#0072b2"), ("gauss_newton", "Gauss-Newton", 4 / 3, "#e69f00"))
-    ):
-        values = [row[kind]["over_gradient"]["median"] for row in found.values()]
-        ax.bar(place + 0.4 * shift - 0.2, values, 0.36, color=colour, label=label)
+    kinds = {"Hessian": "hessian", "Gauss-Newton": "gauss_newton"}
+    for limit, colour in zip((2.0, 4 / 3), PAIR, strict=True):
         ax.axhline(limit, color=colour, ls="--", lw=0.8)
-    ax.set_xticks(place, list(found), rotation=30, ha="right")
+    values = {label: [row[kind]["over_gradient"]["median"] for row in found.values()] for label, kind in kinds.items()}
+    _draw_pairs(ax, list(found), values)
     ax.set(title="product ÷ gradient\n(dashed: of arithmetic)")
+
+
+def _draw_pairs(ax: Axes, names: Sequence[str], values: Mapping[str, Sequence[float]]) -> None:
+    """Two bars for each name, one of each label's values."""
+    place = np.arange(len(names))
+    for shift, colour, (label, heights) in zip((-0.2, 0.2), PAIR, values.items(), strict=True):
+        ax.bar(place + shift, heights, 0.36, color=colour, label=label)
+    ax.set_xticks(place, names, rotation=30, ha="right")
     ax.set_ylim(top=1.45 * ax.get_ylim()[1])  # room for the legend
     ax.legend(loc="upper left")
 
@@ -269,13 +275,11 @@ def _draw_memory(ax: Axes, found: Mapping[str, Any]) -> None:
 
 
 def _draw_warm(ax: Axes, found: Sequence[Mapping[str, Any]]) -> None:
-    for row, shade in zip(found, np.linspace(0, 0.85, max(len(found), 1)), strict=True):
-        colour = plt.get_cmap("viridis")(shade)
-        ax.plot(row["products"], "o-", color=colour, ms=3, label=f"{row['problem']}, k = {row['k']}")
-        ax.plot(row["oracle"], ":", color=colour)
-        ax.plot(row["warm_oracle"], "--", color=colour, lw=0.8)
-    ax.set(xlabel="record", title="products when warm\n(dashed: warm oracle, dotted: cold)", yscale="log")
-    ax.legend(fontsize=6)
+    ax.axhline(AIMS["warm_products_over_oracle"], color="0.6", ls="--", lw=0.8)
+    names = [f"{row['problem']}, top {row['k']}" for row in found]
+    ratios = {"sharplab": "ratio", "warm oracle": "warm_oracle_ratio"}
+    _draw_pairs(ax, names, {label: [row[ratio] for row in found] for label, ratio in ratios.items()})
+    ax.set(title="products of a warm start\n÷ cold oracle's (dashed: aim)")
 
 
 def _draw_calibration(ax: Axes, found: Mapping[str, Any]) -> None:
