@@ -19,16 +19,17 @@ Aims at 1e-3: at most 1.3 × the products of plain Lanczos, half the time of the
 error is within the tolerance; warm at most 0.6 × the cold oracle's products. A Hessian product at most 2.2 gradients,
 a Gauss-Newton product on the GPT 1.5; λ₁ of 124 M parameters within 20 GB.
 
-What was found (2 cores, at 1e-3, networks to 4 M parameters). Products: 1.17 to 1.40 times the oracle's; above the aim
-are convnet and mlp-4M for λ₁, by a single product of 8 and 7, and convnet's ten, some of whose 25 look for missed
-copies. λ₁ comes 3.1 to 4.5 times as fast as from the best peer, but on mlp-4M, where the power iteration of PyHessian
-ends within the tolerance (on no other network does it) in 0.83 of sharplab's time. Ten eigenvalues come 1.3 to 1.7
-times as fast as scipy's, which is given sharplab's own products: on mlp-0.1M twice as fast would leave the time of 27
-products and nothing else; the oracle needs 25, sharplab 32 to 34 to be certain. Warm, on mlp-0.1M, the oracle itself
-needs 0.67 (top-1) and 0.93 (top-10) times the cold one's products, so far do 15 steps of Adam move eigenvectors: no
-stopping rule reaches 0.6 from there. sharplab needs 0.94 and 1.25. All contests but mlp-4M's were timed before
-orthogonalising went over the basis once rather than twice, which changes no count of products; gpt-10M's has not been
-run.
+What was found (2 cores, at 1e-3). Products: 1.00 to 1.40 times the oracle's; above the aim are convnet, mlp-4M and
+gpt-10M for λ₁, by a single product of 8, 7 and 15, and convnet's ten, some of whose 25 look for missed copies. gpt-10M's
+ten (1.00) are from a single start. λ₁ comes 2.3 to 4.5 times as fast as from the best peer, but on mlp-4M, where the
+power iteration of PyHessian ends within the tolerance (on no other network does it) in 0.83 of sharplab's time. Ten
+eigenvalues come 1.3 to 1.9 times as fast as scipy's, which is given sharplab's own products: on mlp-0.1M twice as fast
+would leave the time of 27 products and nothing else; the oracle needs 25, sharplab 32 to 34 to be certain. Warm, the
+oracle itself needs 0.67, 0.64 and 0.89 (top-1 of mlp-0.1M, convnet, gpt-1M) and 0.93, 0.83 and 0.96 (top-10) times the
+cold one's products, so far do 15 steps of Adam move eigenvectors: no stopping rule reaches 0.6 from there. sharplab
+needs 0.94, 0.91 and 1.14; 1.25, 1.20 and 1.20. The contests of mlp-0.1M, convnet, mlp-1M and gpt-1M were timed before
+orthogonalising went over the basis once rather than twice, which changes no count of products. On gpt-10M the power
+iteration of hessian-eigenthings was broken off before it was through, for want of time.
 
 Trained weights, true eigenvalues and oracles' counts are kept under runs/bench. What --parts and --problems choose
 replaces the same in the earlier report, the rest of which stays. Leaves figures/bench/spectrum.json and .png.
