@@ -21,8 +21,8 @@ a Gauss-Newton product on the GPT 1.5; λ₁ of 124 M parameters within 20 GB.
 
 What was found (2 cores, at 1e-3). Products: 1.00 to 1.40 times the oracle's; above the aim are convnet, mlp-4M and
 gpt-10M for λ₁, by a single product of 8, 7 and 15, and convnet's ten, some of whose 25 look for missed copies. The ten
-of gpt-10M (1.00) are from a single start. λ₁ comes 2.3 to 4.5 times as fast as from the best peer, but on mlp-4M, where the
-power iteration of PyHessian ends within the tolerance (on no other network does it) in 0.83 of sharplab's time. Ten
+of gpt-10M (1.00) are from a single start. λ₁ comes 2.3 to 4.5 times as fast as from the best peer, but on mlp-4M, where
+the power iteration of PyHessian ends within the tolerance (on no other network does it) in 0.83 of sharplab's time. Ten
 eigenvalues come 1.3 to 1.9 times as fast as scipy's, which is given sharplab's own products: on mlp-0.1M twice as fast
 would leave the time of 27 products and nothing else; the oracle needs 25, sharplab 32 to 34 to be certain. Warm, the
 oracle itself needs 0.67, 0.64 and 0.89 (top-1 of mlp-0.1M, convnet, gpt-1M) and 0.93, 0.83 and 0.96 (top-10) times the
