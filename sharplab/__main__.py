@@ -158,10 +158,11 @@ def _commands(words: Sequence[str]) -> Any:
 
     All other commands are listed with the first sentences of their help.
     """
+    called = words[0].replace("_", "-") if words else ""  # tyro takes either
     types = []
     for name, (options, _) in COMMANDS.items():
         settings: dict[str, Any] = {}
-        if name not in words[:1]:
+        if name != called:
             settings["description"] = str(getdoc(options)).partition("\n\n")[0]
         elif name == "sweep":
             settings["default"] = default_options(words)
@@ -182,8 +183,7 @@ def main() -> None:
             config=(tyro.conf.OmitSubcommandPrefixes,),
         )
         use_all_cores()
-        _, action = COMMANDS[words[0]]
-        return action(options)
+        return dict(COMMANDS.values())[type(options)](options)
 
     sys.exit(exit_code_of(command))
 

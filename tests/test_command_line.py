@@ -42,6 +42,7 @@ def test_help_lists_each_command_with_the_beginning_of_its_own(monkeypatch, caps
         its_own = help_of(name, monkeypatch=monkeypatch, capsys=capsys)
         for paragraph in (begins, *more):
             assert paragraph in its_own
+        assert help_of(name.replace("-", "_"), monkeypatch=monkeypatch, capsys=capsys) == its_own
         assert not any(paragraph in said for paragraph in more)
 
 
@@ -51,6 +52,7 @@ def test_help_lists_each_command_with_the_beginning_of_its_own(monkeypatch, caps
         (("sweep", "--learning-rates", "0.1", "-1"), "learning_rates"),
         (("sweep", "--parameterizations", "mpu"), "did you mean 'mup'"),
         (("figure", "transfr"), "did you mean 'transfer'"),
+        (("suggest_lr", "nosuch:build", "--width", "64", "--base", "8"), "nosuch"),
     ],
 )
 def test_bad_input_gets_one_sentence_and_a_non_zero_exit(words, says, tmp_path):

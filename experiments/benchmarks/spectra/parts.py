@@ -104,17 +104,18 @@ def _contest(preset: Preset, name: str, say: Callable[[str], None]) -> dict[str,
     )
     found: dict[str, Any] = {}
     for peer, installed in contestants().items():
+        limit = solve_limit(preset.terms, found.get("sharplab", {}))
         if not installed:
             found[peer] = {"failed": "not installed"}
             continue
         say(f"{name}: {peer}")
         asked = {"counts": preset.counts, "terms": asdict(preset.terms)}
         try:
-            seconds = solve_limit(preset.terms, found.get("sharplab", {}))
-            found[peer] = ask("contest", contestant=peer, **made, truth=truth, **asked, seconds=seconds)
+            found[peer] = ask("contest", contestant=peer, **made, truth=truth, **asked, seconds=limit)
         except WorkerFailed as failure:
             found[peer] = {"failed": str(failure)}
-    return {"parameters": truth["parameters"], "truth": truth, "oracle": oracle, "contestants": found}
+    answer = {"parameters": truth["parameters"], "truth": truth, "oracle": oracle}
+    return answer | {"limit_seconds": limit, "contestants": found}
 
 
 def solve_limit(terms: Terms, ours: Mapping[str, Any]) -> float:

@@ -63,7 +63,6 @@ def contest(
     agreed = Terms(**terms)
     entered, gradient = enter(contestant, problem, path, seconds)
     found: dict[str, Any] = {
-        "limit_seconds": seconds,
         "gradient_seconds": median_seconds(gradient),
         "product_seconds": median_seconds(entered.product),
         "gauss_newton_seconds": median_seconds(entered.gauss_newton) if entered.gauss_newton else None,
