@@ -27,7 +27,7 @@ from types import MappingProxyType
 import sweep_columns as shared
 
 import sharplab as sl
-from sharplab.report import Finding
+from sharplab.gallery.finding import Finding
 
 CLAIM = "Under muP the optimal learning rate stays where it is as the width grows, with and without data augmentation."
 QUICK = sl.Experiment(

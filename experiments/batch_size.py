@@ -28,7 +28,7 @@ from types import MappingProxyType
 import sweep_columns as shared
 
 import sharplab as sl
-from sharplab.report import Finding
+from sharplab.gallery.finding import Finding
 
 CLAIM = "Under muP the optimal learning rate stays where it is as the width grows, at small and large batches alike."
 QUICK = sl.Experiment(

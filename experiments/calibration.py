@@ -38,8 +38,8 @@ from matplotlib.figure import Figure
 from scipy.stats import beta, binomtest
 
 from sharplab.analysis.simulation import KINDS, SimulatedSweep, calibrate
+from sharplab.gallery.finding import Finding, Verdict
 from sharplab.plotting import house_style
-from sharplab.report import Finding, Verdict
 
 CLAIM = (
     "The lab's 95 % intervals cover the truth in at least 90 % of simulated sweeps, "

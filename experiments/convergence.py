@@ -34,8 +34,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import sharplab as sl
+from sharplab.gallery.finding import Finding, Verdict
 from sharplab.plotting import house_style, log_ticks, size_colours, size_legend
-from sharplab.report import Finding, Verdict
 
 CLAIM = (
     "Under muP the loss, the sharpness and the top NTK eigenvalue converge to their wide limits as powers of the "

@@ -27,7 +27,7 @@ from types import MappingProxyType
 import sweep_columns as shared
 
 import sharplab as sl
-from sharplab.report import Finding, Verdict
+from sharplab.gallery.finding import Finding, Verdict
 
 CLAIM = (
     "With residual branches scaled by depth^-1/2 or 1/depth, and their learning rates to match, the optimal learning "

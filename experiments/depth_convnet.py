@@ -26,7 +26,7 @@ from types import MappingProxyType
 import sweep_columns as shared
 
 import sharplab as sl
-from sharplab.report import Finding, Verdict
+from sharplab.gallery.finding import Finding, Verdict
 
 CLAIM = (
     "With branches scaled by depth^-1/2 the optimal learning rate transfers in depth for one layer per residual block, "

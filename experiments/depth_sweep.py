@@ -9,7 +9,7 @@ Expected: with alpha 0.5 the optimum stays where it is, with alpha 0 it falls wi
     python experiments/depth_sweep.py --help
 """
 
-from sharplab.command_line import main
+from sharplab.commands.sweep import main
 
 if __name__ == "__main__":
     main("depth")

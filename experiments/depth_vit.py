@@ -26,7 +26,7 @@ from types import MappingProxyType
 import sweep_columns as shared
 
 import sharplab as sl
-from sharplab.report import Finding, Verdict
+from sharplab.gallery.finding import Finding, Verdict
 
 CLAIM = (
     "With a vision transformer's branches scaled by depth^-1/2 the optimal learning rate under Adam still moves with "

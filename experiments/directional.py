@@ -27,8 +27,8 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 import sharplab as sl
+from sharplab.gallery.finding import Finding, Verdict
 from sharplab.plotting import NAMES, draw_curves, draw_threshold, house_style, size_legend
-from sharplab.report import Finding, Verdict
 
 CLAIM = (
     "Under muP the curvature along the gradient, of the whole loss and of batches, follows the same trajectory at "

@@ -28,8 +28,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import sharplab as sl
+from sharplab.gallery.finding import Finding, Verdict
 from sharplab.plotting import draw_curves, draw_threshold, house_style, log_ticks, size_legend
-from sharplab.report import Finding, Verdict
 
 CLAIM = (
     "Under muP the top Hessian eigenvalue follows one trajectory at every width; the smaller ones, the trace, the top "

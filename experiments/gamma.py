@@ -38,8 +38,8 @@ from matplotlib.lines import Line2D
 
 import sharplab as sl
 from sharplab.analysis.trend import Interval, lies_outside, lies_within, pooled_noise, trend
+from sharplab.gallery.finding import Finding, Verdict
 from sharplab.plotting import house_style, size_colours, size_legend
-from sharplab.report import Finding, Verdict
 
 CLAIM = (
     "The optimal learning rate goes with the richness as γ₀² and the sharpness as γ₀^-2 in lazy training, "

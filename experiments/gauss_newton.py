@@ -43,8 +43,8 @@ from gauss_newton_picture import draw
 
 import sharplab as sl
 from sharplab.analysis.trend import Interval
+from sharplab.gallery.finding import Finding, Verdict
 from sharplab.plotting import NAMES
-from sharplab.report import Finding, Verdict
 
 CLAIM = (
     "Under muP the largest Hessian eigenvalue is that of the Gauss-Newton part, to the same degree at every width; "

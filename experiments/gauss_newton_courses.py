@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 
 import sharplab as sl
+from sharplab.core.tree import PyTree
 from sharplab.data import batch_indices, load_dataset
-from sharplab.recipe import LaneState, Recipe
 from sharplab.sweep.plan import tasks
-from sharplab.task import Task, find_recipe
 from sharplab.theory import LinearCourse, infinite_linear_state, linear_course, linear_state
-from sharplab.tree import PyTree
+from sharplab.training.recipe import LaneState, Recipe
+from sharplab.training.task import Task, find_recipe
 
 SOLVED = 1e-3  # relative error of an eigenvalue
 DRAWS = 16  # of the function that an infinitely wide NTK network begins with

@@ -27,7 +27,7 @@ from types import MappingProxyType
 import sweep_columns as shared
 
 import sharplab as sl
-from sharplab.report import Finding
+from sharplab.gallery.finding import Finding
 
 CLAIM = (
     "A transformer's optimal learning rate under Adam stays where it is with muP as the width grows, and falls without."

@@ -50,14 +50,14 @@ from scipy.sparse.linalg import eigsh
 import sharplab as sl
 from sharplab.analysis.trend import Interval, pooled_noise, trend
 from sharplab.data import batch_indices, load_dataset
+from sharplab.gallery.finding import Finding, Verdict
 from sharplab.losses import LOSSES
 from sharplab.plotting import draw_curves, house_style, log_ticks, size_legend
-from sharplab.recipe import Recipe
-from sharplab.report import Finding, Verdict
 from sharplab.sweep.plan import tasks
-from sharplab.task import Task, find_recipe
 from sharplab.theory.infinite_kernels import mlp_kernels
 from sharplab.theory.kernel_flow import descend
+from sharplab.training.recipe import Recipe
+from sharplab.training.task import Task, find_recipe
 
 CLAIM = (
     "Under the NTK parameterization networks follow the dynamics of their infinite-width kernel, "

@@ -26,7 +26,7 @@ from types import MappingProxyType
 import sweep_columns as shared
 
 import sharplab as sl
-from sharplab.report import Finding, Verdict
+from sharplab.gallery.finding import Finding, Verdict
 
 CLAIM = (
     "With squared error too, the optimal learning rate stays where it is under muP, where the sharpness rises to about "

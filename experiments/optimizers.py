@@ -26,7 +26,7 @@ from types import MappingProxyType
 import sweep_columns as shared
 
 import sharplab as sl
-from sharplab.report import Finding, Verdict
+from sharplab.gallery.finding import Finding, Verdict
 
 CLAIM = (
     "Under muP the optimal learning rate stays where it is as the width grows, for every optimizer that has a table."

@@ -37,8 +37,8 @@ import numpy as np
 import sweep_columns as shared
 
 import sharplab as sl
+from sharplab.gallery.finding import Finding, Verdict
 from sharplab.models.residual_mlp import ResidualMLP
-from sharplab.report import Finding, Verdict
 from sharplab.scaling import Rule
 
 CLAIM = (

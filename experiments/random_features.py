@@ -32,8 +32,8 @@ from matplotlib.figure import Figure
 
 import sharplab as sl
 from sharplab.analysis.trend import Interval, lies_within, pooled_noise
+from sharplab.gallery.finding import Finding, Verdict
 from sharplab.plotting import draw_curves, draw_spread, draw_threshold, house_style, size_legend
-from sharplab.report import Finding, Verdict
 
 CLAIM = (
     "Where only the readout learns, the sharpness neither rises along training nor follows one trajectory at every "

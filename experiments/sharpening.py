@@ -28,9 +28,9 @@ from matplotlib.figure import Figure
 
 import sharplab as sl
 from sharplab.analysis.trend import lies_outside, lies_within
+from sharplab.gallery.finding import Finding, Verdict
 from sharplab.optimizers import OPTIMIZERS
 from sharplab.plotting import NAMES, draw_curves, draw_spread, draw_threshold, house_style, size_legend
-from sharplab.report import Finding, Verdict
 
 CLAIM = (
     "Under muP the sharpness follows the same trajectory at every width, up to about 2/η; "

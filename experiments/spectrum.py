@@ -50,16 +50,16 @@ from scipy.sparse.linalg import eigsh as arpack
 from scipy.stats import beta
 
 import sharplab as sl
+from sharplab.core.tree import PyTree
 from sharplab.curvature.operator import DENSE_LIMIT
 from sharplab.data import batch_indices, load_dataset
+from sharplab.gallery.finding import Finding, Verdict
 from sharplab.losses import cross_entropy
 from sharplab.models import find_model
 from sharplab.optimizers import OPTIMIZERS
 from sharplab.plotting import draw_accuracy, draw_density, draw_followed, house_style
-from sharplab.recipe import Recipe
-from sharplab.report import Finding, Verdict
 from sharplab.scaling import DepthRule, Rule
-from sharplab.tree import PyTree
+from sharplab.training.recipe import Recipe
 
 CLAIM = (
     "Every eigenvalue recorded along training lies within its residual of an exact one, "

@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 import sharplab as sl
+from sharplab.gallery.finding import Verdict
 from sharplab.optimizers import OPTIMIZERS
 from sharplab.plotting import (
     draw_curves,
@@ -21,7 +22,6 @@ from sharplab.plotting import (
     log_ticks,
     size_legend,
 )
-from sharplab.report import Verdict
 
 METRIC = "train_loss"
 FINDINGS = {"transfers": "stays", "shifts": "moves", "inconclusive": "may stay or move"}

@@ -35,6 +35,7 @@ from matplotlib.figure import Figure
 from sweep_columns import FINDINGS, octaves, transfer_numbers
 
 import sharplab as sl
+from sharplab.gallery.finding import Finding, Verdict
 from sharplab.optimizers import OPTIMIZERS
 from sharplab.plotting import (
     NAMES,
@@ -46,7 +47,6 @@ from sharplab.plotting import (
     log_ticks,
     size_legend,
 )
-from sharplab.report import Finding, Verdict
 
 CLAIM = "Under muP the optimal learning rate is nearly the same at every width; under NTK parameterization it is not."
 QUICK = sl.Experiment(

@@ -9,7 +9,7 @@ Expected: under muP the optimum stays within a quarter octave per doubling of wi
     python experiments/width_sweep.py --help
 """
 
-from sharplab.command_line import main
+from sharplab.commands.sweep import main
 
 if __name__ == "__main__":
     main("width")

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import optax
 from optax import contrib
 
-from sharplab.naming import lookup
-from sharplab.tree import PyTree
+from sharplab.core.naming import lookup
+from sharplab.core.tree import PyTree
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 import optax
 
-from sharplab.naming import lookup
+from sharplab.core.naming import lookup
 
 SCHEDULES: Mapping[str, Callable[[int], optax.Schedule] | None] = MappingProxyType(
     {

@@ -11,6 +11,8 @@ collect_ignore = ["spectrum/on_eight_devices.py"]  # a script for a process of i
 collect_ignore_glob = ["conftest.py", "*/conftest.py"]
 
 os.environ["MPLBACKEND"] = "Agg"  # tests draw to files; a display may be absent
+# Scripts that tests start find what tests share, as tests do.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (os.path.dirname(__file__), os.environ.get("PYTHONPATH"))))
 
 # No deadline: the first example pays for compilation. In CI the examples are the same on every run.
 hypothesis.settings.register_profile("local", deadline=None)
@@ -26,34 +28,17 @@ def float64():
 
 
 # Their dozens of programs run on tiny arrays: compiling them is what takes time, and optimising doubles it.
-MANY_SMALL_PROGRAMS = {
-    "benchmarks",
-    "checks",
-    "curvature",
-    "models",
-    "scaling",
-    "spectrum",
-    "studies",
-    "test_estimate.py",
-    "test_figure_gauss_newton.py",
-    "test_figure_kernel.py",
-    "test_following.py",
-    "test_recipe.py",
-    "test_resuming.py",
-    "test_suggest_command.py",
-    "test_sweep_figures.py",
-    "test_tracking.py",
-    "test_training.py",
-    "theory",
-}
+# Tests of these train long enough that the programs pay for their optimisation; elsewhere dozens of programs run on
+# tiny arrays, and optimising doubles the time that compiling them takes.
+OPTIMISED = {"core", "executors", "faults", "figures", "store", "sweep"}
 
 
 @pytest.fixture(autouse=True, scope="module")
 def quick_compilation(request):
     """Less optimisation where it does not pay."""
     optimised = jax.config.read("jax_disable_most_optimizations")
-    where = {request.path.name, request.path.parent.name} & MANY_SMALL_PROGRAMS
-    jax.config.update("jax_disable_most_optimizations", bool(where) or optimised)
+    where = {request.path.name, request.path.parent.name} & OPTIMISED
+    jax.config.update("jax_disable_most_optimizations", optimised or not where)
     yield
     jax.config.update("jax_disable_most_optimizations", optimised)
     # Each compiled program holds memory maps, of which a process has no more than some ten thousand.

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from sharplab.report import Finding, save_finding
+from sharplab.gallery.finding import Finding, save_finding
 
 NUMBERS = {
     "mup": {"shift_per_doubling": 0.1, "shift_interval": (0.05, 0.15), "verdict": "transfers"},

@@ -13,8 +13,8 @@ from sharplab.curvature import LinearOperator
 from sharplab.losses import LOSSES
 from sharplab.models import MODELS
 from sharplab.optimizers import OPTIMIZERS, Optimizer
-from sharplab.recipe import LaneState, Recipe
 from sharplab.scaling import DepthRule, Parameterization, Rule, parameterization
+from sharplab.training.recipe import LaneState, Recipe
 
 QUICK_COMPILATION = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # for processes of their own; tests: conftest.py
 CLASSES = 3

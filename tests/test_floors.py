@@ -11,16 +11,14 @@ import sharplab as sl
 PACKAGE = Path(sl.__file__).parent
 # Packages and modules directly within sharplab, from the ground up.
 FLOORS = (
-    {"naming", "tree", "provenance", "drivers", "losses", "optimizers", "schedules", "data"}
-    | {"scaling", "curvature", "spectrum"},
+    {"core", "losses", "optimizers", "schedules", "data"} | {"scaling", "curvature", "spectrum"},
     {"models", "plotting"},
-    {"observables", "following", "measurement", "tracking", "records"},
-    {"recipe", "task", "programs", "checkpoints", "course", "training"},
+    {"tracking", "records"},
+    {"training"},
     {"sweep", "analysis", "checks"},
     {"studies", "theory"},
-    {"report", "gallery", "verdicts"},
-    {"presets", "exit_codes", "config_file", "user_module", "command_line", "store_commands"}
-    | {"mup_check", "suggest_command", "__main__"},
+    {"gallery"},
+    {"commands", "__main__"},
 )
 FLOOR_OF = {name: i for i, names in enumerate(FLOORS) for name in names}
 

@@ -48,7 +48,7 @@ from figure1_study.worker import apart
 from rich.console import Console
 from training_speed import hardware
 
-from sharplab.provenance import versions
+from sharplab.core.provenance import versions
 
 TABLE_WIDTH = 120  # characters that the widest table needs; a log is wide enough, a pipe's default is not
 OUTPUT = Path("figures/bench/figure1.json")

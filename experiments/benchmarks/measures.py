@@ -12,15 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 from plain_loop import PlainLoop, lax_convnet, same_model
 
-from sharplab import tree
+from sharplab.core import tree
+from sharplab.core.tree import PyTree
 from sharplab.curvature import hessian, precondition
 from sharplab.data import batch_indices, load_dataset
-from sharplab.measurement import TrackerState
-from sharplab.recipe import LaneState, Recipe
 from sharplab.spectrum import eigsh
-from sharplab.task import Lane, Task, find_recipe
-from sharplab.training import train_lanes
-from sharplab.tree import PyTree
+from sharplab.tracking.measurement import TrackerState
+from sharplab.training.recipe import LaneState, Recipe
+from sharplab.training.task import Lane, Task, find_recipe
+from sharplab.training.train import train_lanes
 
 DATA = "fashion-mnist-10k"
 DEPTHS = {"figure1_convnet": 2, "residual_mlp": 3}

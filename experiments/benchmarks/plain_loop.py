@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from sharplab import tree
-from sharplab.recipe import Recipe
-from sharplab.tree import PyTree
+from sharplab.core import tree
+from sharplab.core.tree import PyTree
+from sharplab.training.recipe import Recipe
 
 POWER_ITERATIONS = 10
 Objective = Callable[[PyTree, PyTree], jax.Array]  # (params, (inputs, targets)) → mean loss

@@ -53,8 +53,8 @@ from spectra.problems import LADDER, PROBLEMS
 from spectra.report import AIM_TOLERANCE, AIMS, picture, tables
 from training_speed import hardware
 
-from sharplab.naming import lookup
-from sharplab.provenance import versions
+from sharplab.core.naming import lookup
+from sharplab.core.provenance import versions
 
 TABLE_WIDTH = 118
 OUTPUT = Path("figures/bench/spectrum.json")

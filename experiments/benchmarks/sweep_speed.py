@@ -37,7 +37,7 @@ from sweeps.report import picture, tables
 from sweeps.runs import Runs
 from training_speed import hardware
 
-from sharplab.provenance import versions
+from sharplab.core.provenance import versions
 
 TABLE_WIDTH = 112  # characters that the widest table needs; a log is wide enough, a pipe's default is not
 OUTPUT = Path("figures/bench/sweep_speed.json")

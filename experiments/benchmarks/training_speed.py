@@ -1,8 +1,8 @@
 """How fast the lab trains and tracks, against the loop that a researcher would write by hand.
 
-(a) Training: optimizer steps and sharpness records per second of `sharplab.training.train_lanes`, against one jitted
-step dispatched per step, one learning rate after another, with ten power iterations per record: same weights, data,
-batches and probe. "steps" is a run without records; "records" is what records add to it; "both" is the whole run.
+(a) Training: optimizer steps and sharpness records per second of `sharplab.training.train.train_lanes`, against one
+jitted step dispatched per step, one learning rate after another, with ten power iterations per record: same weights,
+data, batches and probe. "steps" is a run without records; "records" is what records add to it; "both" is the whole run.
 The lab's records come with an error estimate of at most 1e-2, the plain ones with none. Of the plain loop one lane
 is timed, its steps and one record; its other lanes and records cost the same and are counted, not made.
 (b) Products: one Hessian product in gradients, where eight share a linearisation in a compiled loop, as in `eigsh`,
@@ -36,8 +36,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from sharplab.drivers import use_all_cores
-from sharplab.provenance import versions
+from sharplab.core.provenance import versions
+from sharplab.training.layout import use_all_cores
 
 TABLE_WIDTH = 108  # characters that the widest table needs; a log is wide enough, a pipe's default is not
 OUTPUT = Path("figures/bench/training_speed.json")

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from sharplab.analysis.trend import pooled_noise
-from sharplab.naming import lookup
+from sharplab.core.naming import lookup
 from sharplab.optimizers import OPTIMIZERS
 from sharplab.records import Records, require_one_setting
 

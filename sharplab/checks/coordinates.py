@@ -25,7 +25,7 @@ from sharplab.checks.trainee import (
     train_step,
 )
 from sharplab.checks.verdict import Interval, Verdict, judge, mean_interval, overall, slope_per_doubling
-from sharplab.naming import lookup
+from sharplab.core.naming import lookup
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

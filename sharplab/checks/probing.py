@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sharplab import tree
-from sharplab.tree import PyTree
+from sharplab.core import tree
+from sharplab.core.tree import PyTree
 
 UPDATES = 4  # with one and the same gradient: enough for a schedule that begins at 0 to have begun
 _LOUD = 2.0**10  # times the gradient's size in the model: drowns Adam's ε

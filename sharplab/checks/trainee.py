@@ -9,12 +9,12 @@ import jax
 import optax
 from flax import nnx
 
-from sharplab import tree
 from sharplab.checks.recording import record_outputs
+from sharplab.core import tree
+from sharplab.core.tree import PyTree
 from sharplab.optimizers import make_optimizer
 from sharplab.scaling.any_module import mup
 from sharplab.scaling.scaled import Scaling
-from sharplab.tree import PyTree
 
 Build: TypeAlias = Callable[[int, nnx.Rngs], nnx.Module]
 Loss: TypeAlias = Callable[[Any, Any], jax.Array]

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from sharplab import tree
+from sharplab.core import tree
+from sharplab.core.tree import PyTree
 from sharplab.curvature.factor import Factor, LinearMap
 from sharplab.curvature.operator import LinearOperator
-from sharplab.tree import PyTree
 
 
 def block(op: LinearOperator, select: Callable[[str], bool]) -> LinearOperator:

@@ -8,8 +8,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from sharplab.drivers import choose_driver
-from sharplab.tree import PyTree
+from sharplab.core.loops import choose_driver
+from sharplab.core.tree import PyTree
 
 Term = Callable[[PyTree, PyTree], PyTree]
 

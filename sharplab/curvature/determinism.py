@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from sharplab import tree
+from sharplab.core import tree
+from sharplab.core.tree import PyTree
 from sharplab.curvature.functions import reference
 from sharplab.curvature.operator import LinearOperator
-from sharplab.tree import PyTree
 
 SMALL = 1e-4  # below it a loss's own rounding may hide what is looked for
 RELATIVE = 1e-2

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sharplab import tree
+from sharplab.core import tree
+from sharplab.core.tree import PyTree
 from sharplab.curvature.functions import as_partial, objective
 from sharplab.curvature.operator import LinearOperator, arranged
-from sharplab.tree import PyTree
 
 
 @dataclass(frozen=True)

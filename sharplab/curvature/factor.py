@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from sharplab.tree import PyTree
+from sharplab.core.tree import PyTree
 
 LinearMap = Callable[[PyTree], PyTree]
 

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sharplab.core.naming import lookup
+from sharplab.core.tree import PyTree
 from sharplab.curvature.chunks import count_examples
 from sharplab.curvature.factor import LinearMap
 from sharplab.curvature.functions import as_partial, objective
@@ -17,8 +19,6 @@ from sharplab.curvature.host_batches import source_of
 from sharplab.curvature.operator import LinearOperator
 from sharplab.curvature.streaming import Shared, mean_operator
 from sharplab.losses import output_hessian
-from sharplab.naming import lookup
-from sharplab.tree import PyTree
 
 KINDS = {
     "exact": "the expectation over targets of the model's own distribution, in closed form",

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from jax.tree_util import Partial
 
-from sharplab.tree import PyTree
+from sharplab.core.tree import PyTree
 
 MANY = 8  # function objects of one source and one size of problem, from which on a warning is due
 

@@ -5,12 +5,12 @@ from typing import Any
 
 import jax
 
+from sharplab.core.tree import PyTree
 from sharplab.curvature.factor import LinearMap
 from sharplab.curvature.functions import as_partial, objective
 from sharplab.curvature.operator import LinearOperator
 from sharplab.curvature.streaming import Shared, mean_operator
 from sharplab.losses import output_hessian
-from sharplab.tree import PyTree
 
 
 def gauss_newton(

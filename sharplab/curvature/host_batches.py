@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
+from sharplab.core.tree import PyTree
 from sharplab.curvature.chunks import Chunks, count_examples
-from sharplab.tree import PyTree
 
 Source = Callable[[], Iterable[PyTree]]
 

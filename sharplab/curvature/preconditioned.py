@@ -1,8 +1,8 @@
 """An operator in a diagonal metric."""
 
+from sharplab.core.tree import PyTree
 from sharplab.curvature.factor import Factor, LinearMap, multiply, scaled_factor
 from sharplab.curvature.operator import LinearOperator, arranged
-from sharplab.tree import PyTree
 
 
 def precondition(op: LinearOperator, scale: PyTree) -> LinearOperator:

@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from sharplab import tree
+from sharplab.core import tree
+from sharplab.core.tree import PyTree
 from sharplab.curvature.chunks import Chunks, count_examples
 from sharplab.curvature.determinism import check_mean
 from sharplab.curvature.factor import Factor, Form, LinearMap
 from sharplab.curvature.host_batches import HostBatches, read_host_batches, source_of
 from sharplab.curvature.operator import LinearOperator
-from sharplab.tree import PyTree
 
 Shared = tuple[PyTree, PyTree]  # (functions, params): what all batches have in common
 Product = Callable[[Shared, PyTree], LinearMap]

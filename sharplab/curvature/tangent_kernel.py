@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
+from sharplab.core.tree import PyTree
 from sharplab.curvature.factor import Factor, Form, LinearMap, multiply
 from sharplab.curvature.functions import as_partial
 from sharplab.curvature.ggn import linearized
 from sharplab.curvature.host_batches import HostBatches
 from sharplab.curvature.operator import LinearOperator, arranged
 from sharplab.curvature.streaming import Shared, check_independence, stream, streamed_form, streamed_maps
-from sharplab.tree import PyTree
 
 
 def ntk(

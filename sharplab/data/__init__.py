@@ -5,10 +5,10 @@ from functools import cache, partial
 from importlib import import_module
 from typing import Any
 
+from sharplab.core.naming import lookup
 from sharplab.data.augmentations import AUGMENTATIONS, Augmentation
 from sharplab.data.batches import batch_indices
 from sharplab.data.dataset import Dataset
-from sharplab.naming import lookup
 
 __all__ = ["AUGMENTATIONS", "DATASETS", "Augmentation", "Dataset", "batch_indices", "load_dataset"]
 

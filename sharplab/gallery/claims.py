@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from sharplab.report import Verdict
+from sharplab.gallery.finding import Verdict
 
 PAPER = "Noci, Meterez, Hofmann, Orvieto: Super Consistency of Neural Network Landscapes and Learning Rate Transfer"
 PAPER_ADDRESS = "https://arxiv.org/abs/2402.17457"

@@ -3,16 +3,18 @@
 import ast
 import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import module_from_spec, spec_from_file_location
 from inspect import cleandoc
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Any, get_args
 
 from sharplab.gallery.claims import TESTED_BY, claim_verdict
-from sharplab.report import Verdict
+from sharplab.gallery.finding import Verdict
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 MARKS: Mapping[Verdict, str] = MappingProxyType(
@@ -27,6 +29,17 @@ def figure_scripts(folder: Path = EXPERIMENTS) -> dict[str, Path]:
     scripts = (path for path in sorted(folder.glob("*.py")) if "def find(" in path.read_text(encoding="utf-8"))
     found = {path.stem.replace("_", "-"): path for path in scripts}
     return {name: found[name] for name in (*HEADLINE, *found) if name in found}
+
+
+def load_script(path: Path) -> ModuleType:
+    """A figure's script as a module, freshly executed."""
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))  # scripts share modules that lie beside them
+    spec = spec_from_file_location(f"experiments_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @dataclass(frozen=True)

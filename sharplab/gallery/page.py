@@ -13,9 +13,9 @@ from plotly.offline import get_plotlyjs
 from sharplab.gallery.claims import CLAIMS, PAPER, PAPER_ADDRESS
 from sharplab.gallery.curves import Plot, plots
 from sharplab.gallery.entries import MARKS, NOT_MADE, Entry, Made, collect, verdict_on
+from sharplab.gallery.finding import Verdict
 from sharplab.gallery.numbers import headline, label, tables
 from sharplab.gallery.readme import made_at
-from sharplab.report import Verdict
 
 MOST_ROWS = 200  # of a table that is shown as such
 # The browser itself refuses whatever is not in the file.

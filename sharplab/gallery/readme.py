@@ -8,8 +8,8 @@ import pandas as pd
 
 from sharplab.gallery.claims import CLAIMS, PAPER, PAPER_ADDRESS
 from sharplab.gallery.entries import MARKS, NOT_MADE, Entry, collect, verdict_on
+from sharplab.gallery.finding import Verdict
 from sharplab.gallery.numbers import headline, tables
-from sharplab.report import Verdict
 
 MOST_ROWS = 24  # of a figure's tables that are shown unfolded
 PRESETS = {

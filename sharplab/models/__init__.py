@@ -12,6 +12,7 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import Any
 
+from sharplab.core.naming import lookup
 from sharplab.models.figure1_convnet import Figure1ConvNet
 from sharplab.models.gpt import GPT
 from sharplab.models.linear_network import LinearNetwork
@@ -19,7 +20,6 @@ from sharplab.models.mlp import MLP
 from sharplab.models.residual_convnet import VARIANTS
 from sharplab.models.residual_mlp import ResidualMLP
 from sharplab.models.vit import ViT
-from sharplab.naming import lookup
 
 MODELS: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from sharplab.core.tree import PyTree
 from sharplab.scaling import Rule
-from sharplab.tree import PyTree
 
 CACHED = 2**19  # numbers that a core's cache holds, about
 

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from sharplab.core.naming import lookup
 from sharplab.models.layers import ScaledLinear
 from sharplab.models.norms import BatchNorm, LayerNorm
 from sharplab.models.patches import image_patches
-from sharplab.naming import lookup
 from sharplab.scaling import Rule
 
 KERNEL, STAGES = 3, 3

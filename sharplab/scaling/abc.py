@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from sharplab.naming import lookup
+from sharplab.core.naming import lookup
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sharplab.naming import lookup
+from sharplab.core.naming import lookup
 from sharplab.optimizers import OPTIMIZERS, Optimizer
 from sharplab.scaling.branches import NO_BRANCHES, find_branches
 from sharplab.scaling.depth import DEPTH_RULES, ONE_BLOCK, DepthRule

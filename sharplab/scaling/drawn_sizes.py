@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from sharplab.tree import named_leaves
+from sharplab.core.tree import named_leaves
 
 SAMPLES = 2**12  # numbers by which each random parameter is measured, at least: its size then has an error of 1 %
 _MANY = 4096  # draws, at most

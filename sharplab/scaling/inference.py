@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from flax import nnx
 
-from sharplab.naming import lookup
+from sharplab.core.naming import lookup
 from sharplab.scaling.abc import GROWTH, ROLES, Exponents, mup_exponents
 from sharplab.scaling.axes import Axes, layer_axes
 from sharplab.scaling.branches import Branches

@@ -8,13 +8,13 @@ import jax
 import optax
 from flax import nnx
 
-from sharplab.naming import lookup
+from sharplab.core.naming import lookup
+from sharplab.core.tree import PyTree, named_leaves
 from sharplab.optimizers import OPTIMIZERS, Optimizer, make_optimizer, step_metric
 from sharplab.scaling.abc import KINDS
 from sharplab.scaling.depth import ONE_BLOCK, DepthRule
 from sharplab.scaling.inference import Growth
 from sharplab.scaling.transformation import Factors, as_matrices, by_path, scaled
-from sharplab.tree import PyTree, named_leaves
 
 if TYPE_CHECKING:
     import pandas as pd

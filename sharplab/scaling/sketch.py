@@ -6,7 +6,7 @@ from typing import Any
 
 from flax import nnx
 
-from sharplab.tree import named_leaves
+from sharplab.core.tree import named_leaves
 
 Shape = tuple[int, ...]
 

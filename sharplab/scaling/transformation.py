@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sharplab.tree import PyTree, named_leaves
+from sharplab.core.tree import PyTree, named_leaves
 
 Indices = tuple[int, ...]
 

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from sharplab.core.loops import Driver
 from sharplab.curvature.operator import LinearOperator
-from sharplab.drivers import Driver
 from sharplab.spectrum.estimate import Estimate, mean_of, with_rounding
 from sharplab.spectrum.products import driver_of, each, product, rademacher, require_at_least, require_finite
 from sharplab.spectrum.tridiagonal import Rule, gauss_rule, tridiagonalize

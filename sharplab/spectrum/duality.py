@@ -6,9 +6,9 @@ With fewer outputs than parameters this is the smaller problem: the basis holds 
 import jax
 import jax.numpy as jnp
 
-from sharplab import tree
+from sharplab.core import tree
+from sharplab.core.tree import PyTree
 from sharplab.curvature.operator import LinearOperator
-from sharplab.tree import PyTree
 
 
 def solved_in_range(op: LinearOperator, k: int, which: str) -> bool:

@@ -6,7 +6,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from sharplab.tree import PyTree
+from sharplab.core.tree import PyTree
 
 ROUNDING = 4  # in units of ε: what a sum of many products comes to
 

@@ -10,16 +10,16 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 from jax.tree_util import Partial
 
-from sharplab import tree
+from sharplab.core import tree
+from sharplab.core.loops import Driver, repeat_while
+from sharplab.core.naming import lookup
+from sharplab.core.tree import PyTree
 from sharplab.curvature.operator import LinearOperator, arranged
-from sharplab.drivers import Driver, repeat_while
-from sharplab.naming import lookup
 from sharplab.spectrum import search as searching
 from sharplab.spectrum.duality import lifted, pushed, solved_in_range
 from sharplab.spectrum.products import driver_of
 from sharplab.spectrum.rows import combine_rows
 from sharplab.spectrum.search import PREFERENCES, Aim, Search
-from sharplab.tree import PyTree
 
 RANDOM_SHARE = 0.1  # of a warm start's norm, so that an eigenvector orthogonal to it can rise
 NEXT_SHARE = 0.3  # of vectors given beyond the k wanted, which may have come to the top since

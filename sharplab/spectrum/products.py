@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from sharplab.core.loops import Driver, choose_driver
+from sharplab.core.tree import PyTree
 from sharplab.curvature.operator import LinearOperator
-from sharplab.drivers import Driver, choose_driver
-from sharplab.tree import PyTree
 
 LinearMap = Callable[[PyTree], PyTree]
 

@@ -8,10 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from sharplab.core.tree import PyTree
 from sharplab.curvature.operator import LinearOperator
 from sharplab.spectrum.estimate import Estimate
 from sharplab.spectrum.extremal import Eigenpairs
-from sharplab.tree import PyTree
 
 
 @dataclass(frozen=True)

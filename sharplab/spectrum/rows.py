@@ -8,7 +8,7 @@ import operator
 import jax
 import jax.numpy as jnp
 
-from sharplab.tree import PyTree
+from sharplab.core.tree import PyTree
 
 
 def row_products(rows: PyTree, v: PyTree) -> jax.Array:

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sharplab import tree
+from sharplab.core import tree
+from sharplab.core.tree import PyTree
 from sharplab.spectrum.bounds import kato_temple, remaining_change
 from sharplab.spectrum.rows import combine_rows
 from sharplab.spectrum.subspace import (
@@ -22,7 +23,6 @@ from sharplab.spectrum.subspace import (
     turned,
     with_direction,
 )
-from sharplab.tree import PyTree
 
 SPARE_ROWS = 14  # of the basis, beyond twice the eigenpairs wanted
 KEPT_SPARE = 3  # Ritz vectors kept across a restart, beyond those wanted

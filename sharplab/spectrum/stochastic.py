@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from sharplab import tree
+from sharplab.core import tree
+from sharplab.core.loops import Driver, dispatch
+from sharplab.core.naming import lookup
+from sharplab.core.tree import PyTree
 from sharplab.curvature.operator import LinearOperator
-from sharplab.drivers import Driver, dispatch
-from sharplab.naming import lookup
 from sharplab.spectrum.estimate import Estimate, mean_of, with_rounding
 from sharplab.spectrum.products import (
     driver_of,
@@ -21,7 +22,6 @@ from sharplab.spectrum.products import (
     require_at_least,
     require_finite,
 )
-from sharplab.tree import PyTree
 
 # Estimates of XTrace share the sketch and so are correlated: on spectra flat and decaying, indefinite and of low rank,
 # their spread taken for independent came to 0.65–1.2 times the true error.

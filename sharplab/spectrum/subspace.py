@@ -14,9 +14,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sharplab import tree
+from sharplab.core import tree
+from sharplab.core.tree import PyTree
 from sharplab.spectrum.rows import combine_rows, row_products, without_rows, without_some_rows
-from sharplab.tree import PyTree
 
 
 class Subspace(NamedTuple):

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sharplab import tree
-from sharplab.drivers import Driver, repeat_while
+from sharplab.core import tree
+from sharplab.core.loops import Driver, repeat_while
+from sharplab.core.tree import PyTree
 from sharplab.spectrum.rows import row_products, without_rows
-from sharplab.tree import PyTree
 
 # A residual is taken for rounding if it is that small, in units of ε, against its column of T, or against all of T.
 OF_COLUMN, OF_WHOLE = 100, 4

@@ -1,12 +1,13 @@
 """Sweeps: what to train, what of it is missing, where it is trained and kept."""
 
-from sharplab.sweep.executors import Processes
+from sharplab.core.files import StoreError, StoreWarning
+from sharplab.sweep.executors.processes import Processes
 from sharplab.sweep.experiment import Experiment
 from sharplab.sweep.grid import parse_learning_rates
 from sharplab.sweep.plan import Shard
 from sharplab.sweep.runner import SweepError, run
 from sharplab.sweep.several import product, zipped
-from sharplab.sweep.store import StoreError, StoreWarning, load
+from sharplab.sweep.store.directory import load
 
 __all__ = [
     "Experiment",

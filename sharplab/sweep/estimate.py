@@ -8,11 +8,11 @@ from threading import Event, Timer
 
 from rich.console import Console
 
-from sharplab.programs import choose_formation
-from sharplab.recipe import Recipe
 from sharplab.sweep.plan import Group
 from sharplab.sweep.timing import Measured, measure
-from sharplab.task import Task, find_recipe
+from sharplab.training.programs import choose_formation
+from sharplab.training.recipe import Recipe
+from sharplab.training.task import Task, find_recipe
 
 QUIET_SECONDS = 1.0  # of measuring without a word
 

@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from sharplab.core.naming import lookup
 from sharplab.data import AUGMENTATIONS, DATASETS
 from sharplab.losses import LOSSES
 from sharplab.models import find_model
-from sharplab.naming import lookup
-from sharplab.observables import find_spectral
 from sharplab.optimizers import OPTIMIZERS
-from sharplab.recipe import TRAINABLE
 from sharplab.scaling import PARAMETERIZATIONS
 from sharplab.schedules import SCHEDULES
 from sharplab.sweep.grid import as_tuple, distinct, parse_positive, parse_seeds, parse_sizes, whole
+from sharplab.tracking.observables import find_spectral
+from sharplab.training.recipe import TRAINABLE
 
 SPACINGS = {"linear": "evenly in steps", "log": "evenly in the logarithm of steps"}
 
@@ -41,7 +41,7 @@ class Experiment:
         seeds: how many from 0 on (3 or "3"), or which, as (0, 7) or "5:9", which names five of them: seeds are
             counted in ones; or a mapping from width to either.
         steps, batch_size: updates per run, examples per update.
-        observables: what is recorded, out of `sharplab.observables.OBSERVABLES`, or "hessian_top10" and the
+        observables: what is recorded, out of `sharplab.tracking.observables.OBSERVABLES`, or "hessian_top10" and the
             like (see `sharplab.Tracker`).
         probe_size: the first so many training examples are the probe batch of train loss and curvature.
         records: how many records along a run, the first and the last step included; logarithmically spaced

@@ -10,7 +10,7 @@ from queue import Full, Queue
 from threading import Thread
 from typing import Any, Protocol
 
-from sharplab.naming import lookup
+from sharplab.core.naming import lookup
 from sharplab.sweep.live_adapters import JsonLines, WandbLike
 
 MOST_BEHIND = 10_000  # events that wait for a slow tracker; each is a kilobyte at most

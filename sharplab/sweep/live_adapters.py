@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from sharplab.naming import lookup
+from sharplab.core.naming import lookup
 
 
 @dataclass(frozen=True)

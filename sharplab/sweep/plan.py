@@ -10,8 +10,8 @@ import pandas as pd
 
 from sharplab.sweep.experiment import Experiment
 from sharplab.sweep.grid import rounded
-from sharplab.sweep.identity import run_id
-from sharplab.task import Lane, Task
+from sharplab.sweep.store.identity import run_id
+from sharplab.training.task import Lane, Task
 
 MOST_EXTENSIONS = 6
 FINE_RATIO = math.sqrt(2)

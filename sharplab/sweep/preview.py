@@ -13,11 +13,11 @@ from rich.table import Table
 
 from sharplab.sweep.estimate import Estimated, estimate
 from sharplab.sweep.experiment import Experiment
-from sharplab.sweep.identity import run_id
 from sharplab.sweep.plan import FINE_RATIO, MOST_EXTENSIONS, WHOLE, Group, Shard, serving_rows, tasks
-from sharplab.sweep.rows import one_per_run
-from sharplab.sweep.store import MARKER, open_store, read_rows
-from sharplab.task import Lane, Task
+from sharplab.sweep.store.directory import MARKER, open_store, read_rows
+from sharplab.sweep.store.identity import run_id
+from sharplab.sweep.store.rows import one_per_run
+from sharplab.training.task import Lane, Task
 
 ALWAYS = ("parameterization", "width", "depth")
 NOT_SHOWN = ("observables", "record_steps")

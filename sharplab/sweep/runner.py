@@ -20,15 +20,16 @@ import pandas as pd
 
 from sharplab.records import Records
 from sharplab.sweep.claims import Claim, Living, read_claims
-from sharplab.sweep.executors import Here
+from sharplab.sweep.executors.processes import Here
 from sharplab.sweep.experiment import Experiment
 from sharplab.sweep.live import LiveTracker
 from sharplab.sweep.plan import WHOLE, Group, Shard, missing_groups, serving_rows, wanted_ids
 from sharplab.sweep.progress import watching
 from sharplab.sweep.session import Session, ask_to_stop, lower, new_session, save_session
-from sharplab.sweep.store import as_records, group_files, one_per_run, open_store, read_rows
+from sharplab.sweep.store.directory import group_files, open_store, read_rows
+from sharplab.sweep.store.rows import as_records, one_per_run
 from sharplab.sweep.work import Assignment, Report, Train, work
-from sharplab.training import train_lanes
+from sharplab.training.train import train_lanes
 
 ATTEMPTS = 3  # at a group whose worker dies
 GROUPS_PER_WORKER = 4  # at least, so that the workers end at about one time

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-from sharplab.naming import lookup
+from sharplab.core.naming import lookup
 from sharplab.sweep.experiment import Experiment
 from sharplab.sweep.grid import as_tuple, parse_positive, parse_sizes
 

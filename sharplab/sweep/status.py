@@ -8,7 +8,8 @@ from pathlib import Path
 from sharplab.sweep.claims import BEAT_SECONDS, Claim, read_claims
 from sharplab.sweep.progress import describe
 from sharplab.sweep.session import Session, read_sessions
-from sharplab.sweep.store import group_files, one_per_run, read_rows, require_store
+from sharplab.sweep.store.directory import group_files, read_rows, require_store
+from sharplab.sweep.store.rows import one_per_run
 
 SHOWN = 5  # calls, the latest ones
 

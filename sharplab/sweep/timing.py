@@ -10,15 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sharplab import programs
+from sharplab.core.loops import dispatch
+from sharplab.core.tree import PyTree
 from sharplab.data import batch_indices
-from sharplab.drivers import dispatch
-from sharplab.following import AUDIT_EVERY
-from sharplab.measurement import TrackerState
-from sharplab.recipe import LaneState, Recipe
 from sharplab.sweep.plan import Group
-from sharplab.task import find_recipe
-from sharplab.tree import PyTree
+from sharplab.tracking.eigentracking import AUDIT_EVERY
+from sharplab.tracking.measurement import TrackerState
+from sharplab.training import programs
+from sharplab.training.recipe import LaneState, Recipe
+from sharplab.training.task import find_recipe
 
 STEPS = 64  # at most, that are timed at once
 SAMPLES = 3  # at least, whose median stands against the moments in which the machine does something else

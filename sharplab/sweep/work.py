@@ -14,14 +14,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+from sharplab.core.files import StoreError
 from sharplab.sweep.claims import Claimant, Living, claiming
-from sharplab.sweep.identity import run_id, settings
 from sharplab.sweep.live import LiveTracker, guarded
 from sharplab.sweep.plan import Group, serving_rows
 from sharplab.sweep.session import is_asked_to_stop
-from sharplab.sweep.store import StoreError, add_group, is_store, read_rows
-from sharplab.task import Lane, Task
-from sharplab.training import LaneResult, Stopped, Watch
+from sharplab.sweep.store.directory import add_group, is_store, read_rows
+from sharplab.sweep.store.identity import run_id, settings
+from sharplab.training.task import Lane, Task
+from sharplab.training.train import LaneResult, Stopped, Watch
 
 FLUSH_SECONDS = 20.0  # of finished lanes are in memory alone, at most
 

@@ -17,7 +17,7 @@ from figure1_study.worker import JobFailed, apart
 
 import sharplab as sl
 from sharplab.data import AUGMENTATIONS, load_dataset
-from sharplab.task import find_recipe
+from sharplab.training.task import find_recipe
 
 STUDY = Study(widths=(3,), steps=4, snapshots=3, sweep_steps=2, batch_size=16, probe_size=8)
 CELLS = pytest.mark.parametrize("cell, task", list(course_tasks(STUDY)), ids=[c.label for c in STUDY.cells])

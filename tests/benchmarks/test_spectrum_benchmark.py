@@ -17,7 +17,7 @@ from spectra.report import picture, tables
 from spectra.truth import both_orders, extreme_eigenvalues, oracle_products, random_start
 from spectra.warm import along_training
 
-from sharplab import tree
+from sharplab.core import tree
 from sharplab.curvature import LinearOperator
 
 TERMS = Terms(tolerances=(1e-1, 1e-2, 1e-3), starts=2, patience=60.0)

@@ -20,7 +20,7 @@ from sweeps.runs import Runs
 import sharplab as sl
 from sharplab.sweep.plan import tasks
 from sharplab.sweep.runner import run_with
-from sharplab.task import find_recipe
+from sharplab.training.task import find_recipe
 
 RUNS = Runs(width=4, seeds=2, learning_rates=(0.0625, 0.25), steps=6)
 

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from sharplab.tree import named_leaves
+from sharplab.core.tree import named_leaves
 
 BASE, FEATURES, CLASSES, TOKENS, LENGTH = 16, 6, 3, 5, 4
 HIDDEN = {"hidden", "query", "key", "value", "out"}

@@ -10,7 +10,7 @@ from jax.flatten_util import ravel_pytree
 from networks import close, curvature, network
 from problems import cast, matrix_operator
 
-from sharplab import tree
+from sharplab.core import tree
 from sharplab.curvature import block, gauss_newton, hessian, ntk, precondition
 
 

@@ -9,11 +9,12 @@ that there is much to break. Exit code 1 where groups were given up.
 import sys
 import warnings
 
-from sharplab import course
-from sharplab.sweep import Experiment, cluster, work
-from sharplab.sweep.executors import open_executor
+from sharplab.sweep import Experiment, work
+from sharplab.sweep.executors import cluster
+from sharplab.sweep.executors.opening import open_executor
 from sharplab.sweep.runner import SweepError, run_with
-from sharplab.training import train_lanes
+from sharplab.training import loop as course
+from sharplab.training.train import train_lanes
 
 SWEEP = Experiment(
     model="residual_mlp",

@@ -24,9 +24,10 @@ from fake_training import FakeTrainer
 from fill_a_disk import SWEEP as LARGE_SWEEP
 from test_runner import assert_same_records
 
-from sharplab.sweep import group_file, load
+from sharplab.sweep import load
 from sharplab.sweep.runner import run_with
-from sharplab.sweep.store import open_store, read_rows
+from sharplab.sweep.store import group_file
+from sharplab.sweep.store.directory import open_store, read_rows
 
 pytestmark = pytest.mark.faults
 

@@ -5,8 +5,8 @@ import numpy as np
 from sharplab.losses import cross_entropy
 from sharplab.models import MODELS
 from sharplab.optimizers import OPTIMIZERS
-from sharplab.recipe import Recipe
 from sharplab.scaling import DepthRule, Rule, parameterization
+from sharplab.training.recipe import Recipe
 
 CLASSES, BASE_WIDTH = 7, 8
 SHAPES = {"figure1_convnet": (32, 32, 1), "vit": (8, 12, 2), "gpt": (6,), "gpt_tied": (6,)}

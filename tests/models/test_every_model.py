@@ -9,8 +9,8 @@ import pytest
 from architectures import BASE_WIDTH, CLASSES, as_inputs, small_batch, small_recipe
 from flax import nnx
 
-from sharplab import tree
-from sharplab.drivers import choose_driver
+from sharplab.core import tree
+from sharplab.core.loops import choose_driver
 from sharplab.models import MODELS
 from sharplab.scaling import PARAMETERIZATIONS, ROLES
 

@@ -7,7 +7,7 @@ import pytest
 from architectures import CLASSES, small_batch, small_recipe
 from flax import nnx
 
-from sharplab import tree
+from sharplab.core import tree
 from sharplab.models.attention import Attention
 from sharplab.scaling import PARAMETERIZATIONS, Rule, parameterization
 

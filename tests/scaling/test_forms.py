@@ -11,8 +11,8 @@ from flax import nnx
 from sharplab.losses import cross_entropy
 from sharplab.models.layers import ScaledLinear
 from sharplab.optimizers import make_optimizer
-from sharplab.recipe import Recipe
 from sharplab.scaling import DepthRule, Rule, parameterization
+from sharplab.training.recipe import Recipe
 
 FORMS = {
     "3: no multipliers": {"input": 0.5, "vector": 0.5, "output": -0.5},

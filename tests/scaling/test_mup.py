@@ -12,11 +12,11 @@ import pytest
 from flax import nnx
 from foreign_models import FEATURES, LENGTH, MLP, TOKENS, ConvNet, Transformer
 
+from sharplab.core.tree import named_leaves
 from sharplab.optimizers import make_optimizer
 from sharplab.scaling.any_module import mup
 from sharplab.scaling.depth import DepthRule
 from sharplab.scaling.scaled import Scaling
-from sharplab.tree import named_leaves
 
 BASE, WIDTH = 8, 16  # also the probe width: what is traced and drawn at one serves both
 DEPTH = 2

@@ -11,12 +11,12 @@ import pytest
 from flax import nnx
 from foreign_models import CLASSES, MLP, TOKENS, ConvNet, Transformer, batch
 
+from sharplab.core.tree import named_leaves
 from sharplab.losses import cross_entropy
 from sharplab.optimizers import make_optimizer
 from sharplab.scaling.any_module import mup
 from sharplab.scaling.scaled import Scaling
 from sharplab.scaling.transformation import ScaledState, as_matrices, by_path
-from sharplab.tree import named_leaves
 
 BASE, COPIES, STEPS = 4, 2, 5
 WIDTH = BASE * COPIES

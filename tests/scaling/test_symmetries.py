@@ -13,8 +13,8 @@ from problems import dense_hessian, make_batch, make_recipe
 from sharplab.losses import squared_error
 from sharplab.models.layers import ScaledLinear
 from sharplab.optimizers import OPTIMIZERS
-from sharplab.recipe import Recipe
 from sharplab.scaling import Rule, parameterization
+from sharplab.training.recipe import Recipe
 
 STEPS = 20
 RATES = {("residual_mlp", "mup"): 0.1, ("figure1_convnet", "ntk"): 0.5}

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from sharplab.sweep import Experiment
-from sharplab.task import Lane, Task
-from sharplab.training import LaneResult, Stopped, Watch
+from sharplab.training.task import Lane, Task
+from sharplab.training.train import LaneResult, Stopped, Watch
 
 UNWATCHED = Watch()
 

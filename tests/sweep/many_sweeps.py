@@ -10,7 +10,7 @@ import sys
 from fake_training import SlowTrainer, experiment
 
 from sharplab.sweep import work
-from sharplab.sweep.executors import open_executor
+from sharplab.sweep.executors.opening import open_executor
 from sharplab.sweep.plan import WHOLE, Shard
 from sharplab.sweep.runner import run_with
 

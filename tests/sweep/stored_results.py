@@ -4,7 +4,7 @@ import numpy as np
 from fake_training import experiment
 
 from sharplab.sweep.plan import tasks
-from sharplab.training import LaneResult
+from sharplab.training.train import LaneResult
 
 TASK = next(tasks(experiment()))
 

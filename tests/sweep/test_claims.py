@@ -12,7 +12,8 @@ from fake_training import experiment
 from sharplab.sweep import claims
 from sharplab.sweep.claims import Claim, Living, claiming, read_claims
 from sharplab.sweep.plan import missing_groups
-from sharplab.sweep.store import COLUMNS, open_store, read_rows
+from sharplab.sweep.store.directory import open_store, read_rows
+from sharplab.sweep.store.rows import COLUMNS
 
 
 @pytest.fixture

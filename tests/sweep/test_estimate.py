@@ -11,7 +11,7 @@ from sharplab.sweep import timing
 from sharplab.sweep.estimate import estimate
 from sharplab.sweep.plan import Group, tasks
 from sharplab.sweep.timing import Measured, measure
-from sharplab.task import Lane
+from sharplab.training.task import Lane
 
 MEASURED = Measured(
     lanes=2,

@@ -13,12 +13,12 @@ from many_sweeps import SWEEP
 from test_runner import assert_same_records
 
 from sharplab.sweep import load, runner
-from sharplab.sweep.executors import Here, Processes
+from sharplab.sweep.executors.processes import Here, Processes
 from sharplab.sweep.plan import Shard
 from sharplab.sweep.runner import ATTEMPTS, SweepError, run_with
 from sharplab.sweep.session import read_sessions
 from sharplab.sweep.status import status
-from sharplab.sweep.store import open_store, read_rows
+from sharplab.sweep.store.directory import open_store, read_rows
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from fake_training import FakeTrainer, experiment
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sharplab.sweep.identity import run_id
 from sharplab.sweep.plan import Shard, missing_groups, serving_rows, tasks, wanted_ids
+from sharplab.sweep.store.identity import run_id
 
 EMPTY = pd.DataFrame({"run_id": [], "train_loss": [], "diverged": [], "observables": [], "record_steps": []}).astype(
     {"diverged": bool}

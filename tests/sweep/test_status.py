@@ -12,7 +12,7 @@ from sharplab.sweep.plan import missing_groups
 from sharplab.sweep.runner import SweepError, run_with
 from sharplab.sweep.session import Session, save_session
 from sharplab.sweep.status import status
-from sharplab.sweep.store import open_store, read_rows
+from sharplab.sweep.store.directory import open_store, read_rows
 
 
 def test_runs_sweeps_and_failures_are_told(tmp_path):

@@ -12,10 +12,10 @@ from sharplab.losses import squared_error
 from sharplab.models import MODELS
 from sharplab.models.patches import image_patches
 from sharplab.optimizers import OPTIMIZERS
-from sharplab.recipe import Recipe
 from sharplab.scaling import DepthRule, Rule, parameterization
 from sharplab.theory.infinite_convnet import figure1_convnet_kernels
 from sharplab.theory.infinite_kernels import mlp_kernels, relu_duals, residual_mlp_kernels
+from sharplab.training.recipe import Recipe
 
 CLASSES = 2
 DEPTHS = {"mlp": DepthRule(3), "residual_mlp": DepthRule(2, base_depth=1, alpha=1.0), "figure1_convnet": DepthRule(2)}

@@ -11,10 +11,10 @@ from sharplab.data import batch_indices
 from sharplab.losses import LOSSES, cross_entropy, squared_error
 from sharplab.models import MODELS
 from sharplab.optimizers import OPTIMIZERS
-from sharplab.recipe import Recipe
 from sharplab.scaling import DepthRule, Rule, parameterization
 from sharplab.theory.infinite_kernels import mlp_kernels
 from sharplab.theory.kernel_flow import descend, flow, squared_error_descent, squared_error_flow
+from sharplab.training.recipe import Recipe
 
 N, M, C = 12, 17, 3  # examples of training, all that are followed, outputs
 

@@ -9,9 +9,9 @@ from jax.tree_util import Partial
 import sharplab as sl
 from sharplab.losses import squared_error
 from sharplab.scaling import Rule, parameterization
-from sharplab.task import Lane, Task, find_recipe
 from sharplab.theory import LinearState, infinite_linear_state, linear_course, linear_state
-from sharplab.training import train_lanes
+from sharplab.training.task import Lane, Task, find_recipe
+from sharplab.training.train import train_lanes
 
 FEATURES, EXAMPLES = 5, 12
 STEPS = np.array([0, 1, 5, 30])

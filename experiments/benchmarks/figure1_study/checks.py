@@ -13,12 +13,12 @@ from figure1_study.contestants import SNAPSHOTS
 from figure1_study.given import course_tasks, with_kernels
 from figure1_study.plain_port import LAYERS
 from figure1_study.study import COURSE_RATE, SEED, Study
-from sharplab import tree
+from sharplab.core import tree
 from sharplab.data import batch_indices
-from sharplab.drivers import Formation
-from sharplab.programs import Arrays, place_arrays
-from sharplab.recipe import Recipe
-from sharplab.task import Task, find_recipe
+from sharplab.training.layout import Formation
+from sharplab.training.programs import Arrays, place_arrays
+from sharplab.training.recipe import Recipe
+from sharplab.training.task import Task, find_recipe
 
 TOLERANCE = 1e-8  # of converged eigenvalues, in float64
 MOVED = 2.0**-23  # of each weight, times a normal number: about a rounding

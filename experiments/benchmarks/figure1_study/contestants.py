@@ -49,8 +49,8 @@ def lab(began: float, folder: Path, study: Study, *, processes: bool = False) ->
     """`sl.run` into a new store: in this process with a device per core, or in a worker process per core."""
     import sharplab as sl
     from figure1_study.given import experiments
-    from sharplab.drivers import use_all_cores
     from sharplab.sweep import Processes
+    from sharplab.training.layout import use_all_cores
 
     imported = perf_counter()
     compiling = compile_seconds()

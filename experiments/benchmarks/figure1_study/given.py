@@ -14,7 +14,7 @@ from sharplab.data import AUGMENTATIONS, Augmentation, batch_indices, load_datas
 from sharplab.data.augmentations import PADDING
 from sharplab.sweep import Experiment
 from sharplab.sweep.plan import tasks
-from sharplab.task import Task, find_recipe
+from sharplab.training.task import Task, find_recipe
 
 MODEL, DATA, AUGMENT = "figure1_convnet", "fashion-mnist-10k", "crop_and_flip"
 

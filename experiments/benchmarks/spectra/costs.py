@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from measures import in_turn, seconds_of, spread
 
-from sharplab import tree
+from sharplab.core import tree
+from sharplab.core.tree import PyTree
 from sharplab.curvature import LinearOperator
-from sharplab.tree import PyTree
 from spectra.jaxed import Setup
 
 PRODUCTS = 8  # per linearisation, about what a solve makes

@@ -11,11 +11,11 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from scipy.sparse.linalg import LinearOperator as ScipyOperator
 
-from sharplab import tree
+from sharplab.core import tree
+from sharplab.core.tree import PyTree
 from sharplab.curvature import LinearOperator, gauss_newton, hessian
 from sharplab.losses import cross_entropy
 from sharplab.spectrum import eigsh
-from sharplab.tree import PyTree
 from spectra import problems
 from spectra.contest import Contestant, Meter, Setting, Solution, wanted_first
 from spectra.krylov import arpack, basis_ladder, depths, truncations

@@ -18,13 +18,13 @@ import numpy as np
 import optax
 from flax import nnx
 
-from sharplab import tree
+from sharplab.core import tree
+from sharplab.core.naming import lookup
+from sharplab.core.tree import PyTree
 from sharplab.data import load_dataset
 from sharplab.losses import cross_entropy
 from sharplab.models import find_model
-from sharplab.naming import lookup
 from sharplab.scaling import DepthRule, Rule, parameterization
-from sharplab.tree import PyTree
 from spectra.gpt import GPT, markov_text
 
 CACHE = Path("runs/bench/spectrum")

@@ -6,11 +6,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from sharplab import tree
+from sharplab.core import tree
+from sharplab.core.tree import PyTree
 from sharplab.curvature import hessian
 from sharplab.losses import cross_entropy
 from sharplab.spectrum import eigsh
-from sharplab.tree import PyTree
 from spectra.contest import relative_error
 from spectra.problems import Problem
 from spectra.truth import extreme_eigenvalues, oracle_products, random_start

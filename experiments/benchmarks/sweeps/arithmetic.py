@@ -7,9 +7,9 @@ import numpy as np
 from measures import in_turn, seconds_of, spread
 
 from sharplab.data import load_dataset
-from sharplab.drivers import use_all_cores
-from sharplab.task import Lane, Task
-from sharplab.training import train_lanes
+from sharplab.training.layout import use_all_cores
+from sharplab.training.task import Lane, Task
+from sharplab.training.train import train_lanes
 from sweeps.by_hand import train_by_hand
 from sweeps.runs import Runs
 

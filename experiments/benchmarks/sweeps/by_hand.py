@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from plain_loop import PlainLoop, same_model
 
+from sharplab.core.tree import PyTree
 from sharplab.data import batch_indices, load_dataset
-from sharplab.task import Task, find_recipe
-from sharplab.tree import PyTree
+from sharplab.training.task import Task, find_recipe
 
 
 @dataclass(frozen=True)

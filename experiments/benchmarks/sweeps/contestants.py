@@ -9,9 +9,9 @@ from contextlib import AbstractContextManager, contextmanager
 from itertools import product
 from types import MappingProxyType
 
-from sharplab.drivers import use_all_cores
 from sharplab.sweep import run
-from sharplab.sweep.executors import Processes
+from sharplab.sweep.executors.processes import Processes
+from sharplab.training.layout import use_all_cores
 from sweeps.by_hand import train_by_hand
 from sweeps.runs import Runs
 

@@ -11,10 +11,10 @@ import numpy as np
 from measures import in_turn, spread
 
 from sharplab.sweep import Experiment
-from sharplab.sweep.executors import Here, Processes
+from sharplab.sweep.executors.processes import Here, Processes
 from sharplab.sweep.runner import run_with
-from sharplab.task import Lane, Task
-from sharplab.training import LaneResult, Watch
+from sharplab.training.task import Lane, Task
+from sharplab.training.train import LaneResult, Watch
 from sweeps.runs import DATA
 
 OBSERVABLES = ("train_loss", "eval_loss", "eval_accuracy", "gradient_norm")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sharplab.sweep import Experiment
 from sharplab.sweep.plan import tasks
-from sharplab.task import Task
+from sharplab.training.task import Task
 
 DATA = "fashion-mnist-10k"
 

@@ -1,0 +1,1 @@
+"""What stands behind `sharplab ...`: one module per command."""

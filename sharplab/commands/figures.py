@@ -1,0 +1,110 @@
+"""`sharplab figure` and `sharplab figures`: one figure, the headline ones, or all there are."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from traceback import print_exception
+from typing import Literal
+
+import jax
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from sharplab.commands.exit_codes import DONE, SOME_FAILED
+from sharplab.core.naming import lookup
+from sharplab.gallery import figure_scripts, write_readme
+from sharplab.gallery.claims import TESTED_BY
+from sharplab.gallery.entries import HEADLINE, load_script
+from sharplab.gallery.finding import Finding, save_finding
+
+Preset = Literal["smoke", "quick", "paper"]
+COLOURS: Mapping[str, str] = {"holds": "green", "fails": "red", "inconclusive": "yellow"}
+
+
+@dataclass(frozen=True)
+class FigureOptions:
+    """Make one figure: NAME.png, NAME.csv (the numbers it shows) and NAME.json (claim, verdict, settings)."""
+
+    name: tyro.conf.Positional[str]
+    """a script of experiments/ that draws a figure, as "transfer" """
+    preset: Preset = "quick"
+    """smoke: seconds; quick: minutes on two cores; paper: the paper's sizes, for an accelerator"""
+    store: Path = Path("runs")
+    """where the trained runs are kept; figures share them, and none is trained twice"""
+    folder: Path = Path("figures")
+    """where the figure goes"""
+
+
+@dataclass(frozen=True)
+class FiguresOptions:
+    """Make the headline figures, or all there are, and the README beside them.
+
+    A figure that fails does not stop the others; the exit code is then 1.
+    """
+
+    all: bool = False
+    """every figure of experiments/, not the headline ones alone"""
+    preset: Preset = "quick"
+    """smoke: seconds; quick: minutes on two cores; paper: the paper's sizes, for an accelerator"""
+    store: Path = Path("runs")
+    """where the trained runs are kept; figures share them, and none is trained twice"""
+    folder: Path = Path("figures")
+    """where the figures go"""
+
+
+def make_figure(options: FigureOptions) -> None:
+    """Train what is missing, draw, and write the three files and the README.
+
+    Raises:
+        ValueError: for an unknown figure, and where there are no scripts of figures.
+    """
+    _make(options)
+    write_readme(options.folder)
+
+
+def make_figures(options: FiguresOptions) -> int:
+    """Make the headline figures, or all, one after another; then write the README and print a table of verdicts.
+
+    Returns:
+        The exit code: 0, or 1 where a figure could not be made.
+    """
+    names = list(figure_scripts()) if options.all else list(HEADLINE)
+    table = Table("figure", "tests", "verdict", "seconds", title=f"preset {options.preset}")
+    failed = []
+    for i, name in enumerate(names, 1):
+        single = FigureOptions(name=name, preset=options.preset, store=options.store, folder=options.folder)
+        began = perf_counter()
+        try:
+            verdict = _coloured(_make(single, place=f"\\[{i} of {len(names)}] ").verdict)
+        except Exception as error:
+            print_exception(error)
+            failed.append(name)
+            verdict = "[red bold]not made[/]"
+        table.add_row(name, ", ".join(TESTED_BY.get(name, ("–",))), verdict, f"{perf_counter() - began:.0f}")
+    console = Console(highlight=False)
+    console.print(table)
+    if failed:
+        console.print(f"[red bold]not made:[/] {', '.join(failed)}; the errors stand above, each at its figure")
+    console.print(f"{write_readme(options.folder)} has all verdicts and numbers; `make report` puts them on one page")
+    return SOME_FAILED if failed else DONE
+
+
+def _make(options: FigureOptions, place: str = "") -> Finding:
+    console = Console(highlight=False)
+    # Tiny networks train for seconds: compiling them is what takes time, and optimising doubles it.
+    jax.config.update("jax_disable_most_optimizations", options.preset == "smoke")
+    jax.clear_caches()  # compiled programs hold memory maps, of which a process has no more than some ten thousand
+    script = load_script(lookup("figure", options.name, figure_scripts()))
+    console.print(f"[bold]figure {options.name}[/] {place}({options.preset}): {script.CLAIM}")
+    began = perf_counter()
+    finding = script.find(options.preset, options.store)
+    picture = save_finding(finding, options.name, options.folder, preset=options.preset, seconds=perf_counter() - began)
+    verdict = _coloured(finding.verdict)
+    console.print(f"  the claim {verdict}; {picture}, .csv, .json after {perf_counter() - began:.0f} s\n")
+    return finding
+
+
+def _coloured(verdict: str) -> str:
+    return f"[{COLOURS[verdict]} bold]{verdict}[/]"

@@ -1,0 +1,107 @@
+"""Three checks of a network's muP from a command line: coordinates, the optimizer, and whether wider is better."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+
+from sharplab.checks import coordinate_check, inspect_optimizer, wider_is_better
+from sharplab.checks.trainee import Build, Loss, Trainee, make_trainee
+from sharplab.checks.verdict import overall
+from sharplab.commands.user_module import beside, named_function, named_loss
+from sharplab.scaling.any_module import mup
+from sharplab.sweep.grid import parse_learning_rates
+
+COLOURS = {"holds": "green", "fails": "red", "inconclusive": "yellow"}
+
+
+@dataclass(frozen=True)
+class MupCheckOptions:
+    """Check that a network keeps its learning rate as it widens, and say what is likely wrong if it does not.
+
+    The network is scaled from --base by sharplab.mup; with --own-optimizer, it and that optimizer are taken as they
+    are. Ends with exit code 1 if a check fails, 2 for bad input, else 0.
+    """
+
+    build: Annotated[str, tyro.conf.Positional]
+    """module:function with build(width, rngs), a Flax NNX module, importable from here"""
+    base: int = 64
+    """the width at which learning rates are quoted"""
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+    """the widths to compare"""
+    optimizer: str = "adam"
+    """out of sgd, momentum, nesterov, adam, adamw, lion, muon; beside --own-optimizer, which of these it resembles"""
+    learning_rate: str = "2^-8"
+    """at the base width, as 0.01 or 2^-8"""
+    own_optimizer: str | None = None
+    """module:function with width -> your optax optimizer, of a network that you have scaled yourself"""
+    batch: str | None = None
+    """module:function without arguments -> (inputs, targets); by default `batch` of the module of build"""
+    loss: str | None = None
+    """cross_entropy, squared_error, or module:function of (outputs, targets); by default `loss` of the module of
+    build, else cross_entropy"""
+    steps: int = 4
+    """updates of the coordinate check"""
+    wider_steps: int = 32
+    """updates of the check that wider is better"""
+    seeds: int = 5
+    """how many; more make intervals narrower"""
+    output: Path | None = None
+    """where to draw the coordinate check, as a PNG"""
+
+
+def mup_check(options: MupCheckOptions) -> int:
+    """Print the scaling of each parameter, the slopes and three verdicts; the exit code, 1 if a check fails.
+
+    Raises:
+        ValueError: for bad input, naming the option.
+    """
+    console = Console(soft_wrap=True, highlight=False)
+    build, batch, loss = _build_batch_loss(options)
+    widest = mup(build, base=options.base, width=max(options.widths), optimizer=options.optimizer)
+    console.print(f"{widest}\n", markup=False)
+    trainee = _trainee(build, options)
+    settings: dict[str, Any] = {
+        "build": trainee.build,
+        "widths": options.widths,
+        "batch": batch,
+        "loss": loss,
+        "optimizer": trainee.optimizer,
+    }
+    coordinates = coordinate_check(**settings, steps=options.steps, seeds=options.seeds)
+    console.print(coordinates.slopes().drop(columns="asked").to_string(index=False, float_format="%.3f") + "\n")
+    inspection = inspect_optimizer(**settings, factors=trainee.factors)
+    wider = wider_is_better(**settings, steps=options.wider_steps, seeds=options.seeds)
+    for check in (coordinates, inspection, wider):
+        first, *rest = str(check).split("\n")
+        console.print(first, style=COLOURS[check.verdict], markup=False)
+        for line in rest:
+            console.print(line, markup=False)
+    if options.output is not None:
+        coordinates.draw().savefig(options.output)
+        console.print(f"drawn in {options.output}")
+    return 1 if overall(check.verdict for check in (coordinates, inspection, wider)) == "fails" else 0
+
+
+def _build_batch_loss(options: MupCheckOptions) -> tuple[Build, Any, Loss]:
+    build = named_function("build", options.build)
+    batch = options.batch or beside(options.build, ("batch",))
+    if batch is None:
+        module = options.build.partition(":")[0]
+        raise ValueError(f"{module} has no function batch: give one by --batch module:function, -> (inputs, targets).")
+    return build, named_function("--batch", batch)(), named_loss(options.build, options.loss)
+
+
+def _trainee(build: Build, options: MupCheckOptions) -> Trainee:
+    rates = parse_learning_rates([options.learning_rate])
+    if len(rates) > 1:
+        raise ValueError(f"--learning-rate must be one number, not {options.learning_rate}.")
+    if options.own_optimizer is None:
+        return make_trainee(build, options.optimizer, rates[0], options.base)
+
+    def factors(width: int) -> dict[str, float]:
+        return mup(build, base=options.base, width=width, optimizer=options.optimizer).table()["lr_factor"].to_dict()
+
+    return Trainee(build, named_function("--own-optimizer", options.own_optimizer), factors)

@@ -1,0 +1,282 @@
+"""Sweeps from a command line: options, where they come from, what is printed and drawn at the end.
+
+The same settings may stand in a file, as `sharplab sweep --config sweep.toml` with
+
+    widths = "8:32"                       # octaves: 8, 16, 32
+    learning-rates = ["2^-3:2^1", 0.3]
+    parameterizations = ["mup", "ntk"]
+    seeds = 3
+    data = "fashion-mnist-10k"
+    executor = "processes"
+
+    [product]                             # an experiment for each combination
+    gamma = [0.5, 2]
+
+    [zip]                                 # an experiment for the first values together, one for the second …
+    batch_size = [32, 64]
+    steps = [400, 200]
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import jax
+import tyro
+from rich.console import Console
+
+from sharplab.commands.config_file import assignments, config_path, read_options
+from sharplab.commands.exit_codes import exit_code_of
+from sharplab.commands.presets import PRESETS
+from sharplab.commands.verdicts import print_verdicts
+from sharplab.sweep import Experiment, live, run
+from sharplab.sweep.executors.opening import open_executor
+from sharplab.sweep.plan import WHOLE, Shard
+from sharplab.sweep.preview import estimate_tasks, plan_tasks, print_plan
+from sharplab.sweep.several import product, zipped
+from sharplab.sweep.shards import parse_shard, sbatch_line, stored_parts
+
+Over = Literal["width", "depth"]
+WIDTH_IN_FILES = 160  # characters, where no terminal says how many there are
+
+
+def _preset(metavar: str, **more: Any) -> Any:
+    """How an option looks in --help whose value, where it is not given, is the preset's."""
+    return tyro.conf.arg(
+        metavar=metavar,
+        help_behavior_hint=lambda default: "(default: the preset's)" if default == "None" else f"(default: {default})",
+        **more,
+    )
+
+
+def _plain(metavar: str, **more: Any) -> Any:
+    """How an option looks in --help that has no default worth telling."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint="", **more)
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """Train a network at several sizes and learning rates, and say whether the best learning rate moves.
+
+    As in: --widths 8 16 32 --learning-rates 2^-1:2^5 --seeds 3 --store runs/mine --dry-run
+
+    Options that are not given come from the file of --config, else from the preset. A sweep that is interrupted goes
+    on where it stopped when the same command is given again, and a longer grid trains only what is new: --dry-run
+    shows what that would be.
+
+    Exit codes: 0 done; 1 some groups of runs failed (all others are stored, the same command tries these again); 2 bad
+    input; 130 stopped by Ctrl-C (what was trained is stored, the same command goes on).
+    """
+
+    over: Over = "width"
+    """the size that grows"""
+    preset: Literal["smoke", "quick", "paper"] = "quick"
+    """smoke: seconds; quick: minutes on two cores; paper: for an accelerator"""
+    store: Path = Path("runs")
+    """directory of the trained runs, made where there is none; sweeps may share it"""
+    config: Annotated[Path | None, _plain("FILE")] = None
+    """a TOML file of options, named as here, with - or _; what is given on the command line counts for more"""
+    dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """show what would be trained, how long it takes and how much memory, and train nothing"""
+    model: Annotated[str | None, _preset("NAME")] = None
+    """a name of sharplab.models.MODELS, as residual_mlp, or module:build of your own"""
+    data: Annotated[str | None, _preset("NAME")] = None
+    """a name of sharplab.data.DATASETS, as fashion-mnist-10k"""
+    widths: Annotated[tuple[str, ...] | None, _preset("N ...")] = None
+    """the widths to compare, or one: numbers and ranges, 8 16 32 or 8:32 (octaves)"""
+    depths: Annotated[tuple[str, ...] | None, _preset("N ...")] = None
+    """the numbers of residual blocks to compare, or one, likewise"""
+    parameterizations: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ("mup", "ntk")
+    """out of standard, ntk, mup, mean_field"""
+    base_width: int = 1
+    """the width at which learning rates are quoted"""
+    base_depth: int = 1
+    """the depth at which learning rates are quoted"""
+    alpha: float = 0.5
+    """residual branches go as depth^-alpha, and their learning rates to match: 0.5 Depth-muP, 1 CompleteP, 0 neither"""
+    gamma: float = 1.0
+    """the richness: outputs are divided by it and learning rates raised to match, so that features move more"""
+    optimizer: str = "sgd"
+    """sgd, momentum, nesterov, adam, adamw, lion or muon"""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """of the learning rate along a run; linear and cosine end at 0"""
+    loss: str = "cross_entropy"
+    """cross_entropy or squared_error"""
+    learning_rates: Annotated[
+        tuple[str, ...] | None,
+        _preset(
+            "RATE ...",
+            help="numbers and ranges: 0.1, 2^-3, 2^-6:2^2 (octaves), 1e-3:1:log7 (seven, evenly in the logarithm); or "
+            "a grid for each parameterization: mup=2^-3:2^1 ntk=0.1,0.3,1",
+        ),
+    ] = None
+    refine: bool = True
+    """extend the grid where the optimum lies at an edge, then take steps of sqrt(2) around it"""
+    seeds: Annotated[tuple[str, ...] | None, _preset("N ...")] = None
+    """how many seeds, as 3; or which, as 5:9 (both ends included) or 0 7"""
+    steps: Annotated[int | None, _preset("N")] = None
+    """updates per run"""
+    batch_size: Annotated[int | None, _preset("N")] = None
+    """examples per update"""
+    observables: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = (
+        "train_loss",
+        "eval_loss",
+        "eval_accuracy",
+    )
+    """what is recorded; sharpness and sharpness_raw too, for time"""
+    probe_size: Annotated[int | None, _preset("N")] = None
+    """training examples on which losses and curvature are recorded"""
+    trainable: Literal["all", "readout"] = "all"
+    """readout: all else stays as it was drawn (random features)"""
+    augment: Literal["none", "crop_and_flip"] = "none"
+    """what is done to each training batch of images"""
+    records: int = 2
+    """how many records along a run, first and last step included"""
+    spacing: Literal["linear", "log"] = "linear"
+    """of the records: evenly in steps, or in the logarithm of steps"""
+    metric: Literal["train_loss", "eval_loss"] = "train_loss"
+    """the loss whose optimum is sought"""
+    product: Annotated[
+        tuple[str, ...],
+        _plain(
+            "SETTING=VALUE,... ...",
+            help="an experiment for each combination of values of any settings, as gamma=0.5,1,2 batch_size=32:128; "
+            "there is a verdict for each",
+        ),
+    ] = ()
+    zip: Annotated[
+        tuple[str, ...],
+        _plain(
+            "SETTING=VALUE,... ...",
+            help="an experiment for the first values together, one for the second ones, and so on: widths=8:32 "
+            "depths=2,3,4 for sizes that grow together, batch_size=32,64 steps=400,200",
+        ),
+    ] = ()
+    executor: Annotated[
+        str,
+        tyro.conf.arg(
+            metavar="WHERE",
+            help="where runs are trained: here (in this process); processes or processes:4 (worker processes; one per "
+            "core or GPU, unless told how many); dask or dask:4 (a Dask cluster on this machine); dask:tcp://HOST:PORT "
+            "(a scheduler's address); slurm:4 (jobs by dask-jobqueue, with the further options of Dask's own "
+            "configuration)",
+        ),
+    ] = "here"
+    shard: Annotated[
+        str | None,
+        _plain(
+            "I/N",
+            help="train part I of N of the sweep alone, for job arrays whose jobs share the store; I counts from 1 (or "
+            "from 0). Prints the sbatch line that runs all parts",
+        ),
+    ] = None
+    track: Annotated[
+        tuple[str, ...],
+        _plain(
+            "TRACKER ...",
+            help="send runs to live trackers as they train: jsonl (files in the store), wandb:PROJECT, trackio:PROJECT",
+        ),
+    ] = ()
+
+    def experiment(self) -> Experiment:
+        """The settings as an `Experiment`, --product and --zip apart."""
+        preset = PRESETS[self.over][self.preset]
+        given = {name: getattr(self, name) for name in preset}
+        settings = {name: preset[name] if value is None else value for name, value in given.items()}
+        if any("=" in rate for rate in settings["learning_rates"]):
+            settings["learning_rates"] = assignments("learning-rates", settings["learning_rates"])
+        if self.seeds is not None and len(self.seeds) == 1:
+            settings["seeds"] = self.seeds[0]  # alone, a number says how many
+        same = {field.name for field in fields(Experiment)} & {field.name for field in fields(self)}
+        return Experiment(**{name: getattr(self, name) for name in same} | settings)
+
+    def experiments(self) -> tuple[Experiment, ...]:
+        """All of them: each of --zip in every combination of --product."""
+        together, each = assignments("zip", self.zip), assignments("product", self.product)
+        return tuple(
+            experiment for first in zipped(self.experiment(), **together) for experiment in product(first, **each)
+        )
+
+    def growing_along(self) -> tuple[str, ...]:
+        """The columns of records that --zip ties to the size that grows."""
+        tied = {f"{name}s": name for name in ("width", "depth")}
+        names = [tied.get(name, name) for name in assignments("zip", self.zip)]
+        return tuple(name for name in names if name != self.over) if self.over in names else ()
+
+
+def default_options(words: Sequence[str], over: Over = "width") -> SweepOptions:
+    """What holds where a command line does not say otherwise: the defaults, and the file that it names by --config.
+
+    Raises:
+        ValueError: if the file cannot be read, or has an unknown key or a value of a wrong type.
+    """
+    path = config_path(words)
+    return SweepOptions(**{"over": over} | ({} if path is None else read_options(path, SweepOptions)))
+
+
+def sweep(options: SweepOptions, command: Sequence[str] | None = None) -> None:
+    """Train, print the optimum at each size and the verdict, and draw the sweep into the store's directory.
+
+    With `dry_run` or a shard there is no verdict: the plan is shown, or the parts that are stored.
+
+    Args:
+        options: what to do.
+        command: the words of the command line, for the line that repeats it; those of this process unless told.
+    """
+    console = Console() if sys.stdout.isatty() else Console(width=WIDTH_IN_FILES)
+    experiments = options.experiments()
+    shard = WHOLE if options.shard is None else parse_shard(options.shard)
+    if options.shard is not None:
+        console.print("to run all parts as a job array:", highlight=False)
+        console.print(sbatch_line(shard, sys.argv if command is None else command), highlight=False, soft_wrap=True)
+    if options.dry_run:
+        planned = plan_tasks(experiments, options.store, shard)
+        print_plan(planned, estimate_tasks(planned, workers=_workers(options.executor)), console)
+        return
+    trackers = tuple(live.parse_tracker(text, options.store) for text in options.track)
+    with open_executor(options.executor) as executor:
+        records = run(experiments, options.store, executor=executor, trackers=trackers, shard=shard)
+    if shard.count > 1:
+        _print_parts(options, experiments, shard, console)
+        return
+    pictures = print_verdicts(
+        records,
+        over=options.over,
+        metric=options.metric,
+        along=options.growing_along(),
+        folder=options.store,
+        console=console,
+    )
+    console.print(f"runs in {options.store}, drawn in {', '.join(map(str, pictures))}", highlight=False, soft_wrap=True)
+
+
+def _print_parts(options: SweepOptions, experiments: Sequence[Experiment], shard: Shard, console: Console) -> None:
+    stored = stored_parts(experiments, options.store, shard.count)
+    listed = ", ".join(map(str, stored))
+    console.print(f"part {shard} is through; stored in {options.store} are the parts {listed}.", highlight=False)
+    when = "Once all parts are stored" if len(stored) < shard.count else "All are: now"
+    console.print(f"{when}, the same command without --shard gives the verdict and the figure.", highlight=False)
+
+
+def _workers(executor: str) -> int | None:
+    """How many devices an executor's text puts to work; None where it does not say, or works here."""
+    kind, _, count = executor.partition(":")
+    if kind == "here" or not count.isdecimal():
+        return None
+    return int(count) if kind == "slurm" else min(int(count), jax.local_device_count())
+
+
+def main(over: Over, words: Sequence[str] | None = None) -> None:
+    """The sweep as a script of its own; it ends the process with its exit code."""
+    from sharplab.training.layout import use_all_cores
+
+    given = list(sys.argv[1:] if words is None else words)
+
+    def command() -> None:
+        options = tyro.cli(SweepOptions, args=given, default=default_options(given, over))
+        use_all_cores()
+        sweep(options)
+
+    sys.exit(exit_code_of(command))

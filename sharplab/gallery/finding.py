@@ -1,0 +1,60 @@
+"""What a figure leaves behind: the picture, the numbers it shows, and a verdict with the settings."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from sharplab.core.provenance import versions
+
+Verdict = Literal["holds", "fails", "inconclusive"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A drawn figure, the table of what it shows, and what it says about the claim."""
+
+    figure: Figure
+    table: pd.DataFrame
+    claim: str
+    verdict: Verdict
+    numbers: Mapping[str, Any]
+
+
+def save_finding(finding: Finding, name: str, folder: Path, *, preset: str, seconds: float) -> Path:
+    """Write folder/name.png, .csv and .json, and return the picture's path.
+
+    `seconds` is what this making took: runs that the store held already cost nothing in it. In the JSON, numbers
+    that are not finite stand as the strings "nan", "inf" and "-inf", which Python's
+    `float` reads back.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    finding.figure.savefig(folder / f"{name}.png")
+    finding.table.to_csv(folder / f"{name}.csv", index=False, float_format="%.8g", lineterminator="\n")
+    text = {
+        "claim": finding.claim,
+        "verdict": finding.verdict,
+        "numbers": finding.numbers,
+        "preset": preset,
+        "seconds": round(seconds, 1),
+        "versions": versions(),
+    }
+    (folder / f"{name}.json").write_text(json.dumps(_plain(text), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    return folder / f"{name}.png"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else str(value)
+    return value

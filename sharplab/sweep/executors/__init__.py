@@ -1,0 +1,1 @@
+"""Where runs are trained: this process, worker processes, Dask or Slurm."""

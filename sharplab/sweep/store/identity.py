@@ -1,0 +1,34 @@
+"""Which run is which: the science of a run, and nothing else."""
+
+import hashlib
+import json
+from functools import lru_cache
+
+from sharplab.data import load_dataset
+from sharplab.training.task import Lane, Task
+
+# Settings that came later than the first stores, at the value that earlier runs had: left out of the identity
+# there, so that those runs stay what they were.
+LATER_SETTINGS: dict[str, object] = {"base_depth": 1, "trainable": "all", "augment": "none", "schedule": "constant"}
+# How a run was looked at is no part of what it is.
+OBSERVATION = ("observables", "record_steps")
+
+
+def settings(task: Task, lane: Lane) -> dict[str, object]:
+    """What defines one run's training and its probe, as plain values."""
+    shared = {key: value for key, value in vars(task).items() if key not in OBSERVATION}
+    return shared | vars(lane)
+
+
+@lru_cache(maxsize=2**16)
+def run_id(task: Task, lane: Lane) -> str:
+    """16 hex digits that two runs share exactly if they are the same science.
+
+    Never in it: paths, versions, hosts, what was recorded, the lanes that it trained beside.
+    """
+    science = settings(task, lane) | {
+        "learning_rate": float(lane.learning_rate).hex(),
+        "data_checksum": load_dataset(task.data).checksum,
+    }
+    science = {key: value for key, value in science.items() if LATER_SETTINGS.get(key, ...) != value}
+    return hashlib.sha256(json.dumps(science, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,143 @@
+"""Records along anyone's own training loop."""
+
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sharplab.core.loops import Driver, choose_driver
+from sharplab.core.tree import PyTree
+from sharplab.tracking.measurement import Measurement, TrackerState, probe_gradient
+from sharplab.tracking.observables import find_spectral
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Tracker:
+    """Records observables along anyone's own training loop.
+
+    Args:
+        loss: `loss(params, batch)` → mean over examples; with `model`, `loss(outputs, targets)`.
+        batch: the probe batch on which train loss and curvature are measured.
+        observables: names out of `sharplab.tracking.observables.OBSERVABLES`, such as "train_loss" and "sharpness", and
+            "hessian_top10", "gauss_newton_top10", "ntk_top10" (or any number): the largest eigenvalues of an operator,
+            in the metric where there is one.
+        model: `model(params, inputs)` → outputs.
+        metric: `metric(params, opt_state)` → D, like params; what "sharpness" is measured in.
+        eval_batch: the held-out examples of "eval_loss" and "eval_accuracy".
+        learning_rate: a number or a schedule step → η, written into each row.
+        chunk: examples whose activations curvature holds in memory at a time; all at once unless told.
+        key: for the random part of Lanczos starts.
+
+    Each eigenvalue comes with `…_error` (estimate), `…_residual` (an eigenvalue lies that near, always) and
+    `…_identity`, a number that stays with an eigenvector through crossings: that of the record before with which it
+    shares more than half its square. Per operator there are `…_matvecs` and `…_missed`. Solves start from the vectors
+    of the record before, the next one below included, with a tenth of random direction. Where two eigenvalues cross
+    between records the lower may still be reported for the higher (its residual holds, its error then does not): so
+    every eighth record is audited by a cold solve, whose pairs are taken, and `…_missed` set, if it finds more.
+
+    Raises:
+        ValueError: for unknown observables, or ones whose batch, model or metric is missing.
+
+    >>> def loss(w, batch):
+    ...     return 0.5 * jnp.mean((batch[0] @ w - batch[1]) ** 2)
+    >>> data = (jnp.diag(jnp.array([2.0, 1.0])), jnp.ones(2))
+    >>> tracker = Tracker(loss, data, ["train_loss", "sharpness_raw"])
+    >>> row = tracker.record(0, jnp.zeros(2))
+    >>> row["train_loss"], round(row["sharpness_raw"], 4)  # λmax of xᵀx/n
+    (0.5, 2.0)
+    """
+
+    def __init__(
+        self,
+        loss: Callable[..., jax.Array],
+        batch: PyTree,
+        observables: Sequence[str],
+        *,
+        model: Callable[..., Any] | None = None,
+        metric: Callable[[PyTree, PyTree], PyTree] | None = None,
+        eval_batch: PyTree | None = None,
+        learning_rate: float | Callable[[int], float] | None = None,
+        chunk: int | None = None,
+        key: jax.Array | None = None,
+    ) -> None:
+        spectra = {name: found for name in observables if (found := find_spectral(name)) is not None}
+        needs = (
+            *((name, "model", model) for name, found in spectra.items() if found.operator != "hessian"),
+            ("sharpness", "metric", metric),
+            ("eval_loss", "eval_batch", eval_batch),
+            ("eval_accuracy", "eval_batch", eval_batch),
+            ("eval_accuracy", "model", model),
+        )
+        for name, argument, value in needs:
+            if name in observables and value is None:
+                raise ValueError(f"observable {name!r} needs {argument}=.")
+        self.measurement = Measurement(loss, tuple(observables), model, metric, chunk)
+        self._gradient = partial(probe_gradient, self.measurement)
+        self.batch, self.eval_batch, self.learning_rate = batch, eval_batch, learning_rate
+        self.key = jax.random.key(0) if key is None else key
+        self.state: TrackerState | None = None
+        self.rows: list[dict[str, float]] = []
+        self._restored: list[np.ndarray] | None = None
+
+    def record(self, step: int, params: PyTree, opt_state: PyTree = None) -> dict[str, float]:
+        """Measure now; the row is returned and kept."""
+        if self.state is None:
+            self.state = self.measurement.init(params, self.batch)
+            if self._restored is not None:
+                self.state = _filled(self.state, self._restored)
+        driver = choose_driver(self._gradient, params, self.batch)
+        observe = _observe_compiled if driver == "loop" else _observe
+        self.state, values = observe(
+            self.measurement, driver, self.state, self.batch, self.eval_batch, params, opt_state, self.key
+        )
+        row: dict[str, float] = {"step": step}
+        if self.learning_rate is not None:
+            rate = self.learning_rate
+            row["learning_rate"] = float(rate(step) if callable(rate) else rate)
+        self.rows.append(row | {name: value.item() for name, value in jax.device_get(values).items()})
+        return self.rows[-1]
+
+    def save(self, path: str | Path) -> None:
+        """Write rows and state (vectors, identities, audits) to a .npz file, whole or not at all."""
+        path = Path(path)
+        leaves = [] if self.state is None else jax.device_get(jax.tree.leaves(self.state))
+        unfinished = path.with_name(f"{path.name}.unfinished")
+        with unfinished.open("wb") as file:
+            arrays = {f"leaf_{i}": leaf for i, leaf in enumerate(leaves)}
+            np.savez(file, rows=np.array(json.dumps(self.rows)), **arrays)
+        unfinished.replace(path)
+
+    def restore(self, path: str | Path) -> None:
+        """Go on from what `save` wrote, as if never interrupted; the arguments must be those of the saved tracker."""
+        with np.load(Path(path), allow_pickle=False) as saved:
+            self.rows = json.loads(str(saved["rows"]))
+            leaves = [saved[f"leaf_{i}"] for i in range(len(saved) - 1)]
+        self.state, self._restored = None, leaves or None
+
+    @property
+    def curves(self) -> "pd.DataFrame":
+        """All rows so far, one per record."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows)
+
+
+def _filled(state: TrackerState, leaves: list[np.ndarray]) -> TrackerState:
+    empty, treedef = jax.tree.flatten(state)
+    if [jnp.shape(leaf) for leaf in empty] != [leaf.shape for leaf in leaves]:
+        raise ValueError("the restored tracker recorded other observables or parameters: restore it for those.")
+    return jax.tree.unflatten(treedef, [jnp.asarray(leaf) for leaf in leaves])
+
+
+def _observe(measurement: Measurement, driver: Driver, *args: PyTree) -> tuple[TrackerState, dict[str, jax.Array]]:
+    return measurement.observe(*args, driver=driver)
+
+
+_observe_compiled = jax.jit(_observe, static_argnums=(0, 1))

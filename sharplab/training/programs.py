@@ -1,0 +1,176 @@
+"""The programs of a company: lanes of one compiled shape that train beside each other on the devices.
+
+Each takes its recipe and formation as static arguments, so that companies of one shape share it.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.typing import ArrayLike
+
+from sharplab.core.loops import Driver, choose_driver, dispatch
+from sharplab.core.tree import PyTree
+from sharplab.data import load_dataset
+from sharplab.tracking.measurement import TrackerState
+from sharplab.training.layout import Formation
+from sharplab.training.recipe import LaneState, Recipe
+from sharplab.training.task import Task
+
+
+def choose_formation(recipe: Recipe, lanes: int) -> Formation:
+    """One lane per device on CPUs, where wider products fill the cores by themselves; else all lanes at once."""
+    devices = tuple(jax.local_devices())
+    if devices[0].platform == "cpu":
+        return Formation(devices, 1)
+    return Formation(devices, -(-lanes // len(devices)))
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def begin(
+    recipe: Recipe, formation: Formation, seeds: jax.Array, absent: jax.Array, probe: PyTree
+) -> tuple[LaneState, TrackerState]:
+    """Lanes at their start, with their trackers; those that are `absent` only fill up the company."""
+
+    def one(seed: jax.Array, absent: jax.Array, probe: PyTree) -> tuple[LaneState, TrackerState]:
+        lane = recipe.begin(seed)
+        # A filler counts as diverged from the start, and so costs nothing.
+        filler = lane._replace(diverged_step=jnp.where(absent, 0, lane.diverged_step))
+        return filler, recipe.measurement().init(lane.params, probe)
+
+    return formation.each(one, (seeds, absent), (probe,), one_by_one=True)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def advance(
+    recipe: Recipe,
+    formation: Formation,
+    lanes: LaneState,
+    rates: ArrayLike,
+    order: np.ndarray,
+    train: PyTree,
+    stop: ArrayLike,
+) -> LaneState:
+    """Lanes trained up to step `stop`, on rows of `train` in their order, shape (lanes, steps, batch)."""
+    return formation.each(recipe.advance, (lanes, rates, order), (train, stop))
+
+
+def advance_dispatched(
+    recipe: Recipe,
+    formation: Formation,
+    lanes: LaneState,
+    rates: ArrayLike,
+    order: np.ndarray,
+    train: PyTree,
+    stop: np.int32,
+) -> LaneState:
+    """As `advance`, with each step a program of its own."""
+    start = int(np.asarray(lanes.step)[0])
+    if (np.asarray(lanes.diverged_step) >= 0).all():
+        return lanes._replace(step=lanes.step + (stop - start))
+    return dispatch(
+        lambda state, i: step(recipe, formation, state, rates, order[:, i], train), lanes, int(stop) - start
+    )
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def step(
+    recipe: Recipe, formation: Formation, lanes: LaneState, rates: ArrayLike, rows: ArrayLike, train: PyTree
+) -> LaneState:
+    """Lanes one step on."""
+
+    def one(lane: LaneState, rate: jax.Array, rows: jax.Array, train: PyTree) -> LaneState:
+        return recipe.step(lane, rate, jax.tree.map(lambda x: x[rows], train))
+
+    return formation.each(one, (lanes, rates, rows), (train,))
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def observe(
+    recipe: Recipe,
+    formation: Formation,
+    lanes: LaneState,
+    trackers: TrackerState,
+    seeds: jax.Array,
+    probe: PyTree,
+    held_out: PyTree,
+) -> tuple[TrackerState, dict[str, jax.Array]]:
+    """The observables, each of shape (lanes,), and the trackers that the next record starts from."""
+    # Spectra one by one: vectorised, each lane would wait for the slowest and copy its whole basis per step.
+    return formation.each(recipe.observe, (lanes, trackers, seeds), (probe, held_out), one_by_one=True)
+
+
+def observe_dispatched(
+    recipe: Recipe,
+    formation: Formation,
+    lanes: LaneState,
+    trackers: TrackerState,
+    seeds: jax.Array,
+    probe: PyTree,
+    held_out: PyTree,
+) -> tuple[TrackerState, dict[str, jax.Array]]:
+    """As `observe`, with each curvature product a program of its own."""
+    observed = []
+    for i in range(formation.size):
+        lane, tracker = formation.lane(i, (lanes, trackers))
+        of_device = formation.copy_of(i, (probe, held_out))
+        observed.append(recipe.observe(lane, tracker, seeds[i], *of_device, driver="dispatch"))
+    return formation.company(observed)
+
+
+def find_driver(recipe: Recipe, task: Task, train: PyTree) -> Driver:
+    """How the gradients of a task's steps are best repeated."""
+    inputs, targets = jax.tree.map(lambda x: jax.ShapeDtypeStruct((task.batch_size, *x.shape[1:]), x.dtype), train)
+    if recipe.augment is not None:
+        inputs = jax.eval_shape(recipe.prepare, inputs)  # as a step does with its batch
+    return choose_driver(jax.grad(recipe.objective), nnx.eval_shape(recipe.init_params, 0), (inputs, targets))
+
+
+class Arrays(NamedTuple):
+    """(prepared inputs, targets) on every device."""
+
+    train: tuple[jax.Array, jax.Array]
+    probe: tuple[jax.Array, jax.Array]
+    held_out: tuple[jax.Array, jax.Array]
+
+
+def place_arrays(recipe: Recipe, formation: Formation, task: Task) -> Arrays:
+    """A task's data, prepared, on every device.
+
+    Raises:
+        ValueError: if the data, the probe, the network and the loss do not fit each other.
+    """
+    dataset = load_dataset(task.data)
+    if task.probe_size > len(dataset.train_targets):
+        raise ValueError(f"probe_size is {task.probe_size}: {task.data} has {len(dataset.train_targets)} examples.")
+    inputs, targets = recipe.prepare(dataset.train_inputs), jnp.asarray(dataset.train_targets)
+    probe = (inputs[: task.probe_size], targets[: task.probe_size])
+    _require_fit(recipe, task, probe)
+    if recipe.augment is not None:
+        inputs = jnp.asarray(dataset.train_inputs)  # each batch is prepared after it is augmented
+    held_out = (recipe.prepare(dataset.eval_inputs), jnp.asarray(dataset.eval_targets))
+    return formation.place(Arrays((inputs, targets), probe, held_out))
+
+
+def _require_fit(recipe: Recipe, task: Task, batch: PyTree) -> None:
+    """ValueError unless the network's outputs are what the data's targets and the loss ask for."""
+    inputs, targets = batch
+    numbers = jnp.issubdtype(targets.dtype, jnp.floating)
+    if numbers and task.loss == "cross_entropy":
+        raise ValueError(f"loss 'cross_entropy' needs classes, and the targets of {task.data} are numbers.")
+    outputs = jax.eval_shape(recipe.forward, nnx.eval_shape(recipe.init_params, 0), inputs)
+    predictions = outputs.shape if numbers else outputs.shape[:-1]
+    if predictions != targets.shape:
+        raise ValueError(
+            f"model {task.model!r} makes outputs of shape {outputs.shape} where {task.data} has targets of shape "
+            f"{targets.shape}: choose a model for such data."
+        )
+
+
+@partial(jax.jit, static_argnums=0)
+def stand(formation: Formation, stacked: tuple[Any, ...]) -> Any:
+    """Lanes from the host to where `begin` has them."""
+    return formation.each(lambda *lane: lane, stacked, ())

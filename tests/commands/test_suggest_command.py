@@ -1,0 +1,71 @@
+"""The command `suggest-lr`: what it prints, draws, writes and ends with."""
+
+import pandas as pd
+import pytest
+import tyro
+
+from sharplab.commands.suggest_lr import SuggestOptions, suggest
+
+MODULE = """
+import numpy as np
+from flax import nnx
+
+def build(width, rngs):
+    return nnx.Sequential(nnx.Linear(4, width, rngs=rngs), nnx.tanh, nnx.Linear(width, 2, rngs=rngs))
+
+def data():
+    inputs = np.random.default_rng(0).standard_normal((64, 4)).astype(np.float32)
+    return inputs, (inputs[:, 0] > 0).astype(np.int32)
+"""
+QUICK = ("--base", "8", "--width", "64", "--widths", "8", "16", "--seeds", "2", "--steps", "10", "--batch-size", "16")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    (tmp_path / "suggested_by_command.py").write_text(MODULE)
+    (tmp_path / "suggested_without_data.py").write_text(MODULE.partition("def data")[0])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def command(*words, build="suggested_by_command:build"):
+    return suggest(tyro.cli(SuggestOptions, args=[build, *QUICK, *words]))
+
+
+def test_it_prints_draws_writes_and_ends_with_0(here, capsys):
+    code = command(
+        "--learning-rates", "2^-5:2^1", "--minutes", "10", "--output", "made/suggestion.png", "--table", "made/runs.csv"
+    )
+    said = capsys.readouterr().out
+    assert code == 0, said
+    for words in ("base learning rate", "for width 64, adam, quoted at base 8", "predicted regret", "units of the thr"):
+        assert words in said
+    assert (here / "made/suggestion.png").stat().st_size > 10_000
+    runs = pd.read_csv(here / "made/runs.csv")
+    assert set(runs["width"]) == {8, 16} and {"learning_rate", "seed", "train_loss", "diverged"} <= set(runs)
+
+
+def test_without_an_interval_it_ends_with_1_and_what_to_do(here, capsys):
+    code = command("--learning-rates", "1e-5", "2e-5", "4e-5", "--held-out", "suggested_by_command:data")
+    said = capsys.readouterr().out
+    assert code == 1 and said.startswith("inconclusive") and "extend learning_rates there" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--data", "suggested_by_command:dta"), "--data 'suggested_by_command:dta' cannot be imported"),
+        (("--loss", "hinge"), "--loss must be module:function"),
+        (("--optimizer", "adm"), "unknown optimizer 'adm': did you mean 'adam'"),
+        (("--learning-rates", "0.1:"), "learning_rates: '0.1:' is not understood"),
+    ],
+)
+def test_bad_input_names_the_option(here, words, says):
+    with pytest.raises(ValueError, match=says):
+        command(*words)
+
+
+def test_a_module_without_data_is_told_how_to_give_them(here):
+    with pytest.raises(ValueError, match="give one by --data module:function"):
+        command(build="suggested_without_data:build")

@@ -1,0 +1,104 @@
+"""The figures made of sweeps side by side: they run through, state what they show, and judge by their rules."""
+
+import math
+from types import SimpleNamespace
+
+import matplotlib.pyplot as plt
+import pytest
+
+from sharplab.gallery.entries import figure_scripts, load_script
+from sharplab.plotting import log_ticks
+
+slow = pytest.mark.slow
+SIZES = {
+    "adam": ("width", 2),
+    "depth": ("depth", 3),
+    "optimizers": ("width", 7),
+    "gpt": ("width", 2),
+    "depth-convnet": ("depth", 3),
+    "depth-vit": ("depth", 1),
+}
+
+
+def script(name):
+    return load_script(figure_scripts()[name])
+
+
+@pytest.mark.parametrize("name", ["adam", *(pytest.param(name, marks=slow) for name in list(SIZES)[1:])])
+def test_figure_shows_every_run_and_states_every_column(name, tmp_path):
+    size, columns = SIZES[name]
+    finding = script(name).find("smoke", tmp_path / "runs")
+    table = finding.table
+    assert finding.verdict in ("holds", "fails", "inconclusive")
+    assert table["column"].nunique() == columns
+    sweep = table[table["part"] == "sweep"]
+    assert not sweep.duplicated(["column", size, "learning_rate", "seed"]).any()
+    assert (sweep.groupby("column")[size].nunique() == 2).all()
+    course = table[table["part"] == "course"]
+    measured = course.filter(regex="^sharpness(_raw)?$").max(axis=1)
+    assert (measured[course["step"] > 0] > 0).all()
+    for title in table["column"].unique():
+        stated = finding.numbers[title]
+        assert math.isfinite(stated["shift_per_doubling"])
+        assert set(stated["optimum"]) == {str(value) for value in sweep[size].unique()}
+    drawn = [ax for ax in finding.figure.axes if ax.has_data()]
+    assert len(drawn) == 2 * columns
+
+
+def found(verdict, shift=0.0):
+    return SimpleNamespace(verdict=verdict, shift=shift)
+
+
+@pytest.mark.parametrize(
+    ("standard", "mup", "verdict"),
+    [
+        (found("shifts", -1.0), found("transfers"), "holds"),
+        (found("shifts", 1.0), found("transfers"), "inconclusive"),
+        (found("shifts", -1.0), found("shifts", 0.5), "fails"),
+        (found("transfers"), found("transfers"), "fails"),
+        (found("inconclusive"), found("transfers"), "inconclusive"),
+        (found("shifts", -1.0), found("inconclusive"), "inconclusive"),
+    ],
+)
+def test_rule_of_standard_against_mup(standard, mup, verdict):
+    assert script("adam").shared.judge_contrast(standard, mup) == verdict
+
+
+@pytest.mark.parametrize(
+    ("plain", "half", "one", "verdict"),
+    [
+        (found("shifts", -3.0), found("transfers"), found("transfers"), "holds"),
+        (found("shifts", -3.0), found("transfers"), found("inconclusive"), "inconclusive"),
+        (found("shifts", -3.0), found("shifts", 0.5), found("transfers"), "fails"),
+        (found("transfers"), found("transfers"), found("transfers"), "fails"),
+    ],
+)
+def test_rule_of_depth(plain, half, one, verdict):
+    assert script("depth").judge(plain, half, one) == verdict
+
+
+def test_rule_of_all_optimizers_and_of_layers_per_block():
+    judge = script("optimizers").judge
+    assert judge([found("transfers")] * 3) == "holds"
+    assert judge([found("transfers"), found("inconclusive")]) == "inconclusive"
+    assert judge([found("transfers"), found("inconclusive"), found("shifts")]) == "fails"
+    judge = script("depth-convnet").judge
+    assert judge(found("transfers"), found("shifts"), found("shifts")) == "holds"
+    assert judge(found("transfers"), found("shifts"), found("inconclusive")) == "inconclusive"
+    assert judge(found("transfers"), found("shifts"), found("transfers")) == "fails"
+    assert judge(found("shifts"), found("shifts"), found("shifts")) == "fails"
+    judge = script("depth-vit").judge
+    assert judge(found("shifts")) == "holds"
+    assert judge(found("transfers")) == "fails"
+    assert judge(found("inconclusive")) == "inconclusive"
+
+
+@pytest.mark.parametrize("limits", [(0.55, 1.1), (0.34, 0.46), (0.2, 30.0), (900.0, 1100.0)])
+def test_a_logarithmic_axis_names_at_least_three_values(limits):
+    figure, ax = plt.subplots()
+    ax.set_ylim(*limits)
+    log_ticks(ax)
+    ax.set_ylim(*limits)
+    named = [at for at in ax.yaxis.get_major_locator()() if limits[0] <= at <= limits[1]]
+    plt.close(figure)
+    assert 3 <= len(named) <= 10

@@ -1,0 +1,126 @@
+"""What is planned within so many minutes, and that the plan is kept, by a clock that only training moves."""
+
+import numpy as np
+import pytest
+
+from sharplab.studies.suggest_lr.budget import Cost, plan_within
+from sharplab.studies.suggest_lr.budgeted_sweep import sweep_widths
+
+SEEDS, STEPS = 3, 100
+
+
+class FakeNetwork:
+    """A valley about `optimum`; a step takes width/10,000 seconds, `slowness` times that in training."""
+
+    seeds = SEEDS
+
+    def __init__(self, width, clock, optimum=-8.0):
+        self.width, self.clock, self.optimum, self.start = width, clock, optimum, None
+        self.clock.seconds += 2.0
+
+    def advance(self, lanes, rate, start, stop):
+        self.clock.seconds += (stop - start) * self.width / 1e4
+        return lanes
+
+    def final_loss(self, lanes):
+        self.clock.seconds += 0.01
+
+    def train(self, rate, steps):
+        self.final_loss(self.advance(None, rate, 0, self.clock.slowness * steps))
+        away = np.log2(rate) - self.optimum
+        return 1 + (away**2 + 0.01 * np.arange(SEEDS) if away < 3 else np.full(SEEDS, np.inf))
+
+
+class Clock:
+    """Seconds that training alone moves on; `slowness` is how much longer it takes than was measured."""
+
+    def __init__(self, slowness=1.0):
+        self.seconds, self.slowness = 0.0, slowness
+
+    def __call__(self):
+        return self.seconds
+
+
+def sweep(clock, minutes=None, widths=(16, 32, 64, 128), learning_rates=(), optimum=-8.0):
+    return sweep_widths(
+        lambda width: FakeNetwork(width, clock, optimum),
+        widths,
+        usual=2.0**-8,
+        learning_rates=learning_rates,
+        steps=STEPS,
+        metric="train_loss",
+        deadline=np.inf if minutes is None else 60 * minutes,
+        clock=clock,
+    )
+
+
+def test_what_fits_is_left_whole():
+    costs = {16: Cost(1.0, 0.001, 0.1), 64: Cost(1.0, 0.004, 0.1)}
+    plan = plan_within(1e3, costs, 100)
+    assert (plan.widths, plan.steps, plan.left_out) == ((16, 64), 100, ())
+
+
+def test_the_widest_go_first_then_steps_and_what_went_is_said():
+    costs = {width: Cost(0.0, width / 1000, 0.0) for width in (16, 32, 64, 128)}
+    whole = sum(cost.remaining(100) for cost in costs.values())
+    plan = plan_within(0.5 * whole, costs, 100)
+    assert (plan.widths, plan.steps) == ((16, 32, 64), 100)
+    assert plan.left_out == ("width 128 was left out for lack of time",)
+    shorter = plan_within(0.25 * whole, costs, 100)
+    assert shorter.widths == (16, 32, 64) and 50 <= shorter.steps < 60
+    assert sum(costs[width].remaining(shorter.steps) for width in shorter.widths) <= 0.25 * whole
+    assert "from 100 to" in shorter.left_out[1]
+
+
+def test_too_few_minutes_are_refused_with_how_many_it_would_take():
+    with pytest.raises(ValueError, match=r"minutes is too short.* 25 steps alone takes about 8\.6 minutes"):
+        plan_within(60.0, dict.fromkeys((1, 2, 3), Cost(0.0, 0.48, 0.0)), 100)
+
+
+@pytest.mark.parametrize("minutes", [0.5, 0.7, 1.0, 2.0, 10.0])
+def test_no_more_time_is_taken_than_was_given(minutes):
+    clock = Clock()
+    swept = sweep(clock, minutes)
+    assert clock() <= 60 * minutes
+    assert len(swept.networks) >= 3 and bool(swept.left_out) == (minutes < 1.5)
+
+
+def test_where_training_turns_out_slower_than_it_was_measured_what_is_not_begun_stays_undone():
+    clock = Clock(slowness=8.0)
+    swept = sweep(clock, 1.2)
+    assert len(swept.networks) < 4 and any("was left out" in words for words in swept.left_out)
+    assert clock() < 1.5 * 60 * 1.2
+
+
+def test_without_minutes_nothing_is_timed_and_nothing_left_out():
+    swept = sweep(Clock())
+    assert not swept.costs and not swept.left_out and swept.steps == STEPS
+
+
+def test_the_grid_is_refined_about_the_best_and_pairs_all_seeds():
+    runs = sweep(Clock()).runs
+    for _, part in runs.groupby("width"):
+        rates = np.log2(part["learning_rate"].unique())
+        assert {-8.5, -8.0, -7.5} <= set(rates.round(9))
+        assert len(part) == SEEDS * len(rates)
+    first, second = (set(runs[runs["width"] == width]["learning_rate"]) for width in (16, 32))
+    assert second < first  # the wider width begins nearer
+
+
+@pytest.mark.parametrize("optimum", [-12.0, -4.0])
+def test_the_grid_follows_an_optimum_outside_of_it(optimum):
+    runs = sweep(Clock(), optimum=optimum).runs
+    for _, part in runs.groupby("width"):
+        means = part.groupby("learning_rate")["train_loss"].mean()
+        assert np.log2(means.idxmin()) == optimum and means.index[0] < 2**optimum < means.index[-1]
+
+
+def test_a_grid_of_ones_own_is_used_at_every_width():
+    runs = sweep(Clock(), learning_rates=(2**-9.3, 2**-8.3, 2**-7.3)).runs
+    for _, part in runs.groupby("width"):
+        assert {-9.3, -8.3, -7.3} <= set(np.log2(part["learning_rate"]).round(9))
+
+
+def test_a_diverged_run_is_marked():
+    runs = sweep(Clock(), learning_rates=(2.0**-9, 2.0**-8, 2.0**-5)).runs
+    assert (runs["diverged"] == (runs["train_loss"] == np.inf)).all() and runs["diverged"].any()

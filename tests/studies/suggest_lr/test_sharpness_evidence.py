@@ -1,0 +1,55 @@
+"""The sharpness along training, against the largest eigenvalue of a Hessian made whole."""
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from small_models import Convolving, Perceptron, classes
+
+from sharplab.core.tree import named_leaves
+from sharplab.losses import cross_entropy
+from sharplab.optimizers import OPTIMIZERS
+from sharplab.studies.suggest_lr.sharpness_evidence import sharpness_along, threshold_of
+from sharplab.studies.suggest_lr.small_networks import make_examples, prepare
+
+BATCH, STEPS, RATE = 16, 2, 0.02
+
+
+@pytest.fixture(scope="module", params=[Perceptron, Convolving])
+def network(request):
+    examples = make_examples(classes(), None, BATCH)
+    settings = {"loss": cross_entropy, "optimizer": "adam", "seeds": 2, "steps": STEPS}
+    return prepare(request.param, examples, base=8, width=8, **settings)
+
+
+def test_it_is_the_largest_eigenvalue_of_the_preconditioned_hessian(network):
+    curves = sharpness_along(network, RATE, STEPS, threshold=2.0)
+    assert curves[["seed", "step"]].to_numpy().tolist() == [[0, 1], [1, 1], [0, 2], [1, 2]]
+    np.testing.assert_allclose(curves["share"], curves["sharpness"] / 2)
+    trainee = network.one(network.advance(network.start, RATE, 0, STEPS), 1).trainee
+    inputs, targets = network.examples.train
+    flat, unflatten = jax.flatten_util.ravel_pytree(trainee.params)
+
+    def loss(w):
+        model = network.network.model(trainee._replace(params=unflatten(w)))
+        for _, module in nnx.iter_modules(model):
+            if isinstance(module, nnx.Dropout):
+                module.deterministic = True
+        return cross_entropy(model(inputs), targets)
+
+    D = named_leaves(network.scaling.metric(trainee.params, trainee.opt_state))
+    root = np.sqrt(np.concatenate([np.ravel(D[path]) for path in named_leaves(trainee.params)]))
+    exact = np.linalg.eigvalsh(root[:, None] * np.asarray(jax.hessian(loss)(flat)) * root).max()
+    last = curves.iloc[-1]
+    assert abs(last["sharpness"] - exact) <= 0.01 * exact
+    assert 0 < last["sharpness_error"] <= 0.01 * exact
+
+
+def test_a_run_that_diverges_has_none(network):
+    curves = sharpness_along(network, 1e30, STEPS, threshold=2.0)
+    assert np.isnan(curves["share"].to_numpy()[-1])
+
+
+def test_thresholds_are_those_of_the_optimizers():
+    assert threshold_of("sgd", 0.5) == 4 and threshold_of("adam", 0.1) == pytest.approx(380)
+    assert threshold_of("lion", 0.1) is None and threshold_of(OPTIMIZERS["sgd"], 1.0) == 2

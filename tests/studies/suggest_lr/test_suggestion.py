@@ -1,0 +1,180 @@
+"""The learning rate that small networks suggest for a large one."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+from scipy.optimize import minimize_scalar
+from small_models import BASE, SPECTRUM, Averaged, Perceptron, averaged_data, averaged_loss, classes
+
+import sharplab.studies.suggest_lr.suggestion as suggestion
+from sharplab.analysis.simulation import SimulatedSweep
+from sharplab.optimizers import lion
+from sharplab.studies import suggest_learning_rate
+from sharplab.studies.suggest_lr.budgeted_sweep import SweptWidths
+from sharplab.studies.suggest_lr.suggestion import conclude
+
+STEPS = 2
+BEST = minimize_scalar(lambda x: averaged_loss(2.0**x, STEPS), bounds=(0, 4), method="bounded").x
+
+
+@pytest.fixture(scope="module")
+def known():
+    """A suggestion whose every number is known in closed form."""
+    data = averaged_data()
+    return suggest_learning_rate(
+        Averaged,
+        data,
+        base=BASE,
+        width=512,
+        widths=(4, 8, 16),
+        loss="squared_error",
+        optimizer="sgd",
+        batch_size=len(data[0]),
+        steps=STEPS,
+        seeds=2,
+    )
+
+
+def test_an_optimum_known_in_closed_form_is_found_within_its_interval(known):
+    low, high = known.interval
+    assert low <= 2**BEST <= high < 2 * low
+    assert known.learning_rate == pytest.approx(2**BEST, rel=0.1)
+    assert known.conclusive and not known.capped and not known.left_out
+
+
+def test_the_runs_are_those_of_the_closed_form(known):
+    runs = known.records.runs[~known.records.runs["diverged"]]
+    expected = averaged_loss(runs["learning_rate"].to_numpy(), STEPS)
+    np.testing.assert_allclose(runs["train_loss"], expected, rtol=1e-3, atol=1e-5)
+    assert set(runs["width"]) == {4, 8, 16} and set(runs["seed"]) == {0, 1}
+
+
+def test_what_the_suggestion_loses_is_within_the_predicted_regret(known):
+    lost = averaged_loss(known.learning_rate, STEPS) - averaged_loss(2**BEST, STEPS)
+    assert 0 <= lost <= known.regret_interval[1] < 0.02
+    assert 0 <= known.regret < known.regret_interval[1]
+
+
+def test_the_sharpness_is_that_of_the_closed_form_at_every_width(known):
+    curves = known.records.curves
+    share = SPECTRUM.max() / BASE * known.learning_rate / 2  # λmax / (2/η)
+    assert np.abs(curves["share"] - share).max() <= 0.01 * share
+    assert (curves["sharpness_error"] <= 0.01 * curves["sharpness"]).all()
+    assert known.sharpness.slope == pytest.approx(0.0, abs=0.01)
+    assert known.table()["sharpness"].tolist() == pytest.approx([share] * 3, rel=0.01)
+    assert known.table()["sharpness_error"].max() <= 0.01 * share
+
+
+def test_it_says_what_was_done_and_draws_it(known):
+    said = str(known)
+    for words in (
+        f"base learning rate {known.learning_rate:.3g} [",
+        "for width 512, sgd, quoted at base 8",
+        "runs at widths 4, 8, 16, 2 seeds each, 2 steps of batch 8",
+        "00 octaves per doubling of width",
+        "predicted regret in train loss",
+        "late sharpness in units of the threshold",
+    ):
+        assert words in said
+    figure = known.draw()
+    assert [ax.get_xlabel() for ax in figure.axes] == ["base learning rate", "width", "step"]
+    plt.close(figure)
+
+
+def test_an_optimizer_without_a_metric_has_no_sharpness_and_the_reason():
+    settings = {"base": 8, "width": 64, "widths": (8, 16), "seeds": 2, "batch_size": 16, "steps": 8}
+    with pytest.raises(ValueError, match="learning_rates is needed for an optimizer of your own"):
+        suggest_learning_rate(Perceptron, classes(), optimizer=lion(), **settings)
+    rates = ("2^-11:2^-5",)
+    found = suggest_learning_rate(Perceptron, classes(), optimizer=lion(), learning_rates=rates, **settings)
+    assert found.sharpness is None and found.records.curves is None
+    assert "absent, an optimizer of your own has no metric" in str(found)
+    assert found.table()["sharpness"].isna().all()
+    plt.close(found.draw())
+
+
+def concluded(runs, networks=(), width=512):
+    runs = runs.assign(diverged=~np.isfinite(runs["eval_loss"]))
+    swept = SweptWidths(runs, "eval_loss", networks, 100, (), {})
+    return conclude(swept, 8, width, "sgd", 64, np.inf, suggestion.CLOCK)
+
+
+def drawn(**truth):
+    return SimulatedSweep(seeds=(3,) * 4, cliff_wander=0.0, **truth).records(np.random.default_rng(0)).runs
+
+
+def test_nothing_is_suggested_beyond_the_end_of_stability_at_the_largest_width():
+    # Optima that rise by half an octave per doubling towards a cliff that stays where it is.
+    found = concluded(drawn(shift=0.5, cliff=1.0), width=2**12)
+    largest = found.records.runs[found.records.runs["width"] == 64]
+    stable = largest[~largest["diverged"]]["learning_rate"].max()
+    assert found.capped and found.extrapolated > stable
+    assert found.learning_rate <= stable and found.edge_distance >= 0
+    assert "brought down to that" in str(found)
+
+
+def test_the_distance_to_the_end_of_stability_is_in_octaves():
+    found = concluded(drawn(cliff=2.3))
+    assert not found.capped and 1.5 < found.edge_distance <= 2.4
+    assert np.log2(found.learning_rate) == pytest.approx(0.3, abs=0.4)
+
+
+def test_a_best_at_the_edge_of_the_grid_is_inconclusive_and_says_what_to_do():
+    runs = drawn()
+    found = concluded(runs[(runs["width"] != 16) | (runs["learning_rate"] < 1)])
+    assert not found.conclusive and found.interval == (0.0, np.inf) and np.isnan(found.extrapolated)
+    assert found.reasons == ("the best is the last of the grid at width 16: extend learning_rates there.",)
+    assert str(found).startswith("inconclusive: base learning rate perhaps") and found.reasons[0] in str(found)
+    plt.close(found.draw())
+
+
+def test_where_every_run_diverges_lower_learning_rates_are_asked_for():
+    runs = drawn()
+    found = concluded(runs.assign(eval_loss=runs["eval_loss"].where(runs["width"] < 64, np.inf)))
+    assert np.isnan(found.learning_rate) and not found.conclusive
+    assert found.reasons == ("every run diverged at width 64: give lower learning_rates.",)
+    assert "absent, there is no learning rate" in str(found)
+    plt.close(found.draw())
+
+
+def test_a_width_at_which_the_suggestion_diverges_is_left_out_of_the_sharpness(monkeypatch):
+    def along(network, rate, steps, threshold):
+        keys = {"parameterization": "mup", "width": network.width, "learning_rate": rate, "seed": [0, 0, 1, 1]}
+        share = np.full(4, np.nan) if network.width == 8 else np.array([0.4, 0.5, 0.41, 0.5])
+        curves = {"step": [50, 100, 50, 100], "sharpness": threshold * share, "sharpness_error": 0.0, "share": share}
+        return pd.DataFrame(keys | curves)
+
+    monkeypatch.setattr(suggestion, "sharpness_along", along)
+    found = concluded(drawn(), networks=tuple(SimpleNamespace(width=width) for width in (8, 16, 32, 64)))
+    assert found.sharpness.sizes == (16, 32, 64) and found.sharpness.slope == pytest.approx(0.0)
+    assert found.table()["sharpness"].tolist() == pytest.approx([np.nan, 0.4525, 0.4525, 0.4525], nan_ok=True)
+
+
+def test_one_width_shows_no_trend():
+    runs = drawn()
+    found = concluded(runs[runs["width"] == 64])
+    assert found.reasons == ("one width shows no trend: add widths, or minutes.",)
+    assert found.learning_rate == found.transfer.optimum[0] and found.regret_interval == (0.0, np.inf)
+    plt.close(found.draw())
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"optimizer": "adm"}, "unknown optimizer 'adm'"),
+        ({"loss": "hinge"}, "unknown loss 'hinge'"),
+        ({"widths": (8,)}, "widths must hold at least two"),
+        ({"widths": (8, 64)}, "widths must be smaller than width 64"),
+        ({"width": 4}, "widths must hold at least two, smaller than width 4"),
+        ({"learning_rates": (0.1, 0.2)}, "learning_rates must hold at least three"),
+        ({"seeds": 1}, "seeds must be whole and at least 2"),
+        ({"minutes": 0}, "minutes must be positive"),
+        ({"batch_size": 1000}, "batch_size is 1000 with 64 examples"),
+    ],
+)
+def test_bad_arguments_are_named(changed, says):
+    with pytest.raises(ValueError, match=says):
+        suggest_learning_rate(Perceptron, classes(), **{"base": 8, "width": 64, **changed})

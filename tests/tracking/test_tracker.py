@@ -1,0 +1,291 @@
+"""`Tracker` in anyone's own loop: rows against the dense Hessian, warm starts, metric, missing arguments, NaN."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from jax.flatten_util import ravel_pytree
+
+from sharplab.losses import cross_entropy
+from sharplab.models import find_model
+from sharplab.scaling import Rule, parameterization
+from sharplab.tracking.measurement import TOLERANCE
+from sharplab.tracking.observables import OBSERVABLES
+from sharplab.tracking.tracker import Tracker
+
+RNG = np.random.default_rng(0)
+PARAMS = {
+    "hidden": jnp.asarray(RNG.standard_normal((5, 7)) / 5**0.5, jnp.float32),
+    "readout": jnp.asarray(RNG.standard_normal((7, 3)) / 7**0.5, jnp.float32),
+}
+BATCH = (jnp.asarray(RNG.standard_normal((20, 5)), jnp.float32), jnp.asarray(RNG.integers(0, 3, 20), jnp.int32))
+EVAL_BATCH = (jnp.asarray(RNG.standard_normal((16, 5)), jnp.float32), jnp.asarray(RNG.integers(0, 3, 16), jnp.int32))
+FACTORS = {"hidden": 4.0, "readout": 0.25}
+RATE = optax.linear_schedule(0.5, 0.0, 40)
+
+
+def model(params, inputs):
+    return jnp.tanh(inputs @ params["hidden"]) @ params["readout"]
+
+
+def metric(params, opt_state):
+    return FACTORS
+
+
+def whole_loss(params, batch):
+    return cross_entropy(model(params, batch[0]), batch[1])
+
+
+def full_tracker(key=0):
+    """Every observable; all of these share one program."""
+    return Tracker(
+        cross_entropy,
+        BATCH,
+        tuple(OBSERVABLES),
+        model=model,
+        metric=metric,
+        eval_batch=EVAL_BATCH,
+        chunk=8,
+        learning_rate=RATE,
+        key=jax.random.key(key),
+    )
+
+
+@jax.jit
+def dense(params):
+    flat, unravel = ravel_pytree(params)
+    return jax.hessian(lambda w: whole_loss(unravel(w), BATCH))(flat)
+
+
+def spectra(params):
+    """Eigenvalues of H and of D^½ H D^½, ascending."""
+    H = np.asarray(dense(params), np.float64)
+    root = np.sqrt(ravel_pytree(jax.tree.map(jnp.full_like, PARAMS, FACTORS))[0])
+    return {"sharpness_raw": np.linalg.eigvalsh(H), "sharpness": np.linalg.eigvalsh(root[:, None] * H * root)}
+
+
+@pytest.fixture(scope="module")
+def course():
+    """Forty steps of `optax.sgd` on a dict of parameters, with a record every fourth."""
+    tracker, optimizer, gradient = full_tracker(), optax.sgd(RATE), jax.jit(jax.grad(whole_loss))
+    params, opt_state, visited = PARAMS, optimizer.init(PARAMS), []
+    for step in range(40):
+        if step % 4 == 0:
+            tracker.record(step, params, opt_state)
+            visited.append(params)
+        updates, opt_state = optimizer.update(gradient(params, BATCH), opt_state)
+        params = optax.apply_updates(params, updates)
+    return tracker, visited
+
+
+def test_sharpness_is_that_of_the_dense_matrix_in_the_metric_and_without_it(course):
+    tracker, visited = course
+    beyond = 0
+    for row, params in zip(tracker.rows, visited, strict=True):
+        for name, exact in spectra(params).items():
+            true_error = abs(row[name] - exact[-1])
+            assert np.abs(row[name] - exact).min() <= row[f"{name}_residual"]
+            assert row[f"{name}_error"] <= 1.001 * TOLERANCE * row[name]
+            beyond += true_error > TOLERANCE * exact[-1]
+            # The tolerance is met by an estimate; only the residual is a bound.
+            assert true_error <= 2 * TOLERANCE * exact[-1]
+    assert beyond <= 1, f"{beyond} of {2 * len(visited)}"
+
+
+def test_rows_hold_losses_accuracy_step_and_the_schedules_learning_rate(course):
+    tracker, visited = course
+    curves = tracker.curves
+    assert curves["step"].tolist() == list(range(0, 40, 4))
+    assert np.allclose(curves["learning_rate"], 0.5 * (1 - curves["step"] / 40))
+    for row, params in zip(tracker.rows, visited, strict=True):
+        right = model(params, EVAL_BATCH[0]).argmax(-1) == EVAL_BATCH[1]
+        assert np.isclose(row["train_loss"], whole_loss(params, BATCH), rtol=1e-5)
+        assert np.isclose(row["eval_loss"], whole_loss(params, EVAL_BATCH), rtol=1e-5)
+        assert np.isclose(row["eval_accuracy"], right.mean())
+    assert curves["train_loss"].iloc[-1] < curves["train_loss"].iloc[0]
+
+
+def test_warm_starts_save_products(course):
+    curves = course[0].curves
+    for name in ("sharpness_raw", "sharpness"):
+        cold = [full_tracker(key).record(0, PARAMS)[f"{name}_matvecs"] for key in range(4)]
+        assert curves[f"{name}_matvecs"][1:].mean() < np.mean(cold)
+
+
+def test_key_alone_decides_the_random_part():
+    first, again, other = (full_tracker(key).record(0, PARAMS) for key in (0, 0, 1))
+    assert first == again
+    assert first != other
+
+
+def test_nan_params_give_nan_rows_for_at_most_two_products_and_leave_no_trace():
+    tracker = full_tracker()
+    tracker.record(0, PARAMS)
+    row = tracker.record(1, jax.tree.map(lambda w: w.at[0].set(jnp.nan), PARAMS))
+    for name in OBSERVABLES:
+        assert np.isnan(row[name]), name
+    assert row["sharpness_matvecs"] <= 2
+    assert row["sharpness_raw_matvecs"] <= 2
+    recovered, exact = tracker.record(2, PARAMS), spectra(PARAMS)["sharpness"][-1]
+    assert abs(recovered["sharpness"] - exact) <= 2 * TOLERANCE * exact
+
+
+def test_loss_of_params_needs_no_model_and_is_traced_no_more_from_the_second_record_on(course):
+    traces = []
+
+    def loss(params, batch):
+        traces.append(1)
+        return whole_loss(params, batch)
+
+    tracker = Tracker(loss, BATCH, ["train_loss", "sharpness_raw"], learning_rate=0.5)
+    first = tracker.record(0, PARAMS)
+    assert first["learning_rate"] == 0.5
+    assert np.isclose(first["train_loss"], course[0].rows[0]["train_loss"])
+    assert abs(first["sharpness_raw"] / course[0].rows[0]["sharpness_raw"] - 1) <= 2 * TOLERANCE
+    tracker.record(1, jax.tree.map(lambda w: 0.9 * w, PARAMS))
+    traced = len(traces)
+    for step in (2, 3):
+        tracker.record(step, jax.tree.map(lambda w: 0.8 * w, PARAMS))
+    # Looking for convolutions may trace the loss once per record; nothing else does.
+    assert len(traces) - traced <= 2
+
+
+def test_convolving_model_is_recorded_too_and_survives_nan():
+    rule = Rule(parameterization("mup"), 4)
+    network = find_model("convolving_model:ConvolvingModel")(
+        input_shape=(8, 8, 1), classes=3, width=4, depth=1, rule=rule, rngs=nnx.Rngs(0)
+    )
+    graphdef, params = nnx.split(network)
+    images = jnp.asarray(np.random.default_rng(0).standard_normal((8, 8, 8, 1)), jnp.float32)
+    batch = (network.prepare(images), jnp.arange(8) % 3)
+
+    def apply(params, inputs):
+        return nnx.merge(graphdef, params).forward(inputs)
+
+    tracker = Tracker(cross_entropy, batch, ["sharpness_raw"], model=apply)
+    row = tracker.record(0, params)
+    flat, unravel = ravel_pytree(params)
+    H = jax.jit(jax.hessian(lambda w: cross_entropy(apply(unravel(w), batch[0]), batch[1])))(flat)
+    exact = np.linalg.eigvalsh(H)[-1]
+    assert abs(row["sharpness_raw"] - exact) <= 2 * TOLERANCE * exact
+    broken = tracker.record(1, jax.tree.map(lambda w: w * jnp.nan, params))
+    assert np.isnan(broken["sharpness_raw"])
+    assert broken["sharpness_raw_matvecs"] <= 2
+
+
+@pytest.mark.parametrize(
+    "observable, given, sentence",
+    [
+        ("sharpnes", {}, "unknown observable 'sharpnes': did you mean 'sharpness'"),
+        ("sharpness", {}, "'sharpness' needs metric="),
+        ("eval_loss", {}, "'eval_loss' needs eval_batch="),
+        ("eval_accuracy", {"eval_batch": EVAL_BATCH}, "'eval_accuracy' needs model="),
+        ("eval_accuracy", {"model": model}, "'eval_accuracy' needs eval_batch="),
+    ],
+)
+def test_missing_arguments_are_named(observable, given, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Tracker(whole_loss, BATCH, [observable], **given)
+
+
+@pytest.fixture(scope="module")
+def several():
+    """Ten records of the three largest eigenvalues of each operator in the metric, and of the gradient."""
+    names = ["hessian_top3", "gauss_newton_top3", "ntk_top2", "gradient_norm", "directional_sharpness"]
+    names += ["hessian_trace", "batch_sharpness"]
+    tracker = Tracker(cross_entropy, BATCH, names, model=model, metric=metric, chunk=8)
+    gradient, params, visited = jax.jit(jax.grad(whole_loss)), PARAMS, []
+    for step in range(10):
+        tracker.record(step, params)
+        visited.append(params)
+        params = jax.tree.map(lambda w, g: w - 0.3 * g, params, gradient(params, BATCH))
+    return tracker, visited
+
+
+@jax.jit
+def dense_kernels(params):
+    """D^½ G D^½ and J D Jᵀ/n."""
+    flat, unravel = ravel_pytree(params)
+    root = jnp.sqrt(ravel_pytree(jax.tree.map(jnp.full_like, PARAMS, FACTORS))[0])
+    outputs = model(params, BATCH[0])
+    J = (jax.jacobian(lambda w: model(unravel(w), BATCH[0]))(flat) * root).reshape(outputs.size, -1)
+    H = jax.hessian(lambda f: cross_entropy(f.reshape(outputs.shape), BATCH[1]))(outputs.ravel())
+    return J.T @ H @ J, J @ J.T / len(outputs)
+
+
+def test_several_eigenvalues_of_each_operator_are_those_of_the_dense_matrices(several):
+    tracker, visited = several
+    for row, params in zip(tracker.rows, visited, strict=True):
+        G, K = (np.linalg.eigvalsh(np.asarray(A, np.float64))[::-1] for A in dense_kernels(params))
+        for name, exact in (("hessian", spectra(params)["sharpness"][::-1]), ("gauss_newton", G), ("ntk", K)):
+            for i in range(2 if name == "ntk" else 3):
+                assert abs(row[f"{name}_{i + 1}"] - exact[i]) <= 2 * TOLERANCE * exact[i], (name, i)
+                assert np.abs(row[f"{name}_{i + 1}"] - exact).min() <= row[f"{name}_{i + 1}_residual"]
+
+
+def test_gradient_columns_are_in_the_metric(several):
+    tracker, visited = several
+    for row, params in zip(tracker.rows, visited, strict=True):
+        g = jax.grad(whole_loss)(params, BATCH)
+        root = ravel_pytree(jax.tree.map(jnp.full_like, PARAMS, FACTORS))[0] ** 0.5
+        along = ravel_pytree(g)[0] * root
+        H = root[:, None] * dense(params) * root
+        assert np.isclose(row["gradient_norm"], np.linalg.norm(along), rtol=1e-4)
+        assert np.isclose(row["directional_sharpness"], along @ H @ along / (along @ along), rtol=1e-3)
+
+
+def test_traces_are_within_their_errors_of_the_dense_matrix(several):
+    tracker, visited = several
+    for row, params in zip(tracker.rows, visited, strict=True):
+        eigenvalues = spectra(params)["sharpness"]
+        assert 0 < row["hessian_trace_error"] < np.linalg.norm(eigenvalues)
+        assert abs(row["hessian_trace"] - eigenvalues.sum()) < 4 * row["hessian_trace_error"]
+
+
+def test_batch_sharpness_is_the_mean_over_chunks_of_the_probe(several):
+    tracker, visited = several
+    root = ravel_pytree(jax.tree.map(jnp.full_like, PARAMS, FACTORS))[0] ** 0.5
+
+    @jax.jit
+    def sharpness(params, batch):
+        flat, unravel = ravel_pytree(params)
+        H = root[:, None] * jax.hessian(lambda w: whole_loss(unravel(w), batch))(flat) * root
+        along = ravel_pytree(jax.grad(whole_loss)(params, batch))[0] * root
+        return along @ H @ along / (along @ along)
+
+    batches = [tuple(x[start : start + 8] for x in BATCH) for start in range(0, len(BATCH[0]) // 8 * 8, 8)]
+    for row, params in list(zip(tracker.rows, visited, strict=True))[::4]:
+        values = [float(sharpness(params, batch)) for batch in batches]
+        assert np.isclose(row["batch_sharpness"], np.mean(values), rtol=1e-3)
+        assert np.isclose(row["batch_sharpness_error"], np.std(values, ddof=1) / len(values) ** 0.5, rtol=1e-2)
+
+
+def test_identities_begin_apart_and_audits_find_nothing_missed(several):
+    curves = several[0].curves
+    assert curves[["hessian_1_identity", "hessian_2_identity", "hessian_3_identity"]].iloc[0].tolist() == [0, 1, 2]
+    assert not curves[["hessian_missed", "gauss_newton_missed", "ntk_missed"]].any(axis=None)
+    assert curves["hessian_matvecs"][7] > curves["hessian_matvecs"][6]  # the audit's
+
+
+def test_saved_tracker_goes_on_as_if_never_interrupted(several, tmp_path):
+    whole, visited = several
+    observables = whole.measurement.observables
+
+    def fresh():
+        return Tracker(cross_entropy, BATCH, observables, model=model, metric=metric, chunk=8)
+
+    first = fresh()
+    for step in range(4):
+        first.record(step, visited[step])
+    first.save(tmp_path / "tracker.npz")
+    second = fresh()
+    second.restore(tmp_path / "tracker.npz")
+    for step in range(4, 10):
+        second.record(step, visited[step])
+    assert second.rows == whole.rows
+    other = Tracker(cross_entropy, BATCH, ["sharpness_raw"], model=model)
+    other.restore(tmp_path / "tracker.npz")
+    with pytest.raises(ValueError, match="recorded other observables"):
+        other.record(0, PARAMS)

@@ -1,0 +1,27 @@
+"""Train the lanes of `test_training` on as many host devices as told, and save what they leave.
+
+Run as `python trained_elsewhere.py FILE DRIVER DEVICES...`, with the tests' folder on the path.
+"""
+
+import sys
+
+import jax
+import numpy as np
+
+if __name__ == "__main__":
+    file, driver, *numbers = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
+    jax.config.update("jax_num_cpu_devices", max(numbers))
+    from test_training import FIVE_LANES, TASK, trained
+
+    from sharplab.training import programs
+    from sharplab.training.layout import Formation
+
+    programs.choose_driver = lambda function, *args: driver
+    curves = {}
+    for number in numbers:
+        formation = Formation(tuple(jax.local_devices()[:number]), 1)
+        assert formation.size == number
+        programs.choose_formation = lambda recipe, lanes, formation=formation: formation
+        for i, result in enumerate(trained(TASK, FIVE_LANES)):
+            curves |= {f"{number}_{name}_{i}": curve for name, curve in result.curves.items()}
+    np.savez(file, **curves)
