@@ -15,7 +15,7 @@ from sharplab.core.tree import PyTree
 from sharplab.data import batch_indices, load_dataset
 from sharplab.sweep.plan import tasks
 from sharplab.theory import LinearCourse, infinite_linear_state, linear_course, linear_state
-from sharplab.training.recipe import LaneState, Recipe
+from sharplab.training.recipe import Recipe, RunState
 from sharplab.training.task import Task, find_recipe
 
 SOLVED = 1e-3  # relative error of an eigenvalue
@@ -49,21 +49,21 @@ def follow(task: Task, rate: float, seed: int) -> Iterator[tuple[int, dict[str, 
     probe = jax.tree.map(lambda x: x[: task.probe_size], train)
     order = batch_indices(seed, len(train[1]), task.batch_size, 0, task.steps)
     operators = OPERATORS if task.model == "linear_network" else OPERATORS[:1]
-    lane = recipe.begin(jnp.asarray(seed))
-    vectors = dict.fromkeys(operators, jax.tree.map(lambda w: jnp.zeros((1, *w.shape)), lane.params))
+    run = recipe.begin(jnp.asarray(seed))
+    vectors = dict.fromkeys(operators, jax.tree.map(lambda w: jnp.zeros((1, *w.shape)), run.params))
     for step, next_step in pairwise((*task.record_steps, task.steps)):
-        row, vectors = spectra(recipe, lane.params, probe, vectors)
-        diverged = int(lane.diverged_step) >= 0
+        row, vectors = spectra(recipe, run.params, probe, vectors)
+        diverged = int(run.diverged_step) >= 0
         yield step, {name: np.nan if diverged else float(value) for name, value in row.items()}
         if next_step > step:
-            lane = advance(recipe, lane, rate, order[step:next_step], train, next_step)
+            run = advance(recipe, run, rate, order[step:next_step], train, next_step)
 
 
 @partial(jax.jit, static_argnums=0)
-def advance(recipe: Recipe, lane: LaneState, rate: float, order: jax.Array, train: PyTree, stop: int) -> LaneState:
+def advance(recipe: Recipe, run: RunState, rate: float, order: jax.Array, train: PyTree, stop: int) -> RunState:
     """Training up to the step `stop`."""
-    # It becomes the lane's step: of a weak type, it would have the next call compiled anew.
-    return recipe.advance(lane, jnp.asarray(rate), order, train, jnp.asarray(stop, lane.step.dtype))
+    # It becomes the run's step: of a weak type, it would have the next call compiled anew.
+    return recipe.advance(run, jnp.asarray(rate), order, train, jnp.asarray(stop, run.step.dtype))
 
 
 @partial(jax.jit, static_argnums=0)

@@ -57,7 +57,7 @@ from sharplab.gallery.finding import Finding, Verdict
 from sharplab.losses import cross_entropy
 from sharplab.models import find_model
 from sharplab.optimizers import OPTIMIZERS
-from sharplab.plotting import draw_accuracy, draw_density, draw_followed, house_style
+from sharplab.plotting import draw_accuracy, draw_density, draw_tracked, house_style
 from sharplab.scaling import DepthRule, Rule
 from sharplab.training.recipe import Recipe
 
@@ -188,13 +188,13 @@ def train(setting: Setting, row: int, stops: Sequence[int]) -> Iterator[tuple[in
     count = setting.probes[row]
     probe = (inputs[:count], targets[:count])
     step = jax.jit(recipe.step)
-    lane = recipe.begin(jnp.asarray(0))
+    run = recipe.begin(jnp.asarray(0))
     order = batch_indices(0, len(targets), 128, 0, max(stops))
     for i in range(max(stops) + 1):
         if i in stops:
-            yield i, Moment(recipe, lane.params, probe)
+            yield i, Moment(recipe, run.params, probe)
         if i < len(order):
-            lane = step(lane, setting.learning_rate, (inputs[order[i]], targets[order[i]]))
+            run = step(run, setting.learning_rate, (inputs[order[i]], targets[order[i]]))
 
 
 def shrunk(images: np.ndarray, pixels: int) -> np.ndarray:
@@ -364,7 +364,7 @@ def draw(
         axes[0, 1].legend(loc="upper right", fontsize=7)
         for ax, (name, shown) in zip(axes[1], OPERATORS.items(), strict=True):
             part = course[course["operator"] == name]
-            draw_followed(ax, part, missed[name])
+            draw_tracked(ax, part, missed[name])
             ax.set_title(f"{shown}: {crossings(part)} crossings")
         plt.close(figure)
     return figure

@@ -223,7 +223,7 @@ def draw_accuracy(ax: Axes, runs: "pd.DataFrame", *, marked: Sequence[str] = ())
     ax.set_ylabel("true relative error |θ − λ|/|λ|")
 
 
-def draw_followed(ax: Axes, course: "pd.DataFrame", missed: Sequence[int] = ()) -> None:
+def draw_tracked(ax: Axes, course: "pd.DataFrame", missed: Sequence[int] = ()) -> None:
     """Eigenvalues along training, one colour per eigenvector, so that crossings show; their stated errors as bars.
 
     `course` has the columns step, rank, value, stated_error and identity. A vector that is at two neighbouring

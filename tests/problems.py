@@ -14,7 +14,7 @@ from sharplab.losses import LOSSES
 from sharplab.models import MODELS
 from sharplab.optimizers import OPTIMIZERS, Optimizer
 from sharplab.scaling import DepthRule, Parameterization, Rule, parameterization
-from sharplab.training.recipe import LaneState, Recipe
+from sharplab.training.recipe import Recipe, RunState
 
 QUICK_COMPILATION = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # for processes of their own; tests: conftest.py
 CLASSES = 3
@@ -119,8 +119,8 @@ def _trajectory(model: str) -> list[tuple[object, tuple]]:
         ]
     return [
         (params, batch)
-        for lane, batch, learning_rate, steps in runs
-        for params in _params_at(step, lane, batch, learning_rate, steps)
+        for run, batch, learning_rate, steps in runs
+        for params in _params_at(step, run, batch, learning_rate, steps)
     ]
 
 
@@ -132,12 +132,12 @@ def moments_recipe(model: str) -> Recipe:
     return make_recipe(model, 6)
 
 
-def _params_at(step: Callable, lane: LaneState, batch: tuple, learning_rate: float, steps: tuple[int, ...]) -> list:
+def _params_at(step: Callable, run: RunState, batch: tuple, learning_rate: float, steps: tuple[int, ...]) -> list:
     found = []
     for i in range(steps[-1] + 1):
         if i in steps:
-            found.append(lane.params)
-        lane = step(lane, learning_rate, batch)
+            found.append(run.params)
+        run = step(run, learning_rate, batch)
     return found
 
 

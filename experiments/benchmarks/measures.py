@@ -18,9 +18,9 @@ from sharplab.curvature import hessian, precondition
 from sharplab.data import batch_indices, load_dataset
 from sharplab.spectrum import eigsh
 from sharplab.tracking.measurement import TrackerState
-from sharplab.training.recipe import LaneState, Recipe
-from sharplab.training.task import Lane, Task, find_recipe
-from sharplab.training.train import train_lanes
+from sharplab.training.recipe import Recipe, RunState
+from sharplab.training.task import Run, Task, find_recipe
+from sharplab.training.train import train_runs
 
 DATA = "fashion-mnist-10k"
 DEPTHS = {"figure1_convnet": 2, "residual_mlp": 3}
@@ -32,7 +32,7 @@ PAPER_CADENCE = (51, 19_550)
 
 @dataclass(frozen=True)
 class Workload:
-    """One run to be timed: a model at a width under muP, SGD, learning rates that no lane diverges at."""
+    """One run to be timed: a model at a width under muP, SGD, learning rates that no run diverges at."""
 
     model: str
     width: int
@@ -43,7 +43,7 @@ class Workload:
     probe_size: int
 
     def task(self, observables: tuple[str, ...], record_steps: Sequence[int]) -> Task:
-        """The same for `train_lanes`."""
+        """The same for `train_runs`."""
         return Task(
             model=self.model,
             width=self.width,
@@ -72,7 +72,7 @@ class Workload:
         return find_recipe(self.task(("sharpness",), self.record_steps))
 
     def order(self) -> np.ndarray:
-        """The examples of every step, as a lane of seed 0 sees them."""
+        """The examples of every step, as a run of seed 0 sees them."""
         examples = len(load_dataset(DATA).train_targets)
         return batch_indices(0, examples, self.batch_size, 0, self.steps)
 
@@ -104,9 +104,9 @@ def in_turn(contestants: Mapping[str, Callable[[], float]], repetitions: int) ->
 
 
 def training_speed(workload: Workload, repetitions: int) -> list[dict[str, Any]]:
-    """The lab's lanes against the plain loop: one row per way to write the latter.
+    """The lab's runs against the plain loop: one row per way to write the latter.
 
-    A plain lane is timed in parts, its steps and one record; as one lane follows another, a lane's times say all.
+    A plain run is timed in parts, its steps and one record; as one run follows another, a run's times say all.
     """
     dataset = load_dataset(DATA)
     images, targets = dataset.train_inputs, jnp.asarray(dataset.train_targets)
@@ -124,7 +124,7 @@ def training_speed(workload: Workload, repetitions: int) -> list[dict[str, Any]]
     }
     for name, loop in loops.items():
         contestants[f"{name}, steps"] = partial(
-            seconds_of, loop.train_lane, workload.learning_rates[0], workload.order()
+            seconds_of, loop.train_run, workload.learning_rates[0], workload.order()
         )
         contestants[f"{name}, record"] = partial(seconds_of, loop.record, loop.params, jax.random.key(0))
     seconds = {name: np.array(values) for name, values in in_turn(contestants, repetitions).items()}
@@ -132,12 +132,12 @@ def training_speed(workload: Workload, repetitions: int) -> list[dict[str, Any]]
 
 
 def _lab_seconds(workload: Workload, observables: tuple[str, ...], record_steps: Sequence[int]) -> float:
-    """All lanes, without the placing of the data."""
-    lanes = [Lane(rate, seed=0) for rate in workload.learning_rates]
-    companies = train_lanes(workload.task(observables, record_steps), lanes)
-    results = [result for company in companies for result in company]
+    """All runs, without the placing of the data."""
+    runs = [Run(rate, seed=0) for rate in workload.learning_rates]
+    run_batches = train_runs(workload.task(observables, record_steps), runs)
+    results = [result for run_batch in run_batches for result in run_batch]
     if any(result.diverged for result in results):
-        raise ValueError(f"a lane of {workload} diverged, and cost too little: give smaller learning rates.")
+        raise ValueError(f"a run of {workload} diverged, and cost too little: give smaller learning rates.")
     return sum(result.seconds for result in results)
 
 
@@ -148,26 +148,26 @@ def _warm_up_lab(workload: Workload) -> float:
 
 
 def _warm_up_plain(workload: Workload, loop: PlainLoop) -> float:
-    step = seconds_of(loop.train_lane, workload.learning_rates[0], workload.order()[:1])
+    step = seconds_of(loop.train_run, workload.learning_rates[0], workload.order()[:1])
     return step + seconds_of(loop.record, loop.params, jax.random.key(0))
 
 
 def _speed_row(
     workload: Workload, name: str, seconds: dict[str, np.ndarray], first_calls: dict[str, float]
 ) -> dict[str, Any]:
-    lanes, steps, records = len(workload.learning_rates), workload.steps, workload.records
+    runs, steps, records = len(workload.learning_rates), workload.steps, workload.records
     lab_steps, lab_both = seconds["lab, steps"], seconds["lab, both"]
-    plain_steps, plain_records = lanes * seconds[f"{name}, steps"], lanes * records * seconds[f"{name}, record"]
+    plain_steps, plain_records = runs * seconds[f"{name}, steps"], runs * records * seconds[f"{name}, record"]
     lab_records = lab_both - lab_steps
     return {
         "model": workload.model,
         "width": workload.width,
         "against": name,
-        "lab_steps_per_second": spread(lanes * steps / lab_steps),
-        "plain_steps_per_second": spread(lanes * steps / plain_steps),
+        "lab_steps_per_second": spread(runs * steps / lab_steps),
+        "plain_steps_per_second": spread(runs * steps / plain_steps),
         "steps_ratio": spread(plain_steps / lab_steps),
-        "lab_records_per_second": spread(lanes * records / lab_records),
-        "plain_records_per_second": spread(lanes * records / plain_records),
+        "lab_records_per_second": spread(runs * records / lab_records),
+        "plain_records_per_second": spread(runs * records / plain_records),
         "records_ratio": spread(plain_records / lab_records),
         "together_ratio": spread((plain_steps + plain_records) / lab_both),
         "lab_first_call_seconds": first_calls["lab"],
@@ -242,32 +242,32 @@ def tracking_cost(workload: Workload, compare_every: int) -> dict[str, Any]:
     observe, advance = jax.jit(recipe.measurement().observe), jax.jit(recipe.advance)
     solve, key, order = jax.jit(partial(_reference, recipe)), jax.random.key(0), workload.order()
 
-    def step_to(lane: LaneState, start: int, stop: int) -> tuple[LaneState, float]:
+    def step_to(run: RunState, start: int, stop: int) -> tuple[RunState, float]:
         rate = np.float32(workload.learning_rates[0])
-        return timed(advance, lane, rate, order[start:stop], problem.train, np.int32(stop))
+        return timed(advance, run, rate, order[start:stop], problem.train, np.int32(stop))
 
-    def record(lane: LaneState, tracker: TrackerState, compare: bool) -> tuple[TrackerState, dict[str, float]]:
-        before = seconds_of(gradient, lane.params, probe)
-        (tracker, values), seconds = timed(observe, tracker, probe, None, lane.params, lane.opt_state, key)
-        unit = (before + seconds_of(gradient, lane.params, probe)) / 2
+    def record(run: RunState, tracker: TrackerState, compare: bool) -> tuple[TrackerState, dict[str, float]]:
+        before = seconds_of(gradient, run.params, probe)
+        (tracker, values), seconds = timed(observe, tracker, probe, None, run.params, run.opt_state, key)
+        unit = (before + seconds_of(gradient, run.params, probe)) / 2
         row = {name: float(value) for name, value in values.items()}
         row |= {"gradient_seconds": unit, "gradients": seconds / unit}
         if compare:
-            power, power_seconds = timed(plain.record, lane.params, key)
-            exact = float(solve(lane.params, tracker.followed["sharpness"].vectors, probe))
+            power, power_seconds = timed(plain.record, run.params, key)
+            exact = float(solve(run.params, tracker.followed["sharpness"].vectors, probe))
             row |= {"power_gradients": power_seconds / unit, "power_error": abs(float(power) / exact - 1)}
             row["true_error"] = abs(row["sharpness"] / exact - 1)
         return tracker, row
 
-    lane = jax.jit(recipe.begin)(np.int32(0))
-    tracker = recipe.measurement().init(lane.params, probe)
-    step_to(lane, *workload.record_steps[:2])
-    record(lane, tracker, compare=True)
+    run = jax.jit(recipe.begin)(np.int32(0))
+    tracker = recipe.measurement().init(run.params, probe)
+    step_to(run, *workload.record_steps[:2])
+    record(run, tracker, compare=True)
 
     rows = []
     for i, (start, stop) in enumerate(pairwise((0, *workload.record_steps))):
-        lane, seconds = step_to(lane, start, stop) if stop > start else (lane, float("nan"))
-        tracker, row = record(lane, tracker, compare=i % compare_every == 0)
+        run, seconds = step_to(run, start, stop) if stop > start else (run, float("nan"))
+        tracker, row = record(run, tracker, compare=i % compare_every == 0)
         rows.append(row | {"step": stop, "step_seconds": seconds / max(stop - start, 1)})
     return _tracking_row(workload, rows)
 

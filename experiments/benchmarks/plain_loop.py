@@ -32,7 +32,7 @@ class PlainLoop:
     step: Callable[..., PyTree]  # params, learning rate, rows of the batch, train → params
     iterate: Callable[..., tuple[jax.Array, PyTree]]  # params, unit vector, probe → Rayleigh quotient, next vector
 
-    def train_lane(self, learning_rate: float, order: jax.Array) -> PyTree:
+    def train_run(self, learning_rate: float, order: jax.Array) -> PyTree:
         """The parameters after one step per row of `order`."""
         params = self.params
         for rows in order:

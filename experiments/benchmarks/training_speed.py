@@ -1,10 +1,10 @@
 """How fast the lab trains and tracks, against the loop that a researcher would write by hand.
 
-(a) Training: optimizer steps and sharpness records per second of `sharplab.training.train.train_lanes`, against one
+(a) Training: optimizer steps and sharpness records per second of `sharplab.training.train.train_runs`, against one
 jitted step dispatched per step, one learning rate after another, with ten power iterations per record: same weights,
 data, batches and probe. "steps" is a run without records; "records" is what records add to it; "both" is the whole run.
-The lab's records come with an error estimate of at most 1e-2, the plain ones with none. Of the plain loop one lane
-is timed, its steps and one record; its other lanes and records cost the same and are counted, not made.
+The lab's records come with an error estimate of at most 1e-2, the plain ones with none. Of the plain loop one run
+is timed, its steps and one record; its other runs and records cost the same and are counted, not made.
 (b) Products: one Hessian product in gradients, where eight share a linearisation in a compiled loop, as in `eigsh`,
 and as a jitted call of its own.
 (c) Tracking: a record in gradients along a real run, its estimated and its true error (against `eigsh` at 1e-5),
@@ -114,10 +114,10 @@ class Options:
 
 
 def workload(preset: Preset, model: str, width: int, *, steps: int, records: int) -> Workload:
-    """One run to be timed, with enough lanes that no device stands idle."""
+    """One run to be timed, with enough runs that no device stands idle."""
     rates = NETWORKS[model].learning_rates
-    lanes = -(-max(len(rates), len(jax.devices())) // len(rates)) * rates
-    return Workload(model, width, lanes, steps, records, batch_size=128, probe_size=preset.probe_size)
+    runs = -(-max(len(rates), len(jax.devices())) // len(rates)) * rates
+    return Workload(model, width, runs, steps, records, batch_size=128, probe_size=preset.probe_size)
 
 
 def measure(preset: Preset, console: Console) -> dict[str, list[dict[str, Any]]]:

@@ -50,7 +50,7 @@ class Profile:
         seeds: each seed's slope at the lowest point, (S,). They are paired: what moves all losses of a seed alike,
             as the order of its data does, has no slope.
         curvature, lowest_weight, lowest_doubt: the slope's own slope, `weight` and `doubt` at the lowest point.
-        lane: the variance of a single loss, apart from what moves a seed's whole curve; pooled over sizes.
+        run: the variance of a single loss, apart from what moves a seed's whole curve; pooled over sizes.
     """
 
     at: np.ndarray
@@ -64,16 +64,16 @@ class Profile:
     curvature: float
     lowest_weight: float
     lowest_doubt: float
-    lane: float
+    run: float
 
     def variance(self, wander: Noise) -> Noise:
         """Of the lowest point's position, in octaves²."""
-        seeds = Noise(wander.variance + self.lane * self.lowest_weight**2, wander.df).scaled(1 / len(self.seeds))
+        seeds = Noise(wander.variance + self.run * self.lowest_weight**2, wander.df).scaled(1 / len(self.seeds))
         return (seeds + Noise(self.lowest_doubt, np.inf)).scaled(1 / self.curvature**2)
 
     def sure(self, wander: Noise, confidence: float) -> np.ndarray:
         """Where the sign of the slope is known, (V,) of bool."""
-        seeds = (wander.variance + self.lane * self.weight**2) / len(self.seeds)
+        seeds = (wander.variance + self.run * self.weight**2) / len(self.seeds)
         total = seeds + self.doubt
         with np.errstate(divide="ignore", invalid="ignore"):  # no noise at all: as many degrees as one likes
             df = np.nan_to_num(wander.df * (total / seeds) ** 2, nan=np.inf)
@@ -137,8 +137,8 @@ def pooled_wander(valleys: Sequence[Valley]) -> Noise:
     """How much the seeds' slopes at the lowest point vary beyond the noise of single losses: their optima wander."""
     profiles = [valley.profile for valley in valleys if valley.profile is not None]
     seeds = pooled_noise([profile.seeds for profile in profiles])
-    lanes = sum((len(profile.seeds) - 1) * profile.lane * profile.lowest_weight**2 for profile in profiles)
-    return Noise(max(seeds.variance - lanes / seeds.df, 0.0) if seeds.df else 0.0, seeds.df)
+    runs = sum((len(profile.seeds) - 1) * profile.run * profile.lowest_weight**2 for profile in profiles)
+    return Noise(max(seeds.variance - runs / seeds.df, 0.0) if seeds.df else 0.0, seeds.df)
 
 
 def fit_valleys(sizes: Sequence[Losses]) -> list[Valley]:
@@ -147,9 +147,9 @@ def fit_valleys(sizes: Sequence[Losses]) -> list[Valley]:
     chosen = [_complete(losses, window) for losses, window in zip(sizes, windows, strict=True)]
     fitted = [(losses.rates[window], y) for losses, window, y in zip(sizes, windows, chosen, strict=True) if len(y) > 2]
     df = sum((len(y) - 2) * max(y.shape[1] - 1, 0) for _, y in fitted)
-    squares = sum(_lane_squares(x, y) for x, y in fitted)
-    lane = squares / df if df else 0.0
-    return [_fit(losses, window, y, lane) for losses, window, y in zip(sizes, windows, chosen, strict=True)]
+    squares = sum(_run_squares(x, y) for x, y in fitted)
+    run = squares / df if df else 0.0
+    return [_fit(losses, window, y, run) for losses, window, y in zip(sizes, windows, chosen, strict=True)]
 
 
 def _window(x: np.ndarray, means: np.ndarray) -> np.ndarray:
@@ -171,14 +171,14 @@ def _complete(losses: Losses, window: np.ndarray) -> np.ndarray:
     return inside[:, np.isfinite(inside).all(axis=0)]
 
 
-def _lane_squares(x: np.ndarray, y: np.ndarray) -> float:
+def _run_squares(x: np.ndarray, y: np.ndarray) -> float:
     """Squares of what in the losses is neither the learning rate's nor the seed's, whose optimum may wander too."""
     apart = y - y.mean(axis=1, keepdims=True)
     line = np.stack([np.ones_like(x), x - x.mean()], axis=1)
     return float(np.sum((apart - line @ np.linalg.lstsq(line, apart)[0]) ** 2))
 
 
-def _fit(losses: Losses, window: np.ndarray, y: np.ndarray, lane: float) -> Valley:
+def _fit(losses: Losses, window: np.ndarray, y: np.ndarray, run: float) -> Valley:
     x, means = losses.rates, losses.means
     if not window.any():
         return Valley(np.nan, np.nan, OPEN, OPEN, False, None)
@@ -193,7 +193,7 @@ def _fit(losses: Losses, window: np.ndarray, y: np.ndarray, lane: float) -> Vall
     quadratic = float(np.polyfit(z, mean, 2)[0]) if len(mean) >= 3 else 0.0
     if quadratic <= 0:
         return Valley(float(x[best]), float(x[best]), bracket, ends, cliff, None)
-    slopes_of = SlopeOperator.of(z, quadratic, lane / y.shape[1])
+    slopes_of = SlopeOperator.of(z, quadratic, run / y.shape[1])
     at = np.linspace(x[first], bracket[1] if cliff else x[last], RESOLUTION)
     weights, beyond = slopes_of(at - x[best])
     slope = weights @ mean
@@ -212,7 +212,7 @@ def _fit(losses: Losses, window: np.ndarray, y: np.ndarray, lane: float) -> Vall
         curvature=curvature,
         lowest_weight=float(np.linalg.norm(here)),
         lowest_doubt=float(np.sum(lowest_beyond**2)),
-        lane=lane,
+        run=run,
     )
     return Valley(lowest, float(x[best]), bracket, ends, cliff, profile if curvature > 0 else None)
 

@@ -12,17 +12,17 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core as jex_core
 
-Driver = Literal["loop", "dispatch"]
+Loop = Literal["compiled", "python"]
 
 
-def choose_driver(function: Callable[..., Any], *args: Any) -> Driver:
-    """ "dispatch" where `function(*args)` convolves and runs on CPUs, else "loop".
+def choose_loop(function: Callable[..., Any], *args: Any) -> Loop:
+    """ "python" where `function(*args)` convolves and runs on CPUs, else "compiled".
 
     `args` may be abstract (`jax.ShapeDtypeStruct`); nothing is computed, and what was found is remembered for
     arguments of the same shapes.
     """
     if jax.default_backend() != "cpu":
-        return "loop"
+        return "compiled"
     leaves, treedef = jax.tree.flatten(args)
     return _choose_on_cpu(function, treedef, tuple(jax.ShapeDtypeStruct(jnp.shape(x), _type(x)) for x in leaves))
 
@@ -32,9 +32,9 @@ def _type(leaf: Any) -> Any:
 
 
 @lru_cache(maxsize=256)
-def _choose_on_cpu(function: Callable[..., Any], treedef: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]) -> Driver:
+def _choose_on_cpu(function: Callable[..., Any], treedef: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]) -> Loop:
     args = jax.tree.unflatten(treedef, leaves)
-    return "dispatch" if _convolves(jax.make_jaxpr(function)(*args).jaxpr) else "loop"
+    return "python" if _convolves(jax.make_jaxpr(function)(*args).jaxpr) else "compiled"
 
 
 def _convolves(jaxpr: Any) -> bool:
@@ -52,13 +52,13 @@ def _is_jaxpr(value: Any) -> bool:
 
 
 def repeat_while(
-    unfinished: Callable[[Any], jax.Array], step: Callable[[Any], Any], state: Any, driver: Driver = "loop"
+    unfinished: Callable[[Any], jax.Array], step: Callable[[Any], Any], state: Any, loop: Loop = "compiled"
 ) -> Any:
     """state ← step(state) while unfinished(state), a scalar boolean array.
 
-    Under "dispatch" `step` should be compiled, and the host waits for `unfinished` at each step.
+    Under "python" `step` should be compiled, and the host waits for `unfinished` at each step.
     """
-    if driver == "loop":
+    if loop == "compiled":
         return jax.lax.while_loop(unfinished, step, state)
     while unfinished(state):
         state = step(state)

@@ -8,7 +8,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from sharplab.core.loops import choose_driver
+from sharplab.core.loops import choose_loop
 from sharplab.core.tree import PyTree
 
 Term = Callable[[PyTree, PyTree], PyTree]
@@ -55,7 +55,7 @@ class Chunks:
     def _sweep(self, term: Term, u: PyTree) -> "_Sweep":
         first = jax.tree.map(lambda x: jax.ShapeDtypeStruct((self.chunk, *x.shape[1:]), x.dtype), (self.batch, u))
         # XLA's CPU backend runs the gradient of a convolution in a compiled loop tens of times slower.
-        unrolled = choose_driver(_run, term, *first) == "dispatch"
+        unrolled = choose_loop(_run, term, *first) == "python"
         return _Sweep(term, (self.batch, u), self.examples, self.chunk, _run.eval_shape(term, *first), unrolled)
 
 

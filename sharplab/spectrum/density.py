@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from sharplab.core.loops import Driver
+from sharplab.core.loops import Loop
 from sharplab.curvature.operator import LinearOperator
 from sharplab.spectrum.estimate import Estimate, mean_of, with_rounding
-from sharplab.spectrum.products import driver_of, each, product, rademacher, require_at_least, require_finite
+from sharplab.spectrum.products import each, loop_of, product, rademacher, require_at_least, require_finite
 from sharplab.spectrum.tridiagonal import Rule, gauss_rule, tridiagonalize
 
 
@@ -129,30 +129,30 @@ def spectral_density(
     require_at_least("steps", steps, 2)
     require_at_least("probes", probes, 2)
     key = jax.random.key(0) if key is None else key
-    driver, keys = driver_of(op, key), jax.random.split(key, probes)
-    run = _rules_compiled if driver == "loop" else _rules
-    fine, coarser, matvecs = run(op, keys, min(steps, op.shape[0]), driver)
+    loop, keys = loop_of(op, key), jax.random.split(key, probes)
+    run = _rules_compiled if loop == "compiled" else _rules
+    fine, coarser, matvecs = run(op, keys, min(steps, op.shape[0]), loop)
     require_finite(fine)
     return SpectralDensity(fine.nodes, fine.weights, coarser, matvecs, op.shape[0])
 
 
-def _rules(op: LinearOperator, keys: jax.Array, steps: int, driver: Driver) -> tuple[Rule, Rule, jax.Array]:
+def _rules(op: LinearOperator, keys: jax.Array, steps: int, loop: Loop) -> tuple[Rule, Rule, jax.Array]:
     # Orthogonality does not survive the short mantissas that accelerators multiply float32 with by default.
     with jax.default_matmul_precision("highest"):
-        matvec = product(op, driver)
+        matvec = product(op, loop)
         fewer = max(1, 3 * steps // 4)
         # Of an even spectrum, rules of odd and even length differ where two even ones may err alike.
         fewer -= fewer > 1 and (steps - fewer) % 2 == 0
 
         def one(key: jax.Array) -> tuple[Rule, Rule, jax.Array]:
-            T = tridiagonalize(matvec, rademacher(key, op.domain), steps, driver)
+            T = tridiagonalize(matvec, rademacher(key, op.domain), steps, loop)
             # In an exhausted space the rule is exact, and there is no coarser one to compare it with.
             count = jnp.where(T.exhausted, T.filled, fewer)
             fine = gauss_rule(T.diagonal, T.off_diagonal, T.filled)
             return fine, gauss_rule(T.diagonal, T.off_diagonal, count), T.filled
 
-        fine, coarser, matvecs = each(one, keys, driver)
+        fine, coarser, matvecs = each(one, keys, loop)
     return fine, coarser, matvecs.sum()
 
 
-_rules_compiled = jax.jit(_rules, static_argnames=("steps", "driver"))
+_rules_compiled = jax.jit(_rules, static_argnames=("steps", "loop"))

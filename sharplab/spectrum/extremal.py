@@ -11,13 +11,13 @@ from jax.sharding import NamedSharding
 from jax.tree_util import Partial
 
 from sharplab.core import tree
-from sharplab.core.loops import Driver, repeat_while
+from sharplab.core.loops import Loop, repeat_while
 from sharplab.core.naming import lookup
 from sharplab.core.tree import PyTree
 from sharplab.curvature.operator import LinearOperator, arranged
 from sharplab.spectrum import search as searching
 from sharplab.spectrum.duality import lifted, pushed, solved_in_range
-from sharplab.spectrum.products import driver_of
+from sharplab.spectrum.products import loop_of
 from sharplab.spectrum.rows import combine_rows
 from sharplab.spectrum.search import PREFERENCES, Aim, Search
 
@@ -207,7 +207,7 @@ def _solve(
     else:
         first = _placed(_first(op.domain, aim.k, start, key), op.domain)
     tolerance, most = jnp.asarray(tol, jnp.result_type(op.dtype, jnp.float32)), jnp.asarray(limit)
-    if driver_of(op, key) == "loop":
+    if loop_of(op, key) == "compiled":
         return _solve_compiled(op, first, key, look, tolerance, most, aim, spare, flat)
 
     def product(v: PyTree) -> PyTree:
@@ -219,7 +219,7 @@ def _solve(
         lambda s: _restart_once(s, aim),
         lambda s: _take_once(s, product(_direction_once(s)), tolerance, key, aim),
         _begin_once(first, key, look, aim),
-        "dispatch",
+        "python",
     )
     return _finish_once(search, op.domain, tolerance, aim, spare, flat)
 
@@ -230,15 +230,15 @@ def _driven(
     restart: Callable[[Search], Search],
     take: Callable[[Search], Search],
     search: Search,
-    driver: Driver,
+    loop: Loop,
 ) -> Search:
     """Products, and restarts between them: loops of their own, since a branch would copy the basis."""
 
     def grow(search: Search) -> Search:
-        search = repeat_while(crowded, restart, search, driver)  # once at most
-        return repeat_while(lambda s: unfinished(s) & ~crowded(s), take, search, driver)
+        search = repeat_while(crowded, restart, search, loop)  # once at most
+        return repeat_while(lambda s: unfinished(s) & ~crowded(s), take, search, loop)
 
-    return repeat_while(unfinished, grow, search, driver)
+    return repeat_while(unfinished, grow, search, loop)
 
 
 def _split(domain: PyTree) -> bool:
@@ -322,7 +322,7 @@ def _solve_compiled(
         lambda s: searching.restart(s, aim),
         lambda s: searching.take(s, product(s.space.direction), tol, key, aim),
         searching.begin(first, key, look, aim),
-        "loop",
+        "compiled",
     )
     return _finish(search, op.domain, tol, aim, spare, flat)
 

@@ -7,14 +7,14 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from sharplab.core.loops import Driver, choose_driver
+from sharplab.core.loops import Loop, choose_loop
 from sharplab.core.tree import PyTree
 from sharplab.curvature.operator import LinearOperator
 
 LinearMap = Callable[[PyTree], PyTree]
 
 
-def driver_of(op: LinearOperator, key: jax.Array) -> Driver:
+def loop_of(op: LinearOperator, key: jax.Array) -> Loop:
     """How products with `op` are repeated best here: a compiled loop, unless it convolves on CPUs or reads the host.
 
     Raises:
@@ -27,30 +27,30 @@ def driver_of(op: LinearOperator, key: jax.Array) -> Driver:
     if not op.jittable:
         if tracing:
             raise ValueError("op reads batches from the host and cannot run under jit: call this outside of jit.")
-        return "dispatch"
-    return "loop" if tracing else choose_driver(_one_product, op)
+        return "python"
+    return "compiled" if tracing else choose_loop(_one_product, op)
 
 
 def _one_product(op: LinearOperator) -> PyTree:
     return op.matvec()(op.domain)
 
 
-def product(op: LinearOperator, driver: Driver) -> LinearMap:
-    """v → A v for v like the domain; under "loop" what the products share is done now, once."""
-    return op.matvec() if driver == "loop" else op
+def product(op: LinearOperator, loop: Loop) -> LinearMap:
+    """v → A v for v like the domain; under "compiled" what the products share is done now, once."""
+    return op.matvec() if loop == "compiled" else op
 
 
-def flat_product(op: LinearOperator, driver: Driver) -> Callable[[jax.Array], jax.Array]:
+def flat_product(op: LinearOperator, loop: Loop) -> Callable[[jax.Array], jax.Array]:
     """v → A v for flat v of shape (P,)."""
-    if driver == "dispatch":
+    if loop == "python":
         return op
     matvec, (_, unravel) = op.matvec(), ravel_pytree(op.domain)
     return lambda v: ravel_pytree(matvec(unravel(v)))[0]
 
 
-def each(function: Callable[[Any], PyTree], rows: jax.Array, driver: Driver) -> PyTree:
+def each(function: Callable[[Any], PyTree], rows: jax.Array, loop: Loop) -> PyTree:
     """function(row) for every row, one after another (so that memory is that of one), stacked."""
-    if driver == "loop":
+    if loop == "compiled":
         return jax.lax.map(function, rows)
     found = [function(row) for row in rows]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *found)

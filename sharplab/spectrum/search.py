@@ -1,4 +1,4 @@
-"""The search for extreme eigenpairs as a pure step, to be repeated under either driver until it is done."""
+"""The search for extreme eigenpairs as a pure step, to be repeated under either loop until it is done."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -8,15 +8,15 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from sharplab.core import tree
-from sharplab.core.loops import Driver, dispatch
+from sharplab.core.loops import Loop, dispatch
 from sharplab.core.naming import lookup
 from sharplab.core.tree import PyTree
 from sharplab.curvature.operator import LinearOperator
 from sharplab.spectrum.estimate import Estimate, mean_of, with_rounding
 from sharplab.spectrum.products import (
-    driver_of,
     each,
     flat_product,
+    loop_of,
     product,
     rademacher,
     require_at_least,
@@ -27,7 +27,7 @@ from sharplab.spectrum.products import (
 # their spread taken for independent came to 0.65–1.2 times the true error.
 CORRELATION = 2**0.5
 
-Method = Callable[[LinearOperator, jax.Array, int, Driver], Estimate]
+Method = Callable[[LinearOperator, jax.Array, int, Loop], Estimate]
 
 
 def trace(op: LinearOperator, *, method: str = "xtrace", matvecs: int = 100, key: jax.Array | None = None) -> Estimate:
@@ -85,77 +85,77 @@ def _estimate(method: Method, exact: Method, op: LinearOperator, matvecs: int, k
     key = jax.random.key(0) if key is None else key
     if matvecs < op.shape[0]:
         require_at_least("matvecs", matvecs, 4)
-    found = _found(method, exact, op, key, matvecs, driver_of(op, key))
+    found = _found(method, exact, op, key, matvecs, loop_of(op, key))
     require_finite(found.value)
     return found
 
 
-def trace_on_the_way(op: LinearOperator, key: jax.Array, matvecs: int, driver: Driver) -> Estimate:
-    """As `trace` by XTrace, for records of training: under this driver, and NaN where products are not finite."""
-    return _found(_xtrace, _exact_trace, op, key, matvecs, driver)
+def trace_on_the_way(op: LinearOperator, key: jax.Array, matvecs: int, loop: Loop) -> Estimate:
+    """As `trace` by XTrace, for records of training: under this loop, and NaN where products are not finite."""
+    return _found(_xtrace, _exact_trace, op, key, matvecs, loop)
 
 
-def _found(method: Method, exact: Method, op: LinearOperator, key: jax.Array, matvecs: int, driver: Driver) -> Estimate:
+def _found(method: Method, exact: Method, op: LinearOperator, key: jax.Array, matvecs: int, loop: Loop) -> Estimate:
     if matvecs >= op.shape[0]:
         method, matvecs = exact, op.shape[0]
-    run = _run_compiled if driver == "loop" else _run
-    return run(method, op, key, matvecs, driver)
+    run = _run_compiled if loop == "compiled" else _run
+    return run(method, op, key, matvecs, loop)
 
 
-def _run(method: Method, op: LinearOperator, key: jax.Array, matvecs: int, driver: Driver) -> Estimate:
+def _run(method: Method, op: LinearOperator, key: jax.Array, matvecs: int, loop: Loop) -> Estimate:
     # Cancellations here do not survive the short mantissas that accelerators multiply float32 with by default.
     with jax.default_matmul_precision("highest"):
-        return method(op, key, matvecs, driver)
+        return method(op, key, matvecs, loop)
 
 
-_run_compiled = jax.jit(_run, static_argnames=("method", "matvecs", "driver"))
+_run_compiled = jax.jit(_run, static_argnames=("method", "matvecs", "loop"))
 
 
 def _estimated(value: PyTree, stderr: PyTree, matvecs: int) -> Estimate:
     return Estimate(value, stderr, jnp.asarray(matvecs, jnp.int32))
 
 
-def _hutchinson(op: LinearOperator, key: jax.Array, matvecs: int, driver: Driver) -> Estimate:
-    matvec = product(op, driver)
+def _hutchinson(op: LinearOperator, key: jax.Array, matvecs: int, loop: Loop) -> Estimate:
+    matvec = product(op, loop)
 
     def one(key: jax.Array) -> jax.Array:
         z = rademacher(key, op.domain)
         return tree.dot(z, matvec(z))
 
-    samples = each(one, jax.random.split(key, matvecs), driver)
+    samples = each(one, jax.random.split(key, matvecs), loop)
     mean, stderr = mean_of(samples)
     return _estimated(mean, with_rounding(stderr, jnp.abs(samples).mean()), matvecs)
 
 
-def _hutch_plus_plus(op: LinearOperator, key: jax.Array, matvecs: int, driver: Driver) -> Estimate:
+def _hutch_plus_plus(op: LinearOperator, key: jax.Array, matvecs: int, loop: Loop) -> Estimate:
     """tr(QᵀAQ) of a basis Q of a random sketch, and the rest by Hutchinson in the complement."""
-    matvec, size = flat_product(op, driver), op.shape[0]
+    matvec, size = flat_product(op, loop), op.shape[0]
     rank = matvecs // 3
     for_sketch, for_rest = jax.random.split(key)
 
     def sketch(key: jax.Array) -> jax.Array:
         return matvec(jax.random.rademacher(key, (size,), op.dtype))
 
-    Q, _ = _qr(each(sketch, jax.random.split(for_sketch, rank), driver).T)
+    Q, _ = _qr(each(sketch, jax.random.split(for_sketch, rank), loop).T)
 
     def rest(key: jax.Array) -> jax.Array:
         g = jax.random.rademacher(key, (size,), op.dtype)
         g = g - Q @ (g @ Q)
         return g @ matvec(g)
 
-    captured = each(lambda q: q @ matvec(q), Q.T, driver)
-    mean, stderr = mean_of(each(rest, jax.random.split(for_rest, matvecs - 2 * rank), driver))
+    captured = each(lambda q: q @ matvec(q), Q.T, loop)
+    mean, stderr = mean_of(each(rest, jax.random.split(for_rest, matvecs - 2 * rank), loop))
     return _estimated(captured.sum() + mean, with_rounding(stderr, jnp.abs(captured).sum()), matvecs)
 
 
-def _xtrace(op: LinearOperator, key: jax.Array, matvecs: int, driver: Driver) -> Estimate:
+def _xtrace(op: LinearOperator, key: jax.Array, matvecs: int, loop: Loop) -> Estimate:
     """Hutch++ with each test vector in turn left out of the sketch and used for the rest."""
-    matvec, half = flat_product(op, driver), matvecs // 2
+    matvec, half = flat_product(op, loop), matvecs // 2
     omega = jax.random.normal(key, (half, op.shape[0]), op.dtype)
-    Q, R = _qr(each(matvec, omega, driver).T)
+    Q, R = _qr(each(matvec, omega, loop).T)
     W, squares = Q.T @ omega.T, jnp.sum(omega**2, axis=1)
-    del omega  # frees its memory under the dispatch driver
-    H = each(lambda q: matvec(q) @ Q, Q.T, driver)
+    del omega  # frees its memory under the dispatch loop
+    H = each(lambda q: matvec(q) @ Q, Q.T, loop)
     value, stderr = _leave_one_out(R, W, (H + H.T) / 2, squares, op.shape[0])
     return _estimated(value, stderr, 2 * half)
 
@@ -185,15 +185,15 @@ def _leave_one_out(
     return mean, with_rounding(CORRELATION * stderr, jnp.abs(jnp.diagonal(H)).sum())
 
 
-def _diagonal(op: LinearOperator, key: jax.Array, matvecs: int, driver: Driver) -> Estimate:
-    matvec, keys = product(op, driver), jax.random.split(key, matvecs)
+def _diagonal(op: LinearOperator, key: jax.Array, matvecs: int, loop: Loop) -> Estimate:
+    matvec, keys = product(op, loop), jax.random.split(key, matvecs)
     blank = jax.tree.map(jnp.zeros_like, op.domain)
 
     def step(i: jax.Array, state: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
         z = rademacher(keys[i], op.domain)
         return _updated(state, i, z, matvec(z))
 
-    if driver == "loop":
+    if loop == "compiled":
         mean, squares = jax.lax.fori_loop(0, matvecs, step, (blank, blank))
     else:
         mean, squares = dispatch(lambda state, i: step(jnp.asarray(i), state), (blank, blank), matvecs)
@@ -210,23 +210,23 @@ def _updated(state: tuple[PyTree, PyTree], count: jax.Array, z: PyTree, w: PyTre
     return new, squares
 
 
-def _entries(op: LinearOperator, driver: Driver) -> jax.Array:
-    matvec = flat_product(op, driver)
+def _entries(op: LinearOperator, loop: Loop) -> jax.Array:
+    matvec = flat_product(op, loop)
 
     def entry(i: jax.Array) -> jax.Array:
         return matvec(jnp.zeros(op.shape[0], op.dtype).at[i].set(1))[i]
 
-    return each(entry, jnp.arange(op.shape[0]), driver)
+    return each(entry, jnp.arange(op.shape[0]), loop)
 
 
-def _exact_diagonal(op: LinearOperator, key: jax.Array, matvecs: int, driver: Driver) -> Estimate:
-    entries, (_, unravel) = _entries(op, driver), ravel_pytree(op.domain)
+def _exact_diagonal(op: LinearOperator, key: jax.Array, matvecs: int, loop: Loop) -> Estimate:
+    entries, (_, unravel) = _entries(op, loop), ravel_pytree(op.domain)
     stderr = with_rounding(jnp.zeros_like(entries), jnp.abs(entries))
     return _estimated(unravel(entries), unravel(stderr), matvecs)
 
 
-def _exact_trace(op: LinearOperator, key: jax.Array, matvecs: int, driver: Driver) -> Estimate:
-    entries = _entries(op, driver)
+def _exact_trace(op: LinearOperator, key: jax.Array, matvecs: int, loop: Loop) -> Estimate:
+    entries = _entries(op, loop)
     total = entries.sum()
     return _estimated(total, with_rounding(jnp.zeros_like(total), jnp.abs(entries).sum()), matvecs)
 

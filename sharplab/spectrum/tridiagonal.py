@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from sharplab.core import tree
-from sharplab.core.loops import Driver, repeat_while
+from sharplab.core.loops import Loop, repeat_while
 from sharplab.core.tree import PyTree
 from sharplab.spectrum.rows import row_products, without_rows
 
@@ -32,10 +32,10 @@ class Tridiagonal(NamedTuple):
 
 
 def tridiagonalize(
-    matvec: Callable[[PyTree], PyTree], start: PyTree, rows: int, driver: Driver = "loop"
+    matvec: Callable[[PyTree], PyTree], start: PyTree, rows: int, loop: Loop = "compiled"
 ) -> Tridiagonal:
     """At most `rows` steps from start/‖start‖, fewer where the Krylov space is exhausted; memory `rows` vectors."""
-    return repeat_while(_unfinished, lambda s: _absorb(s, matvec(_newest(s))), _begin(start, rows), driver)
+    return repeat_while(_unfinished, lambda s: _absorb(s, matvec(_newest(s))), _begin(start, rows), loop)
 
 
 @partial(jax.jit, static_argnames="rows")

@@ -2,7 +2,7 @@
 
 They keep two sweeps of one store from training the same runs twice, and tell `sharplab status` how far each is.
 Nothing correct depends on them: a note that is missed costs double work, one that outlives its worker a short wait.
-No clock is compared with another machine's: a note lives as long as its beat is seen to change.
+No clock is compared with another machine's: a note lives as long as its heartbeat is seen to change.
 """
 
 import json
@@ -19,8 +19,8 @@ from typing import Any
 
 from sharplab.sweep.plan import Group
 
-BEAT_SECONDS = 2.0
-LEASE_SECONDS = 60.0  # without a beat; a network file system may show a new one half a minute late
+HEARTBEAT_SECONDS = 2.0
+LEASE_SECONDS = 60.0  # without a heartbeat; a network file system may show a new one half a minute late
 FOLDER = "running"
 
 
@@ -34,8 +34,8 @@ class Claim:
     run_ids: tuple[str, ...]
     host: str = field(default_factory=socket.gethostname)
     pid: int = field(default_factory=os.getpid)
-    beat: int = 0
-    done: int = 0  # steps, of `total`, over all lanes
+    heartbeat: int = 0
+    done: int = 0  # steps, of `total`, over all runs
     total: int = 0
     cost: float = 0.0  # `Group.cost`
     best_loss: float | None = None
@@ -60,7 +60,7 @@ class Claimant:
         self.claim = claim
         self._path = store / FOLDER / f"{claim.name}.json"
         self._ended = Event()
-        self._thread = Thread(target=self._beat, daemon=True)
+        self._thread = Thread(target=self._renew, daemon=True)
 
     def advance(self, done: int, total: int) -> None:
         """So many steps are through."""
@@ -84,9 +84,9 @@ class Claimant:
             self._thread.join()
         self._path.unlink(missing_ok=True)
 
-    def _beat(self) -> None:
-        while not self._ended.wait(BEAT_SECONDS):
-            self.claim = replace(self.claim, beat=self.claim.beat + 1)
+    def _renew(self) -> None:
+        while not self._ended.wait(HEARTBEAT_SECONDS):
+            self.claim = replace(self.claim, heartbeat=self.claim.heartbeat + 1)
             self._write()
 
     def _write(self) -> None:
@@ -124,22 +124,22 @@ def _read(path: Path) -> Claim | None:
         return None
 
 
-class Living:
-    """Tells living claims from those of dead workers, by looking again and again."""
+class LeaseWatch:
+    """Tells the claims whose workers renew them from those of dead workers, by reading them again and again."""
 
     def __init__(self, store: Path) -> None:
         self._store = store
-        self._seen: dict[str, tuple[int, float]] = {}  # name → its last beat, when that was first seen
+        self._seen: dict[str, tuple[int, float]] = {}  # name → its last heartbeat, when that was first seen
 
-    def look(self) -> list[Claim]:
-        """The claims that live; the notes of dead workers are taken away."""
+    def held(self) -> list[Claim]:
+        """The claims whose lease holds; the notes of dead workers are taken away."""
         now = time.monotonic()
         alive = []
         for claim in read_claims(self._store):
-            beat, since = self._seen.get(claim.name, (-1, now))
-            if claim.beat != beat:
+            heartbeat, since = self._seen.get(claim.name, (-1, now))
+            if claim.heartbeat != heartbeat:
                 since = now
-            self._seen[claim.name] = (claim.beat, since)
+            self._seen[claim.name] = (claim.heartbeat, since)
             if now - since > LEASE_SECONDS or claim.has_died():
                 (self._store / FOLDER / f"{claim.name}.json").unlink(missing_ok=True)
             else:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from sharplab.sweep.plan import Group
 from sharplab.sweep.timing import Measured, measure
-from sharplab.training.programs import choose_formation
+from sharplab.training.programs import choose_layout
 from sharplab.training.recipe import Recipe
 from sharplab.training.task import Task, find_recipe
 
@@ -99,7 +99,7 @@ def estimate(groups: Sequence[Group], *, workers: int | None = None) -> Estimate
 
 
 def _shape(group: Group) -> tuple[Task, int]:
-    """The same for groups of one cost per step, per record, and per lane."""
+    """The same for groups of one cost per step, per record, and per run."""
     task = replace(
         group.task,
         parameterization="mup",
@@ -111,7 +111,7 @@ def _shape(group: Group) -> tuple[Task, int]:
         steps=1,
         record_steps=(0, 1),
     )
-    return task, choose_formation(find_recipe(group.task), len(group.lanes)).size
+    return task, choose_layout(find_recipe(group.task), len(group.runs)).size
 
 
 def _program(group: Group) -> tuple[Recipe, int]:
@@ -121,10 +121,10 @@ def _program(group: Group) -> tuple[Recipe, int]:
 
 
 def _of_group(group: Group, measured: Measured, workers: int | None) -> GroupEstimate:
-    task, runs = group.task, len(group.lanes)
-    seconds = -(-runs // measured.lanes) * measured.company_seconds(task.steps, len(task.record_steps))
+    task, runs = group.task, len(group.runs)
+    seconds = -(-runs // measured.runs) * measured.batch_seconds(task.steps, len(task.record_steps))
     if workers is not None:
-        # Of a company, each device's part is a company for a worker with one.
+        # Of a run batch, each device's part is a run batch for a worker with one.
         seconds *= measured.devices / workers
     return GroupEstimate(group, runs, runs * task.steps, runs * len(task.record_steps), seconds, measured.bytes)
 

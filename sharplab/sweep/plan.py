@@ -11,7 +11,7 @@ import pandas as pd
 from sharplab.sweep.experiment import Experiment
 from sharplab.sweep.grid import rounded
 from sharplab.sweep.store.identity import run_id
-from sharplab.training.task import Lane, Task
+from sharplab.training.task import Run, Task
 
 MOST_EXTENSIONS = 6
 FINE_RATIO = math.sqrt(2)
@@ -20,34 +20,34 @@ SLACK = 1 + 1e-6  # for the rounding of learning rates
 
 @dataclass(frozen=True)
 class Group:
-    """Lanes of one compiled shape that have not been trained."""
+    """Runs of one compiled shape that have not been trained."""
 
     task: Task
-    lanes: tuple[Lane, ...]
+    runs: tuple[Run, ...]
 
     @property
     def cost(self) -> float:
         """In arbitrary units: the first layer's work grows with the width, the others' with its square."""
         per_step = self.task.width * (64 + self.task.depth * self.task.width)
-        return per_step * self.task.steps * len(self.lanes)
+        return per_step * self.task.steps * len(self.runs)
 
     @property
     def label(self) -> str:
         """For people."""
         task = self.task
-        runs = f"{len(self.lanes)} run{'s' * (len(self.lanes) > 1)}"
+        runs = f"{len(self.runs)} run{'s' * (len(self.runs) > 1)}"
         return f"{task.model} {task.parameterization} width {task.width} depth {task.depth}, {runs}"
 
     @property
     def run_ids(self) -> tuple[str, ...]:
-        """Of the lanes, in their order."""
-        return tuple(run_id(self.task, lane) for lane in self.lanes)
+        """Of the runs, in their order."""
+        return tuple(run_id(self.task, run) for run in self.runs)
 
-    def parts(self, most_lanes: int) -> "tuple[Group, ...]":
-        """Groups of at most so many lanes, as even as can be."""
-        count = -(-len(self.lanes) // most_lanes)
-        bounds = np.linspace(0, len(self.lanes), count + 1).astype(int)
-        return tuple(Group(self.task, self.lanes[low:high]) for low, high in pairwise(bounds))
+    def parts(self, most_runs: int) -> "tuple[Group, ...]":
+        """Groups of at most so many runs, as even as can be."""
+        count = -(-len(self.runs) // most_runs)
+        bounds = np.linspace(0, len(self.runs), count + 1).astype(int)
+        return tuple(Group(self.task, self.runs[low:high]) for low, high in pairwise(bounds))
 
 
 def tasks(experiment: Experiment) -> Iterator[Task]:
@@ -78,8 +78,8 @@ def tasks(experiment: Experiment) -> Iterator[Task]:
                 )
 
 
-def cells(experiment: Experiment, task: Task, losses: Mapping[str, float]) -> tuple[Lane, ...]:
-    """Every lane that the experiment wants of a task, given the final train losses known so far, by run identity.
+def cells(experiment: Experiment, task: Task, losses: Mapping[str, float]) -> tuple[Run, ...]:
+    """Every run that the experiment wants of a task, given the final train losses known so far, by run identity.
 
     With `refine`, learning rates are added by this rule, on the mean over seeds of the final train loss, in
     which a diverged run counts as infinite:
@@ -104,7 +104,7 @@ def cells(experiment: Experiment, task: Task, losses: Mapping[str, float]) -> tu
         if not added:
             break
         rates = sorted({*rates, *added})
-    return tuple(Lane(rate, seed) for rate in rates for seed in seeds)
+    return tuple(Run(rate, seed) for rate in rates for seed in seeds)
 
 
 def _mean_losses(
@@ -112,7 +112,7 @@ def _mean_losses(
 ) -> list[float] | None:
     means = []
     for rate in rates:
-        found = [losses.get(run_id(task, Lane(rate, seed))) for seed in seeds]
+        found = [losses.get(run_id(task, Run(rate, seed))) for seed in seeds]
         if None in found:
             return None
         mean = sum(found) / len(found)  # type: ignore[arg-type]
@@ -163,24 +163,24 @@ class Shard:
         """As "i/n", counted from 1."""
         return f"{self.index or self.count}/{self.count}"
 
-    def cells(self, experiment: Experiment, known: pd.DataFrame) -> Iterator[tuple[Task, Lane]]:
-        """The tasks and lanes of this part, dealt out like cards, from the most expensive on.
+    def cells(self, experiment: Experiment, known: pd.DataFrame) -> Iterator[tuple[Task, Run]]:
+        """The tasks and runs of this part, dealt out like cards, from the most expensive on.
 
         `known` has the columns run_id, train_loss, diverged.
 
         What is dealt is single runs; with `refine`, whose next learning rates hang on all runs of a task, whole tasks.
         """
-        by_cost = sorted(tasks(experiment), key=lambda task: -Group(task, (Lane(1.0, 0),)).cost)
+        by_cost = sorted(tasks(experiment), key=lambda task: -Group(task, (Run(1.0, 0),)).cost)
         losses: dict[str, float] = {}
         if experiment.refine:  # else nothing hangs on them
             finals = known["train_loss"].where(~known["diverged"], math.inf)
             losses = dict(zip(known["run_id"], finals, strict=True))
         dealt = 0
         for task in by_cost:
-            lanes = cells(experiment, task, losses)
-            for lane in lanes:
+            runs = cells(experiment, task, losses)
+            for run in runs:
                 if dealt % self.count == self.index:
-                    yield task, lane
+                    yield task, run
                 dealt += not experiment.refine
             dealt += experiment.refine
 
@@ -204,14 +204,14 @@ def missing_groups(
         apart_from: identities of runs to leave out.
     """
     left_out = {*known["run_id"], *apart_from}
-    missing: dict[Task, list[Lane]] = {}
-    for task, lane in shard.cells(experiment, known):
-        if run_id(task, lane) not in left_out:
-            missing.setdefault(task, []).append(lane)
-    groups = (Group(task, tuple(lanes)) for task, lanes in missing.items())
+    missing: dict[Task, list[Run]] = {}
+    for task, run in shard.cells(experiment, known):
+        if run_id(task, run) not in left_out:
+            missing.setdefault(task, []).append(run)
+    groups = (Group(task, tuple(runs)) for task, runs in missing.items())
     return tuple(sorted(groups, key=lambda group: group.cost))
 
 
 def wanted_ids(experiment: Experiment, known: pd.DataFrame, shard: Shard = WHOLE) -> set[str]:
     """The identities of all runs of the experiment, refinement included."""
-    return {run_id(task, lane) for task, lane in shard.cells(experiment, known)}
+    return {run_id(task, run) for task, run in shard.cells(experiment, known)}

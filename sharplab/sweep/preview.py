@@ -17,7 +17,7 @@ from sharplab.sweep.plan import FINE_RATIO, MOST_EXTENSIONS, WHOLE, Group, Shard
 from sharplab.sweep.store.directory import MARKER, open_store, read_rows
 from sharplab.sweep.store.identity import run_id
 from sharplab.sweep.store.rows import one_per_run
-from sharplab.training.task import Lane, Task
+from sharplab.training.task import Run, Task
 
 ALWAYS = ("parameterization", "width", "depth")
 NOT_SHOWN = ("observables", "record_steps")
@@ -32,7 +32,7 @@ class PlannedTask:
         rates: learning rates, ascending.
         seeds: how many.
         stored: how many of its runs the store holds.
-        missing: the lanes that are to be trained.
+        missing: the runs that are to be trained.
         inside: how many runs refinement adds to those planned, where the best learning rate lies inside the grid.
         further: how many it adds at most.
     """
@@ -41,7 +41,7 @@ class PlannedTask:
     rates: tuple[float, ...]
     seeds: int
     stored: int
-    missing: tuple[Lane, ...]
+    missing: tuple[Run, ...]
     inside: int
     further: int
 
@@ -65,17 +65,17 @@ def plan_tasks(experiments: Sequence[Experiment], store: Path, shard: Shard = WH
 
 
 def _tasks(experiment: Experiment, known: pd.DataFrame, shard: Shard, planned: set[str]) -> Iterator[PlannedTask]:
-    lanes: dict[Task, list[Lane]] = {}
-    for task, lane in shard.cells(experiment, known):
-        lanes.setdefault(task, []).append(lane)
+    runs: dict[Task, list[Run]] = {}
+    for task, run in shard.cells(experiment, known):
+        runs.setdefault(task, []).append(run)
     stored = set(known["run_id"])
-    for task in filter(lanes.__contains__, tasks(experiment)):
-        own = [lane for lane in lanes[task] if run_id(task, lane) not in planned]
-        missing = tuple(lane for lane in own if run_id(task, lane) not in stored)
-        planned.update(run_id(task, lane) for lane in own)
-        rates = tuple(sorted({lane.learning_rate for lane in lanes[task]}))
+    for task in filter(runs.__contains__, tasks(experiment)):
+        own = [run for run in runs[task] if run_id(task, run) not in planned]
+        missing = tuple(run for run in own if run_id(task, run) not in stored)
+        planned.update(run_id(task, run) for run in own)
+        rates = tuple(sorted({run.learning_rate for run in runs[task]}))
         inside, further = _refinement(experiment, task, len(rates)) if experiment.refine and missing else (0, 0)
-        seeds = len({lane.seed for lane in lanes[task]})
+        seeds = len({run.seed for run in runs[task]})
         yield PlannedTask(task, rates, seeds, len(own) - len(missing), missing, inside, further)
 
 

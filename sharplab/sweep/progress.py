@@ -15,7 +15,7 @@ from sharplab.sweep.session import Session, lower
 LINE_SECONDS = 10.0
 BAR_SECONDS = 0.5
 
-Look = Callable[[], tuple[Session, Sequence[Claim]]]
+Snapshot = Callable[[], tuple[Session, Sequence[Claim]]]
 
 
 def share_done(session: Session, claims: Sequence[Claim]) -> float:
@@ -54,12 +54,12 @@ def seconds_left(elapsed: float, share: float) -> str:
 
 
 @contextmanager
-def watching(look: Look) -> Iterator[None]:
-    """Within, what `look` returns is shown on standard error; nothing where no group is planned."""
+def watching(snapshot: Snapshot) -> Iterator[None]:
+    """Within, what `snapshot` returns is shown on standard error; nothing where no group is planned."""
     console = Console(file=sys.stderr)
     ended = threading.Event()
     show = _show_bar if console.is_terminal else _show_lines
-    thread = threading.Thread(target=show, args=(look, console, ended), daemon=True)
+    thread = threading.Thread(target=show, args=(snapshot, console, ended), daemon=True)
     thread.start()
     try:
         yield
@@ -68,23 +68,23 @@ def watching(look: Look) -> Iterator[None]:
         thread.join()
 
 
-def _show_lines(look: Look, console: Console, ended: threading.Event) -> None:
+def _show_lines(snapshot: Snapshot, console: Console, ended: threading.Event) -> None:
     began = time.monotonic()
     while not ended.wait(LINE_SECONDS):
-        session, claims = look()
+        session, claims = snapshot()
         if session.groups:
             share, elapsed = share_done(session, claims), time.monotonic() - began
             line = f"  {share:4.0%}  {describe(session, claims)}; {elapsed:.0f} s{seconds_left(elapsed, share)}"
             console.print(line, highlight=False, soft_wrap=True)
 
 
-def _show_bar(look: Look, console: Console, ended: threading.Event) -> None:
+def _show_bar(snapshot: Snapshot, console: Console, ended: threading.Event) -> None:
     columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     began = time.monotonic()
     with Progress(TextColumn(" "), *columns, console=console, transient=True) as bar:
         task = bar.add_task("planning", total=None)
         while not ended.wait(BAR_SECONDS):
-            session, claims = look()
+            session, claims = snapshot()
             if session.groups:
                 share, elapsed = share_done(session, claims), time.monotonic() - began
                 text = describe(session, claims) + seconds_left(elapsed, share)

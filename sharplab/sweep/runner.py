@@ -19,7 +19,7 @@ from typing import Any
 import pandas as pd
 
 from sharplab.records import Records
-from sharplab.sweep.claims import Claim, Living, read_claims
+from sharplab.sweep.claims import Claim, LeaseWatch, read_claims
 from sharplab.sweep.executors.processes import Here
 from sharplab.sweep.experiment import Experiment
 from sharplab.sweep.live import LiveTracker
@@ -29,7 +29,7 @@ from sharplab.sweep.session import Session, ask_to_stop, lower, new_session, sav
 from sharplab.sweep.store.directory import group_files, open_store, read_rows
 from sharplab.sweep.store.rows import as_records, one_per_run
 from sharplab.sweep.work import Assignment, Report, Train, work
-from sharplab.training.train import train_lanes
+from sharplab.training.train import train_runs
 
 ATTEMPTS = 3  # at a group whose worker dies
 GROUPS_PER_WORKER = 4  # at least, so that the workers end at about one time
@@ -71,7 +71,7 @@ def run(
         SweepError: if groups failed, were it by workers that died three times over one group.
         KeyboardInterrupt: after Ctrl-C.
     """
-    return run_with(train_lanes, experiments, store, executor=executor, resume=resume, trackers=trackers, shard=shard)
+    return run_with(train_runs, experiments, store, executor=executor, resume=resume, trackers=trackers, shard=shard)
 
 
 def run_with(
@@ -84,14 +84,14 @@ def run_with(
     trackers: Sequence[LiveTracker] = (),
     shard: Shard = WHOLE,
 ) -> Records:
-    """`run` with another way to train lanes."""
+    """`run` with another way to train runs."""
     several = (experiments,) if isinstance(experiments, Experiment) else tuple(experiments)
     if not several:
         raise ValueError("experiments is empty: give at least one.")
     folder = open_store(store).absolute()
     earlier = frozenset() if resume else group_files(folder)
     sweep = _Sweep(several, shard, folder, executor or Here(), train, tuple(trackers), earlier)
-    with watching(sweep.look), _stopping(sweep):
+    with watching(sweep.snapshot), _stopping(sweep):
         sweep.train()
     return sweep.records()
 
@@ -123,25 +123,25 @@ class _Sweep:
         self._reported: Counter[str] = Counter()  # as stored, by a worker
         self._given_up: set[str] = set()
 
-    def look(self) -> tuple[Session, list[Claim]]:
-        """How far it is, for the eye."""
+    def snapshot(self) -> tuple[Session, list[Claim]]:
+        """The session, and the claims of its workers."""
         return self.session, [claim for claim in read_claims(self.store) if claim.sweep == self.session.name]
 
     def train(self) -> None:
         """Until nothing is missing, or is left that can be trained."""
-        living = Living(self.store)
+        leases = LeaseWatch(self.store)
         refines = any(experiment.refine for experiment in self.experiments)
         groups = self._missing()
         if not self.session.runs:
             raise ValueError(f"shard: part {self.shard} has no runs, give fewer parts.")
         while groups or self._flying or self._claimed:
             self._submit(groups)
-            settled = self._wait(living)
+            settled = self._wait(leases)
             over = not (self._flying or self._claimed)
             groups = self._missing() if (over or (settled and refines)) and not self.stop_asked else []
         self._conclude()
 
-    def _wait(self, living: Living) -> bool:
+    def _wait(self, leases: LeaseWatch) -> bool:
         """For a moment; whether a group has come to its end."""
         done: set[Future] = set()
         if self._flying:
@@ -155,7 +155,7 @@ class _Sweep:
             for future in self._flying:
                 future.cancel()
         elif self._claimed:
-            self._submit_freed(living)
+            self._submit_freed(leases)
         return bool(done)
 
     def records(self) -> Records:
@@ -210,8 +210,8 @@ class _Sweep:
         workers = getattr(self.executor, "_max_workers", 1)
         if workers == 1:
             return sorted(groups, key=lambda group: group.cost)
-        lanes = sum(len(group.lanes) for group in groups)
-        most = max(1, lanes // (GROUPS_PER_WORKER * workers))
+        runs = sum(len(group.runs) for group in groups)
+        most = max(1, runs // (GROUPS_PER_WORKER * workers))
         return sorted((part for group in groups for part in group.parts(most)), key=lambda group: -group.cost)
 
     def _submit(self, groups: Iterable[Group]) -> None:
@@ -233,8 +233,8 @@ class _Sweep:
             else:
                 self._flying[future] = group
 
-    def _submit_freed(self, living: Living) -> None:
-        taken = {run for claim in living.look() for run in claim.run_ids}
+    def _submit_freed(self, leases: LeaseWatch) -> None:
+        taken = {run for claim in leases.held() for run in claim.run_ids}
         freed = [group for group in self._claimed if not taken.intersection(group.run_ids)]
         self._claimed = [group for group in self._claimed if group not in freed]
         if freed:
@@ -256,16 +256,16 @@ class _Sweep:
         if report.ending == "done":
             self._reported.update(group.run_ids)
             self._note(
-                stored=self.session.stored + len(group.lanes),
+                stored=self.session.stored + len(group.runs),
                 groups_done=self.session.groups_done + 1,
                 cost_done=self.session.cost_done + group.cost,
                 best_loss=lower(self.session.best_loss, report.best_loss),
             )
         elif report.ending == "elsewhere":
             self._claimed.append(group)
-        elif report.ending == "memory" and len(group.lanes) > 1:
+        elif report.ending == "memory" and len(group.runs) > 1:
             self._note(groups=self.session.groups + 1)
-            self._submit(group.parts(-(-len(group.lanes) // 2)))
+            self._submit(group.parts(-(-len(group.runs) // 2)))
         elif isinstance(report.error, ValueError):
             ask_to_stop(self.store, self.session)
             self._note(ended="failed")

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from sharplab.sweep.claims import BEAT_SECONDS, Claim, read_claims
+from sharplab.sweep.claims import HEARTBEAT_SECONDS, Claim, read_claims
 from sharplab.sweep.progress import describe
 from sharplab.sweep.session import Session, read_sessions
 from sharplab.sweep.store.directory import group_files, read_rows, require_store
@@ -17,27 +17,27 @@ SHOWN = 5  # calls, the latest ones
 def status(store: Path, sleep: Callable[[float], None] = time.sleep) -> list[str]:
     """Lines for people: the runs that a store holds, the latest calls of `run`, and who trains what now.
 
-    Workers of other machines show their life by a beat alone: where there are such, it takes a few seconds.
+    Workers of other machines show their life by a heartbeat alone: where there are such, it takes a few seconds.
 
     Raises:
         ValueError: if there is no store at that place, or it cannot be read.
     """
     require_store(store)
     rows = one_per_run(read_rows(store))
-    claims = _living(store, sleep)
+    claims = _held(store, sleep)
     lines = [f"{store}: {len(rows)} runs in {len(group_files(store))} files, {int(rows['diverged'].sum())} diverged"]
     for session in read_sessions(store)[-SHOWN:]:
         lines += _lines(session, [claim for claim in claims if claim.sweep == session.name])
     return lines
 
 
-def _living(store: Path, sleep: Callable[[float], None]) -> list[Claim]:
-    before = {claim.name: claim.beat for claim in read_claims(store)}
+def _held(store: Path, sleep: Callable[[float], None]) -> list[Claim]:
+    before = {claim.name: claim.heartbeat for claim in read_claims(store)}
     claims = [claim for claim in read_claims(store) if not claim.has_died()]
     if all(claim.host == socket.gethostname() for claim in claims):
         return claims
-    sleep(2 * BEAT_SECONDS)
-    return [claim for claim in read_claims(store) if claim.beat != before.get(claim.name) and not claim.has_died()]
+    sleep(2 * HEARTBEAT_SECONDS)
+    return [claim for claim in read_claims(store) if claim.heartbeat != before.get(claim.name) and not claim.has_died()]
 
 
 def _lines(session: Session, claims: list[Claim]) -> list[str]:

@@ -17,7 +17,7 @@ from sharplab.sweep.plan import Group
 from sharplab.tracking.eigentracking import AUDIT_EVERY
 from sharplab.tracking.measurement import TrackerState
 from sharplab.training import programs
-from sharplab.training.recipe import LaneState, Recipe
+from sharplab.training.recipe import Recipe, RunState
 from sharplab.training.task import find_recipe
 
 STEPS = 64  # at most, that are timed at once
@@ -31,10 +31,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Measured:
-    """What one compiled shape takes on this machine, its company of lanes being trained at once.
+    """What one compiled shape takes on this machine, its batch of runs being trained at once.
 
     Attributes:
-        lanes, devices: of the company.
+        runs, devices: of the run batch.
         compile_seconds: until its programs are there, once.
         begin_seconds, step_seconds: to draw the weights; an update.
         first_record_seconds: a run's first record, whose spectra start from nothing.
@@ -42,7 +42,7 @@ class Measured:
         bytes: on each device: data, weights, and what the largest program needs besides.
     """
 
-    lanes: int
+    runs: int
     devices: int
     compile_seconds: float
     begin_seconds: float
@@ -51,19 +51,19 @@ class Measured:
     record_seconds: float
     bytes: int
 
-    def company_seconds(self, steps: int, records: int) -> float:
-        """A whole run of a company."""
+    def batch_seconds(self, steps: int, records: int) -> float:
+        """A whole run of a run batch."""
         recording = self.first_record_seconds + (records - 1) * self.record_seconds
         return self.begin_seconds + steps * self.step_seconds + recording
 
 
 @dataclass(frozen=True)
-class _Company:
-    """The programs of a group's first lanes, ready to be timed."""
+class _RunBatch:
+    """The programs of a group's first runs, ready to be timed."""
 
-    begin: Callable[[], tuple[LaneState, TrackerState]]
-    advance: Callable[[LaneState, int, np.ndarray], LaneState]  # for so many steps, at these learning rates
-    observe: Callable[[LaneState, TrackerState], tuple[TrackerState, dict[str, jax.Array]]]
+    begin: Callable[[], tuple[RunState, TrackerState]]
+    advance: Callable[[RunState, int, np.ndarray], RunState]  # for so many steps, at these learning rates
+    observe: Callable[[RunState, TrackerState], tuple[TrackerState, dict[str, jax.Array]]]
     rates: np.ndarray
     devices: int
     spectral: bool
@@ -71,30 +71,30 @@ class _Company:
 
 
 def measure(group: Group) -> Measured:
-    """What the shape of a group takes on this machine, found by training its first lanes for a few steps."""
-    company, compiling = _timed(lambda: _compile(group))
-    state, fresh = company.begin()
-    begin = _timed(company.begin)[1]
-    (trackers, _), cold = _timed(lambda: company.observe(state, fresh))
-    first = _typical(lambda: company.observe(state, fresh))
+    """What the shape of a group takes on this machine, found by training its first runs for a few steps."""
+    run_batch, compiling = _timed(lambda: _compile(group))
+    state, fresh = run_batch.begin()
+    begin = _timed(run_batch.begin)[1]
+    (trackers, _), cold = _timed(lambda: run_batch.observe(state, fresh))
+    first = _typical(lambda: run_batch.observe(state, fresh))
     compiling += max(cold - first, 0.0)  # of what a record that is dispatched piece by piece compiles on the way
-    moved, step = _time_steps(company, state, company.rates)
+    moved, step = _time_steps(run_batch, state, run_batch.rates)
     if (np.asarray(moved.diverged_step) >= 0).any():
-        moved, step = _time_steps(company, state, 0 * company.rates)  # a lane that has diverged costs nothing
+        moved, step = _time_steps(run_batch, state, 0 * run_batch.rates)  # a run that has diverged costs nothing
     later = first
-    if company.spectral:
+    if run_batch.spectral:
         gap = group.task.steps // (len(group.task.record_steps) - 1)
-        next_one = company.advance(state, min(STEPS, gap), company.rates)
-        later = _typical(lambda: company.observe(next_one, trackers)) + first / AUDIT_EVERY
+        next_one = run_batch.advance(state, min(STEPS, gap), run_batch.rates)
+        later = _typical(lambda: run_batch.observe(next_one, trackers)) + first / AUDIT_EVERY
     return Measured(
-        lanes=len(company.rates),
-        devices=company.devices,
+        runs=len(run_batch.rates),
+        devices=run_batch.devices,
         compile_seconds=compiling,
         begin_seconds=begin,
         step_seconds=step,
         first_record_seconds=first,
         record_seconds=later,
-        bytes=company.bytes(),
+        bytes=run_batch.bytes(),
     )
 
 
@@ -113,12 +113,12 @@ def _typical(call: Callable[[], object]) -> float:
     return median(times)
 
 
-def _time_steps(company: _Company, state: LaneState, rates: np.ndarray) -> tuple[LaneState, float]:
+def _time_steps(run_batch: _RunBatch, state: RunState, rates: np.ndarray) -> tuple[RunState, float]:
     """The state some steps later, and the seconds that each took."""
 
     def step(many: int) -> None:
         nonlocal state
-        state = jax.block_until_ready(company.advance(state, many, rates))
+        state = jax.block_until_ready(run_batch.advance(state, many, rates))
 
     step(1)
     seconds = _timed(lambda: step(1))[1]
@@ -126,50 +126,48 @@ def _time_steps(company: _Company, state: LaneState, rates: np.ndarray) -> tuple
     return state, _typical(lambda: step(many)) / many
 
 
-def _compile(group: Group) -> _Company:
+def _compile(group: Group) -> _RunBatch:
     task = group.task
     recipe = find_recipe(task)
-    formation = programs.choose_formation(recipe, len(group.lanes))
-    arrays = programs.place_arrays(recipe, formation, task)
-    looped = programs.find_driver(recipe, task, arrays.train) == "loop"
-    size = formation.size
-    rates = np.full(size, min(lane.learning_rate for lane in group.lanes), np.float32)
+    layout = programs.choose_layout(recipe, len(group.runs))
+    arrays = programs.place_arrays(recipe, layout, task)
+    compiled = programs.find_loop(recipe, task, arrays.train) == "compiled"
+    size = layout.size
+    rates = np.full(size, min(run.learning_rate for run in group.runs), np.float32)
     seeds, absent = jnp.zeros(size, jnp.int32), np.zeros(size, bool)
     order = np.stack([batch_indices(0, len(arrays.train[1]), task.batch_size, 0, STEPS)] * size)
 
-    begin = programs.begin.lower(recipe, formation, seeds, absent, arrays.probe).compile()
-    state, trackers = jax.eval_shape(
-        lambda *args: programs.begin(recipe, formation, *args), seeds, absent, arrays.probe
-    )
-    if looped:
-        steps = programs.advance.lower(recipe, formation, state, rates, order, arrays.train, np.int32(0)).compile()
+    begin = programs.begin.lower(recipe, layout, seeds, absent, arrays.probe).compile()
+    state, trackers = jax.eval_shape(lambda *args: programs.begin(recipe, layout, *args), seeds, absent, arrays.probe)
+    if compiled:
+        steps = programs.advance.lower(recipe, layout, state, rates, order, arrays.train, np.int32(0)).compile()
         records = programs.observe.lower(
-            recipe, formation, state, trackers, seeds, arrays.probe, arrays.held_out
+            recipe, layout, state, trackers, seeds, arrays.probe, arrays.held_out
         ).compile()
     else:
-        steps = programs.step.lower(recipe, formation, state, rates, order[:, 0], arrays.train).compile()
+        steps = programs.step.lower(recipe, layout, state, rates, order[:, 0], arrays.train).compile()
 
-    def advance(state: LaneState, many: int, rates: np.ndarray) -> LaneState:
-        if looped:
+    def advance(state: RunState, many: int, rates: np.ndarray) -> RunState:
+        if compiled:
             return steps(state, rates, order, arrays.train, np.int32(np.asarray(state.step)[0] + many))
         return dispatch(lambda state, i: steps(state, rates, order[:, i], arrays.train), state, many)
 
-    def observe(state: LaneState, trackers: TrackerState) -> tuple[TrackerState, dict[str, jax.Array]]:
-        if looped:
+    def observe(state: RunState, trackers: TrackerState) -> tuple[TrackerState, dict[str, jax.Array]]:
+        if compiled:
             return records(state, trackers, seeds, arrays.probe, arrays.held_out)
-        return programs.observe_dispatched(recipe, formation, state, trackers, seeds, arrays.probe, arrays.held_out)
+        return programs.observe_dispatched(recipe, layout, state, trackers, seeds, arrays.probe, arrays.held_out)
 
     def memory() -> int:
-        record = records if looped else _heaviest_piece(recipe, arrays.probe)
-        of_lanes = _bytes((state, trackers)) // len(formation.devices)
-        return _bytes(arrays) + of_lanes + max(map(_working_bytes, (begin, steps, record)))
+        record = records if compiled else _heaviest_piece(recipe, arrays.probe)
+        of_runs = _bytes((state, trackers)) // len(layout.devices)
+        return _bytes(arrays) + of_runs + max(map(_working_bytes, (begin, steps, record)))
 
-    return _Company(
+    return _RunBatch(
         begin=lambda: begin(seeds, absent, arrays.probe),
         advance=advance,
         observe=observe,
         rates=rates,
-        devices=len(formation.devices),
+        devices=len(layout.devices),
         spectral=bool(recipe.measurement().spectra),
         bytes=memory,
     )

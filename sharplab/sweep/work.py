@@ -15,18 +15,18 @@ from pathlib import Path
 from typing import Literal
 
 from sharplab.core.files import StoreError
-from sharplab.sweep.claims import Claimant, Living, claiming
+from sharplab.sweep.claims import Claimant, LeaseWatch, claiming
 from sharplab.sweep.live import LiveTracker, guarded
 from sharplab.sweep.plan import Group, serving_rows
 from sharplab.sweep.session import is_asked_to_stop
 from sharplab.sweep.store.directory import add_group, is_store, read_rows
 from sharplab.sweep.store.identity import run_id, settings
-from sharplab.training.task import Lane, Task
-from sharplab.training.train import LaneResult, Stopped, Watch
+from sharplab.training.task import Run, Task
+from sharplab.training.train import RunResult, Stopped, Watch
 
-FLUSH_SECONDS = 20.0  # of finished lanes are in memory alone, at most
+FLUSH_SECONDS = 20.0  # of finished runs are in memory alone, at most
 
-Train = Callable[[Task, Sequence[Lane], Watch], Iterator[tuple[LaneResult, ...]]]
+Train = Callable[[Task, Sequence[Run], Watch], Iterator[tuple[RunResult, ...]]]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Assignment:
     Attributes:
         store: its directory, as the worker sees it.
         session: the name of the call of `run` that asks.
-        group: the lanes.
+        group: the runs.
         train: how they are trained.
         trackers: told of each run as it goes.
         apart_from: group files whose runs do not count as trained.
@@ -57,7 +57,7 @@ class Report:
     """How it ended.
 
     "done": all its runs are in the store. "elsewhere": another worker is training some of them. "stopped": as was
-    asked. "memory": there was too little for so many lanes. "error": any other exception.
+    asked. "memory": there was too little for so many runs. "error": any other exception.
     """
 
     ending: Literal["done", "elsewhere", "stopped", "memory", "error"]
@@ -103,34 +103,34 @@ def _work(assignment: Assignment) -> Report:
 
 
 @lru_cache(maxsize=8)
-def _living(store: Path) -> Living:
-    return Living(store)
+def _leases(store: Path) -> LeaseWatch:
+    return LeaseWatch(store)
 
 
 def _is_contested(store: Path, claimant: Claimant) -> bool:
     wanted, name = set(claimant.claim.run_ids), claimant.claim.name
-    return any(claim.name != name and wanted.intersection(claim.run_ids) for claim in _living(store).look())
+    return any(claim.name != name and wanted.intersection(claim.run_ids) for claim in _leases(store).held())
 
 
-def _untrained(assignment: Assignment) -> tuple[Lane, ...]:
+def _untrained(assignment: Assignment) -> tuple[Run, ...]:
     task = assignment.group.task
     rows = read_rows(assignment.store, apart_from=assignment.apart_from, of=assignment.group.run_ids)
     known = set(serving_rows(task.observables, task.record_steps, rows)["run_id"])
-    return tuple(lane for lane in assignment.group.lanes if run_id(task, lane) not in known)
+    return tuple(run for run in assignment.group.runs if run_id(task, run) not in known)
 
 
-def _train(assignment: Assignment, lanes: tuple[Lane, ...], claimant: Claimant, live: LiveTracker) -> None:
+def _train(assignment: Assignment, runs: tuple[Run, ...], claimant: Claimant, live: LiveTracker) -> None:
     task, store = assignment.group.task, assignment.store
-    started: set[Lane] = set()
+    started: set[Run] = set()
 
-    def start(lane: Lane) -> None:
-        if lane not in started:
-            started.add(lane)
-            live.start(run_id(task, lane), settings(task, lane))
+    def start(run: Run) -> None:
+        if run not in started:
+            started.add(run)
+            live.start(run_id(task, run), settings(task, run))
 
-    def record(lane: Lane, step: int, values: Mapping[str, float]) -> None:
-        start(lane)
-        live.log(run_id(task, lane), step, values)
+    def record(run: Run, step: int, values: Mapping[str, float]) -> None:
+        start(run)
+        live.log(run_id(task, run), step, values)
 
     watch = Watch(
         progress=claimant.advance,
@@ -138,16 +138,16 @@ def _train(assignment: Assignment, lanes: tuple[Lane, ...], claimant: Claimant, 
         stop=lambda: is_asked_to_stop(store, assignment.session),
         checkpoints=store / "checkpoints",
     )
-    finished: list[LaneResult] = []
+    finished: list[RunResult] = []
     flushed = time.monotonic()
     try:
-        for company in assignment.train(task, lanes, watch):
-            finished.extend(company)
-            for result in company:
+        for run_batch in assignment.train(task, runs, watch):
+            finished.extend(run_batch)
+            for result in run_batch:
                 summary = _summary(result)
                 claimant.saw(summary.get("train_loss", math.nan))
-                start(result.lane)  # of one that was resumed after its last record, nothing was told
-                live.finish(run_id(task, result.lane), summary)
+                start(result.run)  # of one that was resumed after its last record, nothing was told
+                live.finish(run_id(task, result.run), summary)
             # A resumed run may end soon after it began again, and stand for hours.
             at_stake = sum(result.seconds for result in finished)
             if max(at_stake, time.monotonic() - flushed) >= FLUSH_SECONDS:
@@ -158,6 +158,6 @@ def _train(assignment: Assignment, lanes: tuple[Lane, ...], claimant: Claimant, 
             add_group(store, task, finished, not_before=assignment.not_before)
 
 
-def _summary(result: LaneResult) -> dict[str, float]:
+def _summary(result: RunResult) -> dict[str, float]:
     finals = {name: float(values[-1]) for name, values in result.curves.items() if name != "step"}
     return finals | {"diverged": result.diverged, "diverged_step": result.diverged_step, "seconds": result.seconds}

@@ -1,4 +1,4 @@
-"""Eigenpairs followed from record to record: started from the last ones, told apart by overlap, audited."""
+"""Eigenpairs tracked from record to record: started from the last ones, told apart by overlap, audited."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from sharplab.core import tree
-from sharplab.core.loops import Driver, repeat_while
+from sharplab.core.loops import Loop, repeat_while
 from sharplab.core.tree import PyTree
 from sharplab.curvature import LinearOperator
 from sharplab.spectrum.extremal import Eigenpairs, solve_extreme
@@ -15,22 +15,22 @@ AUDIT_EVERY = 8  # records: so often, a cold solve checks the one that began fro
 SAME = 0.5  # squared overlap above which two vectors of different records are the same one: no two can both have it
 
 
-class Followed(NamedTuple):
+class TrackedPairs(NamedTuple):
     """What passes from record to record: the k eigenvectors and the next one, which may come to the top."""
 
     vectors: PyTree  # leading axis k + 1; zeros before the first record
     identities: jax.Array  # (k + 1,) numbers that stay with a vector through crossings
     fresh: jax.Array  # the first number not yet given
     records: jax.Array
-    missed: jax.Array  # audits so far that found an eigenvalue above those followed
+    missed: jax.Array  # audits so far that found an eigenvalue above those tracked
 
 
-class Found(NamedTuple):
+class Tracked(NamedTuple):
     """One record of k eigenpairs."""
 
     pairs: Eigenpairs
     identities: jax.Array  # (k,)
-    missed: jax.Array  # whether an audit found an eigenvalue above those followed, which then replaced them
+    missed: jax.Array  # whether an audit found an eigenvalue above those tracked, which then replaced them
 
 
 class _Pass(NamedTuple):
@@ -43,29 +43,29 @@ class _Pass(NamedTuple):
     missed: jax.Array
 
 
-def begin_following(like: PyTree, k: int) -> Followed:
+def begin_tracking(like: PyTree, k: int) -> TrackedPairs:
     """The state before the first record of an operator on vectors like `like`."""
     count = min(k + 1, tree.size(like))
     zeros = jax.tree.map(lambda x: jnp.zeros((count, *x.shape), x.dtype), like)
     none = jnp.zeros((), jnp.int32)
-    return Followed(zeros, jnp.full(count, -1, jnp.int32), none, none, none)
+    return TrackedPairs(zeros, jnp.full(count, -1, jnp.int32), none, none, none)
 
 
-def follow(
-    op: LinearOperator, followed: Followed, key: jax.Array, *, k: int, tol: float, driver: Driver = "loop"
-) -> tuple[Followed, Found]:
+def track_eigenpairs(
+    op: LinearOperator, tracked: TrackedPairs, key: jax.Array, *, k: int, tol: float, loop: Loop = "compiled"
+) -> tuple[TrackedPairs, Tracked]:
     """The k largest eigenpairs of `op` now.
 
     Each record starts from the vectors of the last. The first is a cold solve (for k > 1 with a random vector looking
     for missed copies), and every eighth is followed by one: where that finds more than the errors of both explain, the
     record is marked and takes its pairs.
     """
-    first = followed.records == 0
-    audit = (followed.records + 1) % AUDIT_EVERY == 0
+    first = tracked.records == 0
+    audit = (tracked.records + 1) % AUDIT_EVERY == 0
 
     def solve(state: _Pass) -> _Pass:
         cold = first | (state.number == 1)
-        start = tree.where(cold, jax.tree.map(jnp.zeros_like, followed.vectors), followed.vectors)
+        start = tree.where(cold, jax.tree.map(jnp.zeros_like, tracked.vectors), tracked.vectors)
         solution = solve_extreme(
             op, k, start, jax.random.fold_in(key, state.number), tol=tol, look=cold if k > 1 else False, spare=1
         )
@@ -81,13 +81,13 @@ def follow(
         )
 
     none = jnp.zeros((), jnp.int32)
-    begin = _Pass(none, _no_pairs(op, followed.vectors, k), followed.vectors, none, jnp.asarray(False))
-    last = repeat_while(lambda s: s.number < jnp.where(audit, 2, 1), solve, begin, driver)
+    begin = _Pass(none, _no_pairs(op, tracked.vectors, k), tracked.vectors, none, jnp.asarray(False))
+    last = repeat_while(lambda s: s.number < jnp.where(audit, 2, 1), solve, begin, loop)
 
-    identities, fresh = _identify(followed, last.nearby)
-    state = Followed(last.nearby, identities, fresh, followed.records + 1, followed.missed + last.missed)
+    identities, fresh = _identify(tracked, last.nearby)
+    state = TrackedPairs(last.nearby, identities, fresh, tracked.records + 1, tracked.missed + last.missed)
     pairs = Eigenpairs(**{**vars(last.pairs), "matvecs": last.matvecs})
-    return state, Found(pairs, identities[:k], last.missed)
+    return state, Tracked(pairs, identities[:k], last.missed)
 
 
 def _no_pairs(op: LinearOperator, like: PyTree, k: int) -> Eigenpairs:
@@ -103,16 +103,16 @@ def _no_pairs(op: LinearOperator, like: PyTree, k: int) -> Eigenpairs:
     )
 
 
-def _identify(followed: Followed, vectors: PyTree) -> tuple[jax.Array, jax.Array]:
+def _identify(tracked: TrackedPairs, vectors: PyTree) -> tuple[jax.Array, jax.Array]:
     """The number of the earlier vector that each has most of its square in, or else a fresh one."""
     overlaps = jax.tree.reduce(
         jnp.add,
         jax.tree.map(
-            lambda old, new: old.reshape(len(old), -1) @ new.reshape(len(new), -1).T, followed.vectors, vectors
+            lambda old, new: old.reshape(len(old), -1) @ new.reshape(len(new), -1).T, tracked.vectors, vectors
         ),
     )
     same = overlaps**2 > SAME  # (earlier, now)
     known = same.any(axis=0)
-    inherited = followed.identities[jnp.argmax(same, axis=0)]
-    given = followed.fresh + jnp.cumsum(~known) - 1
-    return jnp.where(known, inherited, given).astype(jnp.int32), followed.fresh + (~known).sum().astype(jnp.int32)
+    inherited = tracked.identities[jnp.argmax(same, axis=0)]
+    given = tracked.fresh + jnp.cumsum(~known) - 1
+    return jnp.where(known, inherited, given).astype(jnp.int32), tracked.fresh + (~known).sum().astype(jnp.int32)

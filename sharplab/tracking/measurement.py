@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 
 from sharplab.core import tree
-from sharplab.core.loops import Driver
+from sharplab.core.loops import Loop
 from sharplab.core.tree import PyTree
 from sharplab.curvature import LinearOperator, directional_sharpness, gauss_newton, hessian, ntk, precondition
 from sharplab.spectrum.estimate import mean_of
 from sharplab.spectrum.products import each
 from sharplab.spectrum.stochastic import trace_on_the_way
-from sharplab.tracking.eigentracking import Followed, Found, begin_following, follow
+from sharplab.tracking.eigentracking import Tracked, TrackedPairs, begin_tracking, track_eigenpairs
 from sharplab.tracking.observables import Spectral, find_spectral
 
 TOLERANCE = 1e-2  # relative error of a recorded eigenvalue; seeds and probe batches differ by more
@@ -26,7 +26,7 @@ CURVATURE = Spectral("hessian", "hessian")  # D^½ H D^½
 class TrackerState(NamedTuple):
     """What passes from record to record: the eigenvectors of each spectral observable, and how many were made."""
 
-    followed: dict[str, Followed]
+    tracked: dict[str, TrackedPairs]
     records: jax.Array
 
 
@@ -52,13 +52,13 @@ class Measurement:
 
     def init(self, params: PyTree, probe: PyTree) -> TrackerState:
         """The state before the first record."""
-        followed = {}
+        tracked = {}
         for name, spectral in self.spectra.items():
             like = params
             if spectral.operator == "ntk":
                 like = jax.eval_shape(lambda w, x: self._required_model(w, x), params, probe[0])
-            followed[name] = begin_following(like, spectral.k)
-        return TrackerState(followed, jnp.zeros((), jnp.int32))
+            tracked[name] = begin_tracking(like, spectral.k)
+        return TrackerState(tracked, jnp.zeros((), jnp.int32))
 
     def observe(
         self,
@@ -69,7 +69,7 @@ class Measurement:
         opt_state: PyTree,
         key: jax.Array,
         *,
-        driver: Driver = "loop",
+        loop: Loop = "compiled",
     ) -> tuple[TrackerState, dict[str, jax.Array]]:
         """One record, pure: a dict of scalars. A diverged run (NaN in params) costs one product and gives NaN."""
         row: dict[str, jax.Array] = {}
@@ -84,16 +84,16 @@ class Measurement:
         key = jax.random.fold_in(key, state.records)
         if "hessian_trace" in self.observables:
             op = self._operator(CURVATURE, params, probe, D)
-            estimate = trace_on_the_way(op, jax.random.fold_in(key, 1), TRACE_MATVECS, driver)
+            estimate = trace_on_the_way(op, jax.random.fold_in(key, 1), TRACE_MATVECS, loop)
             row |= {"hessian_trace": estimate.value, "hessian_trace_error": estimate.stderr}
         if "batch_sharpness" in self.observables:
-            row |= self._of_batches(params, probe, D, driver)
-        followed = dict(state.followed)
+            row |= self._of_batches(params, probe, D, loop)
+        tracked = dict(state.tracked)
         for name, spectral in self.spectra.items():
             op = self._operator(spectral, params, probe, D)
-            followed[name], found = follow(op, followed[name], key, k=spectral.k, tol=TOLERANCE, driver=driver)
+            tracked[name], found = track_eigenpairs(op, tracked[name], key, k=spectral.k, tol=TOLERANCE, loop=loop)
             row |= _columns(spectral, found)
-        return TrackerState(followed, state.records + 1), row
+        return TrackerState(tracked, state.records + 1), row
 
     def _operator(self, spectral: Spectral, params: PyTree, probe: PyTree, D: PyTree) -> LinearOperator:
         if spectral.operator == "ntk":
@@ -106,7 +106,7 @@ class Measurement:
             op = gauss_newton(self._required_model, self.loss, params, probe, chunk=self.chunk)
         return op if D is None or spectral.raw else precondition(op, jax.tree.map(jnp.sqrt, D))
 
-    def _of_batches(self, params: PyTree, probe: PyTree, D: PyTree, driver: Driver) -> dict[str, jax.Array]:
+    def _of_batches(self, params: PyTree, probe: PyTree, D: PyTree, loop: Loop) -> dict[str, jax.Array]:
         """The mean over the probe's whole batches of `chunk` examples, and its standard error."""
         size = len(jax.tree.leaves(probe)[0])
         chunk = min(self.chunk or size, size)
@@ -115,7 +115,7 @@ class Measurement:
         def one(i: jax.Array) -> jax.Array:
             return _sharpness_of_batch(self, params, jax.tree.map(lambda x: x[i], batches), D)
 
-        values = each(one, jnp.arange(size // chunk), driver)
+        values = each(one, jnp.arange(size // chunk), loop)
         mean, stderr = mean_of(values)
         return {"batch_sharpness": mean, "batch_sharpness_error": stderr}
 
@@ -136,7 +136,7 @@ class Measurement:
         return self.model
 
 
-def _columns(spectral: Spectral, found: Found) -> dict[str, jax.Array]:
+def _columns(spectral: Spectral, found: Tracked) -> dict[str, jax.Array]:
     pairs, row = found.pairs, dict[str, jax.Array]()
     for i, column in enumerate(spectral.columns()):
         row |= {

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sharplab.core.loops import Driver, choose_driver
+from sharplab.core.loops import Loop, choose_loop
 from sharplab.core.tree import PyTree
 from sharplab.tracking.measurement import Measurement, TrackerState, probe_gradient
 from sharplab.tracking.observables import find_spectral
@@ -92,10 +92,10 @@ class Tracker:
             self.state = self.measurement.init(params, self.batch)
             if self._restored is not None:
                 self.state = _filled(self.state, self._restored)
-        driver = choose_driver(self._gradient, params, self.batch)
-        observe = _observe_compiled if driver == "loop" else _observe
+        loop = choose_loop(self._gradient, params, self.batch)
+        observe = _observe_compiled if loop == "compiled" else _observe
         self.state, values = observe(
-            self.measurement, driver, self.state, self.batch, self.eval_batch, params, opt_state, self.key
+            self.measurement, loop, self.state, self.batch, self.eval_batch, params, opt_state, self.key
         )
         row: dict[str, float] = {"step": step}
         if self.learning_rate is not None:
@@ -136,8 +136,8 @@ def _filled(state: TrackerState, leaves: list[np.ndarray]) -> TrackerState:
     return jax.tree.unflatten(treedef, [jnp.asarray(leaf) for leaf in leaves])
 
 
-def _observe(measurement: Measurement, driver: Driver, *args: PyTree) -> tuple[TrackerState, dict[str, jax.Array]]:
-    return measurement.observe(*args, driver=driver)
+def _observe(measurement: Measurement, loop: Loop, *args: PyTree) -> tuple[TrackerState, dict[str, jax.Array]]:
+    return measurement.observe(*args, loop=loop)
 
 
 _observe_compiled = jax.jit(_observe, static_argnums=(0, 1))

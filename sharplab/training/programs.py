@@ -1,6 +1,6 @@
-"""The programs of a company: lanes of one compiled shape that train beside each other on the devices.
+"""The programs of a run batch: runs of one compiled shape that train beside each other on the devices.
 
-Each takes its recipe and formation as static arguments, so that companies of one shape share it.
+Each takes its recipe and layout as static arguments, so that run batches of one shape share it.
 """
 
 from functools import partial
@@ -12,101 +12,99 @@ import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
 
-from sharplab.core.loops import Driver, choose_driver, dispatch
+from sharplab.core.loops import Loop, choose_loop, dispatch
 from sharplab.core.tree import PyTree
 from sharplab.data import load_dataset
 from sharplab.tracking.measurement import TrackerState
-from sharplab.training.layout import Formation
-from sharplab.training.recipe import LaneState, Recipe
+from sharplab.training.layout import DeviceLayout
+from sharplab.training.recipe import Recipe, RunState
 from sharplab.training.task import Task
 
 
-def choose_formation(recipe: Recipe, lanes: int) -> Formation:
-    """One lane per device on CPUs, where wider products fill the cores by themselves; else all lanes at once."""
+def choose_layout(recipe: Recipe, runs: int) -> DeviceLayout:
+    """One run per device on CPUs, where wider products fill the cores by themselves; else all runs at once."""
     devices = tuple(jax.local_devices())
     if devices[0].platform == "cpu":
-        return Formation(devices, 1)
-    return Formation(devices, -(-lanes // len(devices)))
+        return DeviceLayout(devices, 1)
+    return DeviceLayout(devices, -(-runs // len(devices)))
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def begin(
-    recipe: Recipe, formation: Formation, seeds: jax.Array, absent: jax.Array, probe: PyTree
-) -> tuple[LaneState, TrackerState]:
-    """Lanes at their start, with their trackers; those that are `absent` only fill up the company."""
+    recipe: Recipe, layout: DeviceLayout, seeds: jax.Array, absent: jax.Array, probe: PyTree
+) -> tuple[RunState, TrackerState]:
+    """Runs at their start, with their trackers; those that are `absent` only fill up the run batch."""
 
-    def one(seed: jax.Array, absent: jax.Array, probe: PyTree) -> tuple[LaneState, TrackerState]:
-        lane = recipe.begin(seed)
+    def one(seed: jax.Array, absent: jax.Array, probe: PyTree) -> tuple[RunState, TrackerState]:
+        run = recipe.begin(seed)
         # A filler counts as diverged from the start, and so costs nothing.
-        filler = lane._replace(diverged_step=jnp.where(absent, 0, lane.diverged_step))
-        return filler, recipe.measurement().init(lane.params, probe)
+        filler = run._replace(diverged_step=jnp.where(absent, 0, run.diverged_step))
+        return filler, recipe.measurement().init(run.params, probe)
 
-    return formation.each(one, (seeds, absent), (probe,), one_by_one=True)
+    return layout.map(one, (seeds, absent), (probe,), one_by_one=True)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def advance(
     recipe: Recipe,
-    formation: Formation,
-    lanes: LaneState,
+    layout: DeviceLayout,
+    runs: RunState,
     rates: ArrayLike,
     order: np.ndarray,
     train: PyTree,
     stop: ArrayLike,
-) -> LaneState:
-    """Lanes trained up to step `stop`, on rows of `train` in their order, shape (lanes, steps, batch)."""
-    return formation.each(recipe.advance, (lanes, rates, order), (train, stop))
+) -> RunState:
+    """Runs trained up to step `stop`, on rows of `train` in their order, shape (runs, steps, batch)."""
+    return layout.map(recipe.advance, (runs, rates, order), (train, stop))
 
 
 def advance_dispatched(
     recipe: Recipe,
-    formation: Formation,
-    lanes: LaneState,
+    layout: DeviceLayout,
+    runs: RunState,
     rates: ArrayLike,
     order: np.ndarray,
     train: PyTree,
     stop: np.int32,
-) -> LaneState:
+) -> RunState:
     """As `advance`, with each step a program of its own."""
-    start = int(np.asarray(lanes.step)[0])
-    if (np.asarray(lanes.diverged_step) >= 0).all():
-        return lanes._replace(step=lanes.step + (stop - start))
-    return dispatch(
-        lambda state, i: step(recipe, formation, state, rates, order[:, i], train), lanes, int(stop) - start
-    )
+    start = int(np.asarray(runs.step)[0])
+    if (np.asarray(runs.diverged_step) >= 0).all():
+        return runs._replace(step=runs.step + (stop - start))
+    return dispatch(lambda state, i: step(recipe, layout, state, rates, order[:, i], train), runs, int(stop) - start)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def step(
-    recipe: Recipe, formation: Formation, lanes: LaneState, rates: ArrayLike, rows: ArrayLike, train: PyTree
-) -> LaneState:
-    """Lanes one step on."""
+    recipe: Recipe, layout: DeviceLayout, runs: RunState, rates: ArrayLike, rows: ArrayLike, train: PyTree
+) -> RunState:
+    """Runs one step on."""
 
-    def one(lane: LaneState, rate: jax.Array, rows: jax.Array, train: PyTree) -> LaneState:
-        return recipe.step(lane, rate, jax.tree.map(lambda x: x[rows], train))
+    def one(run: RunState, rate: jax.Array, rows: jax.Array, train: PyTree) -> RunState:
+        return recipe.step(run, rate, jax.tree.map(lambda x: x[rows], train))
 
-    return formation.each(one, (lanes, rates, rows), (train,))
+    return layout.map(one, (runs, rates, rows), (train,))
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def observe(
     recipe: Recipe,
-    formation: Formation,
-    lanes: LaneState,
+    layout: DeviceLayout,
+    runs: RunState,
     trackers: TrackerState,
     seeds: jax.Array,
     probe: PyTree,
     held_out: PyTree,
 ) -> tuple[TrackerState, dict[str, jax.Array]]:
-    """The observables, each of shape (lanes,), and the trackers that the next record starts from."""
-    # Spectra one by one: vectorised, each lane would wait for the slowest and copy its whole basis per step.
-    return formation.each(recipe.observe, (lanes, trackers, seeds), (probe, held_out), one_by_one=True)
+    """The observables, each of shape (runs,), and the trackers that the next record starts from."""
+    # Spectra one by one: vectorised, each run would wait for the slowest and copy its whole basis per step.
+    return layout.map(recipe.observe, (runs, trackers, seeds), (probe, held_out), one_by_one=True)
 
 
 def observe_dispatched(
     recipe: Recipe,
-    formation: Formation,
-    lanes: LaneState,
+    layout: DeviceLayout,
+    runs: RunState,
     trackers: TrackerState,
     seeds: jax.Array,
     probe: PyTree,
@@ -114,19 +112,19 @@ def observe_dispatched(
 ) -> tuple[TrackerState, dict[str, jax.Array]]:
     """As `observe`, with each curvature product a program of its own."""
     observed = []
-    for i in range(formation.size):
-        lane, tracker = formation.lane(i, (lanes, trackers))
-        of_device = formation.copy_of(i, (probe, held_out))
-        observed.append(recipe.observe(lane, tracker, seeds[i], *of_device, driver="dispatch"))
-    return formation.company(observed)
+    for i in range(layout.size):
+        run, tracker = layout.run(i, (runs, trackers))
+        of_device = layout.replica(i, (probe, held_out))
+        observed.append(recipe.observe(run, tracker, seeds[i], *of_device, loop="python"))
+    return layout.stack(observed)
 
 
-def find_driver(recipe: Recipe, task: Task, train: PyTree) -> Driver:
+def find_loop(recipe: Recipe, task: Task, train: PyTree) -> Loop:
     """How the gradients of a task's steps are best repeated."""
     inputs, targets = jax.tree.map(lambda x: jax.ShapeDtypeStruct((task.batch_size, *x.shape[1:]), x.dtype), train)
     if recipe.augment is not None:
         inputs = jax.eval_shape(recipe.prepare, inputs)  # as a step does with its batch
-    return choose_driver(jax.grad(recipe.objective), nnx.eval_shape(recipe.init_params, 0), (inputs, targets))
+    return choose_loop(jax.grad(recipe.objective), nnx.eval_shape(recipe.init_params, 0), (inputs, targets))
 
 
 class Arrays(NamedTuple):
@@ -137,7 +135,7 @@ class Arrays(NamedTuple):
     held_out: tuple[jax.Array, jax.Array]
 
 
-def place_arrays(recipe: Recipe, formation: Formation, task: Task) -> Arrays:
+def place_arrays(recipe: Recipe, layout: DeviceLayout, task: Task) -> Arrays:
     """A task's data, prepared, on every device.
 
     Raises:
@@ -152,7 +150,7 @@ def place_arrays(recipe: Recipe, formation: Formation, task: Task) -> Arrays:
     if recipe.augment is not None:
         inputs = jnp.asarray(dataset.train_inputs)  # each batch is prepared after it is augmented
     held_out = (recipe.prepare(dataset.eval_inputs), jnp.asarray(dataset.eval_targets))
-    return formation.place(Arrays((inputs, targets), probe, held_out))
+    return layout.replicate(Arrays((inputs, targets), probe, held_out))
 
 
 def _require_fit(recipe: Recipe, task: Task, batch: PyTree) -> None:
@@ -171,6 +169,6 @@ def _require_fit(recipe: Recipe, task: Task, batch: PyTree) -> None:
 
 
 @partial(jax.jit, static_argnums=0)
-def stand(formation: Formation, stacked: tuple[Any, ...]) -> Any:
-    """Lanes from the host to where `begin` has them."""
-    return formation.each(lambda *lane: lane, stacked, ())
+def place_runs(layout: DeviceLayout, stacked: tuple[Any, ...]) -> Any:
+    """Put runs from the host where `begin` has them."""
+    return layout.map(lambda *run: run, stacked, ())

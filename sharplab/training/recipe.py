@@ -1,4 +1,4 @@
-"""One lane of training as pure functions: how it begins, steps, advances, and is measured."""
+"""One run of training as pure functions: how it begins, steps, advances, and is measured."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ import optax
 from flax import nnx
 
 from sharplab.core import tree
-from sharplab.core.loops import Driver, repeat_while
+from sharplab.core.loops import Loop, repeat_while
 from sharplab.core.tree import PyTree
 from sharplab.data import Augmentation
 from sharplab.optimizers import Optimizer, step_metric
 from sharplab.scaling import ROLES, Rule
 from sharplab.tracking.measurement import Measurement, TrackerState
 
-DIVERGED_MULTIPLE = 100.0  # of a lane's first loss; catapults of large learning rates stay well below
+DIVERGED_MULTIPLE = 100.0  # of a run's first loss; catapults of large learning rates stay well below
 TRAINABLE: Mapping[str, tuple[str, ...]] = MappingProxyType({"all": tuple(ROLES), "readout": ("output", "scalar")})
 
 
-class LaneState(NamedTuple):
-    """Everything that a lane carries from step to step."""
+class RunState(NamedTuple):
+    """Everything that a run carries from step to step."""
 
     params: PyTree
     opt_state: PyTree
@@ -136,10 +136,10 @@ class Recipe:
         inputs, targets = batch
         return self.loss(self.forward(params, inputs), targets)
 
-    def begin(self, seed: jax.Array) -> LaneState:
-        """A lane at step 0."""
+    def begin(self, seed: jax.Array) -> RunState:
+        """A run at step 0."""
         params = self.init_params(seed)
-        return LaneState(
+        return RunState(
             params,
             self.direction().init(params),
             jnp.zeros((), jnp.int32),
@@ -148,66 +148,66 @@ class Recipe:
             jnp.asarray(seed, jnp.int32),
         )
 
-    def step(self, lane: LaneState, learning_rate: jax.Array, batch: PyTree) -> LaneState:
-        """One update, pure. A lane that has diverged stays as it is."""
+    def step(self, run: RunState, learning_rate: jax.Array, batch: PyTree) -> RunState:
+        """One update, pure. A run that has diverged stays as it is."""
         if self.augment is not None:
             images, targets = batch
-            key = jax.random.fold_in(jax.random.key(lane.seed), lane.step)
+            key = jax.random.fold_in(jax.random.key(run.seed), run.step)
             batch = (_prepare(self, self.augment(key, images)), targets)
         if self.schedule is not None:
-            learning_rate = learning_rate * self.schedule(lane.step)
-        loss, gradient = jax.value_and_grad(self.objective)(lane.params, batch)
-        first_loss = jnp.where(lane.step == 0, loss, lane.first_loss)
+            learning_rate = learning_rate * self.schedule(run.step)
+        loss, gradient = jax.value_and_grad(self.objective)(run.params, batch)
+        first_loss = jnp.where(run.step == 0, loss, run.first_loss)
         # A gradient of exactly 0 is what a step too large leaves of a ReLU network: every unit dead, for good.
         sound = jnp.isfinite(loss) & (loss <= DIVERGED_MULTIPLE * first_loss) & (tree.norm(gradient) > 0)
-        alive = (lane.diverged_step < 0) & sound
+        alive = (run.diverged_step < 0) & sound
         scaled = jax.tree.map(lambda g, scale: g / scale, gradient, self.gradient_scales())
-        direction, opt_state = self.direction().update(scaled, lane.opt_state, lane.params)
+        direction, opt_state = self.direction().update(scaled, run.opt_state, run.params)
         decay = self.optimizer.decay
         params = jax.tree.map(
             # What is not trained does not decay either.
             lambda w, u, factor: w - learning_rate * (factor * u + (decay * w if decay and factor else 0)),
-            lane.params,
+            run.params,
             direction,
             self.factors(),
         )
-        return LaneState(
-            tree.where(alive, params, lane.params),
-            tree.where(alive, opt_state, lane.opt_state),
-            lane.step + 1,
+        return RunState(
+            tree.where(alive, params, run.params),
+            tree.where(alive, opt_state, run.opt_state),
+            run.step + 1,
             first_loss,
-            jnp.where(alive | (lane.diverged_step >= 0), lane.diverged_step, lane.step),
-            lane.seed,
+            jnp.where(alive | (run.diverged_step >= 0), run.diverged_step, run.step),
+            run.seed,
         )
 
     def advance(
-        self, lane: LaneState, learning_rate: jax.Array, order: jax.Array, train: PyTree, stop: jax.Array
-    ) -> LaneState:
+        self, run: RunState, learning_rate: jax.Array, order: jax.Array, train: PyTree, stop: jax.Array
+    ) -> RunState:
         """Steps up to `stop` in a compiled loop; `order` (chunk, batch) indexes the examples of each step."""
-        start = lane.step
+        start = run.step
 
-        def one(lane: LaneState) -> LaneState:
-            batch = jax.tree.map(lambda x: x[order[lane.step - start]], train)
-            return self.step(lane, learning_rate, batch)
+        def one(run: RunState) -> RunState:
+            batch = jax.tree.map(lambda x: x[order[run.step - start]], train)
+            return self.step(run, learning_rate, batch)
 
-        lane = repeat_while(lambda lane: (lane.step < stop) & (lane.diverged_step < 0), one, lane)
-        return lane._replace(step=stop)
+        run = repeat_while(lambda run: (run.step < stop) & (run.diverged_step < 0), one, run)
+        return run._replace(step=stop)
 
     def observe(
         self,
-        lane: LaneState,
+        run: RunState,
         tracker: TrackerState,
         seed: jax.Array,
         probe: PyTree,
         held_out: PyTree,
         *,
-        driver: Driver = "loop",
+        loop: Loop = "compiled",
     ) -> tuple[TrackerState, dict[str, jax.Array]]:
-        """A record of the lane as it stands; NaN for one that has diverged."""
-        alive = lane.diverged_step < 0
-        params = jax.tree.map(lambda w: jnp.where(alive, w, jnp.nan), lane.params)
+        """A record of the run as it stands; NaN for one that has diverged."""
+        alive = run.diverged_step < 0
+        params = jax.tree.map(lambda w: jnp.where(alive, w, jnp.nan), run.params)
         key = jax.random.key(seed)
-        return self.measurement().observe(tracker, probe, held_out, params, lane.opt_state, key, driver=driver)
+        return self.measurement().observe(tracker, probe, held_out, params, run.opt_state, key, loop=loop)
 
 
 @partial(jax.jit, static_argnums=0)

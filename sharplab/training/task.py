@@ -1,4 +1,4 @@
-"""What is trained: a task, which all lanes of a group share, and a lane of it."""
+"""What is trained: a task, which all runs of a group share, and a run of it."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,7 +15,7 @@ from sharplab.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class Task:
-    """What all lanes of a group share: one compiled shape, one set of records."""
+    """What all runs of a group share: one compiled shape, one set of records."""
 
     model: str
     width: int
@@ -39,7 +39,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Lane:
+class Run:
     """One run within a group."""
 
     learning_rate: float

@@ -78,12 +78,12 @@ def test_loss_and_gradient_are_those_of_the_lab(port, cell, task):
 @CELLS
 def test_steps_are_those_of_the_lab(port, cell, task):
     recipe = find_recipe(task)
-    lane, step, rate = recipe.begin(jnp.int32(SEED)), jax.jit(recipe.step), COURSE_RATE[cell.parameterization]
+    run, step, rate = recipe.begin(jnp.int32(SEED)), jax.jit(recipe.step), COURSE_RATE[cell.parameterization]
     dataset = load_dataset(task.data)
     for rows in port.given["order"][: STUDY.steps]:
-        lane = step(lane, rate, (dataset.train_inputs[rows], dataset.train_targets[rows]))
+        run = step(run, rate, (dataset.train_inputs[rows], dataset.train_targets[rows]))
     _, seen = port.course(cell.label, rate, STUDY.snapshot_steps)
-    for name, kernel in kernels(lane.params).items():
+    for name, kernel in kernels(run.params).items():
         np.testing.assert_allclose(seen[-1][name], kernel, rtol=1e-3, atol=1e-4)
         assert not np.allclose(seen[-1][name], seen[0][name], rtol=1e-3, atol=1e-4)
 

@@ -60,8 +60,8 @@ def test_immediate_training_fills_a_store_and_is_not_asked_again(tmp_path):
     run_with(trainer, experiment, tmp_path)
     assert len(trainer.begun) == 4
     assert len(sl.load(tmp_path).runs) == 40
-    assert worker.find_all(groups=4, lanes=10, store=str(tmp_path))["again_seconds"] > 0
-    found = worker.load_all(groups=4, lanes=10, store=str(tmp_path))
+    assert worker.find_all(groups=4, runs=10, store=str(tmp_path))["again_seconds"] > 0
+    found = worker.load_all(groups=4, runs=10, store=str(tmp_path))
     assert found["curve_rows"] == 40 * 12
     assert found["load_peak_bytes"] >= found["before_load_bytes"] > 0
 
@@ -107,7 +107,7 @@ def parts(width=64, share=0.5):
         "overhead": {
             "found": {
                 "groups": 2,
-                "lanes": 5,
+                "runs": 5,
                 "start_of_workers_seconds": 1.0,
                 "seconds_per_group": {"here": spread, "processes": spread},
             }

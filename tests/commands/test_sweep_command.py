@@ -19,19 +19,19 @@ from sharplab.sweep.plan import WHOLE, Shard
 from sharplab.sweep.runner import SweepError, run_with
 from sharplab.sweep.timing import Measured
 from sharplab.training import layout
-from sharplab.training.train import LaneResult
+from sharplab.training.train import RunResult
 
 SMALL = ("--preset", "smoke", "--no-refine", "--widths", "4", "8", "--seeds", "2")
 
 
-def formula(task, lanes, watch):
+def formula(task, runs, watch):
     """Trains nothing: the best learning rate is 0.7 everywhere."""
-    for lane in lanes:
-        loss = 1 + math.log2(lane.learning_rate / 0.7) ** 2 / 10 + lane.seed / 1000
+    for run in runs:
+        loss = 1 + math.log2(run.learning_rate / 0.7) ** 2 / 10 + run.seed / 1000
         records = len(task.record_steps)
         curves = {name: np.full(records, loss) for name in task.observables}
         curves["step"] = np.array(task.record_steps)
-        yield (LaneResult(lane, curves, False, -1, 0.1, {}),)
+        yield (RunResult(run, curves, False, -1, 0.1, {}),)
 
 
 @dataclasses.dataclass

@@ -13,8 +13,8 @@ from sharplab.sweep import Experiment, work
 from sharplab.sweep.executors import cluster
 from sharplab.sweep.executors.opening import open_executor
 from sharplab.sweep.runner import SweepError, run_with
-from sharplab.training import loop as course
-from sharplab.training.train import train_lanes
+from sharplab.training import loop as program
+from sharplab.training.train import train_runs
 
 SWEEP = Experiment(
     model="residual_mlp",
@@ -34,16 +34,16 @@ SWEEP = Experiment(
 )
 
 
-def train_in_small_bites(task, lanes, watch):
+def train_in_small_bites(task, runs, watch):
     """Real training, in a worker process as here."""
     hurry()
-    yield from train_lanes(task, lanes, watch)
+    yield from train_runs(task, runs, watch)
 
 
 def hurry() -> None:
     """Write twice a second."""
-    work.FLUSH_SECONDS = course.CHECKPOINT_SECONDS = 0.5
-    course.PIECE_SECONDS = 0.1
+    work.FLUSH_SECONDS = program.CHECKPOINT_SECONDS = 0.5
+    program.SEGMENT_SECONDS = 0.1
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from architectures import BASE_WIDTH, CLASSES, as_inputs, small_batch, small_rec
 from flax import nnx
 
 from sharplab.core import tree
-from sharplab.core.loops import choose_driver
+from sharplab.core.loops import choose_loop
 from sharplab.models import MODELS
 from sharplab.scaling import PARAMETERIZATIONS, ROLES
 
@@ -93,8 +93,8 @@ def test_convolutions_alone_are_dispatched_from_the_host(model):
     recipe = small_recipe(model)
     inputs, targets = small_batch(model)
     batch = (jax.eval_shape(recipe.prepare, as_inputs(model, inputs)), targets)
-    assert choose_driver(jax.grad(recipe.objective), recipe._abstract[1], batch) == (
-        "dispatch" if model == "residual_convnet" else "loop"
+    assert choose_loop(jax.grad(recipe.objective), recipe._abstract[1], batch) == (
+        "python" if model == "residual_convnet" else "compiled"
     )
 
 

@@ -17,12 +17,12 @@ def course(model, width, scaling, optimizer, learning_rate):
     """The outputs before and after four full-batch steps, which lower the loss."""
     recipe = small_recipe(model, width, scaling, optimizer=optimizer, gamma=0.7)
     inputs, targets = small_batch(model)
-    inputs, lane = recipe.prepare(inputs), recipe.begin(0)
+    inputs, run = recipe.prepare(inputs), recipe.begin(0)
     step, forward = jax.jit(recipe.step), jax.jit(recipe.forward)
-    before = forward(lane.params, inputs)
+    before = forward(run.params, inputs)
     for _ in range(4):
-        lane = step(lane, learning_rate, (inputs, targets))
-    after = forward(lane.params, inputs)
+        run = step(run, learning_rate, (inputs, targets))
+    after = forward(run.params, inputs)
     assert recipe.loss(after, targets) < 0.9 * recipe.loss(before, targets)
     return before, after
 

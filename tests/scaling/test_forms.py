@@ -66,8 +66,8 @@ def outputs(form, optimizer):
 
     @jax.jit
     def run(x, y):
-        def step(lane, _):
-            return recipe.step(lane, OPTIMIZERS[optimizer][1], (x, y)), recipe.forward(lane.params, x)
+        def step(run, _):
+            return recipe.step(run, OPTIMIZERS[optimizer][1], (x, y)), recipe.forward(run.params, x)
 
         return jax.lax.scan(step, recipe.begin(0), length=STEPS)[1]
 
@@ -90,10 +90,10 @@ def test_sign_like_steps_make_all_parameterizations_one_run_at_the_base(float64,
     def course(name):
         rule = Rule(parameterization(name), 8, 8)
         recipe = Recipe(Biased, rule, (D,), CLASSES, cross_entropy, OPTIMIZERS[optimizer][0], ())
-        step, lane, found = jax.jit(recipe.step), recipe.begin(0), []
+        step, run, found = jax.jit(recipe.step), recipe.begin(0), []
         for _ in range(10):
-            lane = step(lane, OPTIMIZERS[optimizer][1], (X, Y))
-            found.append(recipe.forward(lane.params, X))
+            run = step(run, OPTIMIZERS[optimizer][1], (X, Y))
+            found.append(recipe.forward(run.params, X))
         return np.asarray(found)
 
     assert np.allclose(course(name), course("standard"), rtol=0, atol=1e-9)

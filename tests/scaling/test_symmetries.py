@@ -38,9 +38,9 @@ def train(model, scaling, learning_rate):
 
     @jax.jit
     def run(inputs):
-        def step(lane, _):
-            outputs = recipe.forward(lane.params, inputs)
-            return recipe.step(lane, learning_rate, (inputs, classes)), (outputs, recipe.loss(outputs, classes))
+        def step(run, _):
+            outputs = recipe.forward(run.params, inputs)
+            return recipe.step(run, learning_rate, (inputs, classes)), (outputs, recipe.loss(outputs, classes))
 
         first = recipe.begin(0)
         last, (outputs, losses) = jax.lax.scan(step, first, length=STEPS)
@@ -109,11 +109,11 @@ def train_linear(scaling, copies):
 
     @jax.jit
     def run(weights, batch):
-        def step(lane, _):
-            return recipe.step(lane, RATE, batch), recipe.objective(lane.params, batch)
+        def step(run, _):
+            return recipe.step(run, RATE, batch), recipe.objective(run.params, batch)
 
-        lane = recipe.begin(0)
-        first = lane._replace(params=jax.tree.unflatten(jax.tree.structure(lane.params), weights))
+        run = recipe.begin(0)
+        first = run._replace(params=jax.tree.unflatten(jax.tree.structure(run.params), weights))
         last, losses = jax.lax.scan(step, first, length=LINEAR_STEPS)
         ends = jax.tree.map(lambda *ends: jnp.stack(ends), first.params, last.params)
         return losses, jax.lax.map(lambda params: dense(params, batch), ends)

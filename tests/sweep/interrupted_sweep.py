@@ -8,10 +8,10 @@ from fake_training import FakeTrainer, experiment
 from sharplab.sweep import runner, work
 
 
-def train_slowly(task, lanes, watch):
-    for company in FakeTrainer()(task, lanes, watch):
+def train_slowly(task, runs, watch):
+    for run_batch in FakeTrainer()(task, runs, watch):
         time.sleep(0.05)
-        yield company
+        yield run_batch
 
 
 if __name__ == "__main__":

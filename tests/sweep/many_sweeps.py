@@ -1,6 +1,6 @@
-"""Trains a sweep slowly into the store named on the command line: in company, to be killed, or to be asked to stop.
+"""Trains a sweep slowly into the store named on the command line: in a batch, to be killed, or to be asked to stop.
 
-    python many_sweeps.py STORE SECONDS_PER_LANE EXECUTOR [SHARD COUNT]
+    python many_sweeps.py STORE SECONDS_PER_RUN EXECUTOR [SHARD COUNT]
 
 Exit code 130 after Ctrl-C.
 """

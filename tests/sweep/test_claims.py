@@ -10,7 +10,7 @@ import pytest
 from fake_training import experiment
 
 from sharplab.sweep import claims
-from sharplab.sweep.claims import Claim, Living, claiming, read_claims
+from sharplab.sweep.claims import Claim, LeaseWatch, claiming, read_claims
 from sharplab.sweep.plan import missing_groups
 from sharplab.sweep.store.directory import open_store, read_rows
 from sharplab.sweep.store.rows import COLUMNS
@@ -46,7 +46,7 @@ def leave(store, claim):
 
 
 def test_a_claim_lives_as_long_as_its_block_and_says_how_far_it_is(store, group, monkeypatch):
-    monkeypatch.setattr(claims, "BEAT_SECONDS", 0.01)
+    monkeypatch.setattr(claims, "HEARTBEAT_SECONDS", 0.01)
     with claiming(store, "sweep", group) as claimant:
         (first,) = read_claims(store)
         assert first.run_ids == group.run_ids and first.pid == os.getpid() and first.group == group.label
@@ -54,7 +54,7 @@ def test_a_claim_lives_as_long_as_its_block_and_says_how_far_it_is(store, group,
         claimant.saw(float("nan"))
         claimant.saw(2.0)
         claimant.saw(3.0)
-        while not (later := read_claims(store)) or later[0].best_loss is None or later[0].beat < 2:
+        while not (later := read_claims(store)) or later[0].best_loss is None or later[0].heartbeat < 2:
             pass
         assert (later[0].done, later[0].total, later[0].best_loss) == (3, 10, 2.0)
     assert read_claims(store) == []
@@ -71,21 +71,21 @@ def test_a_worker_of_this_machine_that_is_no_more_is_seen_at_once(store):
     process.wait()
     leave(store, Claim("dead", "sweep", "group", ("a",), pid=process.pid))
     leave(store, Claim("alive", "sweep", "group", ("b",)))
-    assert [claim.name for claim in Living(store).look()] == ["alive"]
+    assert [claim.name for claim in LeaseWatch(store).held()] == ["alive"]
     assert [claim.name for claim in read_claims(store)] == ["alive"]
 
 
 def test_a_worker_elsewhere_lives_while_its_beat_changes_whatever_the_clocks_say(store, clock):
     far = Claim("far", "sweep", "group", ("a",), host="elsewhere")
-    living = Living(store)
-    for beat in range(5):
-        leave(store, replace(far, beat=beat))
+    leases = LeaseWatch(store)
+    for heartbeat in range(5):
+        leave(store, replace(far, heartbeat=heartbeat))
         os.utime(store / "running" / "far.json", (0, 0))
-        assert [claim.name for claim in living.look()] == ["far"]
+        assert [claim.name for claim in leases.held()] == ["far"]
         clock.now += 0.9 * claims.LEASE_SECONDS
-    assert [claim.name for claim in living.look()] == ["far"]
+    assert [claim.name for claim in leases.held()] == ["far"]
     clock.now += 0.2 * claims.LEASE_SECONDS
-    assert living.look() == []
+    assert leases.held() == []
     assert read_claims(store) == []
 
 
@@ -93,7 +93,7 @@ def test_a_worker_elsewhere_lives_while_its_beat_changes_whatever_the_clocks_say
 def test_a_note_that_cannot_be_read_is_passed_over(store, text):
     (store / "running").mkdir()
     (store / "running" / "broken.json").write_text(text)
-    assert read_claims(store) == Living(store).look() == []
+    assert read_claims(store) == LeaseWatch(store).held() == []
 
 
 def test_a_store_that_cannot_be_written_does_not_end_the_claim(store, group, monkeypatch):

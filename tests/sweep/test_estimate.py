@@ -11,10 +11,10 @@ from sharplab.sweep import timing
 from sharplab.sweep.estimate import estimate
 from sharplab.sweep.plan import Group, tasks
 from sharplab.sweep.timing import Measured, measure
-from sharplab.training.task import Lane
+from sharplab.training.task import Run
 
 MEASURED = Measured(
-    lanes=2,
+    runs=2,
     devices=2,
     compile_seconds=7.0,
     begin_seconds=1.0,
@@ -25,8 +25,8 @@ MEASURED = Measured(
 )
 
 
-def groups(lanes: int = 3, **changes: object) -> list[Group]:
-    return [Group(task, tuple(Lane(0.1, seed) for seed in range(lanes))) for task in tasks(experiment(**changes))]
+def groups(runs: int = 3, **changes: object) -> list[Group]:
+    return [Group(task, tuple(Run(0.1, seed) for seed in range(runs))) for task in tasks(experiment(**changes))]
 
 
 @pytest.fixture
@@ -47,19 +47,19 @@ def test_runs_come_in_companies_and_records_after_steps(measured):
     found = estimate([group])
     (taken,) = found.groups
     assert (taken.runs, taken.steps, taken.records) == (3, 24, 9)
-    assert taken.seconds == 2 * (1.0 + 8 * 0.5 + 3.0 + 2 * 2.0)  # two lanes at a time: two companies
+    assert taken.seconds == 2 * (1.0 + 8 * 0.5 + 3.0 + 2 * 2.0)  # two runs at a time: two run batches
     assert found.seconds == taken.seconds + 7.0
     assert found.bytes == 2 * 100
     assert found.runs == 3
 
 
 def test_workers_share_the_time_and_each_has_the_memory(measured):
-    few, many = (estimate(groups(lanes=40), workers=workers) for workers in (1, 8))
+    few, many = (estimate(groups(runs=40), workers=workers) for workers in (1, 8))
     assert few.seconds == pytest.approx(8 * many.seconds)
     assert few.compile_seconds == pytest.approx(8 * many.compile_seconds)
     assert many.bytes == 8 * few.bytes
     # Two workers with one device are as fast as this process with two, while programs are not compiled.
-    two, here = (estimate(groups(lanes=40), workers=workers) for workers in (2, None))
+    two, here = (estimate(groups(runs=40), workers=workers) for workers in (2, None))
     assert two.groups == here.groups
 
 
@@ -110,7 +110,7 @@ def quick_measured():
 
 def test_a_real_shape_has_positive_figures(quick_measured):
     _, found = quick_measured
-    assert found.lanes == found.devices == len(jax.local_devices())
+    assert found.runs == found.devices == len(jax.local_devices())
     for name in ("compile_seconds", "begin_seconds", "step_seconds", "first_record_seconds", "record_seconds"):
         assert 0 < getattr(found, name) < 60, name
     assert found.compile_seconds > found.step_seconds
@@ -121,19 +121,19 @@ def test_memory_counts_the_data_and_grows_with_the_network(quick_measured):
     data = (1024 + 64 + 256) * (16 * 4 + 4)  # training, probe and held-out examples, with their targets
     wider = dataclasses.replace(group.task, width=128, observables=("train_loss",))
     assert data < small.bytes < 3 * data
-    assert measure(Group(wider, group.lanes)).bytes > small.bytes + 128 * 128 * 4
+    assert measure(Group(wider, group.runs)).bytes > small.bytes + 128 * 128 * 4
 
 
-def test_steps_of_lanes_that_diverge_are_timed_without_moving(quick_measured, monkeypatch):
+def test_steps_of_runs_that_diverge_are_timed_without_moving(quick_measured, monkeypatch):
     group, _ = quick_measured
     task = dataclasses.replace(group.task, observables=("train_loss",))
     rates, time_steps = [], timing._time_steps
 
-    def note(company, state, tried):
+    def note(run_batch, state, tried):
         rates.append(float(tried[0]))
-        return time_steps(company, state, tried)
+        return time_steps(run_batch, state, tried)
 
     monkeypatch.setattr(timing, "_time_steps", note)
-    measure(Group(task, (Lane(0.25, 0),)))
-    measure(Group(task, (Lane(2.0**100, 0),)))
+    measure(Group(task, (Run(0.25, 0),)))
+    measure(Group(task, (Run(2.0**100, 0),)))
     assert rates == [0.25, 2.0**100, 0.0]

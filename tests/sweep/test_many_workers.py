@@ -55,7 +55,7 @@ def wait_for_files(store, count):
 def test_worker_processes_give_the_records_of_this_process(tmp_path, two, notes, alone):
     sweep = experiment(refine=True, seeds=3)
     assert_same_records(run_with(FaultyTrainer(notes), sweep, tmp_path / "store", executor=two), alone(sweep))
-    assert len(FaultyTrainer(notes).lanes()) >= 8
+    assert len(FaultyTrainer(notes).runs()) >= 8
 
 
 def test_a_group_whose_worker_dies_is_tried_again(tmp_path, two, notes, alone):
@@ -79,21 +79,21 @@ def test_a_group_whose_workers_all_die_is_left_for_the_next_call(tmp_path, two, 
 
 @pytest.mark.parametrize("where", ["here", "processes"])
 def test_a_group_too_large_for_memory_is_split(tmp_path, two, notes, alone, where):
-    trainer = FaultyTrainer(notes, most_lanes=2)
+    trainer = FaultyTrainer(notes, most_runs=2)
     sweep = experiment(seeds=7)
     records = run_with(trainer, sweep, tmp_path / "store", executor={"here": Here(), "processes": two}[where])
     assert_same_records(records, alone(sweep))
-    assert max(trainer.lanes()) > 2
+    assert max(trainer.runs()) > 2
 
 
 def test_a_single_run_too_large_for_memory_is_reported(tmp_path, notes):
     with pytest.raises(SweepError, match=r"(?s)4 of .* groups failed.*1 run: RuntimeError: RESOURCE_EXHAUSTED"):
-        run_with(FaultyTrainer(notes, most_lanes=0), experiment(widths=(4,), learning_rates=(1.0,)), tmp_path / "store")
+        run_with(FaultyTrainer(notes, most_runs=0), experiment(widths=(4,), learning_rates=(1.0,)), tmp_path / "store")
 
 
 def test_bad_input_that_training_finds_ends_the_sweep(tmp_path):
     class Picky:
-        def __call__(self, task, lanes, watch):
+        def __call__(self, task, runs, watch):
             raise ValueError("probe_size is too large")
             yield
 

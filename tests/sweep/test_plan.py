@@ -16,16 +16,16 @@ EMPTY = pd.DataFrame({"run_id": [], "train_loss": [], "diverged": [], "observabl
 )
 
 
-def train(groups, trainer, chosen=lambda lane: True):
-    """The rows that a store would hold of these groups' chosen lanes."""
+def train(groups, trainer, chosen=lambda run: True):
+    """The rows that a store would hold of these groups' chosen runs."""
     results = [
         (group.task, result)
         for group in groups
-        for (result,) in trainer(group.task, [lane for lane in group.lanes if chosen(lane)])
+        for (result,) in trainer(group.task, [run for run in group.runs if chosen(run)])
     ]
     return pd.DataFrame(
         {
-            "run_id": [run_id(task, result.lane) for task, result in results],
+            "run_id": [run_id(task, result.run) for task, result in results],
             "train_loss": [result.curves["train_loss"][-1] for _, result in results],
             "diverged": [result.diverged for _, result in results],
             "observables": [task.observables for task, _ in results],
@@ -41,8 +41,8 @@ def complete(sweep, trainer, choices=None):
         groups = missing_groups(sweep, known)
         if not groups:
             assert wanted_ids(sweep, known) == set(known["run_id"])
-            return sorted({lane.learning_rate for _, lane in trainer.trained})
-        chosen = (lambda lane: True) if choices is None else (lambda lane: choices.random() < 0.4)
+            return sorted({run.learning_rate for _, run in trainer.trained})
+        chosen = (lambda run: True) if choices is None else (lambda run: choices.random() < 0.4)
         new = train(groups, trainer, chosen)
         known = pd.concat([known, new], ignore_index=True) if len(new) else known
     raise AssertionError("the sweep does not end")
@@ -55,8 +55,8 @@ def one_size(**changes):
 def test_a_group_is_divided_evenly_and_in_order():
     (group,) = missing_groups(one_size(seeds=7), EMPTY)
     parts = group.parts(4)
-    assert [len(part.lanes) for part in parts] == [3, 4, 3, 4, 3, 4]
-    assert sum((part.lanes for part in parts), ()) == group.lanes
+    assert [len(part.runs) for part in parts] == [3, 4, 3, 4, 3, 4]
+    assert sum((part.runs for part in parts), ()) == group.runs
     assert group.parts(100) == (group,)
 
 
@@ -74,16 +74,16 @@ def test_groups_share_a_shape_and_come_cheapest_first():
     groups = missing_groups(experiment(widths=(16, 4), depths=(3, 2)), EMPTY)
     assert len(groups) == 2 * 2 * 2
     assert [group.cost for group in groups] == sorted(group.cost for group in groups)
-    assert all(len(group.lanes) == 3 * 2 for group in groups)
+    assert all(len(group.runs) == 3 * 2 for group in groups)
     assert (groups[0].task.width, groups[0].task.depth) == (4, 2)
 
 
-def test_only_missing_lanes_are_planned():
+def test_only_missing_runs_are_planned():
     sweep = experiment()
-    known = train(missing_groups(sweep, EMPTY), FakeTrainer(), lambda lane: lane.seed == 0)
-    lanes = [lane for group in missing_groups(sweep, known) for lane in group.lanes]
-    assert len(lanes) == 3 * 2 * 2
-    assert {lane.seed for lane in lanes} == {1}
+    known = train(missing_groups(sweep, EMPTY), FakeTrainer(), lambda run: run.seed == 0)
+    runs = [run for group in missing_groups(sweep, known) for run in group.runs]
+    assert len(runs) == 3 * 2 * 2
+    assert {run.seed for run in runs} == {1}
 
 
 def test_a_run_serves_if_it_was_observed_at_least_as_much():
@@ -139,7 +139,7 @@ def test_each_group_is_refined_around_its_own_optimum():
     complete(experiment(learning_rates=(0.5, 1.0, 2.0, 4.0, 8.0, 16.0), refine=True), trainer)
     finest = {
         (task.parameterization, task.width): sorted(
-            lane.learning_rate for other, lane in trainer.trained if other == task and lane.seed == 0
+            run.learning_rate for other, run in trainer.trained if other == task and run.seed == 0
         )
         for task in tasks(experiment())
     }

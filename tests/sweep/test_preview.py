@@ -15,7 +15,7 @@ from sharplab.sweep.several import product
 def estimated(planned) -> Estimated:
     groups = [Group(each.task, each.missing) for each in planned if each.missing]
     return Estimated(
-        tuple(GroupEstimate(group, len(group.lanes), 1, 1, 90.0, 3_000_000) for group in groups), 8, 600, 6_000_000, 2
+        tuple(GroupEstimate(group, len(group.runs), 1, 1, 90.0, 3_000_000) for group in groups), 8, 600, 6_000_000, 2
     )
 
 
@@ -52,10 +52,10 @@ def test_a_run_of_several_experiments_is_planned_once(tmp_path):
 def test_the_parts_of_a_sweep_are_the_sweep(tmp_path):
     parts = [plan_tasks([experiment()], tmp_path, Shard(index, 3)) for index in range(3)]
     found = sorted(
-        (repr(each.task), lane.learning_rate, lane.seed) for part in parts for each in part for lane in each.missing
+        (repr(each.task), run.learning_rate, run.seed) for part in parts for each in part for run in each.missing
     )
     whole = plan_tasks([experiment()], tmp_path)
-    assert found == sorted((repr(each.task), lane.learning_rate, lane.seed) for each in whole for lane in each.missing)
+    assert found == sorted((repr(each.task), run.learning_rate, run.seed) for each in whole for run in each.missing)
 
 
 def test_a_directory_that_cannot_become_a_store_is_refused(tmp_path):

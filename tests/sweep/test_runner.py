@@ -16,7 +16,7 @@ from sharplab.sweep import load, run, work
 from sharplab.sweep.runner import run_with
 
 # What may differ between two trainings of one run.
-CIRCUMSTANCES = ["seconds", "written", "versions", "device", "lane_mode", "driver"]
+CIRCUMSTANCES = ["seconds", "written", "versions", "device", "batching", "loop"]
 
 
 def assert_same_records(ours, theirs):

@@ -44,8 +44,8 @@ def test_a_worker_elsewhere_is_told_while_its_beat_changes(tmp_path):
     (store / "running").mkdir()
     save_session(store, Session("a", groups=1))
 
-    def leave(beat):
-        claim = Claim("far", "a", "its group", ("1",), host="elsewhere", beat=beat)
+    def leave(heartbeat):
+        claim = Claim("far", "a", "its group", ("1",), host="elsewhere", heartbeat=heartbeat)
         (store / "running" / "far.json").write_text(json.dumps(asdict(claim)))
 
     leave(1)

@@ -149,11 +149,11 @@ def gaps_to_the_kernel(loss, share):
 
         @jax.jit
         def train(seed, recipe=recipe):
-            lane = recipe.begin(seed)
-            start = recipe.forward(lane.params, x)
+            run = recipe.begin(seed)
+            start = recipe.forward(run.params, x)
             batch = (x[:N], jnp.asarray(classes))
-            lane = jax.lax.fori_loop(0, 20, lambda _, lane: recipe.step(lane, rate, batch), lane)
-            return start, recipe.forward(lane.params, x)
+            run = jax.lax.fori_loop(0, 20, lambda _, run: recipe.step(run, rate, batch), run)
+            return start, recipe.forward(run.params, x)
 
         gaps = []
         for seed in range(4):

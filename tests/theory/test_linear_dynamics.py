@@ -10,8 +10,8 @@ import sharplab as sl
 from sharplab.losses import squared_error
 from sharplab.scaling import Rule, parameterization
 from sharplab.theory import LinearState, infinite_linear_state, linear_course, linear_state
-from sharplab.training.task import Lane, Task, find_recipe
-from sharplab.training.train import train_lanes
+from sharplab.training.task import Run, Task, find_recipe
+from sharplab.training.train import train_runs
 
 FEATURES, EXAMPLES = 5, 12
 STEPS = np.array([0, 1, 5, 30])
@@ -271,7 +271,7 @@ def test_the_lab_trains_its_linear_network_along_the_closed_course(name):
         record_steps=steps,
     )
     recipe, data = find_recipe(task), sl.data.load_dataset("teacher-student")
-    ((run,),) = train_lanes(task, [Lane(0.5, 7)])
+    ((run,),) = train_runs(task, [Run(0.5, 7)])
     params = recipe.init_params(jnp.asarray(7))
     state = linear_state(params["first"]["kernel"][...], params["readout"]["kernel"][...], recipe.rule)
     course = linear_course(state, data.train_inputs, data.train_targets, 0.5, steps)

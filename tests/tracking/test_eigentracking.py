@@ -1,11 +1,11 @@
-"""Eigenpairs followed from record to record: identities through crossings, audits, diverged records."""
+"""Eigenpairs tracked from record to record: identities through crossings, audits, diverged records."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from problems import matrix_operator
 
-from sharplab.tracking.eigentracking import AUDIT_EVERY, begin_following, follow
+from sharplab.tracking.eigentracking import AUDIT_EVERY, begin_tracking, track_eigenpairs
 
 N = 40
 BULK = np.linspace(-0.3, 0.3, N - 3)
@@ -17,12 +17,12 @@ def diagonal_operator(top):
 
 
 @jax.jit
-def record(op, followed, key):
-    return follow(op, followed, key, k=2, tol=1e-3)
+def record(op, tracked, key):
+    return track_eigenpairs(op, tracked, key, k=2, tol=1e-3)
 
 
 def followed_along(tops, state=None):
-    state = begin_following(jnp.zeros(N), 2) if state is None else state
+    state = begin_tracking(jnp.zeros(N), 2) if state is None else state
     found = []
     for i, top in enumerate(tops):
         state, one = record(diagonal_operator(top), state, jax.random.key(i))
@@ -66,14 +66,14 @@ def test_audit_comes_every_eighth_record_and_finds_what_was_missed():
 
 def test_audit_marks_a_record_whose_warm_solve_stopped_below_the_top(monkeypatch):
     monkeypatch.setattr("sharplab.spectrum.extremal.RANDOM_SHARE", 1e-6)
-    state = begin_following(jnp.zeros(N), 2)
+    state = begin_tracking(jnp.zeros(N), 2)
     vectors = jnp.zeros((3, N)).at[0, 1].set(1.0).at[1, 2].set(1.0).at[2, 3].set(1.0)
     lost = state._replace(vectors=vectors, records=jnp.asarray(AUDIT_EVERY - 1, jnp.int32))
     blind = lost._replace(records=jnp.asarray(AUDIT_EVERY, jnp.int32))
     op = diagonal_operator((3.0, 2.0, 1.0))
 
     def follow_afresh(state):
-        return jax.jit(lambda op, state: follow(op, state, jax.random.key(1), k=2, tol=1e-2))(op, state)
+        return jax.jit(lambda op, state: track_eigenpairs(op, state, jax.random.key(1), k=2, tol=1e-2))(op, state)
 
     missed, audited = follow_afresh(blind)[1], follow_afresh(lost)
     assert missed.pairs.values[0] < 2.5
@@ -93,10 +93,10 @@ def test_nan_is_recorded_and_forgotten():
 
 
 def test_eager_and_compiled_records_agree():
-    op, state = diagonal_operator((3.0, 2.0, 1.0)), begin_following(jnp.zeros(N), 2)
+    op, state = diagonal_operator((3.0, 2.0, 1.0)), begin_tracking(jnp.zeros(N), 2)
     for i in range(AUDIT_EVERY):
         compiled = record(op, state, jax.random.key(i))
-        eager = follow(op, state, jax.random.key(i), k=2, tol=1e-3, driver="dispatch")
+        eager = track_eigenpairs(op, state, jax.random.key(i), k=2, tol=1e-3, loop="python")
         assert np.allclose(compiled[1].pairs.values, eager[1].pairs.values, rtol=1e-5)
         assert compiled[1].pairs.matvecs == eager[1].pairs.matvecs
         state = compiled[0]

@@ -1,4 +1,4 @@
-"""Train the task of `test_resuming` with a checkpoint before every piece, and be killed while writing one.
+"""Train the task of `test_resuming` with a checkpoint before every segment, and be killed while writing one.
 
 Run as `python killed_training.py FOLDER NUMBER`, with the tests' folder on the path: the checkpoint that is never done.
 """
@@ -10,13 +10,13 @@ from itertools import count
 from pathlib import Path
 
 if __name__ == "__main__":
-    from test_resuming import LANE, TASK
+    from test_resuming import RUN, TASK
     from test_training import trained
 
-    from sharplab.training import loop as course
+    from sharplab.training import loop as program
     from sharplab.training.train import Watch
 
     numbers, fatal = count(1), int(sys.argv[2])
-    course.CHECKPOINT_SECONDS = 0.0
+    program.CHECKPOINT_SECONDS = 0.0
     os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL) if next(numbers) == fatal else None
-    trained(TASK, [LANE], Watch(checkpoints=Path(sys.argv[1])))
+    trained(TASK, [RUN], Watch(checkpoints=Path(sys.argv[1])))

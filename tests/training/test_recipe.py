@@ -1,4 +1,4 @@
-"""A lane's step is plain SGD with the role's learning rate; divergence freezes it; records measure it."""
+"""A run's step is plain SGD with the role's learning rate; divergence freezes it; records measure it."""
 
 from dataclasses import replace
 from functools import cache
@@ -25,7 +25,7 @@ RATE = 0.1
 
 @cache
 def begin(x64=False, **settings):
-    """A recipe of the residual MLP, its compiled step, its lane of seed 3, one batch."""
+    """A recipe of the residual MLP, its compiled step, its run of seed 3, one batch."""
     recipe = make_recipe("residual_mlp", 8, "mean_field", **settings)
     inputs, classes = make_batch("residual_mlp")
     inputs = recipe.prepare(inputs.astype(np.float64 if x64 else np.float32))
@@ -33,20 +33,20 @@ def begin(x64=False, **settings):
 
 
 def test_step_is_plain_gradient_descent_with_the_roles_factors(float64):
-    recipe, step, lane, batch = begin(x64=True)
-    by_hand, gradient_of = lane.params, jax.jit(jax.grad(lambda w: recipe.loss(recipe.forward(w, batch[0]), batch[1])))
+    recipe, step, run, batch = begin(x64=True)
+    by_hand, gradient_of = run.params, jax.jit(jax.grad(lambda w: recipe.loss(recipe.forward(w, batch[0]), batch[1])))
     factors = {"stem": 2.0, "blocks": 2.0, "readout": 2.0}  # width 8 over base 4: mean field trains all by n
     for _ in range(3):
         gradient = gradient_of(by_hand)
-        lane = step(lane, RATE, batch)
+        run = step(run, RATE, batch)
         by_hand = nnx.State(
             {
                 name: jax.tree.map(lambda w, g, f=f: w - RATE * f * g, by_hand[name], gradient[name])
                 for name, f in factors.items()
             }
         )
-    assert lane.step == 3
-    for found, wanted in zip(jax.tree.leaves(lane.params), jax.tree.leaves(by_hand), strict=True):
+    assert run.step == 3
+    for found, wanted in zip(jax.tree.leaves(run.params), jax.tree.leaves(by_hand), strict=True):
         assert np.allclose(found, wanted, rtol=0, atol=1e-14)
 
 
@@ -59,7 +59,7 @@ def test_seed_alone_decides_the_initial_params():
 
 @pytest.mark.parametrize("model", ["gpt", "residual_mlp", "vit"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_a_lane_keeps_the_types_it_begins_with_so_that_its_programs_are_compiled_once(model, optimizer):
+def test_a_run_keeps_the_types_it_begins_with_so_that_its_programs_are_compiled_once(model, optimizer):
     text = model == "gpt"
     inputs = jax.ShapeDtypeStruct((4, 16) if text else (4, 16, 16, 1), jnp.int32 if text else jnp.float32)
     targets = jax.ShapeDtypeStruct((4, 16) if text else (4,), jnp.int32)
@@ -69,11 +69,11 @@ def test_a_lane_keeps_the_types_it_begins_with_so_that_its_programs_are_compiled
         input_shape=inputs.shape[1:],
     )
     batch = jax.eval_shape(lambda x, y: (recipe.prepare(x), y), inputs, targets)
-    lane = jax.eval_shape(recipe.begin, 0)
-    tracker = jax.eval_shape(recipe.measurement().init, lane.params, batch)
-    later = jax.eval_shape(recipe.step, lane, jnp.asarray(0.1), batch)
-    seen, _ = jax.eval_shape(recipe.observe, lane, tracker, 0, batch, batch)
-    types = [[(x.dtype, x.weak_type) for x in jax.tree.leaves(state)] for state in (lane, later, tracker, seen)]
+    run = jax.eval_shape(recipe.begin, 0)
+    tracker = jax.eval_shape(recipe.measurement().init, run.params, batch)
+    later = jax.eval_shape(recipe.step, run, jnp.asarray(0.1), batch)
+    seen, _ = jax.eval_shape(recipe.observe, run, tracker, 0, batch, batch)
+    types = [[(x.dtype, x.weak_type) for x in jax.tree.leaves(state)] for state in (run, later, tracker, seen)]
     assert types[0] == types[1]
     assert types[2] == types[3]
 
@@ -88,7 +88,7 @@ def test_step_with_adamw_is_optaxs_with_the_roles_factors_and_an_epsilon_beside_
     """Each parameter by `optax.adamw` of its own learning rate, ε and decay; three steps, ε of the gradients' size."""
     eps, decay = 1e-3, 0.1
     optimizer = make_optimizer("adamw", eps=eps, weight_decay=decay)
-    recipe, step, lane, batch = begin(x64=True, optimizer=optimizer)
+    recipe, step, run, batch = begin(x64=True, optimizer=optimizer)
     factors, scales = recipe.factors(), recipe.gradient_scales()
     assert len(set(jax.tree.leaves(factors))) == len(set(jax.tree.leaves(scales))) == 3  # stem, hidden, readout
 
@@ -106,40 +106,40 @@ def test_step_with_adamw_is_optaxs_with_the_roles_factors_and_an_epsilon_beside_
             leaves, states = [w + u for w, (u, _) in zip(leaves, steps, strict=True)], [s for _, s in steps]
         return leaves
 
-    expected = by_hand(lane.params)
+    expected = by_hand(run.params)
     for _ in range(3):
-        lane = step(lane, RATE, batch)
-    for found, wanted in zip(jax.tree.leaves(lane.params), expected, strict=True):
+        run = step(run, RATE, batch)
+    for found, wanted in zip(jax.tree.leaves(run.params), expected, strict=True):
         assert np.allclose(found, wanted, rtol=0, atol=1e-12)
 
 
 def test_a_schedule_is_a_factor_on_the_learning_rate_of_each_step():
-    plain, step, lane, batch = begin()
+    plain, step, run, batch = begin()
     scheduled = jax.jit(replace(plain, schedule=find_schedule("linear", 4)).step)
-    by_hand = lane
+    by_hand = run
     for factor in (1.0, 0.75, 0.5):
-        lane, by_hand = scheduled(lane, RATE, batch), step(by_hand, factor * RATE, batch)
-    for a, b in zip(jax.tree.leaves(lane.params), jax.tree.leaves(by_hand.params), strict=True):
+        run, by_hand = scheduled(run, RATE, batch), step(by_hand, factor * RATE, batch)
+    for a, b in zip(jax.tree.leaves(run.params), jax.tree.leaves(by_hand.params), strict=True):
         assert np.allclose(a, b, rtol=0, atol=1e-6)
 
 
 def test_random_features_keep_all_but_the_readout():
-    recipe, _, lane, batch = begin()
+    recipe, _, run, batch = begin()
     recipe = replace(recipe, trainable="readout", optimizer=make_optimizer("adamw", weight_decay=1.0))
-    lane = jax.jit(recipe.begin)(3)
-    after = jax.jit(recipe.step)(lane, RATE, batch)
-    before, after = (nnx.to_pure_dict(state.params) for state in (lane, after))
+    run = jax.jit(recipe.begin)(3)
+    after = jax.jit(recipe.step)(run, RATE, batch)
+    before, after = (nnx.to_pure_dict(state.params) for state in (run, after))
     assert jax.tree.all(jax.tree.map(np.array_equal, before["stem"], after["stem"]))
     assert jax.tree.all(jax.tree.map(np.array_equal, before["blocks"], after["blocks"]))
     assert not np.array_equal(before["readout"]["kernel"], after["readout"]["kernel"])
 
 
 def test_effective_sharpness_of_random_features_is_that_of_the_readouts_block():
-    recipe, _, lane, batch = begin(loss="squared_error", observables=("sharpness",))
+    recipe, _, run, batch = begin(loss="squared_error", observables=("sharpness",))
     recipe = replace(recipe, trainable="readout")
-    tracker = recipe.measurement().init(lane.params, batch)
-    _, row = jax.jit(recipe.observe)(lane, tracker, 0, batch, batch)
-    jacobian = tree.named_leaves(jax.jacrev(recipe.forward)(lane.params, batch[0]))["readout/kernel"]
+    tracker = recipe.measurement().init(run.params, batch)
+    _, row = jax.jit(recipe.observe)(run, tracker, 0, batch, batch)
+    jacobian = tree.named_leaves(jax.jacrev(recipe.forward)(run.params, batch[0]))["readout/kernel"]
     J = np.asarray(jacobian).reshape(24 * 3, -1)
     exact = recipe.rule.lr_factor("output") * np.linalg.eigvalsh(J @ J.T / 24)[-1]  # linear in the readout: H = JᵀJ/n
     assert abs(row["sharpness"] / exact - 1) < 0.02
@@ -153,16 +153,16 @@ def test_augmented_batches_differ_by_step_and_seed_alone():
         jax.debug.callback(lambda k: seen.append(tuple(k.tolist())), jax.random.key_data(key), ordered=True)
         return 2 * images
 
-    plain, _, lane, _ = begin()
+    plain, _, run, _ = begin()
     images, classes = make_batch("residual_mlp")
     augmented = replace(plain, augment=record)
     step = jax.jit(augmented.step)
-    once = step(lane, RATE, (images, classes))
-    by_hand = jax.jit(plain.step)(lane, RATE, (plain.prepare(2 * images), classes))
+    once = step(run, RATE, (images, classes))
+    by_hand = jax.jit(plain.step)(run, RATE, (plain.prepare(2 * images), classes))
     for a, b in zip(jax.tree.leaves(once.params), jax.tree.leaves(by_hand.params), strict=True):
         assert np.allclose(a, b, rtol=0, atol=1e-6)
     step(once, RATE, (images, classes))
-    step(lane, RATE, (images, classes))
+    step(run, RATE, (images, classes))
     step(jax.jit(augmented.begin)(4), RATE, (images, classes))
     jax.effects_barrier()
     assert seen[0] == seen[2]
@@ -170,49 +170,49 @@ def test_augmented_batches_differ_by_step_and_seed_alone():
 
 
 def test_advance_reads_the_examples_of_its_order_and_ends_at_stop():
-    recipe, step, lane, batch = begin()
+    recipe, step, run, batch = begin()
     order = np.array([[0, 1, 2], [5, 4, 3], [9, 9, 9]], np.int32)
-    advanced = jax.jit(recipe.advance)(lane, RATE, order, batch, 2)
+    advanced = jax.jit(recipe.advance)(run, RATE, order, batch, 2)
     for rows in order[:2]:
-        lane = step(lane, RATE, jax.tree.map(lambda x, rows=rows: x[rows], batch))
+        run = step(run, RATE, jax.tree.map(lambda x, rows=rows: x[rows], batch))
     assert advanced.step == 2
-    for a, b in zip(jax.tree.leaves(advanced.params), jax.tree.leaves(lane.params), strict=True):
+    for a, b in zip(jax.tree.leaves(advanced.params), jax.tree.leaves(run.params), strict=True):
         assert np.allclose(a, b, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("cause", ["infinite loss", "a hundred times the first loss", "dead units"])
-def test_diverged_lane_is_flagged_with_its_step_and_frozen(cause):
-    _, step, lane, (inputs, classes) = begin()
-    lane = step(lane, 0.01, (inputs, classes))
+def test_diverged_run_is_flagged_with_its_step_and_frozen(cause):
+    _, step, run, (inputs, classes) = begin()
+    run = step(run, 0.01, (inputs, classes))
     broken = {
         "infinite loss": jnp.full_like(inputs, jnp.inf),
         "a hundred times the first loss": 1e4 * inputs,
         "dead units": jnp.zeros_like(inputs),
     }[cause]
-    after = step(lane, 0.01, (broken, classes))
+    after = step(run, 0.01, (broken, classes))
     assert after.diverged_step == 1
     later = step(step(after, 0.01, (inputs, classes)), 0.01, (inputs, classes))
     assert later.diverged_step == 1
     assert later.step == 4
-    for a, b in zip(jax.tree.leaves(lane.params), jax.tree.leaves(later.params), strict=True):
+    for a, b in zip(jax.tree.leaves(run.params), jax.tree.leaves(later.params), strict=True):
         assert np.array_equal(a, b)
 
 
-def test_lane_below_a_hundred_times_its_first_loss_goes_on():
-    _, step, lane, (inputs, classes) = begin()
-    lane = step(lane, 0.0, (inputs, classes))
-    lane = step(lane, 0.0, (20 * inputs, classes))
-    assert lane.diverged_step == -1
+def test_run_below_a_hundred_times_its_first_loss_goes_on():
+    _, step, run, (inputs, classes) = begin()
+    run = step(run, 0.0, (inputs, classes))
+    run = step(run, 0.0, (20 * inputs, classes))
+    assert run.diverged_step == -1
 
 
-def test_record_of_a_diverged_lane_is_nan():
-    recipe, _, lane, batch = begin(observables=("train_loss", "eval_loss", "eval_accuracy"))
-    tracker = recipe.measurement().init(lane.params, batch)
+def test_record_of_a_diverged_run_is_nan():
+    recipe, _, run, batch = begin(observables=("train_loss", "eval_loss", "eval_accuracy"))
+    tracker = recipe.measurement().init(run.params, batch)
     observe = jax.jit(recipe.observe)
-    _, sound = observe(lane, tracker, 0, batch, batch)
-    _, diverged = observe(lane._replace(diverged_step=jnp.int32(0)), tracker, 0, batch, batch)
+    _, sound = observe(run, tracker, 0, batch, batch)
+    _, diverged = observe(run._replace(diverged_step=jnp.int32(0)), tracker, 0, batch, batch)
     assert np.isfinite(list(sound.values())).all()
-    assert np.isclose(sound["train_loss"], recipe.objective(lane.params, batch))
+    assert np.isclose(sound["train_loss"], recipe.objective(run.params, batch))
     assert np.isnan(list(diverged.values())).all()
 
 

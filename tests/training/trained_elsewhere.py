@@ -1,4 +1,4 @@
-"""Train the lanes of `test_training` on as many host devices as told, and save what they leave.
+"""Train the runs of `test_training` on as many host devices as told, and save what they leave.
 
 Run as `python trained_elsewhere.py FILE DRIVER DEVICES...`, with the tests' folder on the path.
 """
@@ -9,19 +9,19 @@ import jax
 import numpy as np
 
 if __name__ == "__main__":
-    file, driver, *numbers = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
+    file, loop, *numbers = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
     jax.config.update("jax_num_cpu_devices", max(numbers))
-    from test_training import FIVE_LANES, TASK, trained
+    from test_training import FIVE_RUNS, TASK, trained
 
     from sharplab.training import programs
-    from sharplab.training.layout import Formation
+    from sharplab.training.layout import DeviceLayout
 
-    programs.choose_driver = lambda function, *args: driver
+    programs.choose_loop = lambda function, *args: loop
     curves = {}
     for number in numbers:
-        formation = Formation(tuple(jax.local_devices()[:number]), 1)
-        assert formation.size == number
-        programs.choose_formation = lambda recipe, lanes, formation=formation: formation
-        for i, result in enumerate(trained(TASK, FIVE_LANES)):
+        layout = DeviceLayout(tuple(jax.local_devices()[:number]), 1)
+        assert layout.size == number
+        programs.choose_layout = lambda recipe, runs, layout=layout: layout
+        for i, result in enumerate(trained(TASK, FIVE_RUNS)):
             curves |= {f"{number}_{name}_{i}": curve for name, curve in result.curves.items()}
     np.savez(file, **curves)

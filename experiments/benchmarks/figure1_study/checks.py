@@ -15,7 +15,7 @@ from figure1_study.plain_port import LAYERS
 from figure1_study.study import COURSE_RATE, SEED, Study
 from sharplab.core import tree
 from sharplab.data import batch_indices
-from sharplab.training.layout import Formation
+from sharplab.training.layout import DeviceLayout
 from sharplab.training.programs import Arrays, place_arrays
 from sharplab.training.recipe import Recipe
 from sharplab.training.task import Task, find_recipe
@@ -47,7 +47,7 @@ def converged(folder: Path, study: Study) -> dict[str, dict[str, list[float]]]:
 
 
 def _arrays(recipe: Recipe, task: Task) -> Arrays:
-    return place_arrays(recipe, Formation(tuple(jax.devices()[:1]), 1), task)
+    return place_arrays(recipe, DeviceLayout(tuple(jax.devices()[:1]), 1), task)
 
 
 def _tracked(recipe: Recipe, course: list[Any], arrays: Arrays) -> dict[str, list[float]]:
@@ -59,12 +59,12 @@ def _tracked(recipe: Recipe, course: list[Any], arrays: Arrays) -> dict[str, lis
 def _records(recipe: Recipe, arrays: Arrays) -> Any:
     """params → the lab's next record of a course, a dict of floats."""
     observe = jax.jit(recipe.observe)
-    lane = recipe.begin(jnp.int32(SEED))
-    tracker = recipe.measurement().init(lane.params, arrays.probe)
+    run = recipe.begin(jnp.int32(SEED))
+    tracker = recipe.measurement().init(run.params, arrays.probe)
 
     def record(params: Any) -> dict[str, float]:
         nonlocal tracker
-        tracker, row = observe(lane._replace(params=params), tracker, jnp.int32(SEED), arrays.probe, arrays.held_out)
+        tracker, row = observe(run._replace(params=params), tracker, jnp.int32(SEED), arrays.probe, arrays.held_out)
         return {name: float(value) for name, value in row.items()}
 
     return record
@@ -96,13 +96,13 @@ def rounding(study: Study) -> dict[str, dict[str, list[float]]]:
 def _moved_course(task: Task, learning_rate: float) -> dict[str, list[float]]:
     recipe = find_recipe(task)
     arrays = _arrays(recipe, task)
-    lane = recipe.begin(jnp.int32(SEED))
-    noise = tree.normal(jax.random.key(1), lane.params)
-    lane = lane._replace(params=jax.tree.map(lambda w, n: w * (1 + MOVED * n), lane.params, noise))
+    run = recipe.begin(jnp.int32(SEED))
+    noise = tree.normal(jax.random.key(1), run.params)
+    run = run._replace(params=jax.tree.map(lambda w, n: w * (1 + MOVED * n), run.params, noise))
     advance, record = jax.jit(recipe.advance), _records(recipe, arrays)
     order = batch_indices(SEED, len(arrays.train[1]), task.batch_size, 0, task.steps)
-    rows = [record(lane.params)]
+    rows = [record(run.params)]
     for start, stop in pairwise(task.record_steps):
-        lane = advance(lane, learning_rate, order[start:stop], arrays.train, stop)
-        rows.append(record(lane.params))
+        run = advance(run, learning_rate, order[start:stop], arrays.train, stop)
+        rows.append(record(run.params))
     return {"loss": [row["eval_loss"] for row in rows], "sharpness": [row["sharpness"] for row in rows]}

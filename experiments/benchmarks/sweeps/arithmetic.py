@@ -8,8 +8,8 @@ from measures import in_turn, seconds_of, spread
 
 from sharplab.data import load_dataset
 from sharplab.training.layout import use_all_cores
-from sharplab.training.task import Lane, Task
-from sharplab.training.train import train_lanes
+from sharplab.training.task import Run, Task
+from sharplab.training.train import train_runs
 from sweeps.by_hand import train_by_hand
 from sweeps.runs import Runs
 
@@ -37,7 +37,7 @@ def step_flops(task: Task) -> dict[str, float]:
 
 
 def matmul_share(runs: Runs, rows: int, repetitions: int) -> dict[str, Any]:
-    """Arithmetic per second of `train_lanes`, a lane on each device, over that of large float32 matrix products.
+    """Arithmetic per second of `train_runs`, a run on each device, over that of large float32 matrix products.
 
     The rate of products is the better of one on all cores and of one per device at once. The plain loop's share says
     how many times as fast as it anything can be that computes the same in float32. Contestants in turn.
@@ -46,10 +46,10 @@ def matmul_share(runs: Runs, rows: int, repetitions: int) -> dict[str, Any]:
     devices, task = jax.devices(), runs.task
     squares = [jax.device_put(jax.random.normal(jax.random.key(0), (rows, rows)), device) for device in devices]
     multiply = jax.jit(jax.numpy.matmul)
-    lanes = [Lane(runs.learning_rates[i % len(runs.learning_rates)], seed=i) for i in range(len(devices))]
+    runs = [Run(runs.learning_rates[i % len(runs.learning_rates)], seed=i) for i in range(len(devices))]
     contestants = {
-        "training": lambda: _training_seconds(task, lanes),
-        "plain loop": lambda: seconds_of(train_by_hand, task, lanes[0].learning_rate, lanes[0].seed),
+        "training": lambda: _training_seconds(task, runs),
+        "plain loop": lambda: seconds_of(train_by_hand, task, runs[0].learning_rate, runs[0].seed),
         "one product": lambda: seconds_of(multiply, squares[0], squares[0]),
         "one per device": lambda: seconds_of(lambda: [multiply(a, a) for a in squares]) / len(devices),
     }
@@ -58,7 +58,7 @@ def matmul_share(runs: Runs, rows: int, repetitions: int) -> dict[str, Any]:
     seconds = {name: np.array(values) for name, values in in_turn(contestants, repetitions).items()}
     products = min(("one product", "one per device"), key=lambda name: np.median(seconds[name]))
     rates = 2 * rows**3 / seconds[products]
-    steps = len(lanes) * task.steps / seconds["training"]
+    steps = len(runs) * task.steps / seconds["training"]
     flops, rate = step_flops(task), float(np.median(rates))
     return {
         "width": task.width,
@@ -72,9 +72,9 @@ def matmul_share(runs: Runs, rows: int, repetitions: int) -> dict[str, Any]:
     }
 
 
-def _training_seconds(task: Task, lanes: list[Lane]) -> float:
-    """Of all lanes, with the drawing of weights and two records, without the placing of the data."""
-    results = [result for company in train_lanes(task, lanes) for result in company]
+def _training_seconds(task: Task, runs: list[Run]) -> float:
+    """Of all runs, with the drawing of weights and two records, without the placing of the data."""
+    results = [result for run_batch in train_runs(task, runs) for result in run_batch]
     if any(result.diverged for result in results):
-        raise ValueError(f"a lane of width {task.width} diverged, and cost too little: give smaller learning rates.")
+        raise ValueError(f"a run of width {task.width} diverged, and cost too little: give smaller learning rates.")
     return sum(result.seconds for result in results)

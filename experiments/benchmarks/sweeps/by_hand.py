@@ -48,6 +48,6 @@ def train_by_hand(task: Task, learning_rate: float, seed: int) -> float:
     params = programs.begin(seed)
     records = []
     for start, stop in pairwise((0, *task.record_steps)):
-        params = replace(loop, params=params).train_lane(learning_rate, order[start:stop])
+        params = replace(loop, params=params).train_run(learning_rate, order[start:stop])
         records.append(programs.record(params, loop.probe, programs.held_out))
     return float(jax.device_get(records)[-1][0])

@@ -13,8 +13,8 @@ from measures import in_turn, spread
 from sharplab.sweep import Experiment
 from sharplab.sweep.executors.processes import Here, Processes
 from sharplab.sweep.runner import run_with
-from sharplab.training.task import Lane, Task
-from sharplab.training.train import LaneResult, Watch
+from sharplab.training.task import Run, Task
+from sharplab.training.train import RunResult, Watch
 from sweeps.runs import DATA
 
 OBSERVABLES = ("train_loss", "eval_loss", "eval_accuracy", "gradient_norm")
@@ -28,21 +28,21 @@ class Immediate:
 
     begun: list[float] = field(default_factory=list)
 
-    def __call__(self, task: Task, lanes: Sequence[Lane], watch: Watch) -> Iterator[tuple[LaneResult, ...]]:
+    def __call__(self, task: Task, runs: Sequence[Run], watch: Watch) -> Iterator[tuple[RunResult, ...]]:
         self.begun.append(perf_counter())
         steps = np.array(task.record_steps)
-        setting = {"lane_mode": "sequential", "driver": "loop", "device": "formula"}
-        for done, lane in enumerate(lanes, 1):
-            watch.progress(done * task.steps, len(lanes) * task.steps)
-            phase = lane.learning_rate * task.width + lane.seed
+        setting = {"batching": "sequential", "loop": "compiled", "device": "formula"}
+        for done, run in enumerate(runs, 1):
+            watch.progress(done * task.steps, len(runs) * task.steps)
+            phase = run.learning_rate * task.width + run.seed
             curves = {
                 name: (2 + np.cos(phase + i + steps)).astype(np.float32) for i, name in enumerate(task.observables)
             }
-            yield (LaneResult(lane, curves | {"step": steps}, False, -1, 0.0, setting),)
+            yield (RunResult(run, curves | {"step": steps}, False, -1, 0.0, setting),)
 
 
-def many_runs(groups: int, lanes: int) -> Experiment:
-    """So many groups of so many lanes, a multiple of 5, with 12 records of 4 observables.
+def many_runs(groups: int, runs: int) -> Experiment:
+    """So many groups of so many runs, a multiple of 5, with 12 records of 4 observables.
 
     >>> many_runs(400, 25).widths[-1], many_runs(400, 25).depths[-1]
     (160, 10)
@@ -53,20 +53,20 @@ def many_runs(groups: int, lanes: int) -> Experiment:
         widths=tuple(8 * (i + 1) for i in range(widths)),
         depths=tuple(range(1, sizes // widths + 1)),
         parameterizations=("mup", "ntk")[: min(groups, 2)],
-        learning_rates=tuple(2.0**-i for i in range(lanes // 5)),
+        learning_rates=tuple(2.0**-i for i in range(runs // 5)),
         seeds=5,
         data=DATA,
         observables=OBSERVABLES,
         records=RECORDS,
     )
     found = len(experiment.parameterizations) * len(experiment.widths) * len(experiment.depths)
-    assert (found, 5 * (lanes // 5)) == (groups, lanes), "choose numbers that make a grid"
+    assert (found, 5 * (runs // 5)) == (groups, runs), "choose numbers that make a grid"
     return experiment
 
 
-def seconds_per_group(groups: int, lanes: int, repetitions: int) -> dict[str, Any]:
+def seconds_per_group(groups: int, runs: int, repetitions: int) -> dict[str, Any]:
     """In this process and with a worker process per core, in turn; and what the workers' start takes, once."""
-    experiment = many_runs(groups, lanes)
+    experiment = many_runs(groups, runs)
 
     def timed_by(executor: Executor) -> Callable[[], float]:
         return lambda: _seconds(experiment, executor) / groups
@@ -77,7 +77,7 @@ def seconds_per_group(groups: int, lanes: int, repetitions: int) -> dict[str, An
         seconds = in_turn(contestants, repetitions)
     return {
         "groups": groups,
-        "lanes": lanes,
+        "runs": runs,
         "start_of_workers_seconds": groups * (first["processes"] - float(np.median(seconds["processes"]))),
         "seconds_per_group": {name: spread(values) for name, values in seconds.items()},
     }

@@ -16,7 +16,7 @@ from sweeps.runs import Runs
 CONTESTANTS = ("here", "processes", "plain", "pool")
 HALF = ("cold", "warm")
 AGREEMENT = 0.02  # of final losses: a comparison of speed is worth nothing if the runs differ
-LANES = 25  # per group, in sweeps of many runs
+RUNS = 25  # per group, in sweeps of many runs
 AIMS: Mapping[str, float] = MappingProxyType({"matmul_share": 0.6, "over_plain_loop": 3.0, "load_seconds": 2.0})
 SHARE_WIDTH, SPEED_WIDTH, LOAD_RUNS = 512, 64, 10_000  # that the aims speak of
 
@@ -27,8 +27,8 @@ class Preset:
 
     runs: tuple[Runs, ...]  # by width
     rows: int  # of the matrices that the machine's rate is measured by
-    overhead: tuple[int, int]  # groups, lanes per group
-    groups: tuple[int, ...]  # of LANES runs: how a sweep grows
+    overhead: tuple[int, int]  # groups, runs per group
+    groups: tuple[int, ...]  # of RUNS runs: how a sweep grows
     repetitions: int
 
 
@@ -80,9 +80,9 @@ def arithmetic(preset: Preset, say: Callable[[str], None]) -> list[dict[str, Any
 
 def overhead(preset: Preset, say: Callable[[str], None]) -> dict[str, Any]:
     """Seconds per group where training takes none."""
-    groups, lanes = preset.overhead
-    say(f"overhead: {groups} groups of {lanes} runs")
-    return apart("overhead", groups=groups, lanes=lanes, repetitions=preset.repetitions)
+    groups, runs = preset.overhead
+    say(f"overhead: {groups} groups of {runs} runs")
+    return apart("overhead", groups=groups, runs=runs, repetitions=preset.repetitions)
 
 
 def growth(preset: Preset, say: Callable[[str], None]) -> list[dict[str, Any]]:
@@ -90,17 +90,17 @@ def growth(preset: Preset, say: Callable[[str], None]) -> list[dict[str, Any]]:
     found: dict[int, list[dict[str, float]]] = {groups: [] for groups in preset.groups}
     for repetition in range(preset.repetitions):
         for groups, answers in found.items():
-            say(f"growth: {groups * LANES:,} runs, {repetition + 1} of {preset.repetitions}")
+            say(f"growth: {groups * RUNS:,} runs, {repetition + 1} of {preset.repetitions}")
             answers.append(_grown(groups))
     return [
-        {"runs": groups * LANES, "groups": groups} | {name: spread([a[name] for a in answers]) for name in answers[0]}
+        {"runs": groups * RUNS, "groups": groups} | {name: spread([a[name] for a in answers]) for name in answers[0]}
         for groups, answers in found.items()
     ]
 
 
 def _grown(groups: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as store:
-        sweep = {"groups": groups, "lanes": LANES, "store": store}
+        sweep = {"groups": groups, "runs": RUNS, "store": store}
         trained = apart("train_many", began=perf_counter(), **sweep)
         return trained | apart("find_all", **sweep) | apart("load_all", **sweep)
 

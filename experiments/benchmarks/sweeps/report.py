@@ -17,7 +17,7 @@ NAMES: Mapping[str, str] = {
     "here": "sharplab, here",
     "processes": "sharplab, processes",
     "plain": "plain loop",
-    "pool": "pool without lanes",
+    "pool": "pool without runs",
 }
 COLOURS = dict(zip(CONTESTANTS, ("#000000", "#0072b2", "#e69f00", "#009e73"), strict=True))
 COSTS: Mapping[str, tuple[str, str]] = {
@@ -80,7 +80,7 @@ def _arithmetic_table(rows: Sequence[Mapping[str, Any]]) -> Iterable[Table]:
 
 
 def _overhead_table(found: Mapping[str, Any]) -> Iterable[Table]:
-    title = f"(c) the engine's time per group, {found['groups']} groups of {found['lanes']} runs that train at once"
+    title = f"(c) the engine's time per group, {found['groups']} groups of {found['runs']} runs that train at once"
     table = _table(title, ("", "ms per group: median (range)", "start, s"))
     for name, seconds in found["seconds_per_group"].items():
         start = f"{found['start_of_workers_seconds']:.1f}" if name == "processes" else ""

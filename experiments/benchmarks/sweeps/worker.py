@@ -47,21 +47,21 @@ def arithmetic(runs: dict[str, Any], rows: int, repetitions: int) -> dict[str, A
     return matmul_share(Runs(**runs), rows, repetitions)
 
 
-def overhead(groups: int, lanes: int, repetitions: int) -> dict[str, Any]:
+def overhead(groups: int, runs: int, repetitions: int) -> dict[str, Any]:
     """Seconds per group where training takes none."""
     from sweeps.immediate import seconds_per_group
 
-    return seconds_per_group(groups, lanes, repetitions)
+    return seconds_per_group(groups, runs, repetitions)
 
 
-def train_many(began: float, groups: int, lanes: int, store: str) -> dict[str, float]:
+def train_many(began: float, groups: int, runs: int, store: str) -> dict[str, float]:
     """A sweep that trains at once, from the start of this process on."""
     from sharplab.sweep.runner import run_with
     from sweeps.immediate import Immediate, many_runs
 
     trainer = Immediate()
     called = perf_counter()
-    run_with(trainer, many_runs(groups, lanes), store)
+    run_with(trainer, many_runs(groups, runs), store)
     ended = perf_counter()
     return {
         "start_up_seconds": trainer.begun[0] - began,
@@ -71,20 +71,20 @@ def train_many(began: float, groups: int, lanes: int, store: str) -> dict[str, f
     }
 
 
-def find_all(groups: int, lanes: int, store: str) -> dict[str, float]:
+def find_all(groups: int, runs: int, store: str) -> dict[str, float]:
     """The same sweep once more: everything is there."""
     from sharplab.sweep.runner import run_with
     from sweeps.immediate import Immediate, many_runs
 
     trainer = Immediate()
     called = perf_counter()
-    run_with(trainer, many_runs(groups, lanes), store)
+    run_with(trainer, many_runs(groups, runs), store)
     seconds = perf_counter() - called
     assert not trainer.begun, "runs that are stored were trained again"
     return {"again_seconds": seconds, "again_peak_bytes": peak_memory()}
 
 
-def load_all(groups: int, lanes: int, store: str) -> dict[str, float]:
+def load_all(groups: int, runs: int, store: str) -> dict[str, float]:
     """Its records, without the time of imports."""
     import sharplab as sl
 
@@ -92,7 +92,7 @@ def load_all(groups: int, lanes: int, store: str) -> dict[str, float]:
     before, called = peak_memory(), perf_counter()
     records = load(store)
     seconds = perf_counter() - called
-    assert len(records.runs) == groups * lanes, "runs are missing"
+    assert len(records.runs) == groups * runs, "runs are missing"
     return {
         "load_seconds": seconds,
         "load_peak_bytes": peak_memory(),

@@ -114,12 +114,12 @@ def _plan(
 def _timed(network: SmallNetwork, rate: float, steps: int, began: float, clock: Clock) -> Cost:
     """By a few steps at a learning rate so small that none diverges."""
     count = min(TIMED_STEPS, steps)
-    lanes = network.advance(network.start, rate / 2**REACH, 0, 1)
-    network.final_loss(lanes)
+    runs = network.advance(network.start, rate / 2**REACH, 0, 1)
+    network.final_loss(runs)
     ready = clock()
-    lanes = jax.block_until_ready(network.advance(network.start, rate / 2**REACH, 0, count))
+    runs = jax.block_until_ready(network.advance(network.start, rate / 2**REACH, 0, count))
     stepped = clock()
-    network.final_loss(lanes)
+    network.final_loss(runs)
     return Cost(ready - began, (stepped - ready) / count, clock() - stepped)
 
 

@@ -38,15 +38,15 @@ def sharpness_along(network: SmallNetwork, learning_rate: float, steps: int, thr
         is sharpness / threshold; NaN where the run has diverged.
     """
     probe = _probe(network.examples)
-    solve = _solve_compiled if network.driver == "loop" else _solve
+    solve = _solve_compiled if network.loop == "compiled" else _solve
     rows = []
-    lanes, before = network.start, 0
+    runs, before = network.start, 0
     for step in sorted({-(-steps * i // RECORDS) for i in range(1, RECORDS + 1)}):
-        lanes, before = network.advance(lanes, learning_rate, before, step), step
+        runs, before = network.advance(runs, learning_rate, before, step), step
         for seed in range(network.seeds):
-            lane, value, error = network.one(lanes, seed), np.nan, np.nan
-            if not lane.diverged:
-                value, error = map(float, solve(network.network, network.loss, network.scaling, lane.trainee, probe))
+            run, value, error = network.one(runs, seed), np.nan, np.nan
+            if not run.diverged:
+                value, error = map(float, solve(network.network, network.loss, network.scaling, run.trainee, probe))
             rows.append((network.width, learning_rate, seed, step, value, error))
     columns = ["width", "learning_rate", "seed", "step", "sharpness", "sharpness_error"]
     curves = pd.DataFrame(rows, columns=columns)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sharplab.checks.trainee import Build, Loss, Network, TraineeState, gradient_at, objective, split
-from sharplab.core.loops import Driver, choose_driver, dispatch, repeat_while
+from sharplab.core.loops import Loop, choose_loop, dispatch, repeat_while
 from sharplab.core.tree import PyTree, where
 from sharplab.data import batch_indices
 from sharplab.optimizers import Optimizer
@@ -76,7 +76,7 @@ def _count(data: PyTree) -> int:
     return jax.tree.leaves(data)[0].shape[0]
 
 
-class Lane(NamedTuple):
+class Run(NamedTuple):
     """A network as it trains; of several, leaves have a leading axis of seeds."""
 
     trainee: TraineeState
@@ -91,17 +91,17 @@ class SmallNetwork:
     Attributes:
         start: the seeds' networks before their first step.
         orders: the examples of each seed's steps, shape (seeds, steps, batch size), the same at every learning rate.
-        driver: "loop" trains the seeds side by side, "dispatch" one after another, a step at a time.
+        loop: "compiled" trains the seeds side by side, "python" one after another, a step at a time.
     """
 
     width: int
     scaling: Scaling
     network: Network
     loss: Loss
-    start: Lane
+    start: Run
     orders: jax.Array
     examples: Examples
-    driver: Driver
+    loop: Loop
 
     @property
     def seeds(self) -> int:
@@ -112,37 +112,35 @@ class SmallNetwork:
         """The seeds' final losses after so many steps, shape (seeds,); inf where one diverged."""
         return self.final_loss(self.advance(self.start, learning_rate, 0, steps))
 
-    def advance(self, lanes: Lane, learning_rate: float, start: int, stop: int) -> Lane:
+    def advance(self, runs: Run, learning_rate: float, start: int, stop: int) -> Run:
         """From step `start` to `stop`; a network that diverges on the way stays as it is."""
-        if self.driver == "loop":
-            return _advance(
-                self.network, self.loss, lanes, learning_rate, self.orders, self.examples.train, start, stop
-            )
-        ended = [self._advance_one(self.one(lanes, i), learning_rate, i, start, stop) for i in range(self.seeds)]
+        if self.loop == "compiled":
+            return _advance(self.network, self.loss, runs, learning_rate, self.orders, self.examples.train, start, stop)
+        ended = [self._advance_one(self.one(runs, i), learning_rate, i, start, stop) for i in range(self.seeds)]
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *ended)
 
-    def _advance_one(self, lane: Lane, learning_rate: float, seed: int, start: int, stop: int) -> Lane:
+    def _advance_one(self, run: Run, learning_rate: float, seed: int, start: int, stop: int) -> Run:
         order = self.orders[seed]
         for first in range(start, stop, LOOK_EVERY):
 
-            def step(lane: Lane, i: int, first: int = first) -> Lane:
-                return _step(self.network, self.loss, lane, learning_rate, order, self.examples.train, first + i)
+            def step(run: Run, i: int, first: int = first) -> Run:
+                return _step(self.network, self.loss, run, learning_rate, order, self.examples.train, first + i)
 
-            lane = dispatch(step, lane, min(LOOK_EVERY, stop - first))
-            if lane.diverged:
+            run = dispatch(step, run, min(LOOK_EVERY, stop - first))
+            if run.diverged:
                 break
-        return lane
+        return run
 
-    def one(self, lanes: Lane, seed: int) -> Lane:
-        """The lane of one seed."""
-        return _take(lanes, seed)
+    def one(self, runs: Run, seed: int) -> Run:
+        """The run of one seed."""
+        return _take(runs, seed)
 
-    def final_loss(self, lanes: Lane) -> np.ndarray:
+    def final_loss(self, runs: Run) -> np.ndarray:
         """On the examples kept for it, in the mode of evaluation, shape (seeds,); inf where diverged."""
-        evaluate = _evaluate if self.driver == "loop" else _evaluate_one_by_one
-        batches = [evaluate(self.network, self.loss, lanes.trainee, batch) for batch in self.examples.evaluation]
+        evaluate = _evaluate if self.loop == "compiled" else _evaluate_one_by_one
+        batches = [evaluate(self.network, self.loss, runs.trainee, batch) for batch in self.examples.evaluation]
         losses = np.mean([np.asarray(batch, float) for batch in batches], axis=0)
-        first, diverged = np.asarray(lanes.first_loss), np.asarray(lanes.diverged)
+        first, diverged = np.asarray(runs.first_loss), np.asarray(runs.diverged)
         sound = ~diverged & np.isfinite(losses) & ~(losses > DIVERGED_MULTIPLE * first)
         return np.where(sound, losses, np.inf)
 
@@ -170,27 +168,27 @@ def prepare(
         graphdef = graphdef or drawn  # all seeds share one graph, and so one compiled program
         states.append(TraineeState(params, randomness, rest, transformation.init(params)))
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
-    start = Lane(stacked, jnp.full(seeds, jnp.nan), jnp.zeros(seeds, bool))
+    start = Run(stacked, jnp.full(seeds, jnp.nan), jnp.zeros(seeds, bool))
     orders = [batch_indices(seed, examples.count, examples.batch_size, 0, steps) for seed in range(seeds)]
     assert graphdef is not None
     network = Network(graphdef, transformation)
     batch = _take(examples.train, slice(examples.batch_size))
-    driver = choose_driver(partial(gradient_at, network, loss), states[0], batch)
-    return SmallNetwork(width, scaling, network, loss, start, jnp.asarray(np.stack(orders)), examples, driver)
+    loop = choose_loop(partial(gradient_at, network, loss), states[0], batch)
+    return SmallNetwork(width, scaling, network, loss, start, jnp.asarray(np.stack(orders)), examples, loop)
 
 
-def _update(network: Network, loss: Loss, lane: Lane, learning_rate: jax.Array, batch: Any) -> Lane:
+def _update(network: Network, loss: Loss, run: Run, learning_rate: jax.Array, batch: Any) -> Run:
     """One update, unless the loss before it tells that the network has diverged."""
-    before = lane.trainee
+    before = run.trainee
     (value, changed), gradient = jax.value_and_grad(objective, has_aux=True)(
         before.params, network, loss, before, batch
     )
-    first_loss = jnp.where(jnp.isnan(lane.first_loss), value, lane.first_loss)
-    diverged = lane.diverged | ~(jnp.isfinite(value) & (value <= DIVERGED_MULTIPLE * first_loss))
+    first_loss = jnp.where(jnp.isnan(run.first_loss), value, run.first_loss)
+    diverged = run.diverged | ~(jnp.isfinite(value) & (value <= DIVERGED_MULTIPLE * first_loss))
     updates, opt_state = network.transformation.update(gradient, before.opt_state, before.params)
     params = jax.tree.map(lambda w, u: (w + learning_rate * u).astype(w.dtype), before.params, updates)
     after = changed._replace(params=params, opt_state=opt_state)
-    return Lane(where(diverged, before, after), first_loss, diverged)
+    return Run(where(diverged, before, after), first_loss, diverged)
 
 
 def _take(data: PyTree, chosen: Any) -> PyTree:
@@ -201,32 +199,30 @@ def _take(data: PyTree, chosen: Any) -> PyTree:
 def _advance(
     network: Network,
     loss: Loss,
-    lanes: Lane,
+    runs: Run,
     learning_rate: jax.Array,
     orders: jax.Array,
     data: PyTree,
     start: jax.Array,
     stop: jax.Array,
-) -> Lane:
-    def unfinished(state: tuple[jax.Array, Lane]) -> jax.Array:
-        step, lanes = state
-        return (step < stop) & ~lanes.diverged.all()
+) -> Run:
+    def unfinished(state: tuple[jax.Array, Run]) -> jax.Array:
+        step, runs = state
+        return (step < stop) & ~runs.diverged.all()
 
-    def one(state: tuple[jax.Array, Lane]) -> tuple[jax.Array, Lane]:
-        step, lanes = state
+    def one(state: tuple[jax.Array, Run]) -> tuple[jax.Array, Run]:
+        step, runs = state
         update = partial(_update, network, loss)
-        return step + 1, jax.vmap(lambda lane, order: update(lane, learning_rate, _take(data, order[step])))(
-            lanes, orders
-        )
+        return step + 1, jax.vmap(lambda run, order: update(run, learning_rate, _take(data, order[step])))(runs, orders)
 
-    return repeat_while(unfinished, one, (start, lanes))[1]
+    return repeat_while(unfinished, one, (start, runs))[1]
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _step(
-    network: Network, loss: Loss, lane: Lane, learning_rate: jax.Array, order: jax.Array, data: PyTree, i: jax.Array
-) -> Lane:
-    return _update(network, loss, lane, learning_rate, _take(data, order[i]))
+    network: Network, loss: Loss, run: Run, learning_rate: jax.Array, order: jax.Array, data: PyTree, i: jax.Array
+) -> Run:
+    return _update(network, loss, run, learning_rate, _take(data, order[i]))
 
 
 def _loss_of(network: Network, loss: Loss, trainee: TraineeState, batch: Any) -> jax.Array:

@@ -109,7 +109,7 @@ class Processes(Executor):
                 connection.send(call)
                 answer, error = connection.recv()
             except (EOFError, ConnectionError):
-                future.set_exception(WorkerDied(_epitaph(self._running[number])))
+                future.set_exception(WorkerDied(_exit_message(self._running[number])))
                 connection = None
             except Exception as error:  # what cannot be pickled
                 future.set_exception(error)
@@ -135,7 +135,7 @@ def _start(place: dict[str, str]) -> tuple[subprocess.Popen, Connection]:
     return process, ours
 
 
-def _epitaph(process: subprocess.Popen) -> str:
+def _exit_message(process: subprocess.Popen) -> str:
     code = process.wait()
     cause = f"by signal {-code}" if code < 0 else f"with exit code {code}"
     hint = "; signal 9 is also what a machine out of memory sends" if code == -9 else ""

@@ -47,11 +47,11 @@ CIRCUMSTANCES: Mapping[str, Column] = {
     "diverged_step": Column("updates", "at which step it did; −1: it did not"),
     "matvecs": Column("products", "curvature-vector products along the run"),
     "seconds": Column("s", "wall time: the run's share of those that it trained beside"),
-    "lane_mode": Column(
+    "batching": Column(
         "", "sequential: one run after another; vectorised: several in one program, alike up to rounding"
     ),
-    "company": Column("runs", "trained at once on a device"),
-    "driver": Column("", "how steps were run: a compiled loop, or one program per step"),
+    "runs_per_device": Column("runs", "trained at once on a device"),
+    "loop": Column("", "how steps were run: a compiled loop, or one program per step"),
     "device": Column("", "what it was trained on"),
     "versions": Column("", "of Python and the libraries, JSON"),
     "written": Column("", "when the run was stored, ISO 8601, UTC"),

@@ -32,7 +32,7 @@ from sharplab.sweep.store.group_file import (
 )
 from sharplab.sweep.store.rows import as_records, one_per_run, rows_of
 from sharplab.training.task import Task
-from sharplab.training.train import LaneResult
+from sharplab.training.train import RunResult
 
 MARKER = "store.json"
 GROUPS = "groups"
@@ -151,12 +151,12 @@ def _other_schema(folder: Path, schema: object, version: str) -> StoreError:
     )
 
 
-def add_group(store: Path, task: Task, results: Sequence[LaneResult], *, not_before: str | None = None) -> Path:
-    """Write the results of lanes of one task as a group file.
+def add_group(store: Path, task: Task, results: Sequence[RunResult], *, not_before: str | None = None) -> Path:
+    """Write the results of runs of one task as a group file.
 
     Args:
         store: an open store.
-        task: what the lanes share.
+        task: what the runs share.
         results: at least one.
         not_before: ISO time, with its zone, that the results are dated at the earliest: a clock that was moved back
             cannot make them look older than those that they replace.

@@ -1,4 +1,4 @@
-"""One file of a store: the results of lanes of one task, a Parquet table with a row per run and curves as lists.
+"""One file of a store: the results of runs of one task, a Parquet table with a row per run and curves as lists.
 
 It carries the digest of its own bytes in its name, so that a file that was cut or altered is known as such, and the
 schema in its metadata, so that a store whose marker was lost is still understood.
@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from sharplab.core.provenance import versions
 from sharplab.sweep.store.identity import run_id, settings
 from sharplab.training.task import Task
-from sharplab.training.train import LaneResult
+from sharplab.training.train import RunResult
 
 SCHEMA = 1
 NEEDED = {"run_id", "observables", "record_steps", "diverged", "written"}
@@ -57,7 +57,7 @@ def key_of(path: Path) -> Key | None:
     return Key(found.st_mtime_ns, path, found.st_size, stat.S_ISREG(found.st_mode))
 
 
-def encode(task: Task, results: Sequence[LaneResult], *, not_before: str | None = None) -> tuple[str, bytes]:
+def encode(task: Task, results: Sequence[RunResult], *, not_before: str | None = None) -> tuple[str, bytes]:
     """The name and the content of the file of these results, dated now or, where that is later, `not_before`."""
     written = datetime.now(UTC)
     if not_before is not None:
@@ -77,11 +77,11 @@ def _versions() -> dict[str, str]:
     return versions()
 
 
-def _row(task: Task, result: LaneResult) -> dict[str, Any]:
+def _row(task: Task, result: RunResult) -> dict[str, Any]:
     measured = {name: values.tolist() for name, values in result.curves.items() if name != "step"}
     return {
-        "run_id": run_id(task, result.lane),
-        **settings(task, result.lane),
+        "run_id": run_id(task, result.run),
+        **settings(task, result.run),
         "observables": list(task.observables),
         "record_steps": list(task.record_steps),
         "diverged": result.diverged,
@@ -139,7 +139,23 @@ def read_table(key: Key) -> pa.Table:
         raise OtherSchema(schema, metadata.get(b"sharplab", b"").decode())
     if not NEEDED.issubset(table.schema.names):
         raise Unusable("holds no runs")
-    return table.replace_schema_metadata()
+    return _renamed(table.replace_schema_metadata())
+
+
+# Columns that stores had under other names before version 0.2, with the values that changed along.
+RENAMED = {"lane_mode": "batching", "company": "runs_per_device", "driver": "loop"}
+RENAMED_VALUES = {"loop": {"loop": "compiled", "dispatch": "python"}}
+
+
+def _renamed(table: pa.Table) -> pa.Table:
+    """The rows of an early file under the names of today."""
+    if RENAMED.keys().isdisjoint(table.schema.names):
+        return table
+    table = table.rename_columns([RENAMED.get(name, name) for name in table.schema.names])
+    for name, values in RENAMED_VALUES.items():
+        if (place := table.schema.get_field_index(name)) >= 0:
+            table = table.set_column(place, name, pa.array([values.get(v, v) for v in table[name].to_pylist()]))
+    return table
 
 
 @lru_cache(maxsize=2**14)

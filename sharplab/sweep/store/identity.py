@@ -5,7 +5,7 @@ import json
 from functools import lru_cache
 
 from sharplab.data import load_dataset
-from sharplab.training.task import Lane, Task
+from sharplab.training.task import Run, Task
 
 # Settings that came later than the first stores, at the value that earlier runs had: left out of the identity
 # there, so that those runs stay what they were.
@@ -14,20 +14,20 @@ LATER_SETTINGS: dict[str, object] = {"base_depth": 1, "trainable": "all", "augme
 OBSERVATION = ("observables", "record_steps")
 
 
-def settings(task: Task, lane: Lane) -> dict[str, object]:
+def settings(task: Task, run: Run) -> dict[str, object]:
     """What defines one run's training and its probe, as plain values."""
     shared = {key: value for key, value in vars(task).items() if key not in OBSERVATION}
-    return shared | vars(lane)
+    return shared | vars(run)
 
 
 @lru_cache(maxsize=2**16)
-def run_id(task: Task, lane: Lane) -> str:
+def run_id(task: Task, run: Run) -> str:
     """16 hex digits that two runs share exactly if they are the same science.
 
-    Never in it: paths, versions, hosts, what was recorded, the lanes that it trained beside.
+    Never in it: paths, versions, hosts, what was recorded, the runs that it trained beside.
     """
-    science = settings(task, lane) | {
-        "learning_rate": float(lane.learning_rate).hex(),
+    science = settings(task, run) | {
+        "learning_rate": float(run.learning_rate).hex(),
         "data_checksum": load_dataset(task.data).checksum,
     }
     science = {key: value for key, value in science.items() if LATER_SETTINGS.get(key, ...) != value}

@@ -18,11 +18,11 @@ class FakeNetwork:
         self.width, self.clock, self.optimum, self.start = width, clock, optimum, None
         self.clock.seconds += 2.0
 
-    def advance(self, lanes, rate, start, stop):
+    def advance(self, runs, rate, start, stop):
         self.clock.seconds += (stop - start) * self.width / 1e4
-        return lanes
+        return runs
 
-    def final_loss(self, lanes):
+    def final_loss(self, runs):
         self.clock.seconds += 0.01
 
     def train(self, rate, steps):

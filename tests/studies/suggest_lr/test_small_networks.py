@@ -90,18 +90,18 @@ def test_one_that_diverges_counts_as_infinite_and_stays_as_it_was(network):
 
 
 def test_a_network_that_convolves_is_dispatched_with_the_same_result(network, convolving):
-    assert network.driver == "loop" and convolving.driver == "dispatch"
-    looped = replace(convolving, driver="loop")
-    np.testing.assert_allclose(convolving.train(0.02, STEPS), looped.train(0.02, STEPS), rtol=1e-4)
+    assert network.loop == "compiled" and convolving.loop == "python"
+    compiled = replace(convolving, loop="compiled")
+    np.testing.assert_allclose(convolving.train(0.02, STEPS), compiled.train(0.02, STEPS), rtol=1e-4)
 
 
 def test_final_losses_are_those_of_the_mode_of_evaluation(convolving):
-    lanes = convolving.advance(convolving.start, 0.02, 0, STEPS)
-    model = convolving.network.model(convolving.one(lanes, 1).trainee)
+    runs = convolving.advance(convolving.start, 0.02, 0, STEPS)
+    model = convolving.network.model(convolving.one(runs, 1).trainee)
     model.eval()
     batches = convolving.examples.evaluation
     by_hand = np.mean([float(cross_entropy(model(inputs), targets)) for inputs, targets in batches])
-    assert convolving.final_loss(lanes)[1] == pytest.approx(by_hand, rel=1e-5)
+    assert convolving.final_loss(runs)[1] == pytest.approx(by_hand, rel=1e-5)
 
 
 def test_final_losses_are_measured_on_held_out_examples_where_there_are_some():

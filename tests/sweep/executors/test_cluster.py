@@ -20,7 +20,7 @@ from sharplab.sweep.executors.cluster import dask_executor, slurm_cluster
 from sharplab.sweep.runner import SweepError, run_with
 
 distributed = pytest.importorskip("distributed")
-CIRCUMSTANCES = ["seconds", "written", "versions", "device", "lane_mode", "driver"]
+CIRCUMSTANCES = ["seconds", "written", "versions", "device", "batching", "loop"]
 
 
 @pytest.fixture(scope="module")

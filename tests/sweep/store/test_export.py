@@ -28,8 +28,8 @@ from sharplab.sweep.store.data_card import LICENCES
 from sharplab.sweep.store.export import EXPORTED, export
 from sharplab.sweep.store.identity import settings
 from sharplab.tracking.observables import OBSERVABLES, SPECTRA
-from sharplab.training.task import Lane, find_recipe
-from sharplab.training.train import LaneResult
+from sharplab.training.task import Run, find_recipe
+from sharplab.training.train import RunResult
 
 TASK = next(tasks(experiment()))
 
@@ -58,8 +58,8 @@ def test_what_is_not_a_number_and_what_was_not_recorded_stay_apart(tmp_path):
     place = store.open_store(tmp_path / "runs")
     steps = np.array(TASK.record_steps)
     values = np.array([math.inf, -math.inf, math.nan])
-    for lane, curves in ((Lane(1.0, 0), {"train_loss": values}), (Lane(2.0, 0), {"eval_loss": np.ones(3)})):
-        store.add_group(place, TASK, [LaneResult(lane, {"step": steps} | curves, False, -1, 0.1)])
+    for each, curves in ((Run(1.0, 0), {"train_loss": values}), (Run(2.0, 0), {"eval_loss": np.ones(3)})):
+        store.add_group(place, TASK, [RunResult(each, {"step": steps} | curves, False, -1, 0.1)])
     exported = export(place, tmp_path / "tables")
     curves = pq.read_table(exported / "curves.parquet")
     assert str(curves["train_loss"].to_pylist()) == "[inf, -inf, nan, None, None, None]"
@@ -83,7 +83,7 @@ def test_every_column_of_a_real_store_is_explained(tmp_path):
     )
     records = run(sweep, tmp_path / "runs")
     columns = [*records.runs, *records.curves]
-    assert {"eval_accuracy", "seconds", "device", "lane_mode"} <= set(columns)
+    assert {"eval_accuracy", "seconds", "device", "batching"} <= set(columns)
     assert [name for name in columns if describe(name) is None] == []
     card = (export(tmp_path / "runs", tmp_path / "tables") / "README.md").read_text()
     assert "not known to this version" not in card
@@ -97,8 +97,8 @@ def test_every_column_that_can_be_observed_is_explained():
     batch = (recipe.prepare(data.train_inputs[:32]), jnp.asarray(data.train_targets[:32]))
 
     def record(seed):
-        lane = recipe.begin(seed)
-        return recipe.observe(lane, recipe.measurement().init(lane.params, batch), seed, batch, batch)[1]
+        run = recipe.begin(seed)
+        return recipe.observe(run, recipe.measurement().init(run.params, batch), seed, batch, batch)[1]
 
     columns = jax.eval_shape(record, 0)  # nothing is compiled
     assert {"ntk_2_identity", "hessian_missed", "sharpness_raw_residual", "gauss_newton_matvecs"} <= set(columns)
@@ -106,7 +106,7 @@ def test_every_column_that_can_be_observed_is_explained():
 
 
 def test_every_name_has_its_entry():
-    assert set(SETTINGS) == set(settings(TASK, Lane(1.0, 0)))
+    assert set(SETTINGS) == set(settings(TASK, Run(1.0, 0)))
     assert set(LICENCES) == set(DATASETS)
     assert all(describe(name) is not None and describe(name).unit for name in OBSERVABLES)
     assert describe("hessian_2").meaning == "eigenvalue 2 from the top of D^½ H D^½"
@@ -131,7 +131,7 @@ def test_an_unknown_column_and_a_data_set_of_ones_own_are_said_to_be_unknown(fol
     monkeypatch.delitem(LICENCES, "gaussian-clusters")
     task = next(tasks(experiment(widths=(32,))))
     own = {"step": np.array(task.record_steps), "milk|honey": np.ones(3)}
-    store.add_group(folder, task, [LaneResult(Lane(1.0, 0), own, False, -1, 0.1)])
+    store.add_group(folder, task, [RunResult(Run(1.0, 0), own, False, -1, 0.1)])
     card = (export(folder, tmp_path / "tables") / "README.md").read_text()
     assert "| `milk\\|honey` | float64 |  | not known to this version of sharplab |" in card
     assert "| `gaussian-clusters` | not known to sharplab |" in card

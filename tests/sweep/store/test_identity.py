@@ -7,10 +7,10 @@ from fake_training import experiment
 
 from sharplab.sweep import plan
 from sharplab.sweep.store import identity
-from sharplab.training.task import Lane
+from sharplab.training.task import Run
 
 TASK = next(plan.tasks(experiment()))
-LANE = Lane(0.5, 3)
+RUN = Run(0.5, 3)
 SAME_SCIENCE = {"observables": ("train_loss", "sharpness"), "record_steps": (0, 8)}
 OTHER_SCIENCE = {
     "model": "figure1_convnet",
@@ -41,35 +41,35 @@ def test_every_field_of_a_task_is_either_science_or_observation():
 @pytest.mark.parametrize("name", OTHER_SCIENCE)
 def test_another_setting_is_another_run(name):
     changed = dataclasses.replace(TASK, **{name: OTHER_SCIENCE[name]})
-    assert identity.run_id(changed, LANE) != identity.run_id(TASK, LANE)
+    assert identity.run_id(changed, RUN) != identity.run_id(TASK, RUN)
 
 
-@pytest.mark.parametrize("lane", [Lane(0.5, 4), Lane(0.5 + 1e-12, 3)])
-def test_another_lane_is_another_run(lane):
-    assert identity.run_id(TASK, lane) != identity.run_id(TASK, LANE)
+@pytest.mark.parametrize("run", [Run(0.5, 4), Run(0.5 + 1e-12, 3)])
+def test_another_run_is_another_run(run):
+    assert identity.run_id(TASK, run) != identity.run_id(TASK, RUN)
 
 
 @pytest.mark.parametrize("name", SAME_SCIENCE)
 def test_how_a_run_is_observed_is_no_part_of_it(name):
     changed = dataclasses.replace(TASK, **{name: SAME_SCIENCE[name]})
-    assert identity.run_id(changed, LANE) == identity.run_id(TASK, LANE)
+    assert identity.run_id(changed, RUN) == identity.run_id(TASK, RUN)
 
 
 def test_a_changed_data_set_is_another_run(monkeypatch):
-    before = identity.run_id(TASK, LANE)
+    before = identity.run_id(TASK, RUN)
     changed = dataclasses.replace(identity.load_dataset(TASK.data), checksum="another")
     monkeypatch.setattr(identity, "load_dataset", lambda name: changed)
-    assert identity.run_id.__wrapped__(TASK, LANE) != before
+    assert identity.run_id.__wrapped__(TASK, RUN) != before
 
 
 def test_a_later_setting_at_its_default_changes_no_identity(monkeypatch):
     monkeypatch.setattr(identity, "LATER_SETTINGS", {"warmup": 0})
     later = dataclasses.make_dataclass("LaterTask", [("warmup", int, 0)], bases=(type(TASK),), frozen=True)
     shared = {field.name: getattr(TASK, field.name) for field in dataclasses.fields(TASK)}
-    assert identity.run_id(later(**shared, warmup=0), LANE) == identity.run_id.__wrapped__(TASK, LANE)
-    assert identity.run_id(later(**shared, warmup=5), LANE) != identity.run_id.__wrapped__(TASK, LANE)
+    assert identity.run_id(later(**shared, warmup=0), RUN) == identity.run_id.__wrapped__(TASK, RUN)
+    assert identity.run_id(later(**shared, warmup=5), RUN) != identity.run_id.__wrapped__(TASK, RUN)
 
 
 def test_identities_stay_what_stores_on_disk_hold():
     # If this fails, every store that people have is trained anew: see LATER_SETTINGS.
-    assert identity.run_id(TASK, LANE) == "9878481ae948bc66"
+    assert identity.run_id(TASK, RUN) == "9878481ae948bc66"

@@ -21,7 +21,7 @@ from sharplab.sweep.runner import run_with
 from sharplab.sweep.store import directory as store
 from sharplab.sweep.store import group_file
 from sharplab.sweep.store.export import merge
-from sharplab.training.task import Lane
+from sharplab.training.task import Run
 
 TASK = next(tasks(experiment()))
 
@@ -34,9 +34,9 @@ def stored(folder, *results, task=TASK):
     return place
 
 
-def starting_at(loss, *, lane=Lane(1.0, 0), name="train_loss", task=TASK):  # noqa: B008 (frozen)
-    """A lane whose first record of one loss is given."""
-    result = FakeTrainer().result(task, lane)
+def starting_at(loss, *, run=Run(1.0, 0), name="train_loss", task=TASK):  # noqa: B008 (frozen)
+    """A run whose first record of one loss is given."""
+    result = FakeTrainer().result(task, run)
     curve = result.curves[name].astype(float)
     curve[0] = loss
     return dataclasses.replace(result, curves=result.curves | {name: curve})
@@ -140,8 +140,8 @@ def test_other_settings_under_one_identity_are_refused(shards, tmp_path, name, v
 @pytest.mark.parametrize("name", ["train_loss", "eval_loss"])
 def test_another_loss_before_the_first_step_is_refused(tmp_path, name):
     ours = stored(tmp_path / "a", starting_at(2.302585, name=name))
-    theirs = stored(tmp_path / "b", starting_at(2.303, name=name), starting_at(9.0, lane=Lane(2.0, 0), name=name))
-    into = stored(tmp_path / "all", starting_at(1.0, lane=Lane(4.0, 0)))
+    theirs = stored(tmp_path / "b", starting_at(2.303, name=name), starting_at(9.0, run=Run(2.0, 0), name=name))
+    into = stored(tmp_path / "all", starting_at(1.0, run=Run(4.0, 0)))
     before = content(into)
     with pytest.raises(files.StoreError) as caught:
         merge([ours, theirs], into)
@@ -182,12 +182,12 @@ def test_rounding_is_no_difference_and_diverged_runs_compare(tmp_path, here, the
 
 
 def test_later_records_may_differ_and_other_observables_are_no_difference(tmp_path):
-    ours = stored(tmp_path / "a", FakeTrainer().result(TASK, Lane(1.0, 0)))
-    drifted = FakeTrainer().result(TASK, Lane(1.0, 0))
+    ours = stored(tmp_path / "a", FakeTrainer().result(TASK, Run(1.0, 0)))
+    drifted = FakeTrainer().result(TASK, Run(1.0, 0))
     drifted.curves["train_loss"][1:] = np.nan
     other = next(tasks(experiment(observables=("sharpness",))))
     theirs = stored(tmp_path / "b", drifted)
-    stored(tmp_path / "c", FakeTrainer().result(other, Lane(1.0, 0)), task=other)
+    stored(tmp_path / "c", FakeTrainer().result(other, Run(1.0, 0)), task=other)
     assert merge([ours, theirs, tmp_path / "c"], tmp_path / "all") == 3
     assert len(load(tmp_path / "all").runs) == 1
 

@@ -16,7 +16,7 @@ from sharplab.sweep import load
 from sharplab.sweep.plan import tasks
 from sharplab.sweep.runner import run_with
 from sharplab.sweep.store import directory as store
-from sharplab.training.task import Lane
+from sharplab.training.task import Run
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_a_run_comes_back_with_its_settings_its_values_and_its_provenance(folder
     )
     assert row["train_loss"] == pytest.approx(1 + 0.1 + 0.001 + math.exp(-0.8))
     assert row["matvecs"] == 3 * 5
-    assert (row["seconds"], row["device"], row["lane_mode"]) == (0.5, "formula", "sequential")
+    assert (row["seconds"], row["device"], row["batching"]) == (0.5, "formula", "sequential")
     assert {"python", "jax", "flax", "optax", "numpy", "sharplab"} <= set(json.loads(row["versions"]))
     curve = records.curves[records.curves["run_id"] == row["run_id"]]
     assert curve["step"].tolist() == [0, 4, 8]
@@ -47,7 +47,7 @@ def test_a_run_comes_back_with_its_settings_its_values_and_its_provenance(folder
 
 def test_nan_and_both_infinities_stay_themselves(folder):
     values = np.array([math.inf, -math.inf, math.nan])
-    store.add_group(folder, TASK, [result(Lane(1.0, 0), train_loss=values, eval_loss=values[::-1])])
+    store.add_group(folder, TASK, [result(Run(1.0, 0), train_loss=values, eval_loss=values[::-1])])
     records = load(folder)
     np.testing.assert_array_equal(records.curves["train_loss"], values)
     np.testing.assert_array_equal(records.curves["eval_loss"], values[::-1])
@@ -66,10 +66,10 @@ def test_runs_with_other_observables_stand_in_one_table(folder):
 
 def test_of_a_run_found_twice_the_one_with_more_records_is_kept_and_of_equals_the_later(folder):
     rich = next(tasks(experiment(records=9)))
-    store.add_group(folder, rich, [result(Lane(1.0, 0), task=rich, train_loss=np.full(9, 3.0))])
+    store.add_group(folder, rich, [result(Run(1.0, 0), task=rich, train_loss=np.full(9, 3.0))])
     for loss in (4.0, 5.0):
-        store.add_group(folder, TASK, [result(Lane(1.0, 0), train_loss=np.full(3, loss))])
-        store.add_group(folder, TASK, [result(Lane(2.0, 0), train_loss=np.full(3, loss))])
+        store.add_group(folder, TASK, [result(Run(1.0, 0), train_loss=np.full(3, loss))])
+        store.add_group(folder, TASK, [result(Run(2.0, 0), train_loss=np.full(3, loss))])
     runs = load(folder).runs
     assert runs.set_index("learning_rate")["train_loss"].to_dict() == {1.0: 3.0, 2.0: 5.0}
 
@@ -77,12 +77,12 @@ def test_of_a_run_found_twice_the_one_with_more_records_is_kept_and_of_equals_th
 def test_results_are_dated_no_earlier_than_those_that_they_replace(folder):
     future = "2999-01-01T00:00:00.000001+00:00"
     store.add_group(
-        folder, TASK, [result(Lane(1.0, 0), train_loss=np.full(3, 1.0))], not_before="2999-01-01T01:00+01:00"
+        folder, TASK, [result(Run(1.0, 0), train_loss=np.full(3, 1.0))], not_before="2999-01-01T01:00+01:00"
     )
-    store.add_group(folder, TASK, [result(Lane(1.0, 0), train_loss=np.full(3, 2.0))], not_before=future)
+    store.add_group(folder, TASK, [result(Run(1.0, 0), train_loss=np.full(3, 2.0))], not_before=future)
     row = load(folder).runs.iloc[0]
     assert (row["written"], row["train_loss"]) == (future, 2.0)
-    store.add_group(folder, TASK, [result(Lane(2.0, 0))], not_before="1999-01-01T00:00:00+00:00")
+    store.add_group(folder, TASK, [result(Run(2.0, 0))], not_before="1999-01-01T00:00:00+00:00")
     assert "2020" < load(folder).runs["written"].min() < "2999"
 
 
@@ -109,7 +109,7 @@ def test_a_process_reads_each_file_once(folder, monkeypatch):
     plain = store.Path.read_bytes
     monkeypatch.setattr(store.Path, "read_bytes", lambda path: read.append(path.name) or plain(path))
     for number in range(11):
-        path = store.add_group(folder, TASK, [result(Lane(1.0 + number, 0))])
+        path = store.add_group(folder, TASK, [result(Run(1.0 + number, 0))])
         assert sorted(store.read_rows(folder)["learning_rate"]) == [1.0 + i for i in range(number + 1)]
         assert read.pop() == path.name
         assert read == []
@@ -131,13 +131,13 @@ def test_rows_are_the_same_whatever_the_order_of_the_files(folder, tmp_path, mon
 
 def test_yes_and_no_along_a_curve_come_back(folder):
     missed = np.array([False, True, True])
-    flagged = result(Lane(1.0, 0))
+    flagged = result(Run(1.0, 0))
     flagged.curves["hessian_missed"] = missed
     store.add_group(folder, TASK, [flagged])
     records = load(folder)
     assert records.runs["hessian_missed"].tolist() == [True]
     assert records.curves["hessian_missed"].tolist() == [0.0, 1.0, 1.0]
-    store.add_group(folder, TASK, [result(Lane(2.0, 0))])
+    store.add_group(folder, TASK, [result(Run(2.0, 0))])
     np.testing.assert_array_equal(load(folder).runs["hessian_missed"], [1.0, np.nan])
 
 
@@ -154,7 +154,7 @@ def test_whole_numbers_stay_whole_where_every_run_has_them(folder):
 def test_thousands_of_runs_load_in_seconds(folder, groups, runs):
     for width in range(1, groups + 1):
         (task,) = tasks(experiment(widths=(width,), parameterizations=("mup",), records=9))
-        store.add_group(folder, task, [result(Lane(1.0, seed), task=task) for seed in range(runs)])
+        store.add_group(folder, task, [result(Run(1.0, seed), task=task) for seed in range(runs)])
     began = time.process_time()
     records = load(folder)
     assert time.process_time() - began < 2

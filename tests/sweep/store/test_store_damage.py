@@ -17,7 +17,7 @@ from sharplab.sweep.runner import run_with
 from sharplab.sweep.store import directory as store
 from sharplab.sweep.store import group_file
 from sharplab.sweep.store.identity import LATER_SETTINGS
-from sharplab.training.task import Lane
+from sharplab.training.task import Run
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_damage_in_a_store_that_cannot_be_written_is_said_and_ignored(folder, mo
 def test_a_write_that_fails_leaves_nothing_behind_and_says_what_is_safe_and_what_to_do(
     folder, monkeypatch, code, remedy
 ):
-    kept = store.add_group(folder, TASK, [result(Lane(1.0, 0))])
+    kept = store.add_group(folder, TASK, [result(Run(1.0, 0))])
 
     def fail(descriptor):
         raise OSError(code, os.strerror(code))
@@ -143,7 +143,7 @@ def test_a_write_that_fails_leaves_nothing_behind_and_says_what_is_safe_and_what
     with monkeypatch.context() as patched:
         patched.setattr(files.os, "fsync", fail)
         with pytest.raises(files.StoreError) as caught:
-            store.add_group(folder, TASK, [result(Lane(2.0, 0))])
+            store.add_group(folder, TASK, [result(Run(2.0, 0))])
     assert f"cannot be written: {os.strerror(code)}; what it held before is safe. Remedy: " in str(caught.value)
     assert remedy in str(caught.value)
     assert list((folder / "groups").iterdir()) == [kept]
@@ -155,7 +155,7 @@ def test_a_system_that_cannot_sync_directories_is_written_all_the_same(folder, m
         raise OSError(errno.EINVAL, "Invalid argument")
 
     monkeypatch.setattr(files.os, "open", refuse)
-    store.add_group(folder, TASK, [result(Lane(1.0, 0))])
+    store.add_group(folder, TASK, [result(Run(1.0, 0))])
     assert len(load(folder).runs) == 1
 
 
@@ -173,7 +173,7 @@ def test_file_and_directory_are_synced_in_the_order_that_survives_a_power_cut(fo
 
     monkeypatch.setattr(files.os, "fsync", spy_sync)
     monkeypatch.setattr(files.Path, "replace", spy_rename)
-    store.add_group(folder, TASK, [result(Lane(1.0, 0))])
+    store.add_group(folder, TASK, [result(Run(1.0, 0))])
     assert events == ["file", "rename", "folder"]
 
 
@@ -245,7 +245,7 @@ def in_schema(path, schema, version):
 
 
 def test_a_lost_marker_is_not_guessed_where_the_groups_are_of_another_schema(folder):
-    in_schema(store.add_group(folder, TASK, [result(Lane(1.0, 0))]), "2", "7.1")
+    in_schema(store.add_group(folder, TASK, [result(Run(1.0, 0))]), "2", "7.1")
     (folder / "store.json").unlink()
     for use in (store.open_store, load):
         with pytest.raises(files.StoreError, match=r"has schema 2, written by sharplab 7\.1"):
@@ -262,14 +262,14 @@ def test_one_group_of_another_schema_is_passed_over_and_stays(folder):
 
 
 def test_a_store_of_the_first_version_is_read(folder):
-    path = store.add_group(folder, TASK, [result(Lane(1.0, 0)), result(Lane(2.0, 0))])
+    path = store.add_group(folder, TASK, [result(Run(1.0, 0)), result(Run(2.0, 0))])
     table = pq.read_table(path).drop_columns(list(LATER_SETTINGS)).replace_schema_metadata()
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
     path.unlink()
     (path.parent / named_by_digest(buffer.getvalue())).write_bytes(buffer.getvalue())
     (folder / "store.json").write_text('{"sharplab_store": 1}')
-    store.add_group(folder, TASK, [result(Lane(4.0, 0))])
+    store.add_group(folder, TASK, [result(Run(4.0, 0))])
     runs = load(folder).runs
     assert runs["learning_rate"].tolist() == [1.0, 2.0, 4.0]
     for name, value in LATER_SETTINGS.items():
@@ -288,7 +288,7 @@ def test_a_read_only_store_is_refused_before_anything_is_trained_but_can_be_load
 
 
 def test_what_cannot_be_read_gets_a_sentence_and_is_not_taken_for_empty(folder, monkeypatch):
-    path = store.add_group(folder, TASK, [result(Lane(1.0, 0))])
+    path = store.add_group(folder, TASK, [result(Run(1.0, 0))])
 
     def refuse(*arguments):
         raise PermissionError(13, "Permission denied")

@@ -14,7 +14,7 @@ from fake_training import FakeTrainer, experiment
 from sharplab.sweep import load
 from sharplab.sweep.plan import tasks
 from sharplab.sweep.store import directory as store
-from sharplab.training.task import Lane
+from sharplab.training.task import Run
 
 WRITERS = 4
 GROUPS = 50
@@ -22,12 +22,12 @@ TASK = next(tasks(experiment()))
 
 
 def write_groups(folder, writer, start):
-    """What one of several processes does; some lanes are trained by all of them."""
+    """What one of several processes does; some runs are trained by all of them."""
     start.wait()
     place = store.open_store(folder)
     for number in range(GROUPS):
         seed = number if number < 10 else 1000 * (writer + 1) + number
-        store.add_group(place, TASK, [FakeTrainer().result(TASK, Lane(1.0, seed))])
+        store.add_group(place, TASK, [FakeTrainer().result(TASK, Run(1.0, seed))])
         if number % 10 == 0:
             store.read_rows(place)
 
@@ -57,7 +57,7 @@ def test_several_may_make_one_store_at_the_same_moment(tmp_path):
         def make(writer, folder=tmp_path / str(attempt), start=start):
             start.wait()
             place = store.open_store(folder)
-            return store.add_group(place, TASK, [FakeTrainer().result(TASK, Lane(1.0, writer))])
+            return store.add_group(place, TASK, [FakeTrainer().result(TASK, Run(1.0, writer))])
 
         with ThreadPoolExecutor(WRITERS) as pool:
             made = list(pool.map(make, range(WRITERS)))
@@ -71,13 +71,13 @@ def test_a_store_that_was_begun_and_not_finished_is_finished(tmp_path, left):
         (tmp_path / name).mkdir() if name == "groups" else (tmp_path / name).touch()
     place = store.open_store(tmp_path)
     assert (place / "store.json").exists()
-    store.add_group(place, TASK, [FakeTrainer().result(TASK, Lane(1.0, 0))])
+    store.add_group(place, TASK, [FakeTrainer().result(TASK, Run(1.0, 0))])
     assert len(load(place).runs) == 1
 
 
 def test_a_writer_that_died_leaves_nothing_that_is_read(tmp_path):
     place = store.open_store(tmp_path)
-    path = store.add_group(place, TASK, [FakeTrainer().result(TASK, Lane(1.0, 0))])
+    path = store.add_group(place, TASK, [FakeTrainer().result(TASK, Run(1.0, 0))])
     unfinished = path.with_name(f".{path.name}.0a.tmp")
     unfinished.write_bytes(path.read_bytes()[:100])
     assert len(load(store.open_store(place)).runs) == 1
@@ -107,7 +107,7 @@ def on_small_file_system(tmp_path, size, script):
     prelude = f"""
         import os, subprocess, sys
         from pathlib import Path
-        sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+        sys.path.insert(0, {os.path.dirname(os.path.dirname(__file__))!r})
         from fake_training import FakeTrainer
         from sharplab.sweep import load
         from sharplab.sweep.store import directory as store
@@ -123,8 +123,8 @@ def on_small_file_system(tmp_path, size, script):
 
 
 def group(seed):
-    """The results of one lane, a few kilobytes of them."""
-    return [FakeTrainer().result(TASK, Lane(1.0, seed))]
+    """The results of one run, a few kilobytes of them."""
+    return [FakeTrainer().result(TASK, Run(1.0, seed))]
 
 
 def test_a_full_disk_ends_the_run_and_what_was_written_is_safe(tmp_path):
