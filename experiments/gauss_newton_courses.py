@@ -92,7 +92,7 @@ def closed_courses(experiment: sl.Experiment) -> pd.DataFrame:
     data = load_dataset(experiment.data)
     examples = (data.train_inputs.astype(np.float64), data.train_targets.astype(np.float64))
     for task in tasks(experiment):
-        name, rule = task.parameterization, find_recipe(task).rule
+        name, rule = task.parameterization, find_recipe(task).network.source.rule
         (rate,) = experiment.rates_of(name)
         drawn = {seed: kernels(task, seed) for seed in experiment.seeds_of(task.width)}
         with jax.enable_x64(True):

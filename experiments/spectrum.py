@@ -59,6 +59,7 @@ from sharplab.models import find_model
 from sharplab.optimizers import OPTIMIZERS
 from sharplab.plotting import draw_accuracy, draw_density, draw_tracked, house_style
 from sharplab.scaling import DepthRule, Rule
+from sharplab.training.network import ByRule, Network
 from sharplab.training.recipe import Recipe
 
 CLAIM = (
@@ -183,7 +184,7 @@ def train(setting: Setting, row: int, stops: Sequence[int]) -> Iterator[tuple[in
     depth = DepthRule(2, alpha=0.5 if setting.model == "residual_mlp" else 0.0)
     rule = Rule(sl.parameterization("mup"), setting.widths[row], depth=depth)
     shape = (setting.pixels, setting.pixels, 1)
-    recipe = Recipe(find_model(setting.model), rule, shape, data.classes, cross_entropy, sgd, ())
+    recipe = Recipe(Network(ByRule(find_model(setting.model), rule, shape, data.classes)), cross_entropy, sgd, ())
     inputs, targets = recipe.prepare(shrunk(data.train_inputs, setting.pixels)), jnp.asarray(data.train_targets)
     count = setting.probes[row]
     probe = (inputs[:count], targets[:count])

@@ -14,6 +14,7 @@ from sharplab.losses import LOSSES
 from sharplab.models import MODELS
 from sharplab.optimizers import OPTIMIZERS, Optimizer
 from sharplab.scaling import DepthRule, Parameterization, Rule, parameterization
+from sharplab.training.network import ByRule, Network
 from sharplab.training.recipe import Recipe, RunState
 
 QUICK_COMPILATION = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # for processes of their own; tests: conftest.py
@@ -35,11 +36,10 @@ def make_recipe(
     """A recipe for one of the lab's models on inputs of `SHAPES`, depth 2."""
     if isinstance(scaling, str):
         scaling = parameterization(scaling)
+    depth = DepthRule(2, alpha=0.5 if model == "residual_mlp" else 0.0)
+    rule = Rule(scaling, width, base_width, gamma, depth)
     return Recipe(
-        MODELS[model],
-        Rule(scaling, width, base_width, gamma, DepthRule(2, alpha=0.5 if model == "residual_mlp" else 0.0)),
-        input_shape=SHAPES[model],
-        classes=CLASSES,
+        Network(ByRule(MODELS[model], rule, SHAPES[model], CLASSES)),
         loss=LOSSES[loss],
         optimizer=optimizer,
         observables=observables,

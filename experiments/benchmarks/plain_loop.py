@@ -56,7 +56,7 @@ def same_model(recipe: Recipe, images: jax.Array, targets: jax.Array, probe_size
 
 def lax_convnet(recipe: Recipe, images: jax.Array, targets: jax.Array, probe_size: int) -> PlainLoop:
     """By hand, with the Figure-1 ConvNet of the same weights written with `lax.conv_general_dilated`."""
-    network = recipe.build(nnx.Rngs(0))
+    network = recipe.network.source.draw(nnx.Rngs(0))
     strides = {"first": 2, "second": 4}
 
     def forward(kernels: dict[str, jax.Array], images: jax.Array) -> jax.Array:
@@ -74,9 +74,9 @@ def lax_convnet(recipe: Recipe, images: jax.Array, targets: jax.Array, probe_siz
         return recipe.loss(forward(kernels, inputs), targets)
 
     params = _kernels(recipe.init_params(jnp.zeros((), jnp.int32)))
-    channels = {"first": images.shape[-1], "second": recipe.rule.width}
+    channels = {"first": images.shape[-1], "second": recipe.network.source.rule.width}
     for name, count in channels.items():
-        params[name] = params[name].reshape(3, 3, count, recipe.rule.width)
+        params[name] = params[name].reshape(3, 3, count, recipe.network.source.rule.width)
     _check_agreement(recipe, forward(params, images[:8]), images[:8])
     return _plain_loop(params, _kernels(recipe.factors()), objective, jnp.asarray(images), targets, probe_size)
 

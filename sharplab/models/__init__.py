@@ -1,9 +1,9 @@
 """The lab's networks, as Flax NNX modules whose parameters name their role in the scaling.
 
-A model is built by `build(*, input_shape, classes, width, depth, rule, rngs)`; `model(inputs)` gives
-logits. It is the composition of `model.prepare(inputs)`, which uses no parameter and so needs to run only once
-per data set, and `model.forward(prepared)`. One whose outputs for an example depend on the others of the batch, as
-under BatchNorm, has the attribute `examples_interact = True`.
+They are built as `sharplab.models.building` says, with a `rule`; `model(inputs)` gives logits. It is the composition of
+`model.prepare(inputs)`, which uses no parameter and so needs to run only once per data set, and
+`model.forward(prepared)`. One whose outputs for an example depend on the others of the batch, as under BatchNorm, has
+the attribute `examples_interact = True`.
 """
 
 from collections.abc import Callable, Mapping

@@ -4,7 +4,7 @@ A weight enters the network as W = n^-a · w with w ~ N(0, n^-2b), and is traine
 where n is the width in units of the base width (Yang & Hu, arXiv 2011.14522; Yang et al., arXiv 2203.03466).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -73,6 +73,32 @@ def mup_exponents(fan_in: float, fan_out: float) -> Exponents:
         c={"sgd": fan_in - fan_out, "adam": fan_in, "spectral": (fan_in - fan_out) / 2},
         gradient=-fan_out,
     )
+
+
+def standard_exponents(fan_in: float, fan_out: float) -> Exponents:
+    """The standard parameterization, of one learning rate, of a weight whose fan-in goes as n^fan_in."""
+    return Exponents(a=0.0, b=fan_in / 2, c=dict.fromkeys(KINDS, 0.0), gradient=-fan_out / 2)
+
+
+def ntk_exponents(fan_in: float, fan_out: float) -> Exponents:
+    """The NTK parameterization without multipliers, of a weight whose fan-in and fan-out go as n^fan_in and n^fan_out.
+
+    What its multiplier n^-fan_in/2 does is brought into the learning rate by the abc symmetry.
+
+    >>> ntk_exponents(fan_in=1, fan_out=1).c["sgd"]
+    1.0
+    """
+    with_multiplier = Exponents(a=fan_in / 2, b=0.0, c=dict.fromkeys(KINDS, 0.0), gradient=-(fan_in + fan_out) / 2)
+    return with_multiplier.shift(-fan_in / 2)
+
+
+# The exponents that a module without multipliers has, by the name of the parameterization. That of "mean_field", which
+# is muP in other units, would be the one of "mup".
+WITHOUT_MULTIPLIERS: Mapping[str, Callable[[float, float], Exponents]] = {
+    "mup": mup_exponents,
+    "standard": standard_exponents,
+    "ntk": ntk_exponents,
+}
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 
 from sharplab.core.naming import lookup
 from sharplab.optimizers import OPTIMIZERS, Optimizer
+from sharplab.scaling.abc import WITHOUT_MULTIPLIERS
 from sharplab.scaling.branches import NO_BRANCHES, find_branches
 from sharplab.scaling.depth import DEPTH_RULES, ONE_BLOCK, DepthRule
 from sharplab.scaling.drawn_sizes import drawn_sizes, init_change, size_ratio
@@ -69,6 +70,39 @@ def mup(
     >>> model = scaling.init(0)
     >>> training = nnx.Optimizer(model, scaling.optimizer(1e-3), wrt=nnx.Param)
     """
+    return scale_module(
+        build,
+        "mup",
+        base=base,
+        width=width,
+        optimizer=optimizer,
+        base_depth=base_depth,
+        depth=depth,
+        alpha=alpha,
+        roles=roles,
+    )
+
+
+def scale_module(
+    build: Callable[..., Any],
+    parameterization: str,
+    *,
+    base: int,
+    width: int,
+    optimizer: str | Optimizer = "adam",
+    base_depth: int | None = None,
+    depth: int | None = None,
+    alpha: float | str | None = None,
+    roles: Mapping[str, str] | None = None,
+) -> Scaling:
+    """A module without multipliers under "mup", "standard" or "ntk"; the arguments are those of `mup`.
+
+    Raises:
+        ValueError: as `mup`, and for another parameterization.
+    """
+    if parameterization == "mean_field":
+        raise ValueError("parameterization 'mean_field' is 'mup' for a module without multipliers: give that.")
+    lookup("parameterization", parameterization, WITHOUT_MULTIPLIERS)
     base, width = _whole("base", base), _whole("width", width)
     if isinstance(optimizer, str):
         lookup("optimizer", optimizer, OPTIMIZERS)
@@ -82,7 +116,7 @@ def mup(
         shallow, twice = (sketch(build, base, blocks) for blocks in (rule.base_depth, 2 * rule.base_depth))
         branches = find_branches(shallow, twice, at_base)
     widths = Widths(at_base, probe, wide, branches)
-    growths = infer(widths, roles or {})
+    growths = infer(widths, roles or {}, parameterization)
     parameters = _drawn(build, widths, growths, rule or ONE_BLOCK, (base, rule.base_depth) if rule else (base,))
     return Scaling(parameters, width, base, optimizer, rule or ONE_BLOCK, rule is not None, build)
 

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from flax import nnx
 
 from sharplab.core.naming import lookup
-from sharplab.scaling.abc import GROWTH, ROLES, Exponents, mup_exponents
+from sharplab.scaling.abc import GROWTH, PARAMETERIZATIONS, ROLES, WITHOUT_MULTIPLIERS, Exponents
 from sharplab.scaling.axes import Axes, layer_axes
 from sharplab.scaling.branches import Branches
 from sharplab.scaling.sketch import Sketch
@@ -28,6 +28,7 @@ class Growth:
         fold: the exponent of a factor that the forward pass lacks in front of this weight, and that it holds itself.
         matrix: for a hidden parameter, the axes of its fan-in and its fan-out, where they are known.
         remark: what is unusual about it.
+        parameterization: a name of `WITHOUT_MULTIPLIERS`.
     """
 
     role: str
@@ -36,11 +37,13 @@ class Growth:
     fold: float = 0.0
     matrix: tuple[tuple[int, ...], tuple[int, ...]] | None = None
     remark: str = ""
+    parameterization: str = "mup"
 
     @property
     def exponents(self) -> Exponents:
-        """Of muP without multipliers, to which the abc symmetry brings a weight that has one of n^fold."""
-        return replace(mup_exponents(self.fan_in, self.fan_out), a=-self.fold).shift(self.fold)
+        """Those without multipliers, to which the abc symmetry brings a weight that has one of n^fold."""
+        plain = WITHOUT_MULTIPLIERS[self.parameterization](self.fan_in, self.fan_out)
+        return replace(plain, a=-self.fold).shift(self.fold)
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def _refuse(problem: str, widths: Widths, path: str, remedy: str = "") -> NoRetu
     raise ValueError(f"{problem}: its shape is {shapes}.{remedy and ' '}{remedy}")
 
 
-def infer(widths: Widths, roles: Mapping[str, str]) -> dict[str, Growth]:
+def infer(widths: Widths, roles: Mapping[str, str], parameterization: str = "mup") -> dict[str, Growth]:
     """The growth of every parameter.
 
     `roles` has precedence over a parameter's metadata `role=`, this over what its layer and shapes say.
@@ -95,7 +98,9 @@ def infer(widths: Widths, roles: Mapping[str, str]) -> dict[str, Growth]:
         _refuse(f"parameter {missing[0]!r} is not there at every width", widths, missing[0])
     growths = {path: _growth(widths, path, _declared(widths, path, roles)) for path in widths.wide.shapes}
     _check_readout(widths, growths, roles)
-    return growths | _attention_folds(widths, growths)
+    if PARAMETERIZATIONS[parameterization].attention == 1:
+        growths |= _attention_folds(widths, growths)
+    return {path: replace(growth, parameterization=parameterization) for path, growth in growths.items()}
 
 
 def _declared(widths: Widths, path: str, roles: Mapping[str, str]) -> str | None:

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+NAMES: Mapping[str, str] = {"mup": "muP", "ntk": "NTK", "standard": "standard"}
+# With which exponent of width the readout's multiplier falls where its weights are those of the embedding.
+TIED_READOUT: Mapping[str, float] = {"mup": 1.0, "ntk": 0.5, "standard": 0.0}
+
+
 @dataclass(frozen=True)
 class ScaledParameter:
     """One parameter: its growth with width, and what its initialiser was found to do.
@@ -61,14 +66,19 @@ class Scaling:
     build: Callable[..., Any] | None = None
 
     @property
+    def parameterization(self) -> str:
+        """ "mup", "ntk" or "standard"."""
+        return self.parameters[0].growth.parameterization
+
+    @property
     def readout_multiplier(self) -> float:
         """What the forward pass must multiply its logits by: 1 unless the embedding is the readout too.
 
-        A table in two roles can be scaled as one of them only. It is, as an embedding, so that a readout from width n
-        lacks a factor 1/n (form 8 of muP: arXiv 2203.03466, table 8).
+        A table in two roles can be scaled as one of them only. It is, as an embedding, so that under muP a readout from
+        width n lacks a factor 1/n (form 8: arXiv 2203.03466, table 8), under NTK its multiplier 1/√n.
         """
         tied = any(p.growth.role == "tied" for p in self.parameters)
-        return self.base / self.width if tied else 1.0
+        return (self.base / self.width) ** TIED_READOUT[self.parameterization] if tied else 1.0
 
     @property
     def branch_multiplier(self) -> float:
@@ -200,7 +210,7 @@ class Scaling:
     def __str__(self) -> str:
         name = self.algorithm if isinstance(self.algorithm, str) else "an optimizer of your own"
         lines = [
-            f"muP for {self._made_for}, trained by {name}",
+            f"{NAMES[self.parameterization]} for {self._made_for}, trained by {name}",
             self.table().to_string(float_format="%.4g"),
             "init_exponent: how the initialiser's own std was found to go with width; init_std: what it is brought to.",
         ]

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jax.typing import ArrayLike
 
 from sharplab.core.loops import Loop, choose_loop, dispatch
@@ -124,7 +123,7 @@ def find_loop(recipe: Recipe, task: Task, train: PyTree) -> Loop:
     inputs, targets = jax.tree.map(lambda x: jax.ShapeDtypeStruct((task.batch_size, *x.shape[1:]), x.dtype), train)
     if recipe.augment is not None:
         inputs = jax.eval_shape(recipe.prepare, inputs)  # as a step does with its batch
-    return choose_loop(jax.grad(recipe.objective), nnx.eval_shape(recipe.init_params, 0), (inputs, targets))
+    return choose_loop(jax.grad(recipe.objective), recipe.network.abstract.params, (inputs, targets))
 
 
 class Arrays(NamedTuple):
@@ -159,12 +158,18 @@ def _require_fit(recipe: Recipe, task: Task, batch: PyTree) -> None:
     numbers = jnp.issubdtype(targets.dtype, jnp.floating)
     if numbers and task.loss == "cross_entropy":
         raise ValueError(f"loss 'cross_entropy' needs classes, and the targets of {task.data} are numbers.")
-    outputs = jax.eval_shape(recipe.forward, nnx.eval_shape(recipe.init_params, 0), inputs)
+    outputs = jax.eval_shape(recipe.forward, recipe.network.abstract.params, inputs)
     predictions = outputs.shape if numbers else outputs.shape[:-1]
     if predictions != targets.shape:
         raise ValueError(
             f"model {task.model!r} makes outputs of shape {outputs.shape} where {task.data} has targets of shape "
             f"{targets.shape}: choose a model for such data."
+        )
+    classes = load_dataset(task.data).classes
+    if not numbers and outputs.shape[-1] < classes:
+        raise ValueError(
+            f"model {task.model!r} makes {outputs.shape[-1]} outputs where {task.data} has {classes} classes: let it "
+            "make as many."
         )
 
 

@@ -1,32 +1,32 @@
-"""One run of training as pure functions: how it begins, steps, advances, and is measured."""
+"""One run as pure functions: how it begins, steps, advances, and is measured."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from types import MappingProxyType
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
 
 from sharplab.core import tree
 from sharplab.core.loops import Loop, repeat_while
 from sharplab.core.tree import PyTree
 from sharplab.data import Augmentation
 from sharplab.optimizers import Optimizer, step_metric
-from sharplab.scaling import ROLES, Rule
+from sharplab.scaling import ROLES
 from sharplab.tracking.measurement import Measurement, TrackerState
+from sharplab.training.network import Network, Scaled, Variables
 
 DIVERGED_MULTIPLE = 100.0  # of a run's first loss; catapults of large learning rates stay well below
-TRAINABLE: Mapping[str, tuple[str, ...]] = MappingProxyType({"all": tuple(ROLES), "readout": ("output", "scalar")})
+TRAINABLE: Mapping[str, tuple[str, ...]] = {"all": (*ROLES, "tied"), "readout": ("output", "scalar")}
 
 
 class RunState(NamedTuple):
     """Everything that a run carries from step to step."""
 
     params: PyTree
+    variables: Variables
     opt_state: PyTree
     step: jax.Array
     first_loss: jax.Array
@@ -36,95 +36,68 @@ class RunState(NamedTuple):
 
 @dataclass(frozen=True)
 class Recipe:
-    """The functions of a task, without data; equal tasks share one, and so their compiled programs."""
+    """The functions of a task, without data; equal tasks share one, and so their compiled programs.
 
-    model: Callable[..., Any]
-    rule: Rule
-    input_shape: tuple[int, ...]
-    classes: int
+    Attributes:
+        network: what is trained.
+        loss: (outputs, targets) → the mean over examples.
+        optimizer: the update rule.
+        observables: what is recorded.
+        probe_chunk: how many examples curvature takes at a time; all at once where it is None.
+        trainable: a key of `TRAINABLE`.
+        augment: what is done to training batches.
+        schedule: step → factor in front of the learning rate; None for 1.
+    """
+
+    network: Network
     loss: Callable[[jax.Array, jax.Array], jax.Array]
     optimizer: Optimizer
     observables: tuple[str, ...]
-    probe_chunk: int | None = None  # examples that curvature takes at a time
+    probe_chunk: int | None = None
     trainable: str = "all"
-    augment: Augmentation | None = None  # of the training batches
-    schedule: optax.Schedule | None = None  # step → factor in front of the learning rate; None for 1
-
-    def build(self, rngs: nnx.Rngs) -> Any:
-        """The network, freshly drawn."""
-        return self.model(
-            input_shape=self.input_shape,
-            classes=self.classes,
-            width=self.rule.width,
-            depth=self.rule.depth.depth,
-            rule=self.rule,
-            rngs=rngs,
-        )
+    augment: Augmentation | None = None
+    schedule: optax.Schedule | None = None
 
     def init_params(self, seed: jax.Array) -> PyTree:
         """The initial parameters that belong to a seed, a scalar integer array."""
-        params = nnx.split(self.build(nnx.Rngs(params=jax.random.key(seed))))[1]
-        # Weak types, as of jnp.full(shape, 1.0), are lost with the first step: programs would be compiled twice.
-        return jax.tree.map(lambda w: jax.lax.convert_element_type(w, w.dtype), params)
+        return self.network.init(seed)[0]
 
-    def forward(self, params: PyTree, prepared: jax.Array) -> jax.Array:
-        """Logits of inputs that `prepare` has seen."""
-        return nnx.merge(self._graphdef, params).forward(prepared)
+    def forward(self, params: PyTree, prepared: PyTree, variables: Variables | None = None) -> jax.Array:
+        """Outputs for inputs that `prepare` has seen, without dropout."""
+        return self.network.forward(params, prepared, variables)
 
-    def prepare(self, images: jax.typing.ArrayLike) -> jax.Array:
-        """What of the network uses no parameter, done once."""
-        return _prepare(self, images)
+    def prepare(self, inputs: jax.typing.ArrayLike) -> jax.Array:
+        """What the network does to inputs without any parameter, to be done once per data set."""
+        return _prepare(self.network, inputs)
 
     def factors(self) -> PyTree:
         """The learning-rate factor of each parameter, plain floats like the parameters; 0 for what is not trained."""
-
-        def factor(role: str, **place: Any) -> float:
-            if role not in TRAINABLE[self.trainable]:
-                return 0.0
-            return float(self.rule.lr_factor(role, self.optimizer.kind(role), **place))
-
-        factors = self._per_parameter(factor)
+        factors = self._scaled(lambda of: of.lr_factor if of.role in TRAINABLE[self.trainable] else 0.0)
         if not any(jax.tree.leaves(factors)):
             raise ValueError(f"trainable={self.trainable!r} leaves nothing of this model to train.")
         return factors
 
+    def decays(self) -> PyTree:
+        """By what each parameter's decay η · decay · w is multiplied; 0 for what is not trained."""
+        return self._scaled(lambda of: of.decay_factor if of.role in TRAINABLE[self.trainable] else 0.0)
+
     def gradient_scales(self) -> PyTree:
         """By what each parameter's gradient is divided before the optimizer sees it, plain floats."""
-
-        def scale(role: str, **place: Any) -> float:
-            return 1.0 if self.optimizer.kind(role) == "sgd" else float(self.rule.gradient_scale(role, **place))
-
-        return self._per_parameter(scale)
+        return self._scaled(lambda of: of.gradient_scale)
 
     def direction(self) -> optax.GradientTransformation:
         """The optimizer's, for the parameters of this network."""
-        return self.optimizer.direction(self._per_parameter(lambda role, **place: self.optimizer.kind(role)))
+        kinds = self._scaled(lambda of: self.optimizer.kind(of.role))
+        return self.network.source.direction(self.optimizer, kinds)
 
-    def _per_parameter(self, value: Callable[..., Any]) -> PyTree:
-        """value(role, in_branch=, unit=) of each parameter, like the parameters."""
-
-        def of(variable: nnx.Variable) -> nnx.Variable:
-            metadata = variable.get_metadata()
-            if metadata.get("role") is None:
-                raise ValueError("model has a parameter without role: declare it as nnx.Param(x, role=...).")
-            in_branch, unit = metadata.get("in_branch", False), metadata.get("unit", 1.0)
-            return variable.replace(value(metadata["role"], in_branch=in_branch, unit=unit))
-
-        return jax.tree.map(of, self._abstract[1], is_leaf=lambda x: isinstance(x, nnx.Variable))
-
-    @property
-    def _graphdef(self) -> Any:
-        return self._abstract[0]
-
-    @property
-    def _abstract(self) -> tuple[Any, PyTree, bool]:
-        return _abstract(self)
+    def _scaled(self, value: Callable[[Scaled], Any]) -> PyTree:
+        return jax.tree.map(value, self.network.scaled(self.optimizer), is_leaf=lambda x: isinstance(x, Scaled))
 
     def measurement(self) -> Measurement:
         """The recipe's records."""
         metric = None if self.optimizer.preconditioner is None else self.metric
         # Statistics over the batch make a loss that is no mean over chunks.
-        chunk = None if self._abstract[2] else self.probe_chunk
+        chunk = None if self.network.abstract.examples_interact else self.probe_chunk
         return Measurement(self.loss, self.observables, self.forward, metric, chunk)
 
     def metric(self, params: PyTree, opt_state: PyTree) -> PyTree:
@@ -132,15 +105,22 @@ class Recipe:
         return step_metric(self.optimizer, self.factors(), self.gradient_scales(), opt_state)
 
     def objective(self, params: PyTree, batch: PyTree) -> jax.Array:
-        """The training loss of one batch of prepared inputs and targets."""
+        """The loss of one batch of prepared inputs and targets, without dropout."""
         inputs, targets = batch
         return self.loss(self.forward(params, inputs), targets)
 
+    def training_loss(self, params: PyTree, variables: Variables, batch: PyTree) -> tuple[jax.Array, Variables]:
+        """The loss of one batch in the mode of training, and the variables that it leaves."""
+        inputs, targets = batch
+        outputs, after = self.network.train(params, inputs, variables)
+        return self.loss(outputs, targets), after
+
     def begin(self, seed: jax.Array) -> RunState:
         """A run at step 0."""
-        params = self.init_params(seed)
+        params, variables = self.network.init(seed)
         return RunState(
             params,
+            variables,
             self.direction().init(params),
             jnp.zeros((), jnp.int32),
             jnp.full((), jnp.nan, tree.dtype(params)),
@@ -153,10 +133,12 @@ class Recipe:
         if self.augment is not None:
             images, targets = batch
             key = jax.random.fold_in(jax.random.key(run.seed), run.step)
-            batch = (_prepare(self, self.augment(key, images)), targets)
+            batch = (self.prepare(self.augment(key, images)), targets)
         if self.schedule is not None:
             learning_rate = learning_rate * self.schedule(run.step)
-        loss, gradient = jax.value_and_grad(self.objective)(run.params, batch)
+        (loss, variables), gradient = jax.value_and_grad(self.training_loss, has_aux=True)(
+            run.params, run.variables, batch
+        )
         first_loss = jnp.where(run.step == 0, loss, run.first_loss)
         # A gradient of exactly 0 is what a step too large leaves of a ReLU network: every unit dead, for good.
         sound = jnp.isfinite(loss) & (loss <= DIVERGED_MULTIPLE * first_loss) & (tree.norm(gradient) > 0)
@@ -165,14 +147,15 @@ class Recipe:
         direction, opt_state = self.direction().update(scaled, run.opt_state, run.params)
         decay = self.optimizer.decay
         params = jax.tree.map(
-            # What is not trained does not decay either.
-            lambda w, u, factor: w - learning_rate * (factor * u + (decay * w if decay and factor else 0)),
+            lambda w, u, factor, share: w - learning_rate * (factor * u + (share * decay * w if decay * share else 0)),
             run.params,
             direction,
             self.factors(),
+            self.decays(),
         )
         return RunState(
             tree.where(alive, params, run.params),
+            tree.where(alive, variables, run.variables),
             tree.where(alive, opt_state, run.opt_state),
             run.step + 1,
             first_loss,
@@ -211,12 +194,5 @@ class Recipe:
 
 
 @partial(jax.jit, static_argnums=0)
-def _prepare(recipe: Recipe, images: jax.Array) -> jax.Array:
-    return recipe.build(nnx.Rngs(0)).prepare(images)
-
-
-@lru_cache(maxsize=256)
-def _abstract(recipe: Recipe) -> tuple[Any, PyTree, bool]:
-    """Graph, shapes of the parameters, and whether examples of a batch act on each other's outputs."""
-    network = nnx.eval_shape(lambda: recipe.build(nnx.Rngs(0)))
-    return *nnx.split(network), getattr(network, "examples_interact", False)
+def _prepare(network: Network, inputs: jax.Array) -> jax.Array:
+    return network.prepare(inputs)

@@ -10,6 +10,7 @@ from sharplab.models import find_model
 from sharplab.optimizers import OPTIMIZERS
 from sharplab.scaling import DepthRule, Rule, parameterization
 from sharplab.schedules import find_schedule
+from sharplab.training.network import Network, find_source
 from sharplab.training.recipe import Recipe
 
 
@@ -50,19 +51,14 @@ class Run:
 def find_recipe(task: Task) -> Recipe:
     """The functions that a task's names stand for."""
     dataset = load_dataset(task.data)
+    depth = DepthRule(task.depth, task.base_depth, task.alpha)
+    rule = Rule(parameterization(task.parameterization), task.width, task.base_width, task.gamma, depth)
+    optimizer = lookup("optimizer", task.optimizer, OPTIMIZERS)
+    source = find_source(find_model(task.model), rule, dataset.train_inputs.shape[1:], dataset.classes, optimizer)
     return Recipe(
-        find_model(task.model),
-        Rule(
-            parameterization(task.parameterization),
-            task.width,
-            task.base_width,
-            task.gamma,
-            DepthRule(task.depth, task.base_depth, task.alpha),
-        ),
-        dataset.train_inputs.shape[1:],
-        dataset.classes,
+        Network(source),
         lookup("loss", task.loss, LOSSES),
-        lookup("optimizer", task.optimizer, OPTIMIZERS),
+        optimizer,
         task.observables,
         task.batch_size,
         task.trainable,

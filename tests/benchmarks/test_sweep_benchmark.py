@@ -48,7 +48,7 @@ def test_arithmetic_by_hand_is_what_xla_counts():
     task = Runs(width=64, seeds=1).task
     recipe = find_recipe(task)
     params = nnx.eval_shape(recipe.init_params, 0)
-    inputs, targets = np.prod(recipe.input_shape), jax.ShapeDtypeStruct((128,), np.int32)
+    inputs, targets = np.prod(recipe.network.source.input_shape), jax.ShapeDtypeStruct((128,), np.int32)
     batch = (jax.ShapeDtypeStruct((128, inputs), np.float32), targets)
     counted = jax.jit(jax.grad(recipe.objective)).lower(params, batch).cost_analysis()["flops"]
     assert step_flops(task)["made"] == pytest.approx(counted, rel=0.05)

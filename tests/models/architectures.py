@@ -6,6 +6,7 @@ from sharplab.losses import cross_entropy
 from sharplab.models import MODELS
 from sharplab.optimizers import OPTIMIZERS
 from sharplab.scaling import DepthRule, Rule, parameterization
+from sharplab.training.network import ByRule, Network
 from sharplab.training.recipe import Recipe
 
 CLASSES, BASE_WIDTH = 7, 8
@@ -23,7 +24,7 @@ def small_recipe(model, width=BASE_WIDTH, scaling="mup", *, optimizer=OPTIMIZERS
     scaling = parameterization(scaling) if isinstance(scaling, str) else scaling
     depth = DEPTHS.get(model, 3) if depth is None else depth
     rule = Rule(scaling, width, BASE_WIDTH, gamma, DepthRule(depth, alpha=0.5))
-    return Recipe(MODELS[model], rule, shape_of(model), CLASSES, cross_entropy, optimizer, ())
+    return Recipe(Network(ByRule(MODELS[model], rule, shape_of(model), CLASSES)), cross_entropy, optimizer, ())
 
 
 def small_batch(model, examples=4, seed=0):

@@ -18,18 +18,19 @@ from sharplab.scaling import PARAMETERIZATIONS, ROLES
 @pytest.mark.parametrize("model", ["mlp", "linear_network", "residual_convnet_batchnorm", "vit", "gpt", "gpt_tied"])
 def test_all_parameterizations_are_one_function_at_the_base_width(float64, model):
     inputs, _ = small_batch(model)
-    expected = small_recipe(model, scaling="standard").build(nnx.Rngs(1))(inputs)
+    expected = small_recipe(model, scaling="standard").network.source.draw(nnx.Rngs(1))(inputs)
     assert expected.shape == (*(inputs.shape if model.startswith("gpt") else inputs.shape[:1]), CLASSES)
     assert 0.1 < jnp.std(expected) < 10
     for name in PARAMETERIZATIONS:
-        assert np.allclose(small_recipe(model, scaling=name).build(nnx.Rngs(1))(inputs), expected, rtol=1e-10)
+        network = small_recipe(model, scaling=name).network.source.draw(nnx.Rngs(1))
+        assert np.allclose(network(inputs), expected, rtol=1e-10)
 
 
 def features(model, width):
     """The size of what reaches the readout, or the norm before it, over examples, units and three seeds."""
     squares, inputs = [], as_inputs(model, small_batch(model)[0])
     for seed in range(3):
-        network = small_recipe(model, width).build(nnx.Rngs(seed))
+        network = small_recipe(model, width).network.source.draw(nnx.Rngs(seed))
         network.readout = jnp.asarray
         if hasattr(network, "norm"):
             network.norm = jnp.asarray
@@ -47,7 +48,7 @@ def test_features_have_one_size_at_every_width_under_mup(model):
 @pytest.mark.parametrize("model", MODELS)
 def test_every_parameter_names_its_role_and_whether_it_lies_in_a_branch(model):
     recipe = small_recipe(model)
-    state = nnx.to_flat_state(recipe._abstract[1])
+    state = nnx.to_flat_state(recipe.network.abstract.params)
     for path, variable in state:
         metadata, name = variable.get_metadata(), "/".join(map(str, path))
         assert metadata["role"] in ROLES
@@ -85,7 +86,7 @@ COUNTS = {
 
 @pytest.mark.parametrize("model", MODELS)
 def test_parameters_are_as_many_as_the_architecture_has(model):
-    assert tree.size(small_recipe(model)._abstract[1]) == COUNTS[model]
+    assert tree.size(small_recipe(model).network.abstract.params) == COUNTS[model]
 
 
 @pytest.mark.parametrize("model", ["residual_convnet", "gpt"])
@@ -93,7 +94,7 @@ def test_convolutions_alone_are_dispatched_from_the_host(model):
     recipe = small_recipe(model)
     inputs, targets = small_batch(model)
     batch = (jax.eval_shape(recipe.prepare, as_inputs(model, inputs)), targets)
-    assert choose_loop(jax.grad(recipe.objective), recipe._abstract[1], batch) == (
+    assert choose_loop(jax.grad(recipe.objective), recipe.network.abstract.params, batch) == (
         "python" if model == "residual_convnet" else "compiled"
     )
 

@@ -12,6 +12,7 @@ from sharplab.losses import cross_entropy
 from sharplab.models.layers import ScaledLinear
 from sharplab.optimizers import make_optimizer
 from sharplab.scaling import DepthRule, Rule, parameterization
+from sharplab.training.network import ByRule, Network
 from sharplab.training.recipe import Recipe
 
 FORMS = {
@@ -62,7 +63,7 @@ def outputs(form, optimizer):
     scaling = parameterization("mup")
     scaling = scaling.shift(FORMS[form]) if form else scaling
     rule = Rule(scaling, WIDTH, 4, gamma=0.7, depth=DepthRule(4, 1, 0.5))
-    recipe = Recipe(Biased, rule, (D,), CLASSES, cross_entropy, *OPTIMIZERS[optimizer][:1], ())
+    recipe = Recipe(Network(ByRule(Biased, rule, (D,), CLASSES)), cross_entropy, *OPTIMIZERS[optimizer][:1], ())
 
     @jax.jit
     def run(x, y):
@@ -89,7 +90,7 @@ def test_all_forms_train_identically(float64, form, optimizer):
 def test_sign_like_steps_make_all_parameterizations_one_run_at_the_base(float64, name, optimizer):
     def course(name):
         rule = Rule(parameterization(name), 8, 8)
-        recipe = Recipe(Biased, rule, (D,), CLASSES, cross_entropy, OPTIMIZERS[optimizer][0], ())
+        recipe = Recipe(Network(ByRule(Biased, rule, (D,), CLASSES)), cross_entropy, OPTIMIZERS[optimizer][0], ())
         step, run, found = jax.jit(recipe.step), recipe.begin(0), []
         for _ in range(10):
             run = step(run, OPTIMIZERS[optimizer][1], (X, Y))
@@ -105,7 +106,10 @@ def test_adams_epsilon_left_as_it_is_would_tell_the_forms_apart(float64):
     for form in (None, "unit variance"):
         scaling = parameterization("mup").shift(FORMS[form]) if form else parameterization("mup")
         recipes[form] = Recipe(
-            Biased, Rule(scaling, WIDTH, 4), (D,), CLASSES, cross_entropy, OPTIMIZERS["adamw with a large ε"][0], ()
+            Network(ByRule(Biased, Rule(scaling, WIDTH, 4), (D,), CLASSES)),
+            cross_entropy,
+            OPTIMIZERS["adamw with a large ε"][0],
+            (),
         )
     scales = [jax.tree.leaves(recipe.gradient_scales()) for recipe in recipes.values()]
     assert not np.allclose(*scales)

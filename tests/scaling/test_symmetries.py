@@ -14,6 +14,7 @@ from sharplab.losses import squared_error
 from sharplab.models.layers import ScaledLinear
 from sharplab.optimizers import OPTIMIZERS
 from sharplab.scaling import Rule, parameterization
+from sharplab.training.network import ByRule, Network
 from sharplab.training.recipe import Recipe
 
 STEPS = 20
@@ -103,7 +104,7 @@ class LinearRun(NamedTuple):
 def train_linear(scaling, copies):
     """The network of the weights E and V, at the size of unit variance, every neuron being there `copies` times."""
     rule = Rule(parameterization(scaling), copies * N)
-    recipe = Recipe(LinearNet, rule, (D,), 1, squared_error, OPTIMIZERS["sgd"], ())
+    recipe = Recipe(Network(ByRule(LinearNet, rule, (D,), 1)), squared_error, OPTIMIZERS["sgd"], ())
     weights = (np.tile(E, copies) * rule.init_std("input", D), np.tile(V, copies)[:, None] * rule.init_std("output", 1))
     dense = dense_hessian(recipe)
 

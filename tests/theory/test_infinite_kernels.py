@@ -15,6 +15,7 @@ from sharplab.optimizers import OPTIMIZERS
 from sharplab.scaling import DepthRule, Rule, parameterization
 from sharplab.theory.infinite_convnet import figure1_convnet_kernels
 from sharplab.theory.infinite_kernels import mlp_kernels, relu_duals, residual_mlp_kernels
+from sharplab.training.network import ByRule, Network
 from sharplab.training.recipe import Recipe
 
 CLASSES = 2
@@ -55,7 +56,7 @@ def network(model, width):
     """The lab's, under NTK with a base width that should not matter."""
     rule = Rule(parameterization("ntk"), width, 4, 1.0, DEPTHS[model])
     shape = INPUTS[model].shape[1:]
-    return Recipe(MODELS[model], rule, shape, CLASSES, squared_error, OPTIMIZERS["sgd"], ())
+    return Recipe(Network(ByRule(MODELS[model], rule, shape, CLASSES)), squared_error, OPTIMIZERS["sgd"], ())
 
 
 def empirical_kernels(model, width, seeds):

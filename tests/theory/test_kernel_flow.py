@@ -14,6 +14,7 @@ from sharplab.optimizers import OPTIMIZERS
 from sharplab.scaling import DepthRule, Rule, parameterization
 from sharplab.theory.infinite_kernels import mlp_kernels
 from sharplab.theory.kernel_flow import descend, flow, squared_error_descent, squared_error_flow
+from sharplab.training.network import ByRule, Network
 from sharplab.training.recipe import Recipe
 
 N, M, C = 12, 17, 3  # examples of training, all that are followed, outputs
@@ -145,7 +146,7 @@ def gaps_to_the_kernel(loss, share):
     found = []
     for width in WIDTHS:
         rule = Rule(parameterization("ntk"), width, 1, 1.0, DepthRule(2))
-        recipe = Recipe(MODELS["mlp"], rule, (8,), C, LOSSES[loss], OPTIMIZERS["sgd"], ())
+        recipe = Recipe(Network(ByRule(MODELS["mlp"], rule, (8,), C)), LOSSES[loss], OPTIMIZERS["sgd"], ())
 
         @jax.jit
         def train(seed, recipe=recipe):

@@ -273,7 +273,7 @@ def test_the_lab_trains_its_linear_network_along_the_closed_course(name):
     recipe, data = find_recipe(task), sl.data.load_dataset("teacher-student")
     ((run,),) = train_runs(task, [Run(0.5, 7)])
     params = recipe.init_params(jnp.asarray(7))
-    state = linear_state(params["first"]["kernel"][...], params["readout"]["kernel"][...], recipe.rule)
+    state = linear_state(params["first"]["kernel"][...], params["readout"]["kernel"][...], recipe.network.source.rule)
     course = linear_course(state, data.train_inputs, data.train_targets, 0.5, steps)
     assert course.loss[-1] < 0.9 * course.loss[0]
     np.testing.assert_allclose(run.curves["train_loss"], course.loss, rtol=1e-4)

@@ -18,6 +18,7 @@ from sharplab.models.layers import ScaledLinear
 from sharplab.optimizers import OPTIMIZERS, make_optimizer
 from sharplab.scaling import Rule, parameterization
 from sharplab.schedules import find_schedule
+from sharplab.training.network import ByRule, Network
 from sharplab.training.recipe import Recipe
 
 RATE = 0.1
@@ -80,8 +81,8 @@ def test_a_run_keeps_the_types_it_begins_with_so_that_its_programs_are_compiled_
 
 def test_factors_are_those_of_the_rule_per_role():
     recipe = make_recipe("residual_mlp", 8, "mean_field", gamma=2.0)
-    assert jax.tree.leaves(recipe.factors()) == [recipe.rule.lr_factor("hidden")] * 4
-    assert recipe.rule.lr_factor("hidden") == 8 / 4 * 2.0**2
+    assert jax.tree.leaves(recipe.factors()) == [recipe.network.source.rule.lr_factor("hidden")] * 4
+    assert recipe.network.source.rule.lr_factor("hidden") == 8 / 4 * 2.0**2
 
 
 def test_step_with_adamw_is_optaxs_with_the_roles_factors_and_an_epsilon_beside_the_gradients(float64):
@@ -141,7 +142,8 @@ def test_effective_sharpness_of_random_features_is_that_of_the_readouts_block():
     _, row = jax.jit(recipe.observe)(run, tracker, 0, batch, batch)
     jacobian = tree.named_leaves(jax.jacrev(recipe.forward)(run.params, batch[0]))["readout/kernel"]
     J = np.asarray(jacobian).reshape(24 * 3, -1)
-    exact = recipe.rule.lr_factor("output") * np.linalg.eigvalsh(J @ J.T / 24)[-1]  # linear in the readout: H = JᵀJ/n
+    # The loss is quadratic in the readout: H = JᵀJ/n.
+    exact = recipe.network.source.rule.lr_factor("output") * np.linalg.eigvalsh(J @ J.T / 24)[-1]
     assert abs(row["sharpness"] / exact - 1) < 0.02
 
 
@@ -232,6 +234,6 @@ class Roleless(nnx.Module):
 
 def test_parameter_without_role_is_named_as_the_fault():
     rule = Rule(parameterization("mup"), 4)
-    recipe = Recipe(Roleless, rule, (5,), 3, LOSSES["cross_entropy"], OPTIMIZERS["sgd"], ())
+    recipe = Recipe(Network(ByRule(Roleless, rule, (5,), 3)), LOSSES["cross_entropy"], OPTIMIZERS["sgd"], ())
     with pytest.raises(ValueError, match=r"parameter without role: declare it as nnx.Param\(x, role="):
         recipe.factors()

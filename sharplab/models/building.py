@@ -1,0 +1,71 @@
+"""How a model is built: the one protocol of the lab's networks and anyone's.
+
+A model is a callable, most often a class of `flax.nnx`, that makes a module. It takes by name what it needs out of
+`OFFERED`, or by position `(width, rngs)` or `(width, depth, rngs)`, as `sharplab.mup` does. One that takes `rule`
+multiplies, draws and labels its weights as that says; any other is scaled by the roles that are inferred of its
+parameters.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
+from typing import Any
+
+OFFERED: Mapping[str, str] = {
+    "width": "the size that grows",
+    "depth": "the number of residual blocks",
+    "input_shape": "of one example",
+    "classes": "the number of outputs",
+    "rule": "the `sharplab.scaling.Rule` by which the model scales itself",
+    "branch_multiplier": "what each residual branch is multiplied by, (depth/base depth)^-alpha",
+    "readout_multiplier": "what the logits of a tied readout are multiplied by",
+    "rngs": "the `nnx.Rngs` that weights are drawn from",
+}
+
+
+def call_build(build: Callable[..., Any], offered: Mapping[str, Any]) -> Any:
+    """The module that `build` makes of what it takes of `offered`.
+
+    Raises:
+        ValueError: where it takes anything else.
+    """
+    names = _taken(build)
+    if isinstance(names, int):
+        sizes = ("width", "depth")[: names - 1]
+        return build(*(offered[size] for size in sizes), offered["rngs"])
+    return build(**{name: offered[name] for name in names if name in offered})
+
+
+def takes(build: Callable[..., Any], name: str) -> bool:
+    """Whether `build` takes this name out of `OFFERED`.
+
+    >>> takes(lambda width, rngs: None, "depth"), takes(lambda n, blocks, rngs: None, "depth")
+    (False, True)
+    """
+    names = _taken(build)
+    return (name in ("width", "depth")[: names - 1] or name == "rngs") if isinstance(names, int) else name in names
+
+
+@lru_cache(maxsize=256)
+def _taken(build: Callable[..., Any]) -> frozenset[str] | int:
+    """The names that `build` takes out of `OFFERED`; where they are others, how many arguments by position."""
+    parameters = [p for p in _parameters(build) if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    required = [p for p in parameters if p.default is p.empty]
+    if all(p.name in OFFERED and p.kind is not p.POSITIONAL_ONLY for p in required):
+        return frozenset(p.name for p in parameters) & OFFERED.keys()
+    if len(required) in (2, 3) and all(p.kind is not p.KEYWORD_ONLY for p in required):
+        return len(required)
+    raise ValueError(
+        f"model takes {', '.join(p.name for p in required)}: let it take (width, rngs), (width, depth, rngs), or by "
+        f"name what it needs of {', '.join(OFFERED)}."
+    )
+
+
+def _parameters(build: Callable[..., Any]) -> list[inspect.Parameter]:
+    """Those left to be given. The signature of an nnx.Module is its metaclass's, which says nothing."""
+    if isinstance(build, partial):
+        given = len(build.args)
+        return [p for p in _parameters(build.func)[given:] if p.name not in build.keywords]
+    if isinstance(build, type):
+        return list(inspect.signature(build.__init__).parameters.values())[1:]  # type: ignore[misc]
+    return list(inspect.signature(build).parameters.values())

@@ -1,0 +1,203 @@
+"""Any module of Flax trains through the engine, scaled by the roles of its parameters."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pandas as pd
+import pytest
+from flax import nnx
+from own_networks import Branched, Deep, Net, Noisy, Tied, Untellable
+
+import sharplab as sl
+from sharplab.core.tree import named_leaves
+from sharplab.losses import cross_entropy
+from sharplab.optimizers import OPTIMIZERS
+from sharplab.scaling import PARAMETERIZATIONS, DepthRule, Rule, parameterization
+from sharplab.scaling.abc import GROWTH, WITHOUT_MULTIPLIERS
+from sharplab.training.network import ByRoles, ByRule, Network, find_source
+from sharplab.training.recipe import Recipe
+
+RATE, STEPS = 0.05, 4
+
+
+def rule_of(name, width, base=8, depth=1, alpha=0.0, gamma=1.0):
+    return Rule(parameterization(name), width, base, gamma, DepthRule(depth, 1, alpha))
+
+
+def recipe_of(build, name="mup", width=16, optimizer="sgd", shape=(16,), classes=4, **settings):
+    source = find_source(build, rule_of(name, width, **settings), shape, classes, OPTIMIZERS[optimizer])
+    return Recipe(Network(source), cross_entropy, OPTIMIZERS[optimizer], ("train_loss",))
+
+
+def batch_of(examples=24, seed=0):
+    random = np.random.default_rng(seed)
+    inputs = random.standard_normal((examples, 16), dtype=np.float32)
+    return jnp.asarray(inputs), jnp.asarray(random.integers(0, 4, examples))
+
+
+def trained(recipe, batch, seed=3, rate=RATE):
+    step, run = jax.jit(recipe.step), jax.jit(recipe.begin)(seed)
+    for _ in range(STEPS):
+        run = step(run, rate, batch)
+    return run
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
+def test_a_run_under_mup_is_that_of_the_scaling_by_hand(optimizer):
+    batch = batch_of()
+    recipe = recipe_of(Net, optimizer=optimizer)
+    scaling = sl.mup(Net, base=8, width=16, optimizer=optimizer)
+    found = trained(recipe, batch)
+
+    model = scaling.init(nnx.Rngs(params=jax.random.key(3)).params())
+    graphdef, params = nnx.split(model)
+    transformation = scaling.optimizer(RATE)
+    state = transformation.init(params)
+    gradient = jax.jit(jax.grad(lambda w: cross_entropy(nnx.merge(graphdef, w)(batch[0]), batch[1])))
+    for _ in range(STEPS):
+        updates, state = transformation.update(gradient(params), state, params)
+        params = optax.apply_updates(params, updates)
+    for path, w in named_leaves(params).items():
+        assert np.allclose(w, named_leaves(found.params)[path], rtol=1e-5, atol=3e-6), path
+
+
+@pytest.mark.parametrize("name", list(WITHOUT_MULTIPLIERS))
+@pytest.mark.parametrize("role", list(GROWTH))
+def test_exponents_without_multipliers_are_those_of_the_table_by_the_symmetry(name, role):
+    of_table = PARAMETERIZATIONS[name].roles[role]
+    assert WITHOUT_MULTIPLIERS[name](*GROWTH[role]).shift(of_table.a) == of_table
+
+
+def test_at_the_base_width_all_parameterizations_are_one_run():
+    batch = batch_of()
+    runs = [trained(recipe_of(Net, name, width=8), batch) for name in WITHOUT_MULTIPLIERS]
+    for run in runs[1:]:
+        for one, other in zip(jax.tree.leaves(runs[0].params), jax.tree.leaves(run.params), strict=True):
+            assert np.array_equal(one, other)
+
+
+def test_ntk_has_the_learning_rates_that_its_multipliers_stand_for():
+    factors = named_leaves(recipe_of(Net, "ntk", width=32).factors())
+    assert [factors[f"{layer}/kernel"] for layer in ("stem", "hidden", "readout")] == [1.0, 8 / 32, 8 / 32]
+    assert set(named_leaves(recipe_of(Net, "standard", width=32).factors()).values()) == {1.0}
+
+
+def test_richness_divides_the_outputs_and_raises_the_learning_rates():
+    plain, rich = recipe_of(Net), recipe_of(Net, gamma=2.0)
+    batch, params = batch_of(), plain.init_params(0)
+    assert np.allclose(rich.forward(params, batch[0]), plain.forward(params, batch[0]) / 2)
+    assert jax.tree.leaves(rich.factors()) == [4 * factor for factor in jax.tree.leaves(plain.factors())]
+
+
+def test_mean_field_is_mup_for_a_module_without_multipliers_and_is_refused():
+    with pytest.raises(ValueError, match="mean_field"):
+        recipe_of(Net, "mean_field")
+
+
+def test_dropout_and_batch_statistics_go_with_the_run_and_not_with_its_records():
+    recipe, batch = recipe_of(Noisy), batch_of()
+    run = trained(recipe, batch)
+    before, after = recipe.network.init(3)[1], run.variables
+    moved = [not np.array_equal(a, b) for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)]
+    assert all(moved)
+    # Training drops units, records and evaluation do not; evaluation takes the running statistics.
+    dropped, _ = recipe.network.train(run.params, batch[0], run.variables)
+    again, _ = recipe.network.train(run.params, batch[0], run.variables)
+    recorded = recipe.network.forward(run.params, batch[0], run.variables)
+    evaluated = recipe.network.evaluate(run.params, batch[0], run.variables)
+    assert np.array_equal(dropped, again)
+    assert not np.allclose(dropped, recorded)
+    assert not np.allclose(recorded, evaluated)
+    alone = recipe.network.evaluate(run.params, batch[0][:1], run.variables)
+    assert np.allclose(alone, evaluated[:1], rtol=1e-5)
+    assert recipe.network.abstract.examples_interact
+
+
+def test_depth_is_scaled_where_the_module_takes_what_its_branches_are_multiplied_by():
+    deep = recipe_of(Branched, depth=4, alpha=0.5)
+    assert isinstance(deep.network.source, ByRoles)
+    assert deep.network.source.draw(nnx.Rngs(0)).branch == 0.5
+    factors = named_leaves(recipe_of(Branched, depth=4, alpha=1.0, optimizer="adam").factors())
+    assert factors["blocks/3/kernel"] == 8 / 16  # of width; of depth m^(alpha − 1) = 1
+    with pytest.raises(ValueError, match="branch_multiplier"):
+        recipe_of(Deep, depth=4, alpha=0.5)
+    assert len(recipe_of(Deep, depth=4).network.source.draw(nnx.Rngs(0)).blocks) == 4
+
+
+@pytest.mark.parametrize(("name", "multiplier"), [("mup", 1 / 4), ("ntk", 1 / 2), ("standard", 1.0)])
+def test_a_tied_readout_is_multiplied_where_the_module_takes_the_multiplier(name, multiplier):
+    recipe = recipe_of(Tied, name, width=32, shape=(6,))
+    assert recipe.network.source.draw(nnx.Rngs(0)).multiplier == multiplier
+
+    def deaf(width, rngs, classes):
+        return Tied(width, rngs, classes)
+
+    if multiplier == 1:
+        recipe_of(deaf, name, width=32, shape=(6,))
+    else:
+        with pytest.raises(ValueError, match="readout_multiplier"):
+            recipe_of(deaf, name, width=32, shape=(6,))
+
+
+def test_what_cannot_be_told_is_refused_with_the_parameters_name():
+    with pytest.raises(ValueError, match="'w'"):
+        recipe_of(Untellable, "ntk")
+
+
+def test_a_model_that_takes_a_rule_scales_itself():
+    source = find_source(sl.models.MODELS["mlp"], rule_of("mup", 8, depth=2), (16,), 4, OPTIMIZERS["sgd"])
+    assert isinstance(source, ByRule)
+
+
+@pytest.mark.parametrize("model", ["own_networks:Net", "own_networks:Noisy"])
+def test_a_sweep_of_ones_own_network_is_trained_by_workers_to_the_bit(model, tmp_path):
+    experiment = sl.Experiment(
+        model=model,
+        data="teacher-student",
+        loss="squared_error",
+        widths=(8, 16),
+        base_width=8,
+        depths=1,
+        parameterizations=("mup", "standard"),
+        learning_rates=(0.01, 0.02),
+        seeds=2,
+        steps=6,
+        batch_size=16,
+        probe_size=32,
+        records=3,
+        observables=("train_loss", "eval_loss"),
+    )
+    here = sl.run(experiment, tmp_path / "here").curves
+    with sl.sweep.Processes(2) as executor:
+        there = sl.run(experiment, tmp_path / "there", executor=executor).curves
+    assert len(here) == 2 * 2 * 2 * 2 * 3
+    assert np.isfinite(here[["train_loss", "eval_loss"]]).all(axis=None)
+    pd.testing.assert_frame_equal(here, there)
+
+
+def test_too_few_outputs_for_the_classes_are_refused():
+    experiment = sl.Experiment(
+        model="own_networks:Net",
+        data="gaussian-clusters",
+        widths=8,
+        base_width=8,
+        depths=1,
+        learning_rates=0.1,
+        seeds=1,
+        steps=2,
+        batch_size=16,
+        probe_size=32,
+        records=2,
+    )
+    with pytest.raises(ValueError, match="4 outputs"):
+        sl.run(experiment, "unused")
+
+
+def test_recipes_of_equal_settings_are_equal_and_share_their_programs():
+    one, other = recipe_of(Net), recipe_of(Net)
+    assert one == other
+    assert hash(one.network) == hash(other.network)
+    assert replace(one, trainable="readout") != one
