@@ -55,8 +55,8 @@ def test_intervals_in_time_cover_at_their_rate_though_records_of_a_run_are_alike
     rng = np.random.default_rng(1)
     laws = []
     for _ in range(400):
-        wander = np.cumsum(rng.normal(size=(4, len(STEPS))), axis=1)
-        laws.append(gap_law(STEPS, 0.2 * STEPS**0.7 + 0.05 * wander, favoured=1.0))
+        walk = np.cumsum(rng.normal(size=(4, len(STEPS))), axis=1)
+        laws.append(gap_law(STEPS, 0.2 * STEPS**0.7 + 0.05 * walk, favoured=1.0))
     assert 0.91 <= covered([law.exponent_interval for law in laws], 0.7) <= 0.99
     assert covered([law.prefactor_interval for law in laws], 0.2) >= 0.93
     assert covered([law.exponent_interval for law in laws], 1.0) < 0.5

@@ -44,7 +44,7 @@ def test_intervals_of_all_kinds_of_sweeps_together_cover_at_their_stated_rate():
 
 
 def test_intervals_are_no_wider_than_they_need_be():
-    sweep, rng = SimulatedSweep(wander=0.1, shift=0.4), np.random.default_rng(1)
+    sweep, rng = SimulatedSweep(optimum_sd=0.1, shift=0.4), np.random.default_rng(1)
     found = [transfer(sweep.records(rng))["mup"] for _ in range(100)]
     for name in ("shift", "regret", "regret_fraction"):
         widths = [np.diff(getattr(one, f"{name}_interval"))[0] / 2 for one in found]
@@ -53,7 +53,7 @@ def test_intervals_are_no_wider_than_they_need_be():
 
 @functools.cache
 def verdicts(shift: float, seeds: int, outlier: float) -> pd.Series:
-    sweep = SimulatedSweep(shift=shift, wander=0.1, outlier=outlier).with_seeds(seeds)
+    sweep = SimulatedSweep(shift=shift, optimum_sd=0.1, outlier=outlier).with_seeds(seeds)
     return calibrate(sweep, DRAWS, seed=2)["verdict"]
 
 
@@ -175,7 +175,7 @@ def test_where_all_diverge_there_is_no_optimum_and_the_edge_lies_below():
     assert found.verdict == "inconclusive"
 
 
-def test_carrying_a_learning_rate_past_the_cliff_costs_everything():
+def test_carrying_a_learning_rate_past_the_edge_of_stability_costs_everything():
     runs = exact({8: 2.0, 16: 0.0})
     beyond = (runs["width"] == 16) & (runs["learning_rate"] > 2)
     found = transfer(Records(runs.assign(diverged=beyond)))["mup"]
@@ -191,7 +191,7 @@ def test_a_regret_beyond_the_grid_is_not_known_but_no_less_than_where_the_grid_e
     assert 0.8 < found.regret_interval[0] < 1.0 and found.regret_interval[1] == np.inf
 
 
-def test_an_optimum_beside_the_cliff_may_lie_anywhere_up_to_it():
+def test_an_optimum_beside_the_edge_of_stability_may_lie_anywhere_up_to_it():
     runs = exact({8: 1.0, 16: 1.0}, slope=0.01)
     beyond = runs["learning_rate"] > 2
     found = transfer(Records(runs.assign(diverged=beyond)))["mup"]
@@ -240,7 +240,7 @@ def test_the_difference_of_shifts_has_an_interval():
     rng = np.random.default_rng(4)
     hits = 0
     for _ in range(100):
-        still, moving = (transfer(SimulatedSweep(shift=s, wander=0.1).records(rng))["mup"] for s in (0.0, 0.8))
+        still, moving = (transfer(SimulatedSweep(shift=s, optimum_sd=0.1).records(rng))["mup"] for s in (0.0, 0.8))
         _, interval = shift_difference(still, moving)
         hits += covers(interval, 0.8)
     assert acceptable(hits, 100, 0.95)
