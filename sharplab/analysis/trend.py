@@ -7,8 +7,11 @@ import numpy as np
 from scipy import stats
 from scipy.special import softmax
 
+from sharplab.analysis.weighted_line import WeightedLine
+
 Interval = tuple[float, float]
 OPEN: Interval = (-np.inf, np.inf)
+VARIANCE_FLOOR = 1e-12  # of the values of a trend
 OUTLIER_PROBABILITY = 0.1  # that one value of a trend lies off it by more than its noise
 OUTLIER_SD = 1.0  # standard deviation of how far it then lies off, in the values' units: octaves
 
@@ -115,8 +118,8 @@ def trend(sizes: Sequence[float], values: Sequence[float], noises: Sequence[Nois
     if len(x) < 2 or not np.isfinite(y).all():
         return UNKNOWN
     if not np.isfinite(variances).all() or df == 0:
-        return Trend(_Line.through(x, y, np.ones_like(x)).slope, Noise(np.inf, 0))
-    line = _Line.through(x, y, variances)
+        return Trend(WeightedLine.through(x, y, np.ones_like(x)).slope, Noise(np.inf, 0))
+    line = WeightedLine.through(x, y, np.maximum(variances, VARIANCE_FLOOR))
     return Trend(line.slope, Noise(line.variance, df))
 
 
@@ -137,40 +140,9 @@ def robust_trend(sizes: Sequence[float], values: Sequence[float], noises: Sequen
     x, y = np.log2(np.asarray(sizes, float)), np.asarray(values, float)
     variances = np.array([noise.variance for noise in noises])
     outliers = np.vstack([np.zeros_like(x), OUTLIER_SD**2 * np.eye(len(x))])
-    lines = [_Line.through(x, y, variances + more) for more in outliers]
+    lines = [WeightedLine.through(x, y, np.maximum(variances + more, VARIANCE_FLOOR)) for more in outliers]
     prior = np.log([1 - OUTLIER_PROBABILITY] + [OUTLIER_PROBABILITY / len(x)] * len(x))
     weights = softmax(prior + [line.log_likelihood(df) for line in lines])
     slopes, own = np.array([(line.slope, line.variance) for line in lines]).T
     slope = float(weights @ slopes)
     return Trend(slope, Noise(float(weights @ (own + (slopes - slope) ** 2)), plain.noise.df))
-
-
-@dataclass(frozen=True)
-class _Line:
-    """A weighted least-squares line; `squares` are those of the residuals in units of the variances."""
-
-    slope: float
-    squares: float
-    spread: float  # the slope's precision
-    variances: np.ndarray
-
-    @classmethod
-    def through(cls, x: np.ndarray, y: np.ndarray, variances: np.ndarray) -> "_Line":
-        variances = np.maximum(variances, 1e-12)
-        weights = 1 / variances
-        centre = np.average(x, weights=weights)
-        spread = float(np.sum(weights * (x - centre) ** 2))
-        slope = float(np.sum(weights * (x - centre) * y) / spread)
-        scatter = y - np.average(y, weights=weights) - slope * (x - centre)
-        return cls(slope, float(np.sum(weights * scatter**2)), spread, variances)
-
-    @property
-    def variance(self) -> float:
-        """The slope's variance, raised by the Birge ratio where that is above 1."""
-        free = len(self.variances) - 2
-        return (max(1.0, self.squares / free) if free else 1.0) / self.spread
-
-    def log_likelihood(self, df: float) -> float:
-        """The log likelihood of the values, flat in the coefficients, with variances known to df degrees of freedom."""
-        known = np.sum(np.log(self.variances)) + np.log(np.sum(1 / self.variances) * self.spread)
-        return float(-(known + (df + len(self.variances) - 2) * np.log1p(self.squares / df)) / 2)
