@@ -205,7 +205,7 @@ def test_mup_and_mean_field_are_one_dynamics(float64):
 
 
 def test_standard_parameterization_has_no_infinite_width():
-    with pytest.raises(ValueError, match="standard has no limit of infinite width: Q grows"):
+    with pytest.raises(ValueError, match=r"standard .*Q"):
         infinite_linear_state(make_rule("standard", 8), 4, 1, jax.random.key(0))
 
 
@@ -245,7 +245,7 @@ def test_class_indices_are_one_hot_targets(float64):
 
 
 def test_shapes_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match=r"first has shape \(5, 4\) and readout \(4, 1\) under a rule of width 8"):
+    with pytest.raises(ValueError, match=r"first .*\(5, 4\) and readout .*\(4, 1\).*width 8"):
         linear_state(jnp.ones((5, 4)), jnp.ones((4, 1)), make_rule("mup", 8))
 
 
