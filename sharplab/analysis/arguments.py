@@ -1,4 +1,4 @@
-"""Checks of what the analyses are asked for."""
+"""Checks of the arguments that the analyses share."""
 
 import pandas as pd
 
@@ -6,21 +6,13 @@ from sharplab.records import Records, require_one_setting
 
 
 def check_confidence(confidence: float) -> None:
-    """Refuse a confidence that is no probability.
-
-    Raises:
-        ValueError: naming it.
-    """
+    """Raise a ValueError unless the confidence lies between 0 and 1."""
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, as 0.95, not {confidence!r}.")
 
 
 def check_test(over: str, tolerance: float, confidence: float) -> None:
-    """Refuse an equivalence test over an unknown column, or with a tolerance or confidence out of range.
-
-    Raises:
-        ValueError: naming the argument.
-    """
+    """Raise a ValueError that names the argument of an equivalence test that is out of range."""
     check_over(over)
     if not tolerance > 0:
         raise ValueError(f"tolerance must be a positive number of octaves, not {tolerance!r}.")
@@ -28,11 +20,7 @@ def check_test(over: str, tolerance: float, confidence: float) -> None:
 
 
 def check_over(over: str) -> None:
-    """Refuse what is no size.
-
-    Raises:
-        ValueError: naming it.
-    """
+    """Raise a ValueError unless `over` is a size."""
     if over not in ("width", "depth"):
         raise ValueError(f"over must be 'width' or 'depth', not {over!r}.")
 

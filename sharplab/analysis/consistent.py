@@ -1,4 +1,4 @@
-"""Whether the curves of different sizes coincide, as far as seeds let one tell, and how their gap goes."""
+"""The agreement of curves of different sizes, as far as seeds let one tell, and the laws of their gap."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -163,20 +163,16 @@ def consistency(
     where both intervals lie within ±tolerance, "finite-size effects" where one lies wholly outside, else
     "inconclusive", as with one seed, one size, or no record between the first and the middle of training.
 
-    The slopes are trends through the seeds' means (`sharplab.analysis.trend.trend`); the gaps' laws
-    (`sharplab.analysis.gap_laws`) pair the seeds of all sizes, and use those that have every record. Their intervals
-    cover the truth at their rate in simulated curves (tests/analysis/test_consistency.py; docs/statistics.md).
+    The gaps' laws (`sharplab.analysis.gap_laws`) pair the seeds of all sizes, and use those that have every record. All
+    intervals cover at their rate in simulated curves (tests/analysis/test_consistent.py; docs/statistics.md).
 
     Args:
         records: with curves, at one learning rate per parameterization.
         quantity: a column of the curves, as "sharpness"; records where it is not positive are left out and counted.
         over: "width" or "depth".
-        tolerance: octaves per doubling within which curves count as one.
-        confidence: of all intervals.
 
     Raises:
-        ValueError: for missing curves or columns, mixed settings, several learning rates or optimizers, or two
-            curves of one size and seed.
+        ValueError: for missing curves or columns, mixed settings, or two curves of one size and seed.
 
     >>> width, seed, step = (grid.ravel() for grid in np.meshgrid([16, 32, 64, 128], range(4), range(0, 65, 8)))
     >>> noise = 0.01 * np.random.default_rng(0).normal(size=step.size)

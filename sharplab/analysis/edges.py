@@ -43,7 +43,7 @@ def find_edges(sizes: Sequence[float], grids: Sequence[Losses], confidence: floa
 
 
 def edge_brackets(grid: Losses) -> np.ndarray:
-    """Per seed, log₂ of the last learning rate before the first that diverged, and of that one, (S, 2)."""
+    """The log₂ of the last learning rate before the first that diverged, and of that one, per seed, (S, 2)."""
     brackets = []
     for losses in grid.values.T:
         trained = ~np.isnan(losses)

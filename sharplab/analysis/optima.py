@@ -19,7 +19,7 @@ Verdict = Literal["transfers", "shifts", "inconclusive"]
 
 @dataclass(frozen=True)
 class SizeResult:
-    """What a sweep says about one size; learning rates are base learning rates.
+    """The results of a sweep at one size; learning rates are base learning rates.
 
     Attributes:
         optimum: the best learning rate. An interval open on one side (0 or inf) says that it lies at the edge of the
@@ -45,7 +45,7 @@ class SizeResult:
 
 @dataclass(frozen=True)
 class Transfer:
-    """What a sweep says about one parameterization.
+    """The results of a sweep of one parameterization, by size and as trends over size.
 
     Attributes:
         by_size: the sizes, ascending, each with its optimum, edge of stability and regret. `sizes`, `optimum`,

@@ -25,14 +25,14 @@ RESOLUTION = 257  # points at which the slope is tested
 
 @dataclass(frozen=True)
 class Losses:
-    """The final losses of one size."""
+    """The final losses of one size, per learning rate and seed."""
 
     rates: np.ndarray  # (R,): log₂ of the learning rates, ascending
     values: np.ndarray  # (R, S): inf where diverged, NaN where a seed was not run
 
     @property
     def means(self) -> np.ndarray:
-        """Over the seeds that were run at every learning rate, or else over all, (R,); inf where any diverged."""
+        """The mean over the seeds run at every learning rate, or else over all seeds, (R,); inf where any diverged."""
         everywhere = ~np.isnan(self.values).any(axis=0)
         chosen = self.values[:, everywhere] if everywhere.any() else self.values
         return np.where(np.isinf(self.values).any(axis=1), np.inf, np.nanmean(chosen, axis=1))
@@ -75,7 +75,7 @@ class SlopeProfile:
         return total.scaled(1 / self.curvature**2)
 
     def sign_is_known(self, between_seeds: Noise, confidence: float) -> np.ndarray:
-        """Where the slope differs from 0 at this confidence, (V,) of bool."""
+        """The positions at which the slope differs from 0 at this confidence, (V,) of bool."""
         seeds = (between_seeds.variance + self.loss_variance * self.weight_norm**2) / len(self.seeds)
         total = seeds + self.model_variance
         with np.errstate(divide="ignore", invalid="ignore"):  # no noise at all: as many degrees as one likes
@@ -85,7 +85,7 @@ class SlopeProfile:
 
 @dataclass(frozen=True)
 class OptimumFit:
-    """One size's optimum; all positions are log₂ of the learning rate.
+    """The optimum of one size; all positions are log₂ of the learning rate.
 
     Attributes:
         optimum: the estimate, nan where every learning rate diverged.

@@ -1,4 +1,4 @@
-"""Sweeps whose optimum, shift, noise, cliff and grid are known: what the analysis of sweeps is calibrated on."""
+"""Simulated sweeps of known optimum, shift, noise and edge of stability, on which the analysis is calibrated."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from sharplab.records import Records
 
 @dataclass(frozen=True)
 class SimulatedSweep:
-    """One parameterization's truth, in x = log₂ of the learning rate.
+    """The truth about one parameterization, in x = log₂ of the learning rate.
 
     The loss is level + curvature·2(e^sd − 1 − sd)/s² with d = x − optimum and s the skew (s = 0: curvature·d²),
     steeper on the side of divergence. Normal draws, anew at each size, with these standard deviations: a seed moves its
