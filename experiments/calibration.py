@@ -84,7 +84,7 @@ def coverages(draws: int) -> pd.DataFrame:
 def verdict_rates(draws: int) -> pd.DataFrame:
     """How often each verdict was given, one row per panel, true shift and verdict."""
     cells = {
-        (kind, seeds, shift): replace(SimulatedSweep(wander=0.1), shift=shift, outlier=off).with_seeds(seeds)
+        (kind, seeds, shift): replace(SimulatedSweep(optimum_sd=0.1), shift=shift, outlier=off).with_seeds(seeds)
         for kind, seeds, off in (("none", 3, 0.0), ("none", 5, 0.0), ("one", 5, 1.0))
         for shift in SHIFTS
     }

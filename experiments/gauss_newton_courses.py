@@ -14,7 +14,7 @@ import sharplab as sl
 from sharplab.core.tree import PyTree
 from sharplab.data import batch_indices, load_dataset
 from sharplab.sweep.plan import tasks
-from sharplab.theory import LinearCourse, infinite_linear_state, linear_course, linear_state
+from sharplab.theory import LinearTrajectory, infinite_linear_state, linear_state, linear_trajectory
 from sharplab.training.recipe import Recipe, RunState
 from sharplab.training.task import Task, find_recipe
 
@@ -102,7 +102,7 @@ def closed_courses(experiment: sl.Experiment) -> pd.DataFrame:
                 keys = [jax.random.key(seed) for seed in range(DRAWS if name == "ntk" else 1)]
                 states += [(np.inf, i, infinite_linear_state(rule, *sizes, key)) for i, key in enumerate(keys)]
             for width, seed, state in states:
-                course = linear_course(state, *examples, rate, task.record_steps)
+                course = linear_trajectory(state, *examples, rate, task.record_steps)
                 tables.append(
                     as_table(course).assign(parameterization=name, learning_rate=rate, width=width, seed=seed)
                 )
@@ -115,7 +115,7 @@ def kernels(task: Task, seed: int) -> list[np.ndarray]:
     return [np.asarray(params[layer]["kernel"][...], np.float64) for layer in ("first", "readout")]
 
 
-def as_table(course: LinearCourse) -> pd.DataFrame:
+def as_table(course: LinearTrajectory) -> pd.DataFrame:
     """The columns that trained runs have."""
     columns = {"step": course.steps, "loss": course.loss, "hessian": course.hessian}
     columns |= {"gauss_newton": course.gauss_newton[:, 0], "residual": course.residual[:, 0]}

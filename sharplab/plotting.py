@@ -1,4 +1,4 @@
-"""The house style, and one function per kind of panel: they take axes, arrays and tables, and draw."""
+"""The style of all figures, and one function per kind of panel, which draws arrays and tables on given axes."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -39,7 +39,7 @@ NAMES: Mapping[str, str] = {"mup": "muP", "ntk": "NTK", "standard": "standard", 
 
 @contextmanager
 def house_style() -> Iterator[None]:
-    """Within it, figures look like this lab's."""
+    """A context in which figures are drawn in this lab's style."""
     with mpl.rc_context(dict(STYLE)):
         yield
 
@@ -98,8 +98,8 @@ def draw_sweep(
     lowest = np.inf
     for value, table in runs.groupby(size):
         seeds = table.pivot(index="learning_rate", columns="seed", values=metric)
-        sound = np.isfinite(seeds.to_numpy()).sum(axis=1) == seeds.notna().any(axis=0).sum()
-        mean, std = seeds[sound].mean(axis=1), seeds[sound].std(axis=1).fillna(0.0)
+        stable = np.isfinite(seeds.to_numpy()).sum(axis=1) == seeds.notna().any(axis=0).sum()
+        mean, std = seeds[stable].mean(axis=1), seeds[stable].std(axis=1).fillna(0.0)
         ax.plot(mean.index, mean, color=colours[value], marker="o", markersize=2.5)
         ax.fill_between(mean.index, mean - std, mean + std, color=colours[value], alpha=0.2, linewidth=0)
         lowest = min(lowest, mean.min())
@@ -116,7 +116,7 @@ def draw_sweep(
 
 
 def draw_spread(ax: Axes, steps: np.ndarray, spread: np.ndarray, noise: np.ndarray) -> None:
-    """The spread over sizes along training, beside the one that seeds alone would give."""
+    """The spread over sizes along training, with the one that seeds alone would give shaded."""
     ax.plot(steps, spread, color="#b2182b", label="over widths")
     ax.fill_between(steps, 0, noise, color="0.7", alpha=0.6, linewidth=0, label="seeds alone")
     ax.set_xlabel("step")
@@ -177,7 +177,7 @@ def _central_range(nodes: np.ndarray, weights: np.ndarray, share: float) -> tupl
 
 
 def leave_room_below(ax: Axes, share: float) -> None:
-    """Extend the lower end of the vertical axis by `share` of its height."""
+    """Room below the curves: the vertical axis is extended downwards by `share` of its height."""
     low, high = ax.get_ylim()
     if ax.get_yscale() == "log":
         ax.set_ylim(low * (low / high) ** share, high)
@@ -223,16 +223,16 @@ def draw_accuracy(ax: Axes, runs: "pd.DataFrame", *, marked: Sequence[str] = ())
     ax.set_ylabel("true relative error |θ − λ|/|λ|")
 
 
-def draw_tracked(ax: Axes, course: "pd.DataFrame", missed: Sequence[int] = ()) -> None:
+def draw_tracked(ax: Axes, trajectories: "pd.DataFrame", missed: Sequence[int] = ()) -> None:
     """Eigenvalues along training, one colour per eigenvector, so that crossings show; their stated errors as bars.
 
-    `course` has the columns step, rank, value, stated_error and identity. A vector that is at two neighbouring
+    `trajectories` has the columns step, rank, value, stated_error and identity. A vector that is at two neighbouring
     records joins them by a line. The steps in `missed` get a triangle on the horizontal axis.
     """
-    order = {step: i for i, step in enumerate(sorted(course["step"].unique()))}
+    order = {step: i for i, step in enumerate(sorted(trajectories["step"].unique()))}
     pairs = plt.get_cmap("tab20")(np.arange(20)).reshape(10, 2, 4)
     palette = np.concatenate([pairs[:, 0], pairs[:, 1]])  # the dark ones first
-    for identity, table in course.groupby("identity"):
+    for identity, table in trajectories.groupby("identity"):
         colour = palette[int(identity) % len(palette)]
         position = table["step"].map(order)
         for _, stretch in table.groupby((position.diff() != 1).cumsum()):

@@ -1,4 +1,4 @@
-"""What a sweep has measured, as two tables."""
+"""The records of a sweep as two tables: its runs, and their curves along training."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

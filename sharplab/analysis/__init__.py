@@ -1,4 +1,4 @@
-"""What the records say; it reads tables and never trains."""
+"""Analyses of recorded sweeps: optima, consistency, laws and stability, from tables alone."""
 
 from sharplab.analysis.consistent import Consistency, consistency
 from sharplab.analysis.optima import Transfer, shift_difference, transfer

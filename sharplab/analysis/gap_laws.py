@@ -17,24 +17,24 @@ from sharplab.analysis.trend import OPEN, Interval
 EXPONENTS = np.linspace(-6.0, 6.0, 1200)  # what lies beyond is not told from ±∞; 0 is not among them
 
 
-def gap_law(x: np.ndarray, gaps: np.ndarray, *, favoured: float, confidence: float = 0.95) -> PowerLaw:
-    """The law a·x^b of the seeds' mean gap, a of either sign.
+def gap_law(x: np.ndarray, gaps: np.ndarray, *, typical: float, confidence: float = 0.95) -> PowerLaw:
+    """The power law a·x^b of the seeds' mean gap, a of either sign.
 
     Args:
         x: of at least 1, ascending, shape (n,).
         gaps: of each seed, shape (seeds, n), without missing ones.
-        favoured: an exponent that is likely: the weights are v = x^favoured, the best ones there for even noise.
+        typical: an exponent that is likely: the weights are v = x^typical, the best ones there for even noise.
         confidence: of the intervals. The prefactor's is the hull over all of the exponent's.
 
     >>> seeds = np.random.default_rng(0).normal(size=(4, 3))
     >>> x = np.array([8.0, 16.0, 32.0])
-    >>> law = gap_law(x, -3 / x + 0.01 * seeds, favoured=-1)
+    >>> law = gap_law(x, -3 / x + 0.01 * seeds, typical=-1)
     >>> print(f"{law.exponent:.2f} {law.prefactor:.1f}")
     -1.00 -3.0
     """
     if gaps.shape[1] < 2 or not len(gaps):
         return PowerLaw(np.nan, OPEN, np.nan, OPEN, len(x), 0, np.nan, confidence)
-    weights = x**favoured
+    weights = x**typical
     curves = x ** EXPONENTS[:, None]
     exponent, interval = _exponent(x, gaps, weights, curves, confidence)
     mean = gaps.mean(axis=0)
@@ -53,7 +53,7 @@ def gap_law(x: np.ndarray, gaps: np.ndarray, *, favoured: float, confidence: flo
 
 
 def limit_exponent(
-    x: np.ndarray, gaps: np.ndarray, last: float, *, favoured: float, confidence: float = 0.95
+    x: np.ndarray, gaps: np.ndarray, last: float, *, typical: float, confidence: float = 0.95
 ) -> tuple[float, Interval]:
     """The exponent b of q(x) = q(∞) + a·x^b, of gaps q(x) − q(last), which go as x^b − last^b.
 
@@ -63,7 +63,7 @@ def limit_exponent(
     if gaps.shape[1] < 2 or not len(gaps):
         return np.nan, OPEN
     curves = x ** EXPONENTS[:, None] - last ** EXPONENTS[:, None]
-    return _exponent(x, gaps, x**favoured, curves, confidence)
+    return _exponent(x, gaps, x**typical, curves, confidence)
 
 
 def _exponent(
@@ -79,7 +79,7 @@ def _exponent(
 
 
 def _ratio(above: np.ndarray, below: np.ndarray, confidence: float) -> tuple[float, Interval]:
-    """E[above]/E[below] of pairs, one per seed: Fieller's interval, open where the denominator may be 0."""
+    """The ratio E[above]/E[below] of pairs, one per seed, with Fieller's interval, open where E[below] may be 0."""
     seeds = len(above)
     mean_above, mean_below = float(above.mean()), float(below.mean())
     ratio = mean_above / mean_below if mean_below else np.nan

@@ -1,4 +1,4 @@
-"""How far the smaller sizes' curves lie from the largest one's, and the laws of that gap in size and in time."""
+"""The gaps of the smaller sizes' curves to the largest one's, and their laws in size and in time."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ import pandas as pd
 
 from sharplab.analysis.gap_laws import gap_law, limit_exponent
 from sharplab.analysis.power_laws import PowerLaw
-from sharplab.analysis.trend import Interval
+from sharplab.analysis.trend import Interval, Measured
 
-PARTS = ("early", "middle", "late")  # the thirds of training
+THIRDS = ("early", "middle", "late")  # of training
 # Exponents that the literature reports: −0.5 to −0.8 in width, 0.6 to 2.3 in time (arXiv 2402.17457).
-IN_SIZE, IN_TIME = -0.5, 1.0
+EXPONENT_IN_SIZE, EXPONENT_IN_TIME = -0.5, 1.0
 
 
 @dataclass(frozen=True)
@@ -41,27 +41,20 @@ class Gaps:
     in_time: Mapping[float | str, PowerLaw]
 
     def table(self) -> pd.DataFrame:
-        """One row per law: what it is in, where, the exponent and the prefactor with intervals, R²."""
+        """The laws as a table: what each is in, where, the exponent and the prefactor with intervals, R²."""
         laws: list[tuple[str, float | str, PowerLaw]] = [("size", part, law) for part, law in self.in_size.items()]
         laws += [("time", size, law) for size, law in self.in_time.items()]
         return pd.DataFrame(
-            {
-                "law_in": variable,
-                "at": at,
-                "exponent": law.exponent,
-                "exponent_low": law.exponent_interval[0],
-                "exponent_high": law.exponent_interval[1],
-                "prefactor": law.prefactor,
-                "prefactor_low": law.prefactor_interval[0],
-                "prefactor_high": law.prefactor_interval[1],
-                "r_squared": law.r_squared,
-            }
+            {"law_in": variable, "at": at}
+            | Measured(law.exponent, *law.exponent_interval).columns("exponent")
+            | Measured(law.prefactor, *law.prefactor_interval).columns("prefactor")
+            | {"r_squared": law.r_squared}
             for variable, at, law in laws
         )
 
 
 def find_gaps(values: np.ndarray, sizes: Sequence[float], steps: np.ndarray, confidence: float) -> Gaps:
-    """The gaps of curves, and their laws.
+    """The gaps of curves to that of the largest size, and their laws.
 
     Args:
         values: shape (seeds, sizes, T), without missing ones.
@@ -72,11 +65,11 @@ def find_gaps(values: np.ndarray, sizes: Sequence[float], steps: np.ndarray, con
     gaps = values[:, :-1] - values[:, -1:]
     smaller = np.asarray(sizes[:-1], float)
     averages, in_size, limits = {}, {}, {}
-    for part, chosen in parts_of(steps).items():
+    for part, chosen in thirds_of(steps).items():
         there = gaps[:, :, chosen].mean(axis=2)
         averages[part] = _over_seeds(there)
-        in_size[part] = gap_law(smaller, there, favoured=IN_SIZE, confidence=confidence)
-        limits[part] = limit_exponent(smaller, there, sizes[-1], favoured=IN_SIZE, confidence=confidence)
+        in_size[part] = gap_law(smaller, there, typical=EXPONENT_IN_SIZE, confidence=confidence)
+        limits[part] = limit_exponent(smaller, there, sizes[-1], typical=EXPONENT_IN_SIZE, confidence=confidence)
     after = steps > 0
     growing: dict[float | str, np.ndarray] = {size: gaps[:, i] for i, size in enumerate(sizes[:-1])}
     if growing:
@@ -90,7 +83,7 @@ def find_gaps(values: np.ndarray, sizes: Sequence[float], steps: np.ndarray, con
         in_size=in_size,
         limit_exponents=limits,
         in_time={
-            at: gap_law(steps[after].astype(float), gap[:, after], favoured=IN_TIME, confidence=confidence)
+            at: gap_law(steps[after].astype(float), gap[:, after], typical=EXPONENT_IN_TIME, confidence=confidence)
             for at, gap in growing.items()
         },
     )
@@ -105,12 +98,12 @@ def _over_seeds(gaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def parts_of(steps: np.ndarray) -> dict[str, np.ndarray]:
-    """Which records after the first step lie in each third of training, of those that have some.
+def thirds_of(steps: np.ndarray) -> dict[str, np.ndarray]:
+    """The records after step 0 in each third of training that has some, as masks over the steps.
 
-    >>> {part: chosen.tolist() for part, chosen in parts_of(np.array([0, 1, 2, 3])).items()}
+    >>> {part: chosen.tolist() for part, chosen in thirds_of(np.array([0, 1, 2, 3])).items()}
     {'early': [False, True, False, False], 'middle': [False, False, True, False], 'late': [False, False, False, True]}
     """
     third = np.ceil(3 * steps / steps[-1]) if steps[-1] > 0 else np.zeros(len(steps))
-    chosen = {part: third == i + 1 for i, part in enumerate(PARTS)}
+    chosen = {part: third == i + 1 for i, part in enumerate(THIRDS)}
     return {part: rows for part, rows in chosen.items() if rows.any()}

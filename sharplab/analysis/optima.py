@@ -1,4 +1,4 @@
-"""Where the best learning rate is at each size, how sure that is, and whether it moves."""
+"""The optimal learning rate of each size, how sure it is, and whether it moves with size."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,60 +7,111 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from sharplab.analysis.arguments import check_test
 from sharplab.analysis.edges import find_edges
+from sharplab.analysis.optimum_fit import Losses, between_seed_variance, fit_optima
 from sharplab.analysis.regrets import Regret, find_regrets
-from sharplab.analysis.trend import OPEN, Interval, Trend, lies_outside, lies_within, robust_trend
-from sharplab.analysis.valley import Losses, fit_valleys, pooled_wander
+from sharplab.analysis.trend import OPEN, Interval, Measured, Trend, lies_outside, lies_within, robust_trend
 from sharplab.records import Records, require_one_setting
 
 Verdict = Literal["transfers", "shifts", "inconclusive"]
-SAID = {"transfers": "transfers", "shifts": "shifts", "inconclusive": "may transfer or shift (inconclusive)"}
+
+
+@dataclass(frozen=True)
+class SizeResult:
+    """The results of a sweep at one size; learning rates are base learning rates.
+
+    Attributes:
+        optimum: the best learning rate. An interval open on one side (0 or inf) says that it lies at the edge of the
+            grid; (0, inf) that the noise is not known.
+        at_grid_edge: whether the best learning rate is the lowest or highest of the grid: extend it.
+        edge: where stability ends: the geometric middle of the largest learning rate below which no run diverged and
+            the next one of the grid, averaged over seeds. The interval spans these brackets, widened by the seeds'
+            noise.
+        regret: of the smallest size's optimum: how much higher the mean loss is there than at this size's own, in
+            units of the metric, and as a fraction of the benefit of tuning, which is how much higher the loss is at
+            half the optimal learning rate. A fraction of 1 says that carrying the learning rate costs as much as
+            missing the optimum by a factor of 2 (a parabola missed by d octaves: d²). Both are inf where runs
+            diverge, nan where the grid does not reach; their intervals have the noise of both optima and of the
+            losses, paired by seed, and are (0, inf) where nothing is known.
+    """
+
+    size: int
+    optimum: Measured
+    at_grid_edge: bool
+    edge: Measured
+    regret: Regret
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """What a sweep says about one parameterization; learning rates are base learning rates.
+    """The results of a sweep of one parameterization, by size and as trends over size.
 
     Attributes:
-        sizes: ascending.
-        optimum, optimum_interval: the best learning rate per size. An interval open on one side (0 or inf) says
-            that the optimum lies at the edge of the grid; (0, inf) that the noise is not known.
-        at_grid_edge: whether the best learning rate is the lowest or highest of its size's grid: extend it.
-        edge, edge_interval: where stability ends, per size: the geometric middle of the largest learning rate
-            below which no run diverged and the next one of the grid, averaged over seeds. The interval spans
-            these brackets, widened by the seeds' noise.
-        shift, shift_interval: log₂ of the optimum per doubling of size.
-        edge_shift, edge_shift_interval: the same for the edge.
-        regrets: what each size loses by the smallest's optimum: how much higher its mean loss is there than at its own,
-            in units of the metric, and as a fraction of the benefit of tuning, which is how much higher its loss is
-            at half its optimal learning rate. A fraction of 1 says that carrying the learning rate costs as much as
-            missing the optimum by a factor of 2 (a parabola missed by d octaves: d²). Both are inf where runs
-            diverge, nan where the grid does not reach; their intervals have the noise of both optima and of the
-            losses, paired by seed, and are (0, inf) where nothing is known.
-        regret, regret_interval, regret_fraction, regret_fraction_interval: those of the largest size.
-        verdict: "transfers" where the interval of the shift lies within ±tolerance, "shifts" where it lies
-            outside of it, else "inconclusive".
-        trend: the slope with its noise, for comparisons.
+        by_size: the sizes, ascending, each with its optimum, edge of stability and regret. `sizes`, `optimum`,
+            `optimum_interval`, `at_grid_edge`, `edge`, `edge_interval` and `regrets` give one of these for all sizes;
+            `regret`, `regret_interval`, `regret_fraction` and `regret_fraction_interval` are those of the largest.
+        trend: the slope of log₂ optimum per doubling of size, with its noise.
+        edge_trend: the same for the edge.
+        tolerance: octaves per doubling within which the optimum counts as staying.
+        confidence: of all intervals.
     """
 
     name: str
     over: str
     metric: str
-    sizes: tuple[int, ...]
-    optimum: tuple[float, ...]
-    optimum_interval: tuple[Interval, ...]
-    at_grid_edge: tuple[bool, ...]
-    edge: tuple[float, ...]
-    edge_interval: tuple[Interval, ...]
-    shift: float
-    shift_interval: Interval
-    edge_shift: float
-    edge_shift_interval: Interval
-    regrets: tuple[Regret, ...]
-    verdict: Verdict
+    by_size: tuple[SizeResult, ...]
+    trend: Trend
+    edge_trend: Trend
     tolerance: float
     confidence: float
-    trend: Trend
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return tuple(one.size for one in self.by_size)
+
+    @property
+    def optimum(self) -> tuple[float, ...]:
+        return tuple(one.optimum.value for one in self.by_size)
+
+    @property
+    def optimum_interval(self) -> tuple[Interval, ...]:
+        return tuple(one.optimum.interval for one in self.by_size)
+
+    @property
+    def at_grid_edge(self) -> tuple[bool, ...]:
+        return tuple(one.at_grid_edge for one in self.by_size)
+
+    @property
+    def edge(self) -> tuple[float, ...]:
+        return tuple(one.edge.value for one in self.by_size)
+
+    @property
+    def edge_interval(self) -> tuple[Interval, ...]:
+        return tuple(one.edge.interval for one in self.by_size)
+
+    @property
+    def shift(self) -> float:
+        """The slope of log₂ optimum per doubling of size."""
+        return self.trend.slope
+
+    @property
+    def shift_interval(self) -> Interval:
+        """The interval of the shift, open where an optimum lies at the edge of its grid."""
+        return OPEN if any(self.at_grid_edge) else self.trend.interval(self.confidence)
+
+    @property
+    def edge_shift(self) -> float:
+        """The slope of log₂ edge per doubling of size."""
+        return self.edge_trend.slope
+
+    @property
+    def edge_shift_interval(self) -> Interval:
+        return self.edge_trend.interval(self.confidence)
+
+    @property
+    def regrets(self) -> tuple[Regret, ...]:
+        return tuple(one.regret for one in self.by_size)
 
     @property
     def regret(self) -> float:
@@ -78,41 +129,41 @@ class Transfer:
     def regret_fraction_interval(self) -> Interval:
         return self.regrets[-1].fraction_interval
 
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict: "transfers" where the shift's interval lies within ±tolerance, "shifts" where outside of it."""
+        if lies_within(self.shift_interval, self.tolerance):
+            return "transfers"
+        return "shifts" if lies_outside(self.shift_interval, self.tolerance) else "inconclusive"
+
     def table(self) -> pd.DataFrame:
-        """One row per size."""
-        regrets = self.regrets
-        columns = {
-            "optimum": (self.optimum, self.optimum_interval),
-            "edge": (self.edge, self.edge_interval),
-            "regret": ([one.value for one in regrets], [one.interval for one in regrets]),
-            "regret_fraction": ([one.fraction for one in regrets], [one.fraction_interval for one in regrets]),
-        }
-        table = pd.DataFrame({self.over: self.sizes})
-        for name, (values, intervals) in columns.items():
-            low, high = zip(*intervals, strict=True)
-            table = table.assign(**{name: values, f"{name}_low": low, f"{name}_high": high})
-        return table
+        """The results as a table, one row per size."""
+        return pd.DataFrame(
+            {self.over: one.size}
+            | one.optimum.columns("optimum")
+            | one.edge.columns("edge")
+            | one.regret.loss.columns("regret")
+            | one.regret.share.columns("regret_fraction")
+            for one in self.by_size
+        )
 
     def __str__(self) -> str:
-        low, high = self.shift_interval
-        lines = [f"{self.name}: the optimal learning rate {SAID[self.verdict]} over {self.over}"]
-        for row in self.table().itertuples(index=False):
-            lines.append(
-                f"  {self.over} {row[0]:>5}: best {row[1]:.3g} [{row[2]:.3g}, {row[3]:.3g}], "
-                f"stable up to {row[4]:.3g} [{row[5]:.3g}, {row[6]:.3g}]"
-            )
+        said = "may transfer or shift (inconclusive)" if self.verdict == "inconclusive" else self.verdict
+        lines = [f"{self.name}: the optimal learning rate {said} over {self.over}"]
+        for one in self.by_size:
+            lines.append(f"  {self.over} {one.size:>5}: best {one.optimum:.3g}, stable up to {one.edge:.3g}")
         if any(self.at_grid_edge):
-            bare = ", ".join(str(size) for size, at in zip(self.sizes, self.at_grid_edge, strict=True) if at)
+            bare = ", ".join(str(one.size) for one in self.by_size if one.at_grid_edge)
             lines.append(f"  the best is the last of the grid at {self.over} {bare}: extend the grid there")
+        low, high = self.shift_interval
         lines.append(
             f"  shift {self.shift:+.2f} octaves per doubling, {self.confidence:.0%} interval [{low:+.2f}, {high:+.2f}] "
             f"(transfers within ±{self.tolerance:g})"
         )
-        (low, high), (least, most) = self.regret_interval, self.regret_fraction_interval
+        last = self.by_size[-1]
         lines.append(
-            f"  regret at {self.over} {self.sizes[-1]} of the best at {self.sizes[0]}: {self.regret:.3g} "
-            f"[{low:.3g}, {high:.3g}] in {self.metric}, {self.regret_fraction:.2g} [{least:.2g}, {most:.2g}] of what "
-            f"half the best loses"
+            f"  regret at {self.over} {last.size} of the best at {self.sizes[0]}: {last.regret.loss:.3g} in "
+            f"{self.metric}, {last.regret.share:.2g} of what half the best loses"
         )
         return "\n".join(lines)
 
@@ -125,44 +176,20 @@ def transfer(
     tolerance: float = 0.25,
     confidence: float = 0.95,
 ) -> dict[str, Transfer]:
-    """Does the optimal learning rate stay where it is as `over` grows? One answer per parameterization.
+    """The shift of the optimal learning rate as `over` grows, "width" or "depth": a `Transfer` per parameterization.
 
-    Per size, the learning rates within an octave of the lowest seed-mean loss, and within a quarter above it, get
-    a parabola in log₂ of the learning rate with random cubic and quartic terms (`sharplab.analysis.valley`); the
-    optimum is its lowest point, and its interval ends where the loss surely falls or rises. The noise is what the
-    seeds' slopes differ by there, pooled over sizes and so usable at three seeds, with Student's factor; a slope joins
-    losses of one seed, so that what its order of data does to all learning rates alike is no noise. A learning rate at
-    which any seed diverged has infinite loss; where the next one above the best did, the interval reaches to it.
+    Per size, the optimum is the minimum of a parabola with random higher terms through the losses near the best
+    (`sharplab.analysis.optimum_fit`), a learning rate at which any seed diverged left out. The shift is the slope of
+    log₂ optimum against log₂ size, in which one optimum may be an outlier (`sharplab.analysis.trend.robust_trend`).
+    With several optimizers the keys are "parameterization/optimizer".
 
-    The shift is the slope of log₂ optimum against log₂ size, weighted by their noise, in which one optimum may be an
-    outlier (`sharplab.analysis.trend.robust_trend`, which also says why); scatter beyond that widens its interval.
-
-    Verdict, an equivalence test at the stated confidence: "transfers" where the whole interval of the shift lies within
-    ±tolerance, "shifts" where it lies wholly above +tolerance or wholly below −tolerance, else "inconclusive". So with
-    95 % intervals a shift outside the tolerance is called a transfer, and one inside it a shift, in at most 2.5 % of
-    sweeps as far as the intervals keep their rate. A best learning rate at the edge of its grid, one size, or one seed
-    at every size leave the interval open and the verdict inconclusive.
-
-    In simulated sweeps (`sharplab.analysis.simulation`, the figure `calibration`) with 3 to 5 seeds the 95 % intervals
-    of optimum, shift and regret cover the truth in 93 to 100 % of cases (nearly 100 % on grids of octaves alone), in
-    valleys up to 2.7 times as steep above the optimum as below (octaves alone: twice). Pooling takes the noise to be
-    alike at all sizes: where it is twice as large at one end as at the other, the noisiest size's optimum is covered in
-    85 % of cases, the shift in 94 %. Where runs diverge from half an octave or less above the optimum on, but from a
-    learning rate that differs between seeds by half an octave, chance decides on the best one that all survive: of 4
-    seeds' optima 70 to 80 % are covered there, of the shifts 95 %.
-
-    Args:
-        records: runs of one setting, apart from parameterization (and optimizer), size, learning rate and seed.
-        over: "width" or "depth".
-        metric: the column of final losses, the lower the better.
-        tolerance: octaves per doubling within which an optimum counts as staying.
-        confidence: of all intervals.
-
-    Returns:
-        A `Transfer` per parameterization; with several optimizers the keys are "parameterization/optimizer".
+    The verdict is an equivalence test: "transfers" where the interval of the shift lies within ±tolerance octaves per
+    doubling, "shifts" where it lies outside, else "inconclusive", as with a best learning rate at the edge of its grid,
+    one size, or one seed at every size. The intervals cover the truth at their rate in simulated sweeps
+    (`test_intervals_cover_at_their_stated_rate` in tests/analysis/test_optima.py; docs/statistics.md).
 
     Raises:
-        ValueError: for a missing column, mixed settings, two runs of one size, learning rate and seed, or a learning
+        ValueError: for a missing `metric`, mixed settings, two runs of one size, learning rate and seed, or a learning
             rate or size that is not positive.
 
     >>> rates, widths, seeds = np.meshgrid(2.0 ** np.arange(-3, 4), [16, 32, 64], range(4))
@@ -173,7 +200,8 @@ def transfer(
     >>> print(f"{found.shift:.1f}", found.verdict)
     -1.0 shifts
     """
-    _check(records.runs, over, metric, tolerance, confidence)
+    check_test(over, tolerance, confidence)
+    _check(records.runs, over, metric)
     return {name: _transfer(name, runs, over, metric, tolerance, confidence) for name, runs in _groups(records.runs)}
 
 
@@ -191,37 +219,29 @@ def _groups(runs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 def _transfer(name: str, runs: pd.DataFrame, over: str, metric: str, tolerance: float, confidence: float) -> Transfer:
     sizes, grids = _grids(name, runs, over, metric)
-    valleys = fit_valleys(grids)
-    wander = pooled_wander(valleys)
-    centres = [valley.lowest for valley in valleys]
-    shift = robust_trend(sizes, centres, [valley.noise(wander) for valley in valleys])
-    open_ended = tuple(any(valley.at_edge) for valley in valleys)
-    shift_interval = OPEN if any(open_ended) else shift.interval(confidence)
+    fits = fit_optima(grids)
+    between_seeds = between_seed_variance(fits)
+    optima = [Measured(fit.optimum, *fit.interval(between_seeds, confidence)) for fit in fits]
     edges = find_edges(sizes, grids, confidence)
+    regrets = find_regrets(grids, fits, between_seeds, confidence)
     return Transfer(
         name=name,
         over=over,
         metric=metric,
-        sizes=sizes,
-        optimum=tuple(float(2.0**centre) for centre in centres),
-        optimum_interval=tuple(_powers(valley.interval(wander, confidence)) for valley in valleys),
-        at_grid_edge=open_ended,
-        edge=tuple(2.0**edge for edge in edges.edges),
-        edge_interval=tuple(_powers(interval) for interval in edges.intervals),
-        shift=shift.slope,
-        shift_interval=shift_interval,
-        edge_shift=edges.trend.slope,
-        edge_shift_interval=edges.trend.interval(confidence),
-        regrets=find_regrets(grids, valleys, wander, confidence),
-        verdict=_verdict(shift_interval, tolerance),
+        by_size=tuple(
+            SizeResult(size, _power(optimum), any(fit.at_edge), _power(edge), regret)
+            for size, fit, optimum, edge, regret in zip(sizes, fits, optima, edges.edges, regrets, strict=True)
+        ),
+        trend=robust_trend(sizes, [fit.optimum for fit in fits], [fit.noise(between_seeds) for fit in fits]),
+        edge_trend=edges.trend,
         tolerance=tolerance,
         confidence=confidence,
-        trend=shift,
     )
 
 
-def _powers(interval: Interval) -> Interval:
-    return float(2.0 ** interval[0]), float(2.0 ** interval[1])
+def _power(log: Measured) -> Measured:
+    """The learning rate of which this is log₂."""
+    return Measured(*(float(2.0**x) for x in (log.value, log.low, log.high)))
 
 
 def _grids(name: str, runs: pd.DataFrame, over: str, metric: str) -> tuple[tuple[int, ...], list[Losses]]:
@@ -243,21 +263,15 @@ def _grids(name: str, runs: pd.DataFrame, over: str, metric: str) -> tuple[tuple
     sizes, grids = np.unique(of_run), []
     for size in sizes:
         chosen = of_run == size
-        ladder, rows = np.unique(rates[chosen], return_inverse=True)
+        rates_here, rows = np.unique(rates[chosen], return_inverse=True)
         _, columns = np.unique(seeds[chosen], return_inverse=True)
-        values = np.full((len(ladder), columns.max() + 1), np.nan)
+        values = np.full((len(rates_here), columns.max() + 1), np.nan)
         values[rows, columns] = losses[chosen]
-        grids.append(Losses(ladder, values))
+        grids.append(Losses(rates_here, values))
     return tuple(int(size) for size in sizes), grids
 
 
-def _check(runs: pd.DataFrame, over: str, metric: str, tolerance: float, confidence: float) -> None:
-    if over not in ("width", "depth"):
-        raise ValueError(f"over must be 'width' or 'depth', not {over!r}.")
-    if not tolerance > 0:
-        raise ValueError(f"tolerance must be a positive number of octaves, not {tolerance!r}.")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie between 0 and 1, as 0.95, not {confidence!r}.")
+def _check(runs: pd.DataFrame, over: str, metric: str) -> None:
     for column in (over, metric):
         if column not in runs:
             raise ValueError(f"the runs have no column {column!r}; they have {', '.join(runs)}.")
@@ -272,14 +286,8 @@ def _check(runs: pd.DataFrame, over: str, metric: str, tolerance: float, confide
     require_one_setting(runs, apart_from=[over])
 
 
-def _verdict(interval: Interval, tolerance: float) -> Verdict:
-    if lies_within(interval, tolerance):
-        return "transfers"
-    return "shifts" if lies_outside(interval, tolerance) else "inconclusive"
-
-
 def shift_difference(a: Transfer, b: Transfer, *, confidence: float = 0.95) -> tuple[float, Interval]:
-    """b's shift less a's, with its interval (Welch's), in octaves per doubling."""
+    """The difference of two shifts, b's less a's, in octaves per doubling, with Welch's interval."""
     difference = b.shift - a.shift
     if OPEN in (a.shift_interval, b.shift_interval):
         return difference, OPEN

@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from sharplab.analysis.arguments import check_confidence
 from sharplab.analysis.trend import Interval, Noise, pooled_noise
+from sharplab.analysis.weighted_line import WeightedLine
 
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """y = prefactor · x^exponent.
+    """A law y = prefactor · x^exponent.
 
     Attributes:
         exponent, exponent_interval, prefactor, prefactor_interval: nan, and open intervals, where the points do not
@@ -32,7 +34,7 @@ class PowerLaw:
     confidence: float
 
     def predict(self, x: Any) -> np.ndarray:
-        """y at x."""
+        """The law's y at x."""
         return self.prefactor * np.asarray(x, float) ** self.exponent
 
     def __str__(self) -> str:
@@ -41,15 +43,13 @@ class PowerLaw:
 
 
 def power_law(x: Any, y: Any, *, stderr: Any = None, confidence: float = 0.95) -> PowerLaw:
-    """The least-squares line of log y against log x.
+    """The power law through points: the least-squares line of log y against log x.
 
-    How sure it is comes from the scatter about the line (Student's t with n − 2 degrees of freedom), unless the
-    noise is given: then points weigh as their noise says, and scatter beyond it raises the variance by its excess,
-    with the degrees of freedom of both (Birge 1932; Welch and Satterthwaite).
-
-    In simulated laws through 3 to 8 points, with normal noise in log y, the 95 % intervals cover exponent and
-    prefactor in 95 to 97 % of cases, with the noise unknown, of 3 seeds, or known; where points scatter about the
-    line by twice their noise, in 85 % (3 points) to 92 % (8): there, leave the noise out.
+    Its intervals come from the scatter about the line (Student's t with n − 2 degrees of freedom), unless the noise is
+    given: then points weigh as their noise says, and scatter beyond it raises the variance by its excess, with the
+    degrees of freedom of both (Birge 1932; Welch and Satterthwaite). They cover at their rate under normal noise in
+    log y (tests/analysis/test_power_laws.py); where points scatter about the line by twice their noise, leave the noise
+    out (docs/statistics.md).
 
     Args:
         x: shape (n,).
@@ -67,8 +67,7 @@ def power_law(x: Any, y: Any, *, stderr: Any = None, confidence: float = 0.95) -
     y = 3 · x^-1, exponent in [-1, -1] 4 0.1875
     """
     x, y = np.asarray(x, float), np.asarray(y, float)
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie between 0 and 1, as 0.95, not {confidence!r}.")
+    check_confidence(confidence)
     if x.ndim != 1 or y.ndim not in (1, 2) or len(x) != len(y):
         raise ValueError(f"x must be (n,) and y (n,) or (n, seeds), not {x.shape} and {y.shape}.")
     errors = None if stderr is None else np.asarray(stderr, float)
@@ -85,33 +84,30 @@ def power_law(x: Any, y: Any, *, stderr: Any = None, confidence: float = 0.95) -
         noises = [Noise(float(error) ** 2, np.inf) for error in errors[kept] / y[kept]]
     elif y.ndim == 2 and (seeds := pooled_noise(groups)).df:
         noises = [seeds.scaled(1 / len(group)) for group in groups]
-    return _line(np.log(x[kept]), means, noises, left_out=int(np.sum(~kept)), confidence=confidence)
+    return _fit(np.log(x[kept]), means, noises, left_out=int(np.sum(~kept)), confidence=confidence)
 
 
-def _line(x: np.ndarray, y: np.ndarray, noises: list[Noise] | None, *, left_out: int, confidence: float) -> PowerLaw:
+def _fit(x: np.ndarray, y: np.ndarray, noises: list[Noise] | None, *, left_out: int, confidence: float) -> PowerLaw:
     spare = len(x) - 2
     variances = np.ones_like(x) if noises is None else np.array([noise.variance for noise in noises])
-    weights = 1 / np.maximum(variances, 1e-24)
-    centre, level = np.average(x, weights=weights), np.average(y, weights=weights)
-    spread = np.sum(weights * (x - centre) ** 2)
-    slope = float(np.sum(weights * (x - centre) * y) / spread)
-    scatter = float(np.sum(weights * (y - level - slope * (x - centre)) ** 2))
-    about = float(np.sum(weights * (y - level) ** 2))
-    ratio = Noise(scatter / spare, spare) if spare else Noise(0.0, 0)
+    line = WeightedLine.through(x, y, np.maximum(variances, 1e-24))
+    weights = 1 / line.variances
+    about = float(np.sum(weights * (y - line.level) ** 2))
+    ratio = Noise(line.squares / spare, spare) if spare else Noise(0.0, 0)
     if noises is not None:
         given = Noise(1.0, min(noise.df for noise in noises))
         excess = ratio.variance - 1
         ratio = given + Noise(excess, spare) if excess > 0 else given
-    intercept = level - slope * centre
-    low, high = ratio.scaled(1 / spread).interval(slope, confidence)
-    bottom, top = ratio.scaled(1 / np.sum(weights) + centre**2 / spread).interval(float(intercept), confidence)
+    intercept = line.level - line.slope * line.centre
+    per_intercept = 1 / np.sum(weights) + line.centre**2 / line.spread
+    bottom, top = ratio.scaled(per_intercept).interval(intercept, confidence)
     return PowerLaw(
-        exponent=slope,
-        exponent_interval=(low, high),
+        exponent=line.slope,
+        exponent_interval=ratio.scaled(1 / line.spread).interval(line.slope, confidence),
         prefactor=float(np.exp(intercept)),
         prefactor_interval=(float(np.exp(bottom)), float(np.exp(top))),
         points=len(x),
         left_out=left_out,
-        r_squared=1 - scatter / about if about > 0 else np.nan,
+        r_squared=1 - line.squares / about if about > 0 else np.nan,
         confidence=confidence,
     )

@@ -1,4 +1,4 @@
-"""What each size loses by training at the smallest's optimum, and how sure that is."""
+"""The regret of each size at the smallest's optimum, with intervals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from scipy.integrate import cumulative_trapezoid
 from scipy.interpolate import Akima1DInterpolator
 from scipy.special import stdtrit
 
-from sharplab.analysis.trend import Interval, Noise
-from sharplab.analysis.valley import Losses, Valley
+from sharplab.analysis.optimum_fit import Losses, OptimumFit
+from sharplab.analysis.trend import Interval, Measured, Noise
 
 REFERENCE = -1.0  # octaves from the optimum: the learning rate over which tuning is said to gain
 MARGIN = 0.5  # octaves below the grid to which the fit is still believed
@@ -20,90 +20,105 @@ UNBOUNDED: Interval = (0.0, np.inf)  # no regret is negative
 
 @dataclass(frozen=True)
 class Regret:
-    """Of one learning rate at one size.
+    """The regret of one learning rate at one size.
 
     Attributes:
-        value, interval: how much higher the mean loss is there than at the lowest point, in units of the loss.
-        fraction, fraction_interval: the same in units of the benefit of tuning: of how much higher the loss is at
-            half the optimal learning rate.
+        loss: how much higher the mean loss is there than at its minimum, in units of the loss.
+        share: the same in units of the benefit of tuning: of how much higher the loss is at half the optimal learning
+            rate.
     """
 
-    value: float
-    interval: Interval
-    fraction: float
-    fraction_interval: Interval
+    loss: Measured
+    share: Measured
+
+    @property
+    def value(self) -> float:
+        return self.loss.value
+
+    @property
+    def interval(self) -> Interval:
+        return self.loss.interval
+
+    @property
+    def fraction(self) -> float:
+        return self.share.value
+
+    @property
+    def fraction_interval(self) -> Interval:
+        return self.share.interval
 
 
-UNKNOWN = Regret(np.nan, UNBOUNDED, np.nan, UNBOUNDED)
+NONE = Regret(Measured(0.0, 0.0, 0.0), Measured(0.0, 0.0, 0.0))
+UNKNOWN = Regret(Measured(np.nan, *UNBOUNDED), Measured(np.nan, *UNBOUNDED))
 
 
 @dataclass(frozen=True)
-class Rise:
-    """One size's loss above that at its lowest point, against the distance from there in octaves.
+class ExcessLoss:
+    """One size's loss above its minimum, against the distance from there in octaves.
 
     Attributes:
         at: distances, ascending, (V,).
         seeds: each seed's, (V, S). They are differences of losses of one seed, so that what its initial weights and
             the order of its data do to all of its losses alike drops out.
-        beyond: standard deviations that the terms beyond the parabola leave it, (V, 2).
-        cliff: the distance of the first learning rate at which a run diverged; infinite where there is none.
+        model_sd: standard deviations that the terms beyond the parabola leave it, (V, 2).
+        divergence: the distance of the first learning rate at which a run diverged; infinite where there is none.
     """
 
     at: np.ndarray
     seeds: np.ndarray
-    beyond: np.ndarray
-    cliff: float
+    model_sd: np.ndarray
+    divergence: float
 
     @classmethod
-    def of(cls, grid: Losses, valley: Valley) -> "Rise | None":
-        """None where there is no lowest point, or nothing beside it to rise to.
+    def of(cls, grid: Losses, fit: OptimumFit) -> "ExcessLoss | None":
+        """The excess loss of one size; None where there is no minimum, or nothing beside it to rise to.
 
-        Near the lowest point the slope is the valley's, elsewhere that of an Akima spline through the losses. From
-        the cliff on nothing is interpolated, even where a later learning rate happened to survive.
+        Near the minimum the slope is the fit's, elsewhere that of an Akima spline through the losses. From the first
+        divergence on nothing is interpolated, even where a later learning rate happened to survive.
         """
-        x, means, lowest = grid.rates, grid.means, valley.lowest
-        if not np.isfinite(lowest):
+        x, means, optimum = grid.rates, grid.means, fit.optimum
+        if not np.isfinite(optimum):
             return None
-        cliff = min(x[~np.isfinite(means) & (x > lowest)], default=np.inf)
-        sound = np.isfinite(means) & (x < cliff)
-        if sound.sum() < 2:
+        divergence = min(x[~np.isfinite(means) & (x > optimum)], default=np.inf)
+        stable = np.isfinite(means) & (x < divergence)
+        if stable.sum() < 2:
             return None
-        profile = valley.profile
-        used = sound if profile is None else sound | profile.window
+        profile = fit.profile
+        used = stable if profile is None else stable | profile.window
         complete = np.isfinite(grid.values[used]).all(axis=0)
         values = grid.values[:, complete] if complete.any() else means[:, None]
-        low, high = x[sound][[0, -1]]
+        low, high = x[stable][[0, -1]]
         if profile is not None:
-            below = MARGIN if profile.window[sound][0] else 0.0
-            near = (max(low, profile.at[0]) - below, max(min(high, profile.at[-1]), lowest))
-            low, high = low - below, max(high, lowest)
+            below = MARGIN if profile.window[stable][0] else 0.0
+            near = (max(low, profile.at[0]) - below, max(min(high, profile.at[-1]), optimum))
+            low, high = low - below, max(high, optimum)
         at = np.linspace(low, high, RESOLUTION)
-        slopes = Akima1DInterpolator(x[sound], values[sound])(np.clip(at, *x[sound][[0, -1]]), nu=1)
-        beyond = np.zeros((RESOLUTION, 2))
+        slopes = Akima1DInterpolator(x[stable], values[stable])(np.clip(at, *x[stable][[0, -1]]), nu=1)
+        model_sd = np.zeros((RESOLUTION, 2))
         if profile is not None:
             fitted = (at >= near[0]) & (at <= near[1])
-            weights, beyond[fitted] = profile.operator(at[fitted] - profile.origin)
+            weights, model_sd[fitted] = profile.operator(at[fitted] - profile.origin)
             slopes[fitted] = weights @ values[profile.window]
-        rises = cumulative_trapezoid(np.hstack([slopes, beyond]), at, axis=0, initial=0)
-        rises -= _interpolated(lowest, at, rises)
-        return cls(at - lowest, rises[:, :-2], rises[:, -2:], float(cliff - lowest))
+        excess = cumulative_trapezoid(np.hstack([slopes, model_sd]), at, axis=0, initial=0)
+        excess -= _interpolated(optimum, at, excess)
+        return cls(at - optimum, excess[:, :-2], excess[:, -2:], float(divergence - optimum))
 
     def mean(self, distance: float) -> float:
-        """Over the seeds; inf beyond the last learning rate before the cliff, nan off the grid."""
+        """The mean over seeds; inf beyond the last learning rate before a divergence, nan off the grid."""
         if self.reaches(distance):
             return max(float(self.of_seeds(distance).mean()), 0.0)
-        return np.inf if distance > self.at[-1] and np.isfinite(self.cliff) else np.nan
+        return np.inf if distance > self.at[-1] and np.isfinite(self.divergence) else np.nan
 
     def slope(self, distance: float) -> float:
-        """Of the mean, per octave, there or at the end of the grid."""
+        """The slope of the mean, per octave, there or at the end of the grid."""
         return float(np.interp(distance, self.at, np.gradient(self.seeds.mean(axis=1), self.at)))
 
     def reaches(self, distance: float) -> bool:
-        """Whether losses tell of it."""
+        """Whether losses were measured around this distance."""
         return bool(self.at[0] <= distance <= self.at[-1])
 
     def of_seeds(self, distance: float) -> np.ndarray:
-        """(S,)"""
+        """Each seed's excess loss, (S,)."""
         return _interpolated(distance, self.at, self.seeds)
 
 
@@ -115,95 +130,99 @@ def _interpolated(at: float, nodes: np.ndarray, values: np.ndarray) -> np.ndarra
 
 
 def find_regrets(
-    grids: Sequence[Losses], valleys: Sequence[Valley], wander: Noise, confidence: float
+    grids: Sequence[Losses], fits: Sequence[OptimumFit], between_seeds: Noise, confidence: float
 ) -> tuple[Regret, ...]:
-    """What each size loses at the smallest's lowest point, given the valleys' `pooled_wander`.
+    """The regret of each size at the smallest's optimum, given the fits' `between_seed_variance`.
 
-    With d the distance of the two optima and g the size's rise above its lowest loss, the regret is g(d), and its
-    fraction of the benefit of tuning g(d)/g(−1): half the optimal learning rate is stable wherever the optimum is, and
-    is the same place whatever grid was run. The fraction of a parabola is d².
+    With d the distance of the two optima and g the size's excess loss, the regret is g(d), and its share of the benefit
+    of tuning g(d)/g(−1): half the optimal learning rate is stable wherever the optimum is, and is the same place
+    whatever grid was run. The share of a parabola is d².
 
     The interval joins the one of d, by Welch's t from the noise of both optima, and the one of g at its ends, by
     Fieller's ratio of means paired by seed (for the regret with 1 in place of g(−1)), whose covariance is pooled over
     the sizes that reach so far; the two errors join as in the method of variance estimates recovery (Zou and Donner,
     Statistics in Medicine 27, 2008): the deviations from the estimate add in squares, on either side apart.
     """
-    rises = [Rise.of(grid, valley) for grid, valley in zip(grids, valleys, strict=True)]
-    known = [rise for rise in rises if rise is not None]
-    first = valleys[0]
-    regrets = [Regret(0.0, (0.0, 0.0), 0.0, (0.0, 0.0)) if rises[0] is not None else UNKNOWN]
-    for rise, valley in zip(rises[1:], valleys[1:], strict=True):
-        distance = first.lowest - valley.lowest
-        if rise is None or not np.isfinite(distance):
+    excesses = [ExcessLoss.of(grid, fit) for grid, fit in zip(grids, fits, strict=True)]
+    known = [excess for excess in excesses if excess is not None]
+    first = fits[0]
+    regrets = [NONE if excesses[0] is not None else UNKNOWN]
+    for excess, fit in zip(excesses[1:], fits[1:], strict=True):
+        distance = first.optimum - fit.optimum
+        if excess is None or not np.isfinite(distance):
             regrets.append(UNKNOWN)
             continue
-        ends = (first.noise(wander) + valley.noise(wander)).interval(distance, confidence)
-        # Where seeds move their whole curves, they move the reference too; single losses move the lowest point alone.
-        unsettled = valley.noise(Noise(0.0, np.inf)).variance
-        alone = _Ratio(rise, known, confidence, None, 0.0)
-        tuned = _Ratio(rise, known, confidence, REFERENCE, rise.slope(REFERENCE) ** 2 * unsettled)
-        value, fraction = alone.value(distance), tuned.value(distance)
-        regrets.append(Regret(value, alone.interval(value, ends), fraction, tuned.interval(fraction, ends)))
+        ends = (first.noise(between_seeds) + fit.noise(between_seeds)).interval(distance, confidence)
+        # Where seeds move their whole curves, they move the reference too; single losses move the minimum alone.
+        from_losses = fit.noise(Noise(0.0, np.inf)).variance
+        alone = _Ratio(excess, known, confidence, None, 0.0)
+        tuned = _Ratio(excess, known, confidence, REFERENCE, excess.slope(REFERENCE) ** 2 * from_losses)
+        regrets.append(Regret(alone.measured(distance, ends), tuned.measured(distance, ends)))
     return tuple(regrets)
 
 
 @dataclass(frozen=True)
 class _Ratio:
-    """A size's rise over its rise at the reference, or alone where that is None.
+    """A size's excess loss over its excess loss at the reference, or alone where that is None.
 
-    `moved` is the variance of the rise at the reference that comes from where the lowest point is thought to be.
+    `reference_variance` is the variance of the excess loss at the reference that comes from the noise of the minimum.
     """
 
-    rise: Rise
-    rises: Sequence[Rise]  # of all sizes, whose seeds tell the noise
+    excess: ExcessLoss
+    excesses: Sequence[ExcessLoss]  # of all sizes, whose seeds tell the noise
     confidence: float
     reference: float | None
-    moved: float
+    reference_variance: float
 
     @cached_property
     def benefit(self) -> float:
-        """What the rise is divided by; not positive, or nan, where the grid does not show it."""
-        return 1.0 if self.reference is None else self.rise.mean(self.reference)
+        """The denominator; not positive, or nan, where the grid does not show it."""
+        return 1.0 if self.reference is None else self.excess.mean(self.reference)
 
     def value(self, distance: float) -> float:
-        """nan where the grid does not show it."""
-        return self.rise.mean(distance) / self.benefit if self.benefit > 0 else np.nan
+        """The ratio; nan where the grid does not show it."""
+        return self.excess.mean(distance) / self.benefit if self.benefit > 0 else np.nan
+
+    def measured(self, distance: float, ends: Interval) -> Measured:
+        """The ratio at a distance that lies between the ends, with its interval."""
+        estimate = self.value(distance)
+        return Measured(estimate, *self.interval(estimate, ends))
 
     def interval(self, estimate: float, ends: Interval) -> Interval:
-        """Of the ratio at a distance that lies between the ends."""
+        """The interval of the ratio at a distance that lies between the ends."""
         if not self.benefit > 0:
             return UNBOUNDED
-        rise = self.rise
+        excess = self.excess
         nearest = float(np.clip(0.0, *ends))
         if nearest == 0:
             low = 0.0
-        elif nearest >= rise.cliff:
+        elif nearest >= excess.divergence:
             low = np.inf
         else:
-            measured = float(np.clip(nearest, rise.at[0], rise.at[-1]))
+            measured = float(np.clip(nearest, excess.at[0], excess.at[-1]))
             ratio, bound = self.value(measured), self.fieller(measured)[0]
-            # A rise that is infinite, or not known, is no less than where it was last measured.
+            # An excess loss that is infinite, or not known, is no less than where it was last measured.
             low = estimate - np.hypot(estimate - ratio, ratio - bound) if np.isfinite(estimate) else bound
-        if not np.isfinite(estimate) or not all(map(rise.reaches, ends)):
+        if not np.isfinite(estimate) or not all(map(excess.reaches, ends)):
             return max(low, 0.0), np.inf
         highs = [np.hypot(self.value(end) - estimate, self.fieller(end)[1] - self.value(end)) for end in ends]
         return max(low, 0.0), float(estimate + max(highs))
 
     def fieller(self, distance: float) -> Interval:
-        """Of the ratio at one distance; unbounded where the benefit of tuning may be nothing."""
+        """Fieller's interval of the ratio at one distance; unbounded where the benefit of tuning may be nothing."""
         places = [distance] if self.reference is None else [distance, self.reference]
-        pools = [np.stack([one.of_seeds(d) for d in places]) for one in self.rises if all(map(one.reaches, places))]
+        pools = [np.stack([one.of_seeds(d) for d in places]) for one in self.excesses if all(map(one.reaches, places))]
         df = sum(pool.shape[1] - 1 for pool in pools)
         if df == 0:
             return UNBOUNDED
-        apart = np.hstack([pool - pool.mean(axis=1, keepdims=True) for pool in pools])
-        beyond = np.stack([_interpolated(d, self.rise.at, self.rise.beyond) for d in places])
-        n, seeds = len(places), self.rise.seeds.shape[1]
+        deviations = np.hstack([pool - pool.mean(axis=1, keepdims=True) for pool in pools])
+        model_sd = np.stack([_interpolated(d, self.excess.at, self.excess.model_sd) for d in places])
+        n, seeds = len(places), self.excess.seeds.shape[1]
         covariance = np.zeros((2, 2))
-        covariance[:n, :n] = apart @ apart.T / df / seeds + beyond @ beyond.T
-        covariance[1, 1] += self.moved
-        mean = np.array([self.rise.mean(distance), self.benefit])
-        # (rise − ratio·benefit)² ≤ t²·its variance: a quadratic in the ratio.
+        covariance[:n, :n] = deviations @ deviations.T / df / seeds + model_sd @ model_sd.T
+        covariance[1, 1] += self.reference_variance
+        mean = np.array([self.excess.mean(distance), self.benefit])
+        # (excess − ratio·benefit)² ≤ t²·its variance: a quadratic in the ratio.
         t = stdtrit(df, (1 + self.confidence) / 2)
         (c, b), (_, a) = np.outer(mean, mean) - t**2 * covariance
         if not a > 0:

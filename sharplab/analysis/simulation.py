@@ -1,8 +1,7 @@
-"""Sweeps whose optimum, shift, noise, cliff and grid are known: what the analysis of sweeps is calibrated on."""
+"""Simulated sweeps of known optimum, shift, noise and edge of stability, on which the analysis is calibrated."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -14,17 +13,17 @@ from sharplab.records import Records
 
 @dataclass(frozen=True)
 class SimulatedSweep:
-    """One parameterization's truth, in x = log₂ of the learning rate.
+    """The truth about one parameterization, in x = log₂ of the learning rate.
 
     The loss is level + curvature·2(e^sd − 1 − sd)/s² with d = x − optimum and s the skew (s = 0: curvature·d²),
-    steeper on the side of divergence. A seed moves its whole curve by `seed_effect`, its optimum by `wander`, the end
-    of its stability, `cliff` octaves above the optimum, by `cliff_wander`, and each loss by `noise`: standard
-    deviations of normal draws, anew at each size.
+    steeper on the side of divergence. Normal draws, anew at each size, with these standard deviations: a seed moves its
+    whole curve by `seed_effect`, its optimum by `optimum_sd`, the end of its stability, `edge` octaves above the
+    optimum, by `edge_sd`, and each loss by `noise`.
 
     Attributes:
-        shift: octaves per doubling of width.
-        widths, seeds: and how many seeds each has.
-        start: of the optimum at the smallest width.
+        shift: of the optimum, octaves per doubling of width.
+        widths, seeds: the widths, and how many seeds each has.
+        start: the optimum of the smallest width.
         outlier: octaves by which the optimum of one width, any of them, is off, up or down.
         refined: half octaves beside the best, as the lab's plan adds them, or a grid of octaves alone.
 
@@ -42,52 +41,53 @@ class SimulatedSweep:
     skew: float = 0.5
     noise: float = 0.004
     seed_effect: float = 0.01
-    wander: float = 0.0
+    optimum_sd: float = 0.0
     outlier: float = 0.0
-    cliff: float = 2.3
-    cliff_wander: float = 0.1
+    edge: float = 2.3
+    edge_sd: float = 0.1
     refined: bool = True
 
     def with_seeds(self, seeds: int) -> "SimulatedSweep":
-        """The same with so many at every width."""
+        """The same sweep with this many seeds at every width."""
         return replace(self, seeds=(seeds,) * len(self.widths))
 
     @property
     def optima(self) -> np.ndarray:
-        """Of each width, (W,), but for an outlier."""
+        """The optimum of each width, (W,), without the outlier."""
         return self.start + self.shift * np.log2(np.array(self.widths) / self.widths[0])
 
     @property
     def edges(self) -> np.ndarray:
-        """Where stability ends at each width, (W,)."""
-        return self.optima + self.cliff
+        """The edge of stability of each width, (W,)."""
+        return self.optima + self.edge
 
     @property
     def regret(self) -> float:
-        """What the largest width loses at the smallest's optimum; inf from the cliff on."""
+        """The regret of the largest width at the smallest's optimum; inf from the edge of stability on."""
         distance = self.optima[0] - self.optima[-1]
-        return float(self._valley(distance)) if distance < self.cliff else np.inf
+        return float(self._excess(distance)) if distance < self.edge else np.inf
 
     @property
     def regret_fraction(self) -> float:
-        """The same in units of what half the optimal learning rate loses."""
-        return self.regret / float(self._valley(-1.0))
+        """The regret in units of that of half the optimal learning rate."""
+        return self.regret / float(self._excess(-1.0))
 
-    def _valley(self, d: np.ndarray | float) -> np.ndarray:
+    def _excess(self, d: np.ndarray | float) -> np.ndarray:
+        """The loss above its lowest, d octaves from the optimum."""
         s = self.skew
         return self.curvature * (np.square(d) if s == 0 else 2 * (np.expm1(s * np.asarray(d)) - s * d) / s**2)
 
     def losses(self, optimum: float, x: np.ndarray, seeds: int, rng: np.random.Generator) -> np.ndarray:
-        """One draw, (rates, seeds), inf where diverged."""
-        # Seeds that differ in a lopsided valley have a mean that is lowest a little lower.
-        centre = optimum + self.skew * self.wander**2 / 2
-        d = x[:, None] - centre - self.wander * rng.normal(size=seeds)
-        loss = self.level + self._valley(d) + self.seed_effect * rng.normal(size=seeds)
-        ends = optimum + self.cliff + self.cliff_wander * rng.normal(size=seeds)
+        """The losses of one draw, (rates, seeds), inf where diverged."""
+        # The mean of lopsided losses whose optima differ is lowest a little below their mean optimum.
+        centre = optimum + self.skew * self.optimum_sd**2 / 2
+        d = x[:, None] - centre - self.optimum_sd * rng.normal(size=seeds)
+        loss = self.level + self._excess(d) + self.seed_effect * rng.normal(size=seeds)
+        ends = optimum + self.edge + self.edge_sd * rng.normal(size=seeds)
         return np.where(x[:, None] > ends, np.inf, loss + self.noise * rng.normal(size=d.shape))
 
     def records(self, rng: np.random.Generator) -> Records:
-        """One draw, on the grid that the lab's plan would choose."""
+        """The records of one draw, on the grid that the lab's plan would choose."""
         optima = self.optima
         if self.outlier:
             optima[rng.integers(len(optima))] += self.outlier * rng.choice([-1, 1])
@@ -104,7 +104,7 @@ class SimulatedSweep:
         return Records(pd.DataFrame(table | {"parameterization": "mup"}))
 
     def _kept(self, means: np.ndarray) -> np.ndarray:
-        """Octaves, then half an octave on both sides of the best, until it has both."""
+        """The learning rates trained: octaves, then half an octave on both sides of the best, until it has both."""
         kept = np.arange(len(means)) % 2 == 0
         while self.refined:
             best = np.where(kept, means, np.inf).argmin()
@@ -115,29 +115,27 @@ class SimulatedSweep:
         return kept
 
 
-KINDS: Mapping[str, SimulatedSweep] = MappingProxyType(
-    {
-        "as the lab's sweeps": SimulatedSweep(),
-        "a parabola, optima wander": SimulatedSweep(seeds=(3,) * 4, skew=0.0, wander=0.1),
-        "shifting across the grid": SimulatedSweep(shift=0.3, wander=0.1),
-        "shifting fast": SimulatedSweep(shift=-0.6, cliff=3.0),
-        "lopsided": SimulatedSweep(skew=1.5),
-        "lopsided, octaves alone": SimulatedSweep(skew=1.0, refined=False),
-        "hardly any noise": SimulatedSweep(noise=0.0005, seed_effect=0.0),
-        "cliff at the optimum": SimulatedSweep(cliff=0.3, shift=0.3, start=0.1),
-        "cliff that wanders": SimulatedSweep(cliff=1.0, cliff_wander=0.4),
-        "noisy": SimulatedSweep(noise=0.02),
-        "optima that wander far": SimulatedSweep(wander=0.3, seeds=(3,) * 4),
-        "two sizes": SimulatedSweep(widths=(8, 64), seeds=(5, 3)),
-        "sizes apart by 3": SimulatedSweep(widths=(10, 30, 90), seeds=(4, 4, 3), shift=0.5),
-    }
-)
+KINDS: Mapping[str, SimulatedSweep] = {
+    "as the lab's sweeps": SimulatedSweep(),
+    "a parabola, optima wander": SimulatedSweep(seeds=(3,) * 4, skew=0.0, optimum_sd=0.1),
+    "shifting across the grid": SimulatedSweep(shift=0.3, optimum_sd=0.1),
+    "shifting fast": SimulatedSweep(shift=-0.6, edge=3.0),
+    "lopsided": SimulatedSweep(skew=1.5),
+    "lopsided, octaves alone": SimulatedSweep(skew=1.0, refined=False),
+    "hardly any noise": SimulatedSweep(noise=0.0005, seed_effect=0.0),
+    "cliff at the optimum": SimulatedSweep(edge=0.3, shift=0.3, start=0.1),
+    "cliff that wanders": SimulatedSweep(edge=1.0, edge_sd=0.4),
+    "noisy": SimulatedSweep(noise=0.02),
+    "optima that wander far": SimulatedSweep(optimum_sd=0.3, seeds=(3,) * 4),
+    "two sizes": SimulatedSweep(widths=(8, 64), seeds=(5, 3)),
+    "sizes apart by 3": SimulatedSweep(widths=(10, 30, 90), seeds=(4, 4, 3), shift=0.5),
+}
 
 
 def calibrate(sweep: SimulatedSweep, draws: int, seed: int = 0) -> pd.DataFrame:
-    """What `transfer` says of as many draws: whether its intervals cover the truth, and its verdict.
+    """The verdicts of `transfer` on that many draws of a sweep, and whether its intervals cover the truth.
 
-    Of the sizes one is taken in each draw, lest a draw count several times.
+    Of each draw's sizes a random one is taken, lest a draw count several times.
 
     Returns:
         One row per draw: columns of bool (optimum, edge, shift, edge_shift, regret, regret_fraction), and verdict.

@@ -1,4 +1,4 @@
-"""How runs approach the edge of stability: how fast the sharpness rises, when it crosses, how long it stays above."""
+"""The approach to the edge of stability: how fast the sharpness rises, when it crosses, how long it stays above."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,19 +6,20 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from sharplab.analysis.trend import pooled_noise
+from sharplab.analysis.arguments import check_confidence, curves_by_name
+from sharplab.analysis.trend import Measured, pooled_noise
 from sharplab.core.naming import lookup
 from sharplab.optimizers import OPTIMIZERS
-from sharplab.records import Records, require_one_setting
+from sharplab.records import Records
 
 Threshold = float | Callable[[float], float]
-MOST = 0.9  # of its maximum: where a curve that stays below the threshold counts as risen
+RISEN = 0.9  # of its maximum: where a curve that stays below the threshold counts as risen
 MEASURES = ("above", "rate", "rate_per_time", "crossing", "plateau")
 
 
 @dataclass(frozen=True)
 class Stability:
-    """What the runs of one parameterization do at the stability threshold.
+    """The measures of one parameterization's runs at the stability threshold.
 
     Attributes:
         runs: one row per run: size, learning_rate, seed, threshold, and
@@ -43,9 +44,9 @@ class Stability:
     confidence: float
 
     def table(self) -> pd.DataFrame:
-        """One row per size and learning rate: means over seeds, with t intervals from noise pooled over sizes.
+        """The means over seeds, one row per size and learning rate, with t intervals from noise pooled over sizes.
 
-        Of the crossing, over the seeds that cross; `crossed` is the share of them.
+        That of the crossing is over the seeds that cross; `crossed` is the share of them.
         """
         rows = []
         for rate, runs in self.runs.groupby("learning_rate"):
@@ -57,8 +58,8 @@ class Stability:
                 for name in MEASURES:
                     values = _finite(group[name])
                     mean = float(values.mean()) if len(values) else np.nan
-                    low, high = noises[name].scaled(1 / max(len(values), 1)).interval(mean, self.confidence)
-                    row |= {name: mean, f"{name}_low": low, f"{name}_high": high}
+                    interval = noises[name].scaled(1 / max(len(values), 1)).interval(mean, self.confidence)
+                    row |= Measured(mean, *interval).columns(name)
                 rows.append(row)
         return pd.DataFrame(rows)
 
@@ -82,7 +83,7 @@ def stability(
     threshold: Threshold | None = None,
     confidence: float = 0.95,
 ) -> dict[str, Stability]:
-    """How long runs spend above and below the stability threshold, and how they get there.
+    """The time above the stability threshold, and how runs get there: a `Stability` per parameterization.
 
     Args:
         records: with curves of the quantity, of one setting apart from size, learning rate and seed.
@@ -91,9 +92,6 @@ def stability(
         threshold: a number, or a function of the base learning rate; None for that of the runs' optimizer at a
             constant learning rate (2/η for SGD; see `sharplab.optimizers`).
         confidence: of the seeds' intervals.
-
-    Returns:
-        A `Stability` per parameterization.
 
     Raises:
         ValueError: for missing curves or columns, mixed settings, two curves of one run, fewer than two records of a
@@ -107,13 +105,11 @@ def stability(
        threshold  above  rate  crossing
     0        8.0    0.4  0.05      60.0
     """
-    curves = _curves(records, over, quantity)
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie between 0 and 1, as 0.95, not {confidence!r}.")
-    find = _threshold_of(records.runs, threshold)
-    names = curves["parameterization"] if "parameterization" in curves else pd.Series("runs", curves.index)
+    check_confidence(confidence)
+    curves = curves_by_name(records, quantity, over)
+    threshold_at = _threshold_of(records.runs, threshold)
     found = {}
-    for name, table in curves.groupby(names, sort=False):
+    for name, table in curves:
         rows = []
         for keys, run in table.groupby([over, "learning_rate", "seed"]):
             if run["step"].duplicated().any():
@@ -121,24 +117,13 @@ def stability(
                     f"{name} has two curves of {over} {keys[0]}, learning_rate {keys[1]:g}, seed {keys[2]}: "
                     "keep one, as by records.select(...)."
                 )
-            edge = float(find(keys[1]))
+            edge = float(threshold_at(keys[1]))
             if not 0 < edge < np.inf:
                 raise ValueError(f"threshold must be positive and finite, not {edge!r} at learning_rate {keys[1]:g}.")
             row = dict(zip((over, "learning_rate", "seed"), keys, strict=True)) | {"threshold": edge}
             rows.append(row | _measure(run.sort_values("step"), quantity, edge, row))
-        found[str(name)] = Stability(str(name), quantity, over, pd.DataFrame(rows), confidence)
+        found[name] = Stability(name, quantity, over, pd.DataFrame(rows), confidence)
     return found
-
-
-def _curves(records: Records, over: str, quantity: str) -> pd.DataFrame:
-    if records.curves is None or quantity not in records.curves:
-        raise ValueError(f"the records have no curves of {quantity!r}: record it as an observable.")
-    if over not in ("width", "depth"):
-        raise ValueError(f"over must be 'width' or 'depth', not {over!r}.")
-    if over not in records.curves:
-        raise ValueError(f"the curves have no column {over!r}; they have {', '.join(records.curves)}.")
-    require_one_setting(records.runs, apart_from=[over], also=["optimizer"])
-    return records.curves
 
 
 def _threshold_of(runs: pd.DataFrame, threshold: Threshold | None) -> Callable[[float], float]:
@@ -162,40 +147,28 @@ def _threshold_of(runs: pd.DataFrame, threshold: Threshold | None) -> Callable[[
 
 
 def _measure(run: pd.DataFrame, quantity: str, edge: float, key: dict) -> dict:
-    """One run's numbers, from its records in order."""
-    sound = np.isfinite(run[quantity].to_numpy(float))
-    steps = run["step"].to_numpy(float)[sound]
+    """The measures of one run, from its records in order."""
+    finite = np.isfinite(run[quantity].to_numpy(float))
+    steps = run["step"].to_numpy(float)[finite]
     if len(steps) < 2:
         where = ", ".join(f"{name} {value}" for name, value in key.items())
         raise ValueError(f"a run has fewer than two records of {quantity!r} ({where}): leave it out.")
-    values = run[quantity].to_numpy(float)[sound] / edge
+    values = run[quantity].to_numpy(float)[finite] / edge
     errors = np.zeros_like(values)
     if f"{quantity}_error" in run:
-        errors = np.nan_to_num(run[f"{quantity}_error"].to_numpy(float)[sound]) / edge
-    above, lowest, highest = (_share_above(steps, values + sign * errors) for sign in (0, -1, 1))
-    crossing, (first, last) = _first_reach(steps, values, errors, 1.0)
-    rate, (slow, fast) = _sharpening(steps, values, errors)
-    late = steps >= steps[-1] / 2
-    plateau, doubt = values[late].mean(), errors[late].mean()
-    eta = float(key["learning_rate"])
+        errors = np.nan_to_num(run[f"{quantity}_error"].to_numpy(float)[finite]) / edge
+    above = Measured(*(_share_above(steps, values + sign * errors) for sign in (0, -1, 1)))
+    rate = _sharpening(steps, values, errors)
+    late, eta = steps >= steps[-1] / 2, float(key["learning_rate"])
+    plateau, error = values[late].mean(), errors[late].mean()
     return {
-        "above": above,
-        "above_low": lowest,
-        "above_high": highest,
-        "below": 1 - above,
-        "rate": rate,
-        "rate_low": slow,
-        "rate_high": fast,
-        "rate_per_time": rate / eta,
-        "rate_per_time_low": slow / eta,
-        "rate_per_time_high": fast / eta,
-        "crossing": crossing,
-        "crossing_low": first,
-        "crossing_high": last,
-        "plateau": plateau,
-        "plateau_low": plateau - doubt,
-        "plateau_high": plateau + doubt,
-        "left_out": int(np.sum(~sound)),
+        **above.columns("above"),
+        "below": 1 - above.value,
+        **rate.columns("rate"),
+        **Measured(rate.value / eta, rate.low / eta, rate.high / eta).columns("rate_per_time"),
+        **_first_reach(steps, values, errors, 1.0).columns("crossing"),
+        **Measured(plateau, plateau - error, plateau + error).columns("plateau"),
+        "left_out": int(np.sum(~finite)),
     }
 
 
@@ -213,29 +186,27 @@ def _share_above(steps: np.ndarray, values: np.ndarray) -> float:
     return float(np.sum(above * np.diff(steps)) / (steps[-1] - steps[0]))
 
 
-def _first_reach(
-    steps: np.ndarray, values: np.ndarray, errors: np.ndarray, level: float
-) -> tuple[float, tuple[float, float]]:
-    """Where the line through the values first reaches a level, and between which records; inf where it does not."""
+def _first_reach(steps: np.ndarray, values: np.ndarray, errors: np.ndarray, level: float) -> Measured:
+    """The step where the line through the values first reaches a level, or inf, between the records around it."""
     reached, possible, sure = (np.flatnonzero(v >= level) for v in (values, values + errors, values - errors))
     first = float(steps[max(possible[0] - 1, 0)]) if len(possible) else np.inf
     last = float(steps[sure[0]]) if len(sure) else np.inf
     if not len(reached):
-        return np.inf, (first, last)
+        return Measured(np.inf, first, last)
     i = slice(max(reached[0] - 1, 0), reached[0] + 1)
-    return float(np.interp(level, values[i], steps[i])), (first, last)
+    return Measured(float(np.interp(level, values[i], steps[i])), first, last)
 
 
-def _sharpening(steps: np.ndarray, values: np.ndarray, errors: np.ndarray) -> tuple[float, tuple[float, float]]:
-    """Octaves per step on the way up, with what errors and the records' spacing leave open."""
-    start, doubt = values[0], errors[0]
-    if start >= 1 or start <= doubt:
-        return np.nan, (np.nan, np.nan)
-    top = 1.0 if values.max() >= 1 else MOST * values.max()
+def _sharpening(steps: np.ndarray, values: np.ndarray, errors: np.ndarray) -> Measured:
+    """The octaves per step on the way up, with what errors and the records' spacing leave open."""
+    start, error = values[0], errors[0]
+    if start >= 1 or start <= error:
+        return Measured(np.nan, np.nan, np.nan)
+    top = 1.0 if values.max() >= 1 else RISEN * values.max()
     if top <= start:
-        return 0.0, (0.0, 0.0)
-    end, (soonest, latest) = _first_reach(steps, values, errors, top)
-    octaves = np.log2(top / np.array([start, start + doubt, start - doubt]))
+        return Measured(0.0, 0.0, 0.0)
+    end = _first_reach(steps, values, errors, top)
+    octaves = np.log2(top / np.array([start, start + error, start - error]))
     with np.errstate(divide="ignore"):
-        rate, slow, fast = np.maximum(octaves, 0.0) / (np.array([end, latest, soonest]) - steps[0])
-    return float(rate), (float(slow), float(fast))
+        rate, slow, fast = np.maximum(octaves, 0.0) / (np.array([end.value, end.high, end.low]) - steps[0])
+    return Measured(float(rate), float(slow), float(fast))

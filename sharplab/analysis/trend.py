@@ -1,4 +1,4 @@
-"""Small-sample statistics that the analyses share: pooled noise, t intervals, and a trend over sizes."""
+"""Small-sample statistics that the analyses share: measured values, pooled noise, t intervals, a trend over sizes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,10 +7,13 @@ import numpy as np
 from scipy import stats
 from scipy.special import softmax
 
+from sharplab.analysis.weighted_line import WeightedLine
+
 Interval = tuple[float, float]
 OPEN: Interval = (-np.inf, np.inf)
-OUTLYING = 0.1  # probability that one value of a trend lies off it by more than its noise
-OFF = 1.0  # standard deviation of how far it then lies off, in the values' units: octaves
+VARIANCE_FLOOR = 1e-12  # of the values of a trend
+OUTLIER_PROBABILITY = 0.1  # that one value of a trend lies off it by more than its noise
+OUTLIER_SD = 1.0  # standard deviation of how far it then lies off, in the values' units: octaves
 
 
 def lies_within(interval: Interval, tolerance: float) -> bool:
@@ -21,6 +24,32 @@ def lies_within(interval: Interval, tolerance: float) -> bool:
 def lies_outside(interval: Interval, tolerance: float) -> bool:
     """Whether all of the interval lies beyond +tolerance, or all of it below −tolerance."""
     return interval[0] > tolerance or interval[1] < -tolerance
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A value and the ends of its interval.
+
+    >>> f"{Measured(0.5, 0.25, 1.0):+.2f}"
+    '+0.50 [+0.25, +1.00]'
+    """
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def interval(self) -> Interval:
+        """The pair (low, high)."""
+        return self.low, self.high
+
+    def columns(self, name: str) -> dict[str, float]:
+        """The table columns `name`, `name`_low and `name`_high."""
+        return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
+
+    def __format__(self, spec: str) -> str:
+        value, low, high = (format(x, spec) for x in (self.value, self.low, self.high))
+        return f"{value} [{low}, {high}]"
 
 
 @dataclass(frozen=True)
@@ -43,7 +72,7 @@ class Noise:
         return Noise(factor * self.variance, self.df)
 
     def interval(self, centre: float, confidence: float) -> Interval:
-        """centre ± t·√variance; open where nothing is known of the noise."""
+        """The interval centre ± t·√variance; open where nothing is known of the noise."""
         if self.df <= 0 or not np.isfinite(centre):
             return OPEN
         half = float(stats.t.ppf((1 + confidence) / 2, self.df) * np.sqrt(self.variance))
@@ -65,8 +94,12 @@ class Trend:
     noise: Noise
 
     def interval(self, confidence: float) -> Interval:
-        """Of the slope."""
+        """The slope's interval."""
         return self.noise.interval(self.slope, confidence)
+
+    def measured(self, confidence: float) -> Measured:
+        """The slope with its interval."""
+        return Measured(self.slope, *self.interval(confidence))
 
 
 UNKNOWN = Trend(np.nan, Noise(0.0, 0))
@@ -85,26 +118,20 @@ def trend(sizes: Sequence[float], values: Sequence[float], noises: Sequence[Nois
     if len(x) < 2 or not np.isfinite(y).all():
         return UNKNOWN
     if not np.isfinite(variances).all() or df == 0:
-        return Trend(_Line.through(x, y, np.ones_like(x)).slope, Noise(np.inf, 0))
-    line = _Line.through(x, y, variances)
+        return Trend(WeightedLine.through(x, y, np.ones_like(x)).slope, Noise(np.inf, 0))
+    line = WeightedLine.through(x, y, np.maximum(variances, VARIANCE_FLOOR))
     return Trend(line.slope, Noise(line.variance, df))
 
 
 def robust_trend(sizes: Sequence[float], values: Sequence[float], noises: Sequence[Noise]) -> Trend:
     """The slope of `values`, in octaves, against log₂ sizes, where one of them may be an outlier.
 
-    One value, any of them and with a probability of `OUTLYING`, is taken to lie off the line by `OFF` more than its
-    noise says: the lines that follow if none does, or this one, or that, are averaged with the weights that their
-    likelihoods give them, and the slope's variance is theirs and the one between them (Box and Tiao, A Bayesian
-    approach to some outlier problems, Biometrika 55, 1968). So an outlier among four values or more hardly moves the
-    slope; among three, where each may be it, the lines differ and the interval says so. Scatter that no single outlier
-    explains raises the variance as in `trend`, which this is where a noise is unknown or values are fewer than three.
-
-    In simulations of four values of which one was 10 times its noise off, the 95 % interval was half as wide as that
-    of `trend`, and covered the slope in 96 % of cases instead of 94 %; a Huber fit's covered it in 78 %, and that of
-    Theil and Sen's median of slopes was no narrower than `trend`'s. With no outlier all are alike; with one off by 5
-    times its noise, hard to tell from scatter, both cover in 90 %. Where instead all values scatter about the line by
-    twice their noise, it covers in 85 % of cases (`trend`: 88 %).
+    One value, any of them and with a probability of `OUTLIER_PROBABILITY`, is taken to lie off the line by `OUTLIER_SD`
+    more than its noise says: the lines that follow if none does, or this one, or that, are averaged with the weights
+    that their likelihoods give them, and the slope's variance is theirs and the one between them (Box and Tiao, A
+    Bayesian approach to some outlier problems, Biometrika 55, 1968). Scatter that no single outlier explains raises the
+    variance as in `trend`, which this is where a noise is unknown or values are fewer than three. One outlier among
+    five values hardly moves the slope (tests/analysis/test_trend.py; simulations in docs/statistics.md).
     """
     plain = trend(sizes, values, noises)
     df = min(plain.noise.df, 1e9)
@@ -112,41 +139,10 @@ def robust_trend(sizes: Sequence[float], values: Sequence[float], noises: Sequen
         return plain
     x, y = np.log2(np.asarray(sizes, float)), np.asarray(values, float)
     variances = np.array([noise.variance for noise in noises])
-    off = np.vstack([np.zeros_like(x), OFF**2 * np.eye(len(x))])
-    lines = [_Line.through(x, y, variances + more) for more in off]
-    prior = np.log([1 - OUTLYING] + [OUTLYING / len(x)] * len(x))
+    outliers = np.vstack([np.zeros_like(x), OUTLIER_SD**2 * np.eye(len(x))])
+    lines = [WeightedLine.through(x, y, np.maximum(variances + more, VARIANCE_FLOOR)) for more in outliers]
+    prior = np.log([1 - OUTLIER_PROBABILITY] + [OUTLIER_PROBABILITY / len(x)] * len(x))
     weights = softmax(prior + [line.log_likelihood(df) for line in lines])
     slopes, own = np.array([(line.slope, line.variance) for line in lines]).T
     slope = float(weights @ slopes)
     return Trend(slope, Noise(float(weights @ (own + (slopes - slope) ** 2)), plain.noise.df))
-
-
-@dataclass(frozen=True)
-class _Line:
-    """A weighted least-squares line; `squares` are those of the residuals in units of the variances."""
-
-    slope: float
-    squares: float
-    spread: float  # the slope's precision
-    variances: np.ndarray
-
-    @classmethod
-    def through(cls, x: np.ndarray, y: np.ndarray, variances: np.ndarray) -> "_Line":
-        variances = np.maximum(variances, 1e-12)
-        weights = 1 / variances
-        centre = np.average(x, weights=weights)
-        spread = float(np.sum(weights * (x - centre) ** 2))
-        slope = float(np.sum(weights * (x - centre) * y) / spread)
-        scatter = y - np.average(y, weights=weights) - slope * (x - centre)
-        return cls(slope, float(np.sum(weights * scatter**2)), spread, variances)
-
-    @property
-    def variance(self) -> float:
-        """Of the slope, raised by the Birge ratio where that is above 1."""
-        free = len(self.variances) - 2
-        return (max(1.0, self.squares / free) if free else 1.0) / self.spread
-
-    def log_likelihood(self, df: float) -> float:
-        """Of the values, flat in the line's two coefficients, with the variances known to df degrees of freedom."""
-        known = np.sum(np.log(self.variances)) + np.log(np.sum(1 / self.variances) * self.spread)
-        return float(-(known + (df + len(self.variances) - 2) * np.log1p(self.squares / df)) / 2)

@@ -1,23 +1,23 @@
-"""Theory to hold against experiments: training whose course can be computed without a network."""
+"""Theory to hold against experiments: training whose trajectory can be computed without a network."""
 
 from sharplab.theory.infinite_convnet import figure1_convnet_kernels
 from sharplab.theory.infinite_kernels import Kernels, mlp_kernels, residual_mlp_kernels
 from sharplab.theory.linear_dynamics import (
-    LinearCourse,
     LinearState,
+    LinearTrajectory,
     infinite_linear_state,
-    linear_course,
     linear_state,
+    linear_trajectory,
 )
 
 __all__ = [
     "Kernels",
-    "LinearCourse",
     "LinearState",
+    "LinearTrajectory",
     "figure1_convnet_kernels",
     "infinite_linear_state",
-    "linear_course",
     "linear_state",
+    "linear_trajectory",
     "mlp_kernels",
     "residual_mlp_kernels",
 ]

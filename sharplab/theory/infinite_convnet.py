@@ -70,7 +70,7 @@ def _repeated(images: jax.Array, key: jax.Array, batches: int, repeats: int) -> 
 
 
 def _second_layer(patches: jax.Array, key: jax.Array, batches: int) -> tuple[jax.Array, jax.Array]:
-    """Covariance and tangent kernel of the second pre-activations, (4n, 4n): image by image, the pool's positions."""
+    """The covariance and tangent kernel of the second pre-activations, (4n, 4n), by image and position in the pool."""
     n, size = len(patches), patches.shape[-1]
     rows = n * POSITIONS
 

@@ -27,7 +27,7 @@ class Kernels(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """Of what a layer puts out, between n and m inputs: per unit, in the limit of many."""
+    """The moments of a layer's outputs between n and m inputs: per unit, in the limit of many."""
 
     covariance: jax.Array  # (n, m)
     variance: jax.Array  # (n, 1), of the n inputs
@@ -36,7 +36,7 @@ class Layer(NamedTuple):
 
 
 def relu_duals(covariance: jax.Array, variance: jax.Array, other_variance: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """E[relu(u) relu(v)] and E[relu′(u) relu′(v)] for normal (u, v) of mean 0, this covariance and these variances.
+    """The expectations E[relu(u) relu(v)] and E[relu′(u) relu′(v)] for normal (u, v) of mean 0.
 
     With θ the angle between u and v they are √(variances)·(sin θ + (π − θ) cos θ)/2π and (π − θ)/2π (Cho & Saul 2009).
     Arguments broadcast. Where a variance is 0, as of an input of zeros, both are 0.
@@ -113,7 +113,7 @@ def _relu(layer: Layer) -> Layer:
 
 
 def _weights(layer: Layer, gain_squared: float, rate: float = 1.0) -> Layer:
-    """A layer of weights, which add their own part, trained with `rate` times the learning rate, to the tangent."""
+    """The moments after a layer of weights, whose part of the tangent has `rate` times the learning rate."""
     covariance, variance, other_variance, tangent = (gain_squared * part for part in layer)
     return Layer(covariance, variance, other_variance, tangent + rate * covariance)
 

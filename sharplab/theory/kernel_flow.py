@@ -48,8 +48,8 @@ def descend(
     slope = jax.grad(loss)
 
     def step(outputs: jax.Array, rows: jax.Array) -> tuple[jax.Array, None]:
-        push = jnp.matmul(kernel[rows].T, slope(outputs[rows], targets[rows]), precision="highest")
-        return outputs - learning_rate * push, None
+        change = jnp.matmul(kernel[rows].T, slope(outputs[rows], targets[rows]), precision="highest")
+        return outputs - learning_rate * change, None
 
     return jax.lax.scan(step, outputs, batches)[0]
 
@@ -110,7 +110,7 @@ def squared_error_flow(kernel: jax.Array, outputs: jax.Array, targets: jax.Array
 def _by_eigenvectors(
     kernel: jax.Array, outputs: jax.Array, targets: jax.Array, learned: Callable[[jax.Array], jax.Array]
 ) -> jax.Array:
-    """Outputs at T times, given what share of the way each eigenvector of K/n has gone: rates (n,) → (T, n)."""
+    """The outputs at T times, given the share of its way that each eigenvector of K/n has gone: rates (n,) → (T, n)."""
     n = _check(kernel, outputs, targets)
     if jnp.issubdtype(targets.dtype, jnp.integer):
         targets = jax.nn.one_hot(targets, outputs.shape[-1], dtype=outputs.dtype)

@@ -35,11 +35,11 @@ from sharplab.scaling import Rule
 @partial(jax.tree_util.register_dataclass, data_fields=["u", "s", "Q", "coupling"], meta_fields=[])
 @dataclass(frozen=True)
 class LinearState:
-    """What of a two-layer linear network with D inputs and C outputs its training depends on.
+    """The state that the training of a two-layer linear network with D inputs and C outputs depends on.
 
     Attributes:
         u: its function, f(x) = xᵀu; shape (D, C).
-        s: what the first layer's kernel is multiplied by, shape (C, C).
+        s: the factor of the first layer's kernel, shape (C, C).
         Q: the readout's kernel, xᵀQx'; shape (D, D).
         coupling: k, how strongly learning feeds back on s and Q; 0 in a lazy limit.
     """
@@ -56,7 +56,7 @@ class LinearState:
     meta_fields=[],
 )
 @dataclass(frozen=True)
-class LinearCourse:
+class LinearTrajectory:
     """A training run at T steps; eigenvalues are those in the metric of the step, as of D^½HD^½.
 
     Attributes:
@@ -83,7 +83,7 @@ def linear_state(first: jax.Array, readout: jax.Array, rule: Rule) -> LinearStat
     Args:
         first: the weights between inputs and neurons, as drawn, without multiplier; shape (D, N).
         readout: those between neurons and outputs, shape (N, C).
-        rule: what gives multipliers and learning-rate factors; N is its width.
+        rule: gives multipliers and learning-rate factors; N is its width.
 
     Raises:
         ValueError: if the shapes do not fit each other and the rule.
@@ -151,54 +151,53 @@ def infinite_linear_state(rule: Rule, features: int, outputs: int, key: jax.Arra
     )
 
 
-def linear_course(
+def linear_trajectory(
     state: LinearState,
     inputs: jax.typing.ArrayLike,
     targets: jax.typing.ArrayLike,
     learning_rate: jax.typing.ArrayLike,
     steps: Sequence[int] | np.ndarray | jax.Array,
-) -> LinearCourse:
-    """Gradient descent on `losses.squared_error` from `state`, looked at at some steps.
+) -> LinearTrajectory:
+    """The trajectory of gradient descent on `losses.squared_error` from `state`, at some steps.
 
-    A record solves some ten dense eigenproblems of size D·C: with tens of inputs, milliseconds. Usable under `jit` and
-    `vmap`.
+    Each record solves some ten dense eigenproblems of size D·C. Usable under `jit` and `vmap`.
 
     Args:
         state: at step 0.
         inputs: X, shape (P, D).
         targets: shape (P, C), or class indices (P,).
         learning_rate: the base learning rate η.
-        steps: at which to look, ascending.
+        steps: the recorded ones, ascending.
 
     >>> X = jnp.eye(2)
     >>> lazy = LinearState(jnp.zeros((2, 1)), jnp.eye(1), jnp.eye(2), jnp.zeros(()))
-    >>> course = linear_course(lazy, X, jnp.ones((2, 1)), 0.5, [0, 1, 2])
-    >>> course.loss.tolist()  # the error halves with each step: X(s + Q)Xᵀ/P is 1
+    >>> trajectory = linear_trajectory(lazy, X, jnp.ones((2, 1)), 0.5, [0, 1, 2])
+    >>> trajectory.loss.tolist()  # the error halves with each step: X(s + Q)Xᵀ/P is 1
     [0.5, 0.125, 0.03125]
-    >>> course.gauss_newton[0].round(4).tolist(), course.residual[0].tolist()
+    >>> trajectory.gauss_newton[0].round(4).tolist(), trajectory.residual[0].tolist()
     ([1.0, 1.0], [0.0])
     """
-    return _course(state, jnp.asarray(inputs), jnp.asarray(targets), learning_rate, jnp.asarray(steps))
+    return _trajectory(state, jnp.asarray(inputs), jnp.asarray(targets), learning_rate, jnp.asarray(steps))
 
 
 @jax.jit
-def _course(
+def _trajectory(
     state: LinearState,
     inputs: jax.Array,
     targets: jax.Array,
     learning_rate: jax.typing.ArrayLike,
     steps: jax.Array,
-) -> LinearCourse:
+) -> LinearTrajectory:
     def to_next(state: LinearState, count: jax.Array) -> tuple[LinearState, tuple]:
         state = jax.lax.fori_loop(0, count, lambda _, now: _descend(now, inputs, targets, learning_rate), state)
         return state, (state, *_observe(state, inputs, targets))
 
-    _, seen = jax.lax.scan(to_next, state, jnp.diff(steps, prepend=0))
-    return LinearCourse(steps, *seen)
+    _, records = jax.lax.scan(to_next, state, jnp.diff(steps, prepend=0))
+    return LinearTrajectory(steps, *records)
 
 
 def _speeds(rule: Rule, features: int) -> tuple[float, float]:
-    """a and b: how fast the effective weights of either layer move per unit of base learning rate."""
+    """The speeds a and b of the effective weights of either layer, per unit of base learning rate."""
     a = rule.lr_factor("input") * rule.multiplier("input", features) ** 2
     return a, rule.lr_factor("output") * rule.multiplier("output", rule.width) ** 2
 
@@ -222,7 +221,7 @@ def _descend(
 
 
 def _observe(state: LinearState, inputs: jax.Array, targets: jax.Array) -> tuple[jax.Array, ...]:
-    """(loss, top of the Hessian, eigenvalues of G, positive ones of R)."""
+    """The loss, the top eigenvalue of the Hessian, the eigenvalues of G, and the positive ones of R."""
     loss, g = _loss_and_gradient(state, inputs, targets)
     root = jnp.linalg.qr(inputs, mode="r") / len(inputs) ** 0.5  # rootᵀ root = Σ
     gauss_newton = jnp.linalg.eigvalsh(_resolvent(state, root, g, jnp.ones_like(loss), 0.0))[::-1]
@@ -233,7 +232,7 @@ def _observe(state: LinearState, inputs: jax.Array, targets: jax.Array) -> tuple
 def _resolvent(
     state: LinearState, root: jax.Array, g: jax.Array, shift: jax.Array, share: jax.typing.ArrayLike
 ) -> jax.Array:
-    """J(λ − c R)⁻¹Jᵀ on the D·C outputs, λ the `shift` and c the `share`, where G = JᵀJ; at λ = 1, c = 0 it is JJᵀ.
+    """The matrix J(λ − c R)⁻¹Jᵀ on the D·C outputs, λ the `shift`, c the `share`, G = JᵀJ; at λ = 1, c = 0 it is JJᵀ.
 
     A neuron's weights in the metric are (√b A_n, √a B_n), their sums of squares Q, s and, mixed, √k u. R acts on
     each neuron alike, so that the sum over neurons can be done, and leaves these.
@@ -250,7 +249,7 @@ def _resolvent(
 def _hessian_top(
     state: LinearState, root: jax.Array, g: jax.Array, gauss_newton: jax.Array, residual: jax.Array
 ) -> jax.Array:
-    """λmax(G + R), given those of G and R.
+    """The largest eigenvalue of G + R, given those of G and R.
 
     Above λmax(R), the eigenvalues of G + R are the λ at which J(λ − R)⁻¹Jᵀ has an eigenvalue 1. Its largest one, m(λ),
     falls with λ; 1/m is concave, so that Newton's iterations for 1/m = 1 rise monotonically once below the root.

@@ -1,6 +1,7 @@
 """Where the optimum is said to be, against where it was put."""
 
 import functools
+import re
 
 import numpy as np
 import pandas as pd
@@ -44,7 +45,7 @@ def test_intervals_of_all_kinds_of_sweeps_together_cover_at_their_stated_rate():
 
 
 def test_intervals_are_no_wider_than_they_need_be():
-    sweep, rng = SimulatedSweep(wander=0.1, shift=0.4), np.random.default_rng(1)
+    sweep, rng = SimulatedSweep(optimum_sd=0.1, shift=0.4), np.random.default_rng(1)
     found = [transfer(sweep.records(rng))["mup"] for _ in range(100)]
     for name in ("shift", "regret", "regret_fraction"):
         widths = [np.diff(getattr(one, f"{name}_interval"))[0] / 2 for one in found]
@@ -53,7 +54,7 @@ def test_intervals_are_no_wider_than_they_need_be():
 
 @functools.cache
 def verdicts(shift: float, seeds: int, outlier: float) -> pd.Series:
-    sweep = SimulatedSweep(shift=shift, wander=0.1, outlier=outlier).with_seeds(seeds)
+    sweep = SimulatedSweep(shift=shift, optimum_sd=0.1, outlier=outlier).with_seeds(seeds)
     return calibrate(sweep, DRAWS, seed=2)["verdict"]
 
 
@@ -175,7 +176,7 @@ def test_where_all_diverge_there_is_no_optimum_and_the_edge_lies_below():
     assert found.verdict == "inconclusive"
 
 
-def test_carrying_a_learning_rate_past_the_cliff_costs_everything():
+def test_carrying_a_learning_rate_past_the_edge_of_stability_costs_everything():
     runs = exact({8: 2.0, 16: 0.0})
     beyond = (runs["width"] == 16) & (runs["learning_rate"] > 2)
     found = transfer(Records(runs.assign(diverged=beyond)))["mup"]
@@ -191,7 +192,7 @@ def test_a_regret_beyond_the_grid_is_not_known_but_no_less_than_where_the_grid_e
     assert 0.8 < found.regret_interval[0] < 1.0 and found.regret_interval[1] == np.inf
 
 
-def test_an_optimum_beside_the_cliff_may_lie_anywhere_up_to_it():
+def test_an_optimum_beside_the_edge_of_stability_may_lie_anywhere_up_to_it():
     runs = exact({8: 1.0, 16: 1.0}, slope=0.01)
     beyond = runs["learning_rate"] > 2
     found = transfer(Records(runs.assign(diverged=beyond)))["mup"]
@@ -208,7 +209,7 @@ def test_depths_compare_at_one_width_only():
     runs = exact({3: 0.0, 6: 0.5}).rename(columns={"width": "depth"})
     assert transfer(Records(runs.assign(width=8)), over="depth")["mup"].shift == pytest.approx(0.5, abs=1e-4)
     mixed = pd.concat([runs.assign(width=8), runs.assign(width=16)])
-    with pytest.raises(ValueError, match=r"mix width = 8, 16: choose one, as in records.select\(width=8\)"):
+    with pytest.raises(ValueError, match=r"width = 8, 16.*select\(width=8\)"):
         transfer(Records(mixed), over="depth")
 
 
@@ -227,20 +228,20 @@ def test_seeds_that_each_lack_some_rate_still_tell_the_regret():
 
 
 def test_the_text_names_sizes_interval_and_what_to_mend():
-    text = str(transfer(Records(exact({8: 0.0, 16: 6.0})))["mup"])
-    assert "mup: the optimal learning rate inconclusive" not in text
-    assert "width     8: best 1 [" in text
-    assert "last of the grid at width 16: extend the grid there" in text
-    sound = str(transfer(Records(exact({8: 0.0, 16: 0.5})))["mup"])
-    assert "regret at width 16 of the best at 8: 0.025 [" in sound
-    assert "0.25 [" in sound and "of what half the best loses" in sound
+    found = transfer(Records(exact({8: 0.0, 16: 6.0})))["mup"]
+    first, at_8, _, at_edge, *_ = str(found).splitlines()
+    assert "mup" in first and found.verdict in first
+    assert re.search(r"width +8: .*\b1 \[", at_8)
+    assert "width 16" in at_edge and "width 8" not in at_edge
+    regret = str(transfer(Records(exact({8: 0.0, 16: 0.5})))["mup"]).splitlines()[-1]
+    assert re.search(r"width 16 .*\b8\b.*0\.025 \[.*eval_loss.*0\.25 \[", regret)
 
 
 def test_the_difference_of_shifts_has_an_interval():
     rng = np.random.default_rng(4)
     hits = 0
     for _ in range(100):
-        still, moving = (transfer(SimulatedSweep(shift=s, wander=0.1).records(rng))["mup"] for s in (0.0, 0.8))
+        still, moving = (transfer(SimulatedSweep(shift=s, optimum_sd=0.1).records(rng))["mup"] for s in (0.0, 0.8))
         _, interval = shift_difference(still, moving)
         hits += covers(interval, 0.8)
     assert acceptable(hits, 100, 0.95)
@@ -249,13 +250,13 @@ def test_the_difference_of_shifts_has_an_interval():
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda runs: runs.assign(steps=[100] * (len(runs) - 1) + [200]), r"records.select\(steps=100\)"),
-        (lambda runs: pd.concat([runs, runs.head(1)]), "two runs at width 8"),
-        (lambda runs: runs.drop(columns="eval_loss"), "no column 'eval_loss'"),
-        (lambda runs: runs.drop(columns="seed"), "lacks the column 'seed'"),
-        (lambda runs: runs.assign(learning_rate=0.0), "learning_rate must be positive and finite in every run"),
-        (lambda runs: runs.assign(width=np.nan), "width must be positive and finite in every run"),
-        (lambda runs: runs.assign(eval_loss="low"), "'eval_loss' is no column of numbers"),
+        (lambda runs: runs.assign(steps=[100] * (len(runs) - 1) + [200]), r"select\(steps=100\)"),
+        (lambda runs: pd.concat([runs, runs.head(1)]), "width 8, learning_rate .*, seed 0"),
+        (lambda runs: runs.drop(columns="eval_loss"), "column 'eval_loss'"),
+        (lambda runs: runs.drop(columns="seed"), "column 'seed'"),
+        (lambda runs: runs.assign(learning_rate=0.0), "learning_rate .*0.0"),
+        (lambda runs: runs.assign(width=np.nan), "width .*nan"),
+        (lambda runs: runs.assign(eval_loss="low"), "metric 'eval_loss'"),
     ],
 )
 def test_tables_that_cannot_be_compared_are_refused(change, says):
@@ -266,9 +267,9 @@ def test_tables_that_cannot_be_compared_are_refused(change, says):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"over": "size"}, "over must be 'width' or 'depth'"),
-        ({"tolerance": 0.0}, "tolerance must be a positive number"),
-        ({"confidence": 95}, "confidence must lie between 0 and 1"),
+        ({"over": "size"}, "over .*'size'"),
+        ({"tolerance": 0.0}, "tolerance .*0.0"),
+        ({"confidence": 95}, "confidence .*95"),
     ],
 )
 def test_arguments_out_of_range_are_named(arguments, says):

@@ -89,13 +89,13 @@ def test_missing_seeds_lower_a_points_weight_alone():
 
 
 def test_what_makes_no_line_is_refused():
-    with pytest.raises(ValueError, match="two or more different positive x"):
+    with pytest.raises(ValueError, match="positive x"):
         power_law([1, 2], [1, -1])
-    with pytest.raises(ValueError, match="two or more different positive x"):
+    with pytest.raises(ValueError, match="positive x"):
         power_law([2, 2, 2], [1, 2, 3])
-    with pytest.raises(ValueError, match=r"x must be \(n,\)"):
+    with pytest.raises(ValueError, match=r"x .*\(3,\) and \(2,\)"):
         power_law([1, 2, 3], [1, 2])
-    with pytest.raises(ValueError, match="stderr must give"):
+    with pytest.raises(ValueError, match="stderr"):
         power_law([1, 2], [1, 2], stderr=[0.1, -0.1])
-    with pytest.raises(ValueError, match="confidence must lie"):
+    with pytest.raises(ValueError, match=r"confidence .*95"):
         power_law([1, 2], [1, 2], confidence=95)

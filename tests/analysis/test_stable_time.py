@@ -1,4 +1,4 @@
-"""Courses that reach the edge of stability where and as fast as they are made to."""
+"""Trajectories that reach the edge of stability where and as fast as they are made to."""
 
 import numpy as np
 import pandas as pd
@@ -10,13 +10,13 @@ from sharplab.records import Records
 RATE = 0.25  # of learning; the threshold of SGD is 8
 
 
-def records(*courses, steps=None, error=0.0, optimizer="sgd", widths=None, **settings) -> Records:
-    """A run per course of sharpness; all of width 8 unless given."""
+def records(*trajectories, steps=None, error=0.0, optimizer="sgd", widths=None, **settings) -> Records:
+    """A run per trajectory of sharpness; all of width 8 unless given."""
     tables = []
-    for seed, course in enumerate(courses):
-        course = np.asarray(course, float)
-        at = np.arange(len(course)) * 10 if steps is None else steps
-        table = {"step": at, "sharpness": course, "sharpness_error": error}
+    for seed, trajectory in enumerate(trajectories):
+        sharpness = np.asarray(trajectory, float)
+        at = np.arange(len(sharpness)) * 10 if steps is None else steps
+        table = {"step": at, "sharpness": sharpness, "sharpness_error": error}
         width = 8 if widths is None else widths[seed]
         tables.append(pd.DataFrame(table | {"width": width, "learning_rate": RATE, "seed": seed}))
     curves = pd.concat(tables, ignore_index=True)
@@ -79,23 +79,23 @@ def test_finer_records_narrow_the_crossing_and_leave_the_numbers():
 
 
 def test_the_threshold_is_the_optimizers_own_or_the_given_one():
-    course = [1.0, 2.0, 3.0]
-    assert stability(records(course, optimizer="adam"))["runs"].runs["threshold"][0] == pytest.approx(38 / RATE)
-    assert stability(records(course, optimizer="lion"), threshold=2.5)["runs"].runs["threshold"][0] == 2.5
-    given = stability(records(course), threshold=lambda rate: 1 / rate)["runs"].runs
+    trajectory = [1.0, 2.0, 3.0]
+    assert stability(records(trajectory, optimizer="adam"))["runs"].runs["threshold"][0] == pytest.approx(38 / RATE)
+    assert stability(records(trajectory, optimizer="lion"), threshold=2.5)["runs"].runs["threshold"][0] == 2.5
+    given = stability(records(trajectory), threshold=lambda rate: 1 / rate)["runs"].runs
     assert given["threshold"][0] == pytest.approx(4)
-    with pytest.raises(ValueError, match="lion has no stability threshold"):
-        stability(records(course, optimizer="lion"))
-    with pytest.raises(ValueError, match="'cosine' the learning rate"):
-        stability(records(course, schedule="cosine"))
-    with pytest.raises(ValueError, match="threshold must be positive"):
-        stability(records(course), threshold=-1.0)
+    with pytest.raises(ValueError, match=r"lion .*threshold"):
+        stability(records(trajectory, optimizer="lion"))
+    with pytest.raises(ValueError, match="schedule 'cosine'"):
+        stability(records(trajectory, schedule="cosine"))
+    with pytest.raises(ValueError, match=r"threshold .*-1.0"):
+        stability(records(trajectory), threshold=-1.0)
 
 
 def test_the_table_has_a_row_per_size_with_intervals_from_seeds():
     rng = np.random.default_rng(0)
-    courses = [np.array([2, 4, 8, 8, 8]) * np.exp(0.1 * rng.normal()) for _ in range(6)]
-    (found,) = stability(records(*courses, widths=[8, 8, 8, 16, 16, 16])).values()
+    trajectories = [np.array([2, 4, 8, 8, 8]) * np.exp(0.1 * rng.normal()) for _ in range(6)]
+    (found,) = stability(records(*trajectories, widths=[8, 8, 8, 16, 16, 16])).values()
     table = found.table().set_index("width")
     assert list(table.index) == [8, 16]
     plateaus = found.runs.groupby("width")["plateau"].mean()
@@ -103,15 +103,15 @@ def test_the_table_has_a_row_per_size_with_intervals_from_seeds():
     half = (table["plateau_high"] - table["plateau_low"]) / 2
     pooled = np.sqrt(found.runs.groupby("width")["plateau"].var().mean() / 3)
     np.testing.assert_allclose(half, 2.776 * pooled, rtol=1e-3)  # Student's t of 4 degrees of freedom
-    assert "at the edge of stability" in str(found)
+    assert "runs: sharpness" in str(found) and len(str(found).splitlines()) == 1 + len(table)
 
 
 def test_intervals_over_seeds_cover_at_their_rate():
     rng = np.random.default_rng(1)
     hits = 0
     for _ in range(100):
-        courses = np.array([2, 4, 6, 7, 7]) * np.exp(0.05 * rng.normal(size=(6, 1)))
-        table = stability(records(*courses, widths=[8, 8, 8, 16, 16, 16]))["runs"].table()
+        trajectories = np.array([2, 4, 6, 7, 7]) * np.exp(0.05 * rng.normal(size=(6, 1)))
+        table = stability(records(*trajectories, widths=[8, 8, 8, 16, 16, 16]))["runs"].table()
         truth = np.mean([6, 7, 7]) * np.exp(0.05**2 / 2) / 8
         hits += int(np.sum((table["plateau_low"] <= truth) & (truth <= table["plateau_high"])))
     assert 180 <= hits <= 199  # of 200
@@ -124,14 +124,14 @@ def test_records_without_a_value_are_left_out_and_counted():
 
 
 def test_what_cannot_be_measured_is_refused():
-    with pytest.raises(ValueError, match="fewer than two records"):
+    with pytest.raises(ValueError, match=r"'sharpness' .*width 8, learning_rate 0.25, seed 0"):
         one([1, np.nan, np.nan])
     sound = records([1, 2, 3])
-    with pytest.raises(ValueError, match="no curves of 'ntk_1'"):
+    with pytest.raises(ValueError, match="'ntk_1'"):
         stability(sound, quantity="ntk_1")
-    with pytest.raises(ValueError, match="over must be"):
+    with pytest.raises(ValueError, match=r"over .*'seed'"):
         stability(sound, over="seed")
-    with pytest.raises(ValueError, match="two curves of width 8"):
+    with pytest.raises(ValueError, match=r"width 8, learning_rate 0.25, seed 0"):
         stability(Records(sound.runs, pd.concat([sound.curves, sound.curves])))
-    with pytest.raises(ValueError, match="no column 'optimizer'"):
+    with pytest.raises(ValueError, match="column 'optimizer'"):
         stability(Records(sound.runs.drop(columns="optimizer"), sound.curves))

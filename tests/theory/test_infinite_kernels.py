@@ -170,7 +170,7 @@ def test_an_input_of_zeros_has_zero_kernel_and_spoils_no_other():
 
 
 def test_inputs_of_different_networks_are_refused():
-    with pytest.raises(ValueError, match="others have 5 features and inputs 6"):
+    with pytest.raises(ValueError, match=r"others .*5.*inputs 6"):
         mlp_kernels(np.ones((2, 6)), np.ones((2, 5)), depth=1)
 
 
@@ -267,7 +267,7 @@ def test_convnet_standard_errors_are_those_of_repeated_calls():
 
 
 def test_convnet_refuses_other_images_and_single_repeats():
-    with pytest.raises(ValueError, match=r"\(n, 32, 32, C\), not \(2, 28, 28, 1\)"):
+    with pytest.raises(ValueError, match=r"images .*\(2, 28, 28, 1\)"):
         figure1_convnet_kernels(np.zeros((2, 28, 28, 1), np.float32), jax.random.key(0))
-    with pytest.raises(ValueError, match="2 repeats or more"):
+    with pytest.raises(ValueError, match="repeats = 1"):
         figure1_convnet_kernels(images(1), jax.random.key(0), repeats=1)

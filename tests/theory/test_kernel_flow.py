@@ -123,9 +123,9 @@ def test_one_descent_over_more_batches_is_two_after_each_other(float64):
 
 def test_arguments_that_do_not_belong_together_are_refused():
     kernel, outputs, classes = problem()
-    with pytest.raises(ValueError, match="its rows are the training examples"):
+    with pytest.raises(ValueError, match=r"kernel .*\(17, 12\)"):
         squared_error_flow(kernel.T, outputs, classes, jnp.ones(1))
-    with pytest.raises(ValueError, match="12 outputs and 12 targets: give outputs of all 17"):
+    with pytest.raises(ValueError, match=r"kernel .*12 outputs and 12 targets"):
         descend(kernel, outputs[:N], classes, full_batches(1), learning_rate=1.0, loss=squared_error)
 
 

@@ -9,7 +9,7 @@ from jax.tree_util import Partial
 import sharplab as sl
 from sharplab.losses import squared_error
 from sharplab.scaling import Rule, parameterization
-from sharplab.theory import LinearState, infinite_linear_state, linear_course, linear_state
+from sharplab.theory import LinearState, infinite_linear_state, linear_state, linear_trajectory
 from sharplab.training.task import Run, Task, find_recipe
 from sharplab.training.train import train_runs
 
@@ -82,14 +82,14 @@ def dense_spectra(rule, weights, data):
 def test_loss_function_and_kernels_are_those_of_gradient_descent_on_the_weights(float64, name, width, gamma, outputs):
     rule, data = make_rule(name, width, gamma), make_data(outputs)
     weights = draw(rule, outputs)
-    course = linear_course(linear_state(*weights.values(), rule), *data, 0.8, STEPS)
-    assert course.loss[-1] < 0.95 * course.loss[0]
+    trajectory = linear_trajectory(linear_state(*weights.values(), rule), *data, 0.8, STEPS)
+    assert trajectory.loss[-1] < 0.95 * trajectory.loss[0]
     for i, trained in enumerate(descend(rule, weights, data, 0.8)):
-        assert course.loss[i] == pytest.approx(loss_of(rule, trained, data), rel=1e-10)
+        assert trajectory.loss[i] == pytest.approx(loss_of(rule, trained, data), rel=1e-10)
         now = linear_state(*trained.values(), rule)
         for part in ("u", "s", "Q", "coupling"):
-            np.testing.assert_allclose(getattr(course.state, part)[i], getattr(now, part), rtol=1e-9, atol=1e-10)
-        np.testing.assert_allclose(data[0] @ course.state.u[i], make_model(rule)(trained, data[0]), atol=1e-10)
+            np.testing.assert_allclose(getattr(trajectory.state, part)[i], getattr(now, part), rtol=1e-9, atol=1e-10)
+        np.testing.assert_allclose(data[0] @ trajectory.state.u[i], make_model(rule)(trained, data[0]), atol=1e-10)
 
 
 @BOTH
@@ -97,14 +97,14 @@ def test_loss_function_and_kernels_are_those_of_gradient_descent_on_the_weights(
 def test_spectra_are_those_of_the_dense_matrices(float64, name, width, outputs):
     rule, data = make_rule(name, width, 1.3), make_data(outputs)
     weights = draw(rule, outputs)
-    course = linear_course(linear_state(*weights.values(), rule), *data, 0.5, STEPS)
+    trajectory = linear_trajectory(linear_state(*weights.values(), rule), *data, 0.5, STEPS)
     for i, trained in enumerate(descend(rule, weights, data, 0.5)):
         H, G, R = dense_spectra(rule, trained, data)
-        assert course.hessian[i] == pytest.approx(H[-1], rel=1e-10)
+        assert trajectory.hessian[i] == pytest.approx(H[-1], rel=1e-10)
         count = min(FEATURES * outputs, len(G))
-        np.testing.assert_allclose(course.gauss_newton[i, :count], G[::-1][:count], atol=1e-10)
+        np.testing.assert_allclose(trajectory.gauss_newton[i, :count], G[::-1][:count], atol=1e-10)
         np.testing.assert_allclose(G[:-count], 0, atol=1e-10)
-        expected = np.sort(np.concatenate([np.repeat(course.residual[i], width), np.zeros(len(R))]))[-len(R) :]
+        expected = np.sort(np.concatenate([np.repeat(trajectory.residual[i], width), np.zeros(len(R))]))[-len(R) :]
         positive = min(FEATURES, outputs) * width
         np.testing.assert_allclose(R[-positive:], expected[-positive:], atol=1e-10)
         np.testing.assert_allclose(R[:positive][::-1], -expected[-positive:], atol=1e-10)
@@ -112,10 +112,10 @@ def test_spectra_are_those_of_the_dense_matrices(float64, name, width, outputs):
 
 def test_the_residual_part_lifts_the_top_of_the_hessian_above_that_of_gauss_newton(float64):
     rule, data = make_rule("mup", 30), make_data(1)
-    course = linear_course(linear_state(*draw(rule, 1).values(), rule), *data, 0.5, STEPS)
-    assert (course.hessian > 1.01 * course.gauss_newton[:, 0]).any()
-    assert (course.hessian >= course.gauss_newton[:, 0] * (1 - 1e-12)).all()
-    assert (course.hessian <= course.gauss_newton[:, 0] + course.residual[:, 0] + 1e-12).all()
+    trajectory = linear_trajectory(linear_state(*draw(rule, 1).values(), rule), *data, 0.5, STEPS)
+    assert (trajectory.hessian > 1.01 * trajectory.gauss_newton[:, 0]).any()
+    assert (trajectory.hessian >= trajectory.gauss_newton[:, 0] * (1 - 1e-12)).all()
+    assert (trajectory.hessian <= trajectory.gauss_newton[:, 0] + trajectory.residual[:, 0] + 1e-12).all()
 
 
 def duplicated(rule, weights, copies):
@@ -139,8 +139,8 @@ def test_duplicating_every_neuron_changes_nothing_under_mup_and_much_under_ntk(f
         return np.column_stack([losses, tops])
 
     def closed(rule, weights):
-        course = linear_course(linear_state(*weights.values(), rule), *data, 0.8, STEPS)
-        return np.stack([course.loss, course.hessian, course.gauss_newton[:, 0], course.residual[:, 0]], axis=1)
+        found = linear_trajectory(linear_state(*weights.values(), rule), *data, 0.8, STEPS)
+        return np.stack([found.loss, found.hessian, found.gauss_newton[:, 0], found.residual[:, 0]], axis=1)
 
     for name in ("mup", "ntk"):
         rule = make_rule(name, 4)
@@ -166,7 +166,7 @@ def test_drawn_networks_approach_the_infinite_one_as_the_root_of_the_width(float
         drawn = linear_state(*draw(finite, 2, seed).values(), finite)
         # Under NTK the function at initialisation is random at any width: the limit is to start from the same.
         limit = infinite if name == "mup" else LinearState(drawn.u, infinite.s, infinite.Q, infinite.coupling)
-        one, other = (linear_course(state, *data, 0.4, STEPS[1:]) for state in (drawn, limit))
+        one, other = (linear_trajectory(state, *data, 0.4, STEPS[1:]) for state in (drawn, limit))
         top = one.gauss_newton[:, 0] / other.gauss_newton[:, 0]
         return [
             np.log(ratio[1]) for ratio in (one.loss / other.loss, top, one.hessian / other.hessian)
@@ -205,20 +205,20 @@ def test_mup_and_mean_field_are_one_dynamics(float64):
 
 
 def test_standard_parameterization_has_no_infinite_width():
-    with pytest.raises(ValueError, match="standard has no limit of infinite width: Q grows"):
+    with pytest.raises(ValueError, match=r"standard .*Q"):
         infinite_linear_state(make_rule("standard", 8), 4, 1, jax.random.key(0))
 
 
 def test_the_lazy_limit_is_linear_regression_by_a_fixed_kernel(float64):
     X, y = make_data(1)
     state = infinite_linear_state(make_rule("ntk", 1), FEATURES, 1, jax.random.key(3))
-    course = linear_course(state, X, y, 0.5, STEPS)
+    trajectory = linear_trajectory(state, X, y, 0.5, STEPS)
     K = X @ (state.s[0, 0] * jnp.eye(FEATURES) + state.Q) @ X.T
     for i, step in enumerate(STEPS):
         shrink = np.linalg.matrix_power(np.eye(EXAMPLES) - 0.5 * K / EXAMPLES, step)
-        assert course.loss[i] == pytest.approx(float(squared_error(y + shrink @ (X @ state.u - y), y)), rel=1e-10)
-        assert course.hessian[i] == pytest.approx(np.linalg.eigvalsh(K / EXAMPLES)[-1], rel=1e-10)
-    assert (course.residual == 0).all()
+        assert trajectory.loss[i] == pytest.approx(float(squared_error(y + shrink @ (X @ state.u - y), y)), rel=1e-10)
+        assert trajectory.hessian[i] == pytest.approx(np.linalg.eigvalsh(K / EXAMPLES)[-1], rel=1e-10)
+    assert (trajectory.residual == 0).all()
 
 
 def test_the_balance_of_the_layers_drifts_in_proportion_to_the_learning_rate(float64):
@@ -227,7 +227,7 @@ def test_the_balance_of_the_layers_drifts_in_proportion_to_the_learning_rate(flo
     state = linear_state(*draw(rule, 2).values(), rule)
 
     def drift(learning_rate, steps):
-        last = linear_course(state, *data, learning_rate, [0, steps]).state
+        last = linear_trajectory(state, *data, learning_rate, [0, steps]).state
         balance = jnp.trace(last.Q, axis1=1, axis2=2) - jnp.trace(last.s, axis1=1, axis2=2)
         assert abs(jnp.trace(last.Q[1] - last.Q[0])) > 0.05
         return float(balance[1] - balance[0])
@@ -240,17 +240,17 @@ def test_class_indices_are_one_hot_targets(float64):
     X, _ = make_data(3)
     classes = jnp.arange(EXAMPLES) % 3
     state = linear_state(*draw(make_rule("mup", 6), 3).values(), make_rule("mup", 6))
-    indexed, one_hot = (linear_course(state, X, y, 0.3, STEPS) for y in (classes, jax.nn.one_hot(classes, 3)))
+    indexed, one_hot = (linear_trajectory(state, X, y, 0.3, STEPS) for y in (classes, jax.nn.one_hot(classes, 3)))
     np.testing.assert_allclose(indexed.loss, one_hot.loss, rtol=1e-12)
 
 
 def test_shapes_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match=r"first has shape \(5, 4\) and readout \(4, 1\) under a rule of width 8"):
+    with pytest.raises(ValueError, match=r"first .*\(5, 4\) and readout .*\(4, 1\).*width 8"):
         linear_state(jnp.ones((5, 4)), jnp.ones((4, 1)), make_rule("mup", 8))
 
 
 @BOTH
-def test_the_lab_trains_its_linear_network_along_the_closed_course(name):
+def test_the_lab_trains_its_linear_network_along_the_closed_trajectory(name):
     """Batches of all training examples, in whatever order, are full-batch gradient descent."""
     steps = (0, 3, 20, 60)
     task = Task(
@@ -274,10 +274,10 @@ def test_the_lab_trains_its_linear_network_along_the_closed_course(name):
     ((run,),) = train_runs(task, [Run(0.5, 7)])
     params = recipe.init_params(jnp.asarray(7))
     state = linear_state(params["first"]["kernel"][...], params["readout"]["kernel"][...], recipe.network.source.rule)
-    course = linear_course(state, data.train_inputs, data.train_targets, 0.5, steps)
-    assert course.loss[-1] < 0.9 * course.loss[0]
-    np.testing.assert_allclose(run.curves["train_loss"], course.loss, rtol=1e-4)
-    found = {"sharpness": course.hessian, "gauss_newton_1": course.gauss_newton[:, 0]}
+    trajectory = linear_trajectory(state, data.train_inputs, data.train_targets, 0.5, steps)
+    assert trajectory.loss[-1] < 0.9 * trajectory.loss[0]
+    np.testing.assert_allclose(run.curves["train_loss"], trajectory.loss, rtol=1e-4)
+    found = {"sharpness": trajectory.hessian, "gauss_newton_1": trajectory.gauss_newton[:, 0]}
     for column, expected in found.items():
         bound = 2 * run.curves[f"{column}_error"] + 1e-4 * expected
         assert (np.abs(run.curves[column] - expected) <= bound).all()

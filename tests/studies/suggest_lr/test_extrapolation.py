@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from sharplab.analysis.optimum_fit import Losses
 from sharplab.analysis.simulation import SimulatedSweep
 from sharplab.analysis.trend import Noise
-from sharplab.analysis.valley import Losses
 from sharplab.studies.suggest_lr.extrapolation import Extrapolation, extrapolate, losses_of, predicted_regret
 
 SIMULATIONS, FURTHER = 80, 8  # how many, and at how many times the largest width
@@ -25,13 +25,13 @@ class DyingDrift(SimulatedSweep):
 
 THREE = (3,) * 4
 CASES = {
-    "still": SimulatedSweep(seeds=THREE, wander=0.1),
-    "as large a drift as that of the paper's ConvNet": SimulatedSweep(seeds=THREE, shift=0.17, wander=0.1),
+    "still": SimulatedSweep(seeds=THREE, optimum_sd=0.1),
+    "as large a drift as that of the paper's ConvNet": SimulatedSweep(seeds=THREE, shift=0.17, optimum_sd=0.1),
     "fast, octaves alone": SimulatedSweep(seeds=THREE, shift=0.5, refined=False),
     "down, noisy": SimulatedSweep(seeds=THREE, shift=-0.3, noise=0.02),
-    "two widths": SimulatedSweep(widths=(8, 32), seeds=(3, 3), shift=0.17, wander=0.1),
-    "dying out upwards": DyingDrift(seeds=THREE, shift=0.3, wander=0.1),
-    "dying out downwards": DyingDrift(seeds=THREE, shift=-0.5, wander=0.1),
+    "two widths": SimulatedSweep(widths=(8, 32), seeds=(3, 3), shift=0.17, optimum_sd=0.1),
+    "dying out upwards": DyingDrift(seeds=THREE, shift=0.3, optimum_sd=0.1),
+    "dying out downwards": DyingDrift(seeds=THREE, shift=-0.5, optimum_sd=0.1),
 }
 
 

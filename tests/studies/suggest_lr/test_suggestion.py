@@ -103,12 +103,12 @@ def concluded(runs, networks=(), width=512):
 
 
 def drawn(**truth):
-    return SimulatedSweep(seeds=(3,) * 4, cliff_wander=0.0, **truth).records(np.random.default_rng(0)).runs
+    return SimulatedSweep(seeds=(3,) * 4, edge_sd=0.0, **truth).records(np.random.default_rng(0)).runs
 
 
 def test_nothing_is_suggested_beyond_the_end_of_stability_at_the_largest_width():
     # Optima that rise by half an octave per doubling towards a cliff that stays where it is.
-    found = concluded(drawn(shift=0.5, cliff=1.0), width=2**12)
+    found = concluded(drawn(shift=0.5, edge=1.0), width=2**12)
     largest = found.records.runs[found.records.runs["width"] == 64]
     stable = largest[~largest["diverged"]]["learning_rate"].max()
     assert found.capped and found.extrapolated > stable
@@ -117,7 +117,7 @@ def test_nothing_is_suggested_beyond_the_end_of_stability_at_the_largest_width()
 
 
 def test_the_distance_to_the_end_of_stability_is_in_octaves():
-    found = concluded(drawn(cliff=2.3))
+    found = concluded(drawn(edge=2.3))
     assert not found.capped and 1.5 < found.edge_distance <= 2.4
     assert np.log2(found.learning_rate) == pytest.approx(0.3, abs=0.4)
 

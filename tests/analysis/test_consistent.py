@@ -196,19 +196,19 @@ def test_one_seed_gives_a_spread_but_no_noise():
 def test_what_does_not_compare_is_refused():
     sound = curves(0.0, 0.1)
     mixed = sound.curves.assign(learning_rate=np.arange(len(sound.curves)))
-    with pytest.raises(ValueError, match="several learning rates"):
+    with pytest.raises(ValueError, match=r"mup .*select\(learning_rate="):
         consistency(Records(sound.runs, mixed), "sharpness")
-    with pytest.raises(ValueError, match="no curves of 'loss'"):
+    with pytest.raises(ValueError, match="'loss'"):
         consistency(sound, "loss")
-    with pytest.raises(ValueError, match="two curves of one width and seed"):
+    with pytest.raises(ValueError, match=r"mup .*width and seed"):
         consistency(Records(sound.runs, pd.concat([sound.curves, sound.curves])), "sharpness")
     optimizers = pd.concat([sound.runs.assign(optimizer="sgd"), sound.runs.assign(optimizer="adam")])
-    with pytest.raises(ValueError, match="mix optimizer = adam, sgd"):
+    with pytest.raises(ValueError, match="optimizer = adam, sgd"):
         consistency(Records(optimizers, sound.curves), "sharpness")
     negative = sound.curves.assign(sharpness=sound.curves["sharpness"].mask(sound.curves["width"] == 8, -1.0))
-    with pytest.raises(ValueError, match="no step at which 'sharpness' is positive at every width"):
+    with pytest.raises(ValueError, match=r"'sharpness' .*width"):
         consistency(Records(sound.runs, negative), "sharpness")
-    with pytest.raises(ValueError, match="tolerance must be"):
+    with pytest.raises(ValueError, match=r"tolerance .*0.0"):
         consistency(sound, "sharpness", tolerance=0.0)
-    with pytest.raises(ValueError, match="over must be"):
+    with pytest.raises(ValueError, match=r"over .*'seed'"):
         consistency(sound, "sharpness", over="seed")
