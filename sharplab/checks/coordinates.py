@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from sharplab.checks.causes import doubts, likely_causes
+from sharplab.checks.causes import likely_causes, undecided
 from sharplab.checks.recording import LOGITS, WHOLE, queries_and_keys
 from sharplab.checks.trainee import (
     Build,
-    Given,
     Loss,
     Network,
+    OptimizerLike,
     TraineeState,
     checked_widths,
     make_trainee,
@@ -131,7 +131,7 @@ class CoordinateCheck:
         decisive = self._decisive[self._decisive["verdict"] == self.verdict]
         if self.verdict == "fails":
             return likely_causes(decisive, self._slopes)
-        return doubts(decisive) if self.verdict == "inconclusive" else ()
+        return undecided(decisive) if self.verdict == "inconclusive" else ()
 
     def draw(self) -> "Figure":
         """Sizes at the start and changes after the last step against width, and every slope with its interval."""
@@ -149,7 +149,7 @@ def coordinate_check(
     widths: Sequence[int],
     batch: Any,
     loss: Loss,
-    optimizer: Given = "adam",
+    optimizer: OptimizerLike = "adam",
     learning_rate: float = 2**-8,
     base: int | None = None,
     steps: int = 4,
@@ -221,13 +221,13 @@ def coordinate_check(
 
 
 def _records(network: Network, loss: Loss, state: TraineeState, batch: Any, steps: int) -> pd.DataFrame:
-    start, course = state, []
+    start, trajectory = state, []
     for _ in range(steps + 1):
         state, sizes = _measure_and_step(network, loss, state, start, batch)
-        course.append(sizes)
+        trajectory.append(sizes)
     rows = [
         {"step": step, "module": module} | {name: number.item() for name, number in numbers.items()}
-        for step, sizes in enumerate(jax.device_get(course))
+        for step, sizes in enumerate(jax.device_get(trajectory))
         for module, numbers in sizes.items()
     ]
     return pd.DataFrame(rows)
@@ -245,5 +245,5 @@ def _measure_and_step(
 
 def _sizes(x: jax.Array, before: jax.Array) -> dict[str, jax.Array]:
     size, change = jnp.mean(jnp.abs(x)), jnp.mean(jnp.abs(x - before))
-    moved = ~(change <= 100 * jnp.finfo(x.dtype).eps * size)
-    return {"coordinates": jnp.asarray(x.size), "size": size, "change": jnp.where(moved, change, 0)}
+    changed = ~(change <= 100 * jnp.finfo(x.dtype).eps * size)
+    return {"coordinates": jnp.asarray(x.size), "size": size, "change": jnp.where(changed, change, 0)}

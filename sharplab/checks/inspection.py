@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sharplab.checks.probing import Response, probe
-from sharplab.checks.trainee import Build, Given, Loss, checked_widths, gradient_at, make_trainee, owners
+from sharplab.checks.trainee import Build, Loss, OptimizerLike, checked_widths, gradient_at, layer_classes, make_trainee
 from sharplab.checks.verdict import Verdict, overall, slope_per_doubling
 
 TOLERANCE = 0.1  # of an exponent of width: those that muP knows are multiples of one half
@@ -61,7 +61,7 @@ def inspect_optimizer(
     widths: Sequence[int],
     batch: Any,
     loss: Loss,
-    optimizer: Given = "adam",
+    optimizer: OptimizerLike = "adam",
     learning_rate: float = 2**-8,
     base: int | None = None,
     factors: Callable[[int], Mapping[str, float]] | None = None,
@@ -105,7 +105,7 @@ def inspect_optimizer(
     expected = [factors(width) for width in ordered] if factors else None
     rows = {path: _row(path, ordered, [at[path] for at in found], expected) for path in found[0]}
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("parameter")
-    table.insert(0, "owner", pd.Series(owners(network, state)))
+    table.insert(0, "owner", pd.Series(layer_classes(network, state)))
     return OptimizerInspection(table.assign(verdict=[_verdict(row) for _, row in table.iterrows()]))
 
 

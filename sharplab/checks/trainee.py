@@ -18,8 +18,8 @@ from sharplab.scaling.scaled import Scaling
 
 Build: TypeAlias = Callable[[int, nnx.Rngs], nnx.Module]
 Loss: TypeAlias = Callable[[Any, Any], jax.Array]
-OfWidth: TypeAlias = Callable[[int], optax.GradientTransformation]
-Given: TypeAlias = str | optax.GradientTransformation | OfWidth
+OptimizerOfWidth: TypeAlias = Callable[[int], optax.GradientTransformation]
+OptimizerLike: TypeAlias = str | optax.GradientTransformation | OptimizerOfWidth
 
 
 class Network(NamedTuple):
@@ -54,7 +54,7 @@ class Trainee:
     """
 
     build: Build
-    optimizer: OfWidth
+    optimizer: OptimizerOfWidth
     factors: Callable[[int], Mapping[str, float]] | None = None
 
     def draw(self, width: int, seeds: Iterable[int]) -> Iterator[tuple[int, Network, TraineeState]]:
@@ -76,7 +76,7 @@ def split(model: nnx.Module) -> tuple[nnx.GraphDef, tuple[PyTree, PyTree, PyTree
     return graphdef, (states[0], states[1], states[2])
 
 
-def make_trainee(build: Build, optimizer: Given, learning_rate: float, base: int | None) -> Trainee:
+def make_trainee(build: Build, optimizer: OptimizerLike, learning_rate: float, base: int | None) -> Trainee:
     """From what the checks are given.
 
     Args:
@@ -171,7 +171,7 @@ def checked_widths(widths: Sequence[int], least: int = 2) -> tuple[int, ...]:
     return ordered
 
 
-def owners(network: Network, state: TraineeState) -> dict[str, str]:
+def layer_classes(network: Network, state: TraineeState) -> dict[str, str]:
     """The class of the module that holds each parameter, by the parameter's path."""
     modules = {
         "/".join(map(str, path)): type(module).__name__ for path, module in nnx.iter_modules(network.model(state))

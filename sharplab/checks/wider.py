@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pandas as pd
 
-from sharplab.checks.trainee import Build, Given, Loss, checked_widths, make_trainee, train_step
+from sharplab.checks.trainee import Build, Loss, OptimizerLike, checked_widths, make_trainee, train_step
 from sharplab.checks.verdict import Verdict, judge, mean_interval, overall
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def wider_is_better(
     widths: Sequence[int],
     batch: Any,
     loss: Loss,
-    optimizer: Given = "adam",
+    optimizer: OptimizerLike = "adam",
     learning_rate: float = 2**-8,
     base: int | None = None,
     steps: int = 32,
@@ -129,9 +129,9 @@ def wider_is_better(
     rows = []
     for width in checked_widths(widths):
         for seed, network, state in trainee.draw(width, range(seeds)):
-            course = []
+            trajectory = []
             for _ in range(steps + 1):  # a step gives the loss before it
                 state, value = train_step(network, loss, state, batch)
-                course.append(value)
-            rows += [(width, seed, step, float(value)) for step, value in enumerate(jax.device_get(course))]
+                trajectory.append(value)
+            rows += [(width, seed, step, float(value)) for step, value in enumerate(jax.device_get(trajectory))]
     return WiderIsBetter(pd.DataFrame(rows, columns=["width", "seed", "step", "loss"]), tolerance)

@@ -101,7 +101,7 @@ class Parameterization:
         >>> mup = parameterization("mup")
         >>> mup.shift(0.5).roles == parameterization("mean_field").roles
         True
-        >>> mup.shift({"input": 0.5, "vector": 0.5, "output": -0.5}).roles["output"].a  # the form without multipliers
+        >>> mup.shift({"input": 0.5, "vector": 0.5, "output": -0.5}).roles["output"].a  # no multipliers
         0.0
         """
         thetas = theta if isinstance(theta, Mapping) else dict.fromkeys(set(self.roles) - {"scalar"}, theta)
@@ -158,12 +158,12 @@ def _one_learning_rate(name: str, unit_variance: bool, **roles: tuple[float, flo
 
 
 def _mup(name: str, **shifts: float) -> Parameterization:
-    """muP in the form that has multipliers n^-shift."""
+    """muP in the formulation that has multipliers n^-shift."""
     roles = {role: mup_exponents(*growth).shift(shifts.get(role, 0.0)) for role, growth in GROWTH.items()}
     return Parameterization(name, roles, unit_variance=True, attention=1.0)
 
 
-# muP here is the form whose learning rates carry no width under SGD (form 9 of the literature's four);
+# muP here is the formulation whose learning rates carry no width under SGD (formulation 9 of the literature's four);
 # mean_field has unit-variance weights, as in the figures of arXiv 2402.17457, and is its shift by one half.
 PARAMETERIZATIONS: Mapping[str, Parameterization] = MappingProxyType(
     {

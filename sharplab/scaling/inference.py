@@ -10,9 +10,9 @@ from flax import nnx
 
 from sharplab.core.naming import lookup
 from sharplab.scaling.abc import GROWTH, ROLES, Exponents, mup_exponents
+from sharplab.scaling.abstract_shapes import AbstractShapes
 from sharplab.scaling.axes import Axes, layer_axes
 from sharplab.scaling.branches import Branches
-from sharplab.scaling.sketch import Sketch
 
 # What can be declared of a parameter. A table that is embedding and readout in one is scaled as an embedding.
 DECLARABLE: Mapping[str, tuple[int, int]] = {**GROWTH, "tied": GROWTH["input"]}
@@ -47,9 +47,9 @@ class Growth:
 class Widths:
     """A module at the base, at a probe width of its own and at the width that is asked for; all of one depth."""
 
-    base: Sketch
-    probe: Sketch
-    wide: Sketch
+    base: AbstractShapes
+    probe: AbstractShapes
+    wide: AbstractShapes
     branches: Branches
 
     def growing(self, path: str) -> tuple[int, ...]:
@@ -116,7 +116,7 @@ def _growth(widths: Widths, path: str, declared: str | None) -> Growth:
     # What runs in parallel shares the gradient out as further outputs do.
     fan_out = len(growing) - fan_in
     parallel = _grows_in_parallel(widths, path, axes, tuple(i - lead for i in growing))
-    if fan_in and isinstance(widths.base.owner(path)[0], nnx.Embed):
+    if fan_in and isinstance(widths.base.layer_of(path)[0], nnx.Embed):
         _refuse(f"the number of entries of embedding {path!r} grows with width", widths, path)
     if fan_in and parallel:
         _refuse(f"both the number and the size of the parallel blocks of {path!r} grow with width", widths, path)
@@ -130,7 +130,7 @@ def _growth(widths: Widths, path: str, declared: str | None) -> Growth:
 
 def _grows_in_parallel(widths: Widths, path: str, axes: Axes, growing: tuple[int, ...]) -> bool:
     """Whether the number of blocks that do not see each other grows: groups of a convolution, batch axes."""
-    probe = layer_axes(*widths.probe.owner(path))
+    probe = layer_axes(*widths.probe.layer_of(path))
     more_groups = probe is not None and probe.groups != axes.groups
     return more_groups or any(i not in (*axes.fan_in, *axes.fan_out) for i in growing)
 
@@ -141,7 +141,7 @@ def _matrix(axes: Axes, lead: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 def _layer_axes(widths: Widths, path: str) -> tuple[Axes | None, int]:
     """What the layer says of its parameter, and how many axes stand in front of that because layers are stacked."""
-    axes = layer_axes(*widths.base.owner(path))
+    axes = layer_axes(*widths.base.layer_of(path))
     if axes is None:
         return None, 0
     shape = widths.base.shapes[path]
@@ -185,7 +185,7 @@ def _check_readout(widths: Widths, growths: Mapping[str, Growth], roles: Mapping
     """An embedding without a readout must be the readout too, and then the forward pass lacks a multiplier."""
     if any(growth.role in ("output", "tied") for growth in growths.values()):
         return
-    tables = [path for path in growths if isinstance(widths.base.owner(path)[0], nnx.Embed) and widths.growing(path)]
+    tables = [path for path in growths if isinstance(widths.base.layer_of(path)[0], nnx.Embed) and widths.growing(path)]
     if tables and not any(_declared(widths, path, roles) for path in tables):
         raise ValueError(
             f"embedding {tables[0]!r}: the module has no readout, so the embedding may be used as one. Say which: "

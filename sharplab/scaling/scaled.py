@@ -65,7 +65,7 @@ class Scaling:
         """What the forward pass must multiply its logits by: 1 unless the embedding is the readout too.
 
         A table in two roles can be scaled as one of them only. It is, as an embedding, so that a readout from width n
-        lacks a factor 1/n (form 8 of muP: arXiv 2203.03466, table 8).
+        lacks a factor 1/n (formulation 8 of muP: arXiv 2203.03466, table 8).
         """
         tied = any(p.growth.role == "tied" for p in self.parameters)
         return self.base / self.width if tied else 1.0

@@ -51,8 +51,8 @@ def test_a_warm_up_that_begins_at_0_is_no_obstacle():
 
 
 def test_a_gradient_that_is_rounding_does_not_drown_in_epsilon():
-    params = {"felt": jnp.ones(5), "rounding": jnp.ones(5), "none": jnp.ones(5)}
-    gradient = {"felt": jnp.full(5, 1e-3), "rounding": jnp.full(5, 1e-12), "none": jnp.zeros(5)}
+    params = {"large": jnp.ones(5), "rounding": jnp.ones(5), "none": jnp.ones(5)}
+    gradient = {"large": jnp.full(5, 1e-3), "rounding": jnp.full(5, 1e-12), "none": jnp.zeros(5)}
     found = probe(optax.adam(0.1), params, gradient, jax.random.key(0))
     assert max(response.epsilon for response in found.values()) < 1e-2
 

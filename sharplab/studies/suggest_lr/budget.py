@@ -34,9 +34,9 @@ class Cost:
 
     def remaining(self, steps: int) -> float:
         """All of a width's sweep, and its sharpness, once it is ready."""
-        return self.learning_rates(EXPECTED_RATES, steps) + self.evidence(steps)
+        return self.learning_rates(EXPECTED_RATES, steps) + self.sharpness(steps)
 
-    def evidence(self, steps: int) -> float:
+    def sharpness(self, steps: int) -> float:
         """One more run, and the programs that record it."""
         return MARGIN * (steps * self.step + COMPILED_ONCE_MORE * self.ready)
 

@@ -56,10 +56,10 @@ def sweep_widths(
 ) -> SweptWidths:
     """Sweep each width, the narrowest first.
 
-    The grid, a rule that depends on the final losses alone: `learning_rates`, or without them octaves within 3 of the
+    The grid depends on the final losses alone: `learning_rates`, or without them octaves within 3 of the
     `usual` one, and at the wider widths octaves within 2 of the best of the width before. While the best is at an end
     of the grid, one more beyond it, six at most; then the geometric mean of the best and each neighbour until both lie
-    within √2 (`sharplab.sweep.plan.cells`).
+    within √2 (`sharplab.sweep.plan.refined`).
 
     With a deadline, a few steps of each width are timed first, and what fits is planned (`plan_within`); further
     learning rates and wider widths are begun only if they are expected to end in time.

@@ -23,7 +23,7 @@ from sharplab.scaling.scaled import Scaling
 from sharplab.training.recipe import DIVERGED_MULTIPLE
 
 MOST_EVALUATED = 2048  # examples of the final loss
-LOOK_EVERY = 32  # steps after which the host looks whether a network that it drives has diverged
+CHECK_EVERY = 32  # steps after which the host checks whether a network trained by the loop in Python has diverged
 
 
 @dataclass(frozen=True)
@@ -121,12 +121,12 @@ class SmallNetwork:
 
     def _advance_one(self, run: Run, learning_rate: float, seed: int, start: int, stop: int) -> Run:
         order = self.orders[seed]
-        for first in range(start, stop, LOOK_EVERY):
+        for first in range(start, stop, CHECK_EVERY):
 
             def step(run: Run, i: int, first: int = first) -> Run:
                 return _step(self.network, self.loss, run, learning_rate, order, self.examples.train, first + i)
 
-            run = dispatch(step, run, min(LOOK_EVERY, stop - first))
+            run = dispatch(step, run, min(CHECK_EVERY, stop - first))
             if run.diverged:
                 break
         return run

@@ -19,7 +19,7 @@ from sharplab.records import Records
 from sharplab.studies.suggest_lr.budget import CLOCK, Clock
 from sharplab.studies.suggest_lr.budgeted_sweep import SweptWidths, sweep_widths
 from sharplab.studies.suggest_lr.extrapolation import Extrapolation, extrapolate, losses_of, predicted_regret
-from sharplab.studies.suggest_lr.sharpness_evidence import sharpness_along, threshold_of
+from sharplab.studies.suggest_lr.sharpness import sharpness_along, threshold_of
 from sharplab.studies.suggest_lr.small_networks import SmallNetwork, make_examples, prepare
 from sharplab.sweep.grid import parse_positive, whole
 
@@ -138,15 +138,12 @@ def suggest_learning_rate(
 ) -> Suggestion:
     """The base learning rate for `width`, from sweeps of smaller widths under muP.
 
-    Each of `widths`, scaled by `sharplab.mup` from `base`, is trained at a grid of learning rates (the rule of
-    `sweep_widths` in `studies.suggest_lr.budgeted_sweep`), every learning rate from the same weights and with the same
-    batches in the same order. The suggestion is halfway (in octaves) between what the trend of the optima reads at
-    `width` and the optimum of the largest width trained, but no more than the largest learning rate at which that one
-    is stable.
-    The interval holds the optimum whether its drift goes on or dies out as networks widen (`extrapolate`): in
-    simulated sweeps with 3 seeds it covers the optimum at 8 times the largest width in 95 to 100 % of cases, for
-    drifts of −0.3 to 0.5 octaves per doubling, steady or dying out. An optimum pooled over the widths, without a
-    trend, would hardly ever cover it from 0.17 octaves per doubling on.
+    Each of `widths`, scaled by `sharplab.mup` from `base`, is trained at a grid of learning rates, each from the same
+    weights and with the same batches in the same order (`studies.suggest_lr.budgeted_sweep.sweep_widths`). The
+    suggestion is halfway, in octaves, between what the trend of the optima reads at `width` and the optimum of the
+    largest width trained, but no more than the largest learning rate at which that one is stable. The interval holds
+    the optimum whether its drift goes on or dies out as networks widen
+    (`studies.suggest_lr.extrapolation.extrapolate`).
 
     The effective sharpness λmax(D^½ H D^½) at the suggestion is recorded along training at each width, in units of the
     threshold above which the optimizer's steps are unstable (2/η for SGD, 38/η for Adam).
@@ -263,12 +260,12 @@ def _edge(moved: Transfer, largest: float) -> float:
 def _reasons(found: Extrapolation, moved: Transfer) -> tuple[str, ...]:
     if np.isfinite(found.interval).all():
         return ()
-    lost = [str(size) for size, optimum in zip(moved.sizes, moved.optimum, strict=True) if np.isnan(optimum)]
-    if lost:
-        return (f"every run diverged at width {', '.join(lost)}: give lower learning_rates.",)
-    bare = [str(size) for size, at in zip(moved.sizes, moved.at_grid_edge, strict=True) if at]
-    if bare:
-        return (f"the best is the last of the grid at width {', '.join(bare)}: extend learning_rates there.",)
+    all_diverged = [str(size) for size, optimum in zip(moved.sizes, moved.optimum, strict=True) if np.isnan(optimum)]
+    if all_diverged:
+        return (f"every run diverged at width {', '.join(all_diverged)}: give lower learning_rates.",)
+    at_edge = [str(size) for size, at in zip(moved.sizes, moved.at_grid_edge, strict=True) if at]
+    if at_edge:
+        return (f"the best is the last of the grid at width {', '.join(at_edge)}: extend learning_rates there.",)
     if len(moved.sizes) < 2:
         return ("one width shows no trend: add widths, or minutes.",)
     return ("no width shows a valley of the loss: add seeds, or learning_rates nearer to the optimum.",)
@@ -286,7 +283,7 @@ def _sharpness(
     tables, left_out = [], []
     for network in swept.networks:
         cost = swept.costs.get(network.width)
-        if cost is not None and clock() + cost.evidence(swept.steps) > deadline:
+        if cost is not None and clock() + cost.sharpness(swept.steps) > deadline:
             left_out.append(f"the sharpness at width {network.width} was left out for lack of time")
             continue
         tables.append(sharpness_along(network, learning_rate, swept.steps, threshold))

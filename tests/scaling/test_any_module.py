@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from foreign_models import FEATURES, LENGTH, MLP, TOKENS, ConvNet, Transformer
+from flax_models import FEATURES, LENGTH, MLP, TOKENS, ConvNet, Transformer
 
 from sharplab.core.tree import named_leaves
 from sharplab.optimizers import make_optimizer
@@ -69,7 +69,7 @@ def test_every_parameter_has_its_role(build):
 
 
 @pytest.mark.parametrize("optimizer, width", [("adam", 16), ("adam", 12), ("sgd", 16), ("sgd", 12)])
-def test_factors_are_those_of_the_form_without_multipliers(optimizer, width):
+def test_factors_are_those_of_the_formulation_without_multipliers(optimizer, width):
     """arXiv 2203.03466, table 3, and AdamW's decay and ε that keep their meaning."""
     m = width / BASE
     rate = {

@@ -9,7 +9,7 @@ from small_models import Convolving, Perceptron, classes
 from sharplab.core.tree import named_leaves
 from sharplab.losses import cross_entropy
 from sharplab.optimizers import OPTIMIZERS
-from sharplab.studies.suggest_lr.sharpness_evidence import sharpness_along, threshold_of
+from sharplab.studies.suggest_lr.sharpness import sharpness_along, threshold_of
 from sharplab.studies.suggest_lr.small_networks import make_examples, prepare
 
 BATCH, STEPS, RATE = 16, 2, 0.02

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from foreign_models import CLASSES, MLP, TOKENS, ConvNet, Transformer, batch
+from flax_models import CLASSES, MLP, TOKENS, ConvNet, Transformer, batch
 
 from sharplab.core.tree import named_leaves
 from sharplab.losses import cross_entropy
