@@ -1,4 +1,4 @@
-"""muP for anyone's Flax NNX module."""
+"""The maximal-update parameterization (muP) of any Flax NNX module."""
 
 from collections.abc import Callable, Mapping
 from functools import cache, partial
@@ -15,7 +15,8 @@ from sharplab.scaling.branches import NO_BRANCHES, find_branches
 from sharplab.scaling.depth import DEPTH_RULES, ONE_BLOCK, DepthRule
 from sharplab.scaling.drawn_sizes import drawn_sizes, init_change, size_ratio
 from sharplab.scaling.inference import Growth, Widths, infer
-from sharplab.scaling.scaled import ScaledParameter, Scaling
+from sharplab.scaling.parameters import ScaledParameter
+from sharplab.scaling.scaled import Scaling
 
 
 def mup(

@@ -1,4 +1,4 @@
-"""Which parameters lie in residual branches: those of a list, or of a stack, that grows with depth."""
+"""The parameters that lie in residual branches: those of a list, or of a stack, that grows with depth."""
 
 import re
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ _NUMBERED = re.compile(r"(.*?)(\d+)")  # "3" of a list, "block_3" of attributes 
 
 @dataclass(frozen=True)
 class Branches:
-    """What grows with depth.
+    """The lists and stacks of a module that grow with depth.
 
     Attributes:
         lists: (path above, name without its number) of lists of blocks.
@@ -38,7 +38,7 @@ class Branches:
         return self.place(path) is not None or path in self.stack_axes
 
     def counterpart(self, path: str) -> str:
-        """The parameter that plays its part at the base depth: itself, or of another block of the list."""
+        """The corresponding parameter at the base depth: itself, or that of another block of the list."""
         if path in self.at_base:
             return path
         return next(other for other in self.at_base if self.place(other) == self.place(path))
@@ -48,7 +48,7 @@ NO_BRANCHES = Branches()
 
 
 def find_branches(shallow: AbstractShapes, twice: AbstractShapes, deep: AbstractShapes) -> Branches:
-    """What grows between a module at the base depth and at twice that, checked against the depth that is asked for.
+    """The lists and stacks that grow from the base depth to twice that, checked against the depth that is asked for.
 
     Raises:
         ValueError: naming what grows otherwise than in proportion to depth.

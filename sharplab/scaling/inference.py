@@ -20,7 +20,7 @@ DECLARABLE: Mapping[str, tuple[int, int]] = {**GROWTH, "tied": GROWTH["input"]}
 
 @dataclass(frozen=True)
 class Growth:
-    """How one parameter goes with width: in powers of the ratio of widths.
+    """The growth of one parameter with width, in powers of the ratio of widths.
 
     Attributes:
         role: one of `ROLES`, or "tied".
@@ -39,7 +39,7 @@ class Growth:
 
     @property
     def exponents(self) -> Exponents:
-        """Of muP without multipliers, to which the abc symmetry brings a weight that has one of n^fold."""
+        """The exponents of muP without multipliers, after the abc symmetry for a weight that has one of n^fold."""
         return replace(mup_exponents(self.fan_in, self.fan_out), a=-self.fold).shift(self.fold)
 
 
@@ -111,7 +111,7 @@ def _growth(widths: Widths, path: str, declared: str | None) -> Growth:
     if declared is not None:
         return _as_declared(widths, path, declared, growing, axes, lead)
     if axes is None:
-        return _bare(widths, path, growing)
+        return _without_layer(widths, path, growing)
     fan_in = sum(i + lead in growing for i in axes.fan_in)
     # What runs in parallel shares the gradient out as further outputs do.
     fan_out = len(growing) - fan_in
@@ -140,7 +140,7 @@ def _matrix(axes: Axes, lead: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def _layer_axes(widths: Widths, path: str) -> tuple[Axes | None, int]:
-    """What the layer says of its parameter, and how many axes stand in front of that because layers are stacked."""
+    """The axes that a layer gives its parameter, and the number of axes in front of them because layers are stacked."""
     axes = layer_axes(*widths.base.layer_of(path))
     if axes is None:
         return None, 0
@@ -151,8 +151,8 @@ def _layer_axes(widths: Widths, path: str) -> tuple[Axes | None, int]:
     return axes, lead
 
 
-def _bare(widths: Widths, path: str, growing: tuple[int, ...]) -> Growth:
-    """A parameter of no layer that is known."""
+def _without_layer(widths: Widths, path: str, growing: tuple[int, ...]) -> Growth:
+    """The growth of a parameter that belongs to no known layer."""
     stacked = path in widths.branches.stack_axes
     ndim = len(widths.base.shapes[path]) - stacked
     if not growing:
@@ -182,7 +182,7 @@ def _as_declared(
 
 
 def _check_readout(widths: Widths, growths: Mapping[str, Growth], roles: Mapping[str, str]) -> None:
-    """An embedding without a readout must be the readout too, and then the forward pass lacks a multiplier."""
+    """Check that there is a readout: without one, an embedding may be used as it and lack a multiplier."""
     if any(growth.role in ("output", "tied") for growth in growths.values()):
         return
     tables = [path for path in growths if isinstance(widths.base.layer_of(path)[0], nnx.Embed) and widths.growing(path)]
@@ -195,7 +195,7 @@ def _check_readout(widths: Widths, growths: Mapping[str, Growth], roles: Mapping
 
 
 def _attention_folds(widths: Widths, growths: Mapping[str, Growth]) -> dict[str, Growth]:
-    """Queries that hold what attention with logits qᵀk/√d lacks to qᵀk/d (arXiv 2203.03466, section 4)."""
+    """The queries that hold the factor by which logits qᵀk/√d differ from qᵀk/d (arXiv 2203.03466, section 4)."""
     folded = {}
     for path, module in widths.base.modules.items():
         if not isinstance(module, nnx.MultiHeadAttention):

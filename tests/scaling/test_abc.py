@@ -190,11 +190,11 @@ def test_table_lists_every_role_with_its_exponents():
     table = parameterization("mup").table()
     assert list(table.index) == list(ROLES)
     assert tuple(table.loc["output", ["a", "b", "c (sgd)"]]) == (0.5, 0.5, 0.0)
-    assert "a bias or gain" in str(parameterization("mup"))
+    assert ROLES["vector"] in str(parameterization("mup"))
 
 
 def test_unknown_parameterization_is_answered_with_the_nearest():
-    with pytest.raises(ValueError, match="unknown parameterization 'meanfield': did you mean 'mean_field'"):
+    with pytest.raises(ValueError, match=r"'meanfield'.*'mean_field'"):
         parameterization("meanfield")
 
 
