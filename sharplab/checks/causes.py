@@ -1,4 +1,4 @@
-"""From slopes that fail, or cannot be told, to sentences: which modules, by how much, and what is likely wrong."""
+"""Sentences about slopes that fail or cannot be told: the modules, the size of the slope, and the likely cause."""
 
 import pandas as pd
 

@@ -1,4 +1,4 @@
-"""What an optimizer does to each parameter, found by feeding it gradients and weights of our own."""
+"""The response of an optimizer to given gradients and weights, parameter by parameter."""
 
 from functools import partial
 from math import prod
@@ -13,11 +13,11 @@ from sharplab.core import tree
 from sharplab.core.tree import PyTree
 
 UPDATES = 4  # with one and the same gradient: enough for a schedule that begins at 0 to have begun
-_LARGE = 2.0**10  # times the gradient's size in the model: drowns Adam's ε
+_LARGE = 2.0**10  # times the gradient's size in the model: next to it, Adam's ε is nothing
 
 
 class Response(NamedTuple):
-    """Of one parameter.
+    """The response for one parameter.
 
     Attributes:
         learning_rate: the size of the step per size of the gradient for a gradient-like optimizer, else of the step: in
@@ -111,7 +111,7 @@ def _rms(x: np.ndarray) -> float:
 
 
 def _spectral_norm(step: np.ndarray, noise: np.ndarray) -> float | None:
-    """Of a step whose singular values are much alike, unlike the gradient's, as Muon makes them; else None.
+    """The spectral norm of a step whose singular values are much alike, unlike the gradient's, as Muon's; else None.
 
     The axes of a kernel may be rows or columns, the first may be that of a stack.
     """
@@ -128,7 +128,7 @@ def _spectral_norm(step: np.ndarray, noise: np.ndarray) -> float | None:
 
 
 def _singular_values(x: np.ndarray, split: int) -> tuple[float, float]:
-    """The median one as part of the largest, and itself; axes before `split` are rows."""
+    """The median singular value in units of the largest, and itself; axes before `split` are rows."""
     matrix = x.reshape(prod(x.shape[:split]), -1)
     if min(matrix.shape) < 2:
         return 0.0, 0.0
