@@ -13,6 +13,7 @@ from scipy import stats
 
 from sharplab.analysis.power_laws import PowerLaw
 from sharplab.analysis.trend import OPEN, Interval
+from sharplab.core.statistics import mean_interval
 
 EXPONENTS = np.linspace(-6.0, 6.0, 1200)  # what lies beyond is not told from ±∞; 0 is not among them
 
@@ -100,6 +101,6 @@ def _prefactor_interval(
     if not np.isfinite(exponents).all():
         return OPEN
     mass = gaps @ weights
-    half = stats.t.ppf((1 + confidence) / 2, len(mass) - 1) * mass.std(ddof=1) / np.sqrt(len(mass))
-    ends = np.outer((mass.mean() - half, mass.mean() + half), [1 / (weights @ x**exponent) for exponent in exponents])
+    _, interval = mean_interval(mass, confidence)
+    ends = np.outer(interval, [1 / (weights @ x**exponent) for exponent in exponents])
     return float(ends.min()), float(ends.max())

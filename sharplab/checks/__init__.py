@@ -1,4 +1,4 @@
-"""Is a network scaled as muP asks? Three checks of anyone's module and optimizer, and what is likely wrong."""
+"""Three checks of whether a module and its optimizer are scaled as muP asks, and what is likely wrong if not."""
 
 from sharplab.checks.coordinates import CoordinateCheck, coordinate_check
 from sharplab.checks.inspection import OptimizerInspection, inspect_optimizer

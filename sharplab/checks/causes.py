@@ -1,4 +1,4 @@
-"""From slopes that fail, or leave a doubt, to sentences: which modules, by how much, and what is likely wrong."""
+"""Sentences about slopes that fail or cannot be told: the modules, the size of the slope, and the likely cause."""
 
 import pandas as pd
 
@@ -57,8 +57,8 @@ def _described(rows: pd.DataFrame) -> str:
     return f"{names}{more}: the slope of the {what} per doubling of width is {slopes}"
 
 
-def doubts(rows: pd.DataFrame) -> tuple[str, ...]:
-    """What is not known well enough, in one sentence."""
+def undecided(rows: pd.DataFrame) -> tuple[str, ...]:
+    """The number of slopes whose intervals are too wide, with the widest, as one sentence."""
     wide = rows["high"] - rows["low"]
     widest = rows.loc[wide.idxmax()]
     quantity = "size at the start" if widest["quantity"] == "size" else f"change after step {widest['step']}"

@@ -1,9 +1,8 @@
-"""The coordinate check: do activations, and what training changes of them, keep their size as a network widens?"""
+"""The coordinate check: whether activations, and their changes in training, keep their size as a network widens."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -11,21 +10,23 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from sharplab.checks.causes import doubts, likely_causes
+from sharplab.checks.causes import likely_causes, undecided
+from sharplab.checks.comparison import Comparison, check_counts
 from sharplab.checks.recording import LOGITS, WHOLE, queries_and_keys
 from sharplab.checks.trainee import (
     Build,
-    Given,
     Loss,
     Network,
+    OptimizerLike,
     TraineeState,
     checked_widths,
     make_trainee,
     outputs_of_modules,
     train_step,
 )
-from sharplab.checks.verdict import Interval, Verdict, judge, mean_interval, overall, slope_per_doubling
+from sharplab.checks.verdict import Verdict, judge, overall
 from sharplab.core.naming import lookup
+from sharplab.core.statistics import Interval, mean_interval, slope_per_doubling
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,18 +36,16 @@ CONFIDENCE = 0.95
 # multiplier or learning rate makes, is a slope of ½: half of that tells the two apart.
 FEW_TOLERANCE = 0.25
 # Whether changes of coordinates whose number is the same at every width must keep their size.
-OUTPUTS_ARE_ASKED: Mapping[str, bool] = MappingProxyType(
-    {"mup": True, "mean_field": True, "standard": False, "ntk": False}
-)
+OUTPUTS_ARE_ASKED: Mapping[str, bool] = {"mup": True, "mean_field": True, "standard": False, "ntk": False}
 
 
 @dataclass(frozen=True, eq=False)
 class CoordinateCheck:
-    """How the coordinates of every module go with width: made by `coordinate_check`.
+    """The sizes of every module's coordinates over width: made by `coordinate_check`.
 
     Attributes:
         records: one row per width, seed, step and module, as `table()` says.
-        tolerance: of the slope per doubling of width of hidden coordinates, for one that counts as flat.
+        tolerance: the largest slope per doubling of width at which hidden coordinates count as flat.
         parameterization: what is asked of coordinates of fixed number.
     """
 
@@ -55,7 +54,7 @@ class CoordinateCheck:
     parameterization: str
 
     def table(self) -> pd.DataFrame:
-        """The columns width, seed, step, module, kind, coordinates, size and change.
+        """The sizes, in the columns width, seed, step, module, kind, coordinates, size and change.
 
         `size` is mean |x|, `change` mean |x − x at step 0|; means are over all `coordinates` that the module puts out
         for the batch. Their `kind` is "output" for the network's own, "hidden" if their number goes with width,
@@ -65,7 +64,7 @@ class CoordinateCheck:
         return self.records.copy()
 
     def slopes(self) -> pd.DataFrame:
-        """log₂ of a size per doubling of width: one row per module and step, of `size` at step 0, then of `change`.
+        """The slopes of log₂ size per doubling of width, per module and step: of `size` at step 0, else `change`.
 
         `low` and `high` bound the mean slope over seeds with 95 % confidence (t); `verdict` is "holds" if all of the
         interval lies within the one that is `asked`, "fails" if none of it does, "not asked" where `asked` is None.
@@ -122,7 +121,7 @@ class CoordinateCheck:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """What does not hold, in sentences that name modules and the likely cause; none if all holds."""
+        """Sentences that say what does not hold, naming modules and the likely cause; none if all holds."""
         if self._overflowing:
             widths = ", ".join(map(str, self._overflowing))
             return (f"activations are not finite at width {widths}: the learning rate is too large there.",)
@@ -131,10 +130,10 @@ class CoordinateCheck:
         decisive = self._decisive[self._decisive["verdict"] == self.verdict]
         if self.verdict == "fails":
             return likely_causes(decisive, self._slopes)
-        return doubts(decisive) if self.verdict == "inconclusive" else ()
+        return undecided(decisive) if self.verdict == "inconclusive" else ()
 
     def draw(self) -> "Figure":
-        """Sizes at the start and changes after the last step against width, and every slope with its interval."""
+        """The figure of sizes at the start and changes after the last step over width, and of all slopes."""
         from sharplab.checks.drawing import draw_coordinates
 
         return draw_coordinates(self.records, self._slopes, self.tolerance)
@@ -149,7 +148,7 @@ def coordinate_check(
     widths: Sequence[int],
     batch: Any,
     loss: Loss,
-    optimizer: Given = "adam",
+    optimizer: OptimizerLike = "adam",
     learning_rate: float = 2**-8,
     base: int | None = None,
     steps: int = 4,
@@ -157,20 +156,17 @@ def coordinate_check(
     parameterization: str = "mup",
     tolerance: float = 0.1,
 ) -> CoordinateCheck:
-    """Train networks of several widths for a few steps on one batch, and see how their activations go with width.
+    """The slopes with width of activations, and of what a few steps on one batch change of them.
 
-    Recorded is what each `nnx` submodule puts out (see `sharplab.checks.record_outputs`), attention logits among it.
-    Of hidden coordinates, whose number grows, the mean |x| at the start and the mean |x − x at step 0| after the last
-    step must be flat: the log₂ slope per doubling of width must lie within ±`tolerance`. Of others:
-    - the network's outputs are few, so that ±¼ counts as flat; their size at the start must not rise; under muP it
-      falls as width^-½, for a readout of zero mean. Whether their change must be flat depends on the parameterization:
-      under "mup" and "mean_field" it must; under "standard" and "ntk" it grows even with layerwise learning rates that
-      transfer (Everett et al., arXiv 2407.05872), and nothing is asked of it;
-    - attention logits must not rise by more than ¼. They may fall, as what inputs alone change of them does until
-      queries and keys have aligned;
-    - nothing is asked of the queries and keys of `nnx.MultiHeadAttention`, since muP may put a factor into one of them
-      and logits show what they do together, nor of other coordinates of fixed number: a multiplier may follow, as
-      behind a readout.
+    Recorded is what each `nnx` submodule puts out (`sharplab.checks.record_outputs`), attention logits among it. Of
+    coordinates whose number grows ("hidden"), mean |x| at the start and mean |x − x at step 0| after the last step must
+    be flat: the log₂ slope per doubling of width within ±`tolerance`. Of others:
+    - the network's outputs are few, so that ±¼ counts as flat. Their size at the start must not rise. Their change must
+      be flat under "mup" and "mean_field"; under "standard" and "ntk" nothing is asked of it, since it grows even with
+      layerwise learning rates that transfer (Everett et al., arXiv 2407.05872);
+    - attention logits must not rise by more than ¼; they may fall until queries and keys have aligned;
+    - nothing is asked of the queries and keys of `nnx.MultiHeadAttention`, between which muP may move a factor, nor of
+      other coordinates of fixed number: a multiplier may follow.
 
     Args:
         build: `build(width, rngs)` → an `nnx.Module` that is called as model(inputs). Batch statistics and dropout
@@ -179,10 +175,10 @@ def coordinate_check(
         loss: (outputs, targets) → a scalar, as `sharplab.losses` has them.
         optimizer: an optax transformation for all widths, or a function from width to one, learning rate inside; or a
             name out of `sharplab.optimizers.OPTIMIZERS`.
-        learning_rate: of an optimizer given by its name.
+        learning_rate: the learning rate of an optimizer given by its name.
         base: with it, `sharplab.mup` scales the network and the named optimizer from that width. For options of `mup`,
             or a network scaled by other means, give the scaled `build` and `optimizer` as functions of width.
-        steps, seeds: how many. Intervals come from seeds, so that two are the least.
+        seeds: two at least: intervals come from seeds.
         parameterization: of `sharplab.scaling.PARAMETERIZATIONS`: what is asked of the outputs.
 
     Raises:
@@ -202,42 +198,47 @@ def coordinate_check(
     ('fails', [1.0])
     """
     lookup("parameterization", parameterization, OUTPUTS_ARE_ASKED)
-    for name, number, least in (("steps", steps, 1), ("seeds", seeds, 2)):
-        if number < least:
-            raise ValueError(f"{name} must be at least {least}, not {number}.")
+    check_counts(steps=steps, seeds=seeds)
     trainee = make_trainee(build, optimizer, learning_rate, base)
+    records = _records(Comparison(trainee, checked_widths(widths), batch, loss), steps, seeds)
+    return CoordinateCheck(records, tolerance, parameterization)
+
+
+def _records(compared: Comparison, steps: int, seeds: int) -> pd.DataFrame:
+    """The sizes and changes of every network, as `CoordinateCheck.table` describes."""
     parts, free = [], set()
-    for width in checked_widths(widths):
-        for seed, network, state in trainee.draw(width, range(seeds)):
-            free |= queries_and_keys(network.model(state))
-            parts.append(_records(network, loss, state, batch, steps).assign(width=width, seed=seed))
+    for width, seed, network, state in compared.draw(seeds):
+        free |= queries_and_keys(network.model(state))
+        rows = _records_of_one(network, state, compared, steps)
+        parts.append(pd.DataFrame(rows).assign(width=width, seed=seed))
     records = pd.concat(parts, ignore_index=True)
     growing = records.groupby("module")["coordinates"].transform("nunique") > 1
     kind = pd.Series(np.where(growing, "hidden", "free")).mask(records["module"].isin(free), "free")
     kind = kind.mask(records["module"].str.endswith(LOGITS), "logits")
     kind = kind.mask(records["module"].str.startswith(WHOLE), "output")
     columns = ["width", "seed", "step", "module", "kind", "coordinates", "size", "change"]
-    return CoordinateCheck(records.assign(kind=kind)[columns], tolerance, parameterization)
+    return records.assign(kind=kind)[columns]
 
 
-def _records(network: Network, loss: Loss, state: TraineeState, batch: Any, steps: int) -> pd.DataFrame:
-    start, course = state, []
+def _records_of_one(
+    network: Network, state: TraineeState, compared: Comparison, steps: int
+) -> list[dict[str, str | float]]:
+    start, trajectory = state, []
     for _ in range(steps + 1):
-        state, sizes = _measure_and_step(network, loss, state, start, batch)
-        course.append(sizes)
-    rows = [
+        state, sizes = _measure_and_step(network, compared.loss, state, start, compared.batch)
+        trajectory.append(sizes)
+    return [
         {"step": step, "module": module} | {name: number.item() for name, number in numbers.items()}
-        for step, sizes in enumerate(jax.device_get(course))
+        for step, sizes in enumerate(jax.device_get(trajectory))
         for module, numbers in sizes.items()
     ]
-    return pd.DataFrame(rows)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _measure_and_step(
     network: Network, loss: Loss, state: TraineeState, start: TraineeState, batch: Any
 ) -> tuple[TraineeState, dict[str, dict[str, jax.Array]]]:
-    """One program, since compiling it is what takes time; dropout masks are those of the start."""
+    """The state after a step, and the sizes before it, by one program; dropout masks are those of the start."""
     before = outputs_of_modules(network, start, batch[0])
     now = outputs_of_modules(network, state._replace(randomness=start.randomness), batch[0])
     return train_step(network, loss, state, batch)[0], {path: _sizes(x, before[path]) for path, x in now.items()}
@@ -245,5 +246,5 @@ def _measure_and_step(
 
 def _sizes(x: jax.Array, before: jax.Array) -> dict[str, jax.Array]:
     size, change = jnp.mean(jnp.abs(x)), jnp.mean(jnp.abs(x - before))
-    moved = ~(change <= 100 * jnp.finfo(x.dtype).eps * size)
-    return {"coordinates": jnp.asarray(x.size), "size": size, "change": jnp.where(moved, change, 0)}
+    changed = ~(change <= 100 * jnp.finfo(x.dtype).eps * size)
+    return {"coordinates": jnp.asarray(x.size), "size": size, "change": jnp.where(changed, change, 0)}

@@ -1,4 +1,4 @@
-"""Pictures of the checks, in the house style."""
+"""Figures of the checks, in the project's style."""
 
 from typing import Any
 
@@ -16,9 +16,9 @@ _ROW = 0.17  # inches per module
 
 
 def draw_coordinates(records: pd.DataFrame, slopes: pd.DataFrame, tolerance: float) -> Figure:
-    """Sizes at the start and changes after the last step against width, a line per module; slopes with intervals.
+    """The figure of sizes at the start and changes after the last step against width, and of slopes with intervals.
 
-    Colours are the verdicts on each slope. Small dots are slopes of changes after earlier steps.
+    A line is a module, a colour the verdict on its slope. Small dots are slopes of changes after earlier steps.
     """
     last = int(records["step"].max())
     modules = list(slopes["module"].unique())
@@ -72,7 +72,7 @@ def _draw_slopes(ax: Axes, slopes: pd.DataFrame, modules: list[str], last: int, 
 
 
 def draw_wider(losses: pd.DataFrame) -> Figure:
-    """Loss against step, the mean over seeds with a band of one standard deviation."""
+    """The figure of the loss against step, the mean over seeds with a band of one standard deviation."""
     with house_style():
         figure, ax = plt.subplots(figsize=(4.2, 3.2))
         draw_curves(ax, losses.where(np.isfinite(losses)), "loss")

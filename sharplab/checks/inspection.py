@@ -8,9 +8,11 @@ import jax
 import numpy as np
 import pandas as pd
 
+from sharplab.checks.comparison import Comparison
 from sharplab.checks.probing import Response, probe
-from sharplab.checks.trainee import Build, Given, Loss, checked_widths, gradient_at, make_trainee, owners
-from sharplab.checks.verdict import Verdict, overall, slope_per_doubling
+from sharplab.checks.trainee import Build, Loss, OptimizerLike, checked_widths, gradient_at, layer_classes, make_trainee
+from sharplab.checks.verdict import Verdict, overall
+from sharplab.core.statistics import slope_per_doubling
 
 TOLERANCE = 0.1  # of an exponent of width: those that muP knows are multiples of one half
 _EPSILON = 0.1  # part of a step that may be lost to ε
@@ -18,7 +20,7 @@ _EPSILON = 0.1  # part of a step that may be lost to ε
 
 @dataclass(frozen=True, eq=False)
 class OptimizerInspection:
-    """What an optimizer does to each parameter, against what the scaling asks for: made by `inspect_optimizer`.
+    """The effect of an optimizer on each parameter, against what the scaling asks for: made by `inspect_optimizer`.
 
     Attributes:
         parameters: one row per parameter, as `table()` says.
@@ -43,7 +45,7 @@ class OptimizerInspection:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """What is wrong, in sentences that name parameters and cause."""
+        """Sentences that say what is wrong, naming parameters and cause."""
         table = self.parameters
         wrong = table[_off(table["exponent"], table["expected"])]
         found = [*_decays(table), *_epsilons(table), *_learning_rates(wrong, table)]
@@ -61,18 +63,17 @@ def inspect_optimizer(
     widths: Sequence[int],
     batch: Any,
     loss: Loss,
-    optimizer: Given = "adam",
+    optimizer: OptimizerLike = "adam",
     learning_rate: float = 2**-8,
     base: int | None = None,
     factors: Callable[[int], Mapping[str, float]] | None = None,
 ) -> OptimizerInspection:
-    """Feed an optimizer gradients of its networks' sizes, and compare what comes out with what muP asks for.
+    """The learning rate, decay and ε that an optimizer has in effect for each parameter, against what muP asks for.
 
-    Per parameter and width: the step that random gradients make, of the size that they have in the model, gives the
-    learning rate; gradients 2^10 times as large say whether steps go with them, and whether an ε beside the gradient
-    eats a part of the step; steps without gradient, at weights w and 2w, show the weight decay: learning rate × decay
-    must not depend on width, and the decay must be decoupled, a step of −c w. Decay that is added to the gradient
-    (L2) passes through moments and shows no such proportion. A coordinate check sees little of all this.
+    Per parameter and width, the step that random gradients of the model's size make gives the learning rate. Gradients
+    2^10 times as large say whether steps go with them, and whether ε takes a part of the step. Steps without gradient,
+    at weights w and 2w, show the weight decay: learning rate × decay must not depend on width, and the decay must be
+    decoupled, a step of −c w.
 
     Args:
         build, widths, batch, loss, optimizer, learning_rate, base: as of `coordinate_check`.
@@ -95,18 +96,22 @@ def inspect_optimizer(
     ('fails', [-1.0])
     """
     trainee = make_trainee(build, optimizer, learning_rate, base)
-    factors = factors or trainee.factors
-    ordered = checked_widths(widths)
+    return OptimizerInspection(
+        _parameters(Comparison(trainee, checked_widths(widths), batch, loss), factors or trainee.factors)
+    )
+
+
+def _parameters(compared: Comparison, factors: Callable[[int], Mapping[str, float]] | None) -> pd.DataFrame:
+    """The response of every parameter, as `OptimizerInspection.table` describes."""
     found: list[dict[str, Response]] = []
-    for width in ordered:
-        ((_, network, state),) = trainee.draw(width, [0])
-        gradient = gradient_at(network, loss, state, batch)
+    for _, _, network, state in compared.draw(seeds=1):
+        gradient = gradient_at(network, compared.loss, state, compared.batch)
         found.append(probe(network.transformation, state.params, gradient, jax.random.key(0)))
-    expected = [factors(width) for width in ordered] if factors else None
-    rows = {path: _row(path, ordered, [at[path] for at in found], expected) for path in found[0]}
+    expected = [factors(width) for width in compared.widths] if factors else None
+    rows = {path: _row(path, compared.widths, [at[path] for at in found], expected) for path in found[0]}
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("parameter")
-    table.insert(0, "owner", pd.Series(owners(network, state)))
-    return OptimizerInspection(table.assign(verdict=[_verdict(row) for _, row in table.iterrows()]))
+    table.insert(0, "owner", pd.Series(layer_classes(network, state)))
+    return table.assign(verdict=[_verdict(row) for _, row in table.iterrows()])
 
 
 def _row(

@@ -1,4 +1,4 @@
-"""What an optimizer does to each parameter, found by feeding it gradients and weights of our own."""
+"""The response of an optimizer to given gradients and weights, parameter by parameter."""
 
 from functools import partial
 from math import prod
@@ -13,11 +13,11 @@ from sharplab.core import tree
 from sharplab.core.tree import PyTree
 
 UPDATES = 4  # with one and the same gradient: enough for a schedule that begins at 0 to have begun
-_LOUD = 2.0**10  # times the gradient's size in the model: drowns Adam's ε
+_LARGE = 2.0**10  # times the gradient's size in the model: next to it, Adam's ε is nothing
 
 
 class Response(NamedTuple):
-    """Of one parameter.
+    """The response for one parameter.
 
     Attributes:
         learning_rate: the size of the step per size of the gradient for a gradient-like optimizer, else of the step: in
@@ -56,7 +56,7 @@ def probe(
     asked = (
         noise,
         respond(noise, nothing),
-        respond(tree.scale(jnp.asarray(_LOUD), noise), nothing),
+        respond(tree.scale(jnp.asarray(_LARGE), noise), nothing),
         weights,
         respond(nothing, weights),
         respond(nothing, tree.scale(jnp.asarray(2.0), weights)),
@@ -71,10 +71,10 @@ def _sizes(gradient: PyTree) -> PyTree:
     largest = jnp.max(jnp.stack(jax.tree.leaves(sizes)))
     largest = jnp.where(largest > 0, largest, 1)
 
-    def felt(size: jax.Array) -> jax.Array:
+    def or_largest(size: jax.Array) -> jax.Array:
         return jnp.where(size > 100 * jnp.finfo(size.dtype).eps * largest, size, largest).astype(size.dtype)
 
-    return jax.tree.map(felt, sizes)
+    return jax.tree.map(or_largest, sizes)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -87,17 +87,22 @@ def _updates(transformation: optax.GradientTransformation, gradient: PyTree, par
 
 
 def _response(
-    noise: np.ndarray, quiet: np.ndarray, loud: np.ndarray, weights: np.ndarray, once: np.ndarray, twice: np.ndarray
+    noise: np.ndarray,
+    step: np.ndarray,
+    large_step: np.ndarray,
+    weights: np.ndarray,
+    once: np.ndarray,
+    twice: np.ndarray,
 ) -> Response:
-    growth = _rms(loud) / max(_rms(quiet), np.finfo(float).tiny)
+    growth = _rms(large_step) / max(_rms(step), np.finfo(float).tiny)
     decay = -float(np.vdot(once, weights) / np.vdot(weights, weights))
     # Rounding aside, a decoupled decay is −c w at any w.
-    strange = max(_rms(once + decay * weights), _rms(twice + 2 * decay * weights) / 2)
-    coupled = strange > 1e-3 * _rms(once)
-    if growth > _LOUD / 2:
-        return Response(_rms(quiet) / _rms(noise), "sgd", 0.0, decay, coupled)
-    spectral = _spectral_norm(loud, noise)
-    kind, size = ("adam", _rms(loud)) if spectral is None else ("spectral", spectral)
+    remainder = max(_rms(once + decay * weights), _rms(twice + 2 * decay * weights) / 2)
+    coupled = remainder > 1e-3 * _rms(once)
+    if growth > _LARGE / 2:
+        return Response(_rms(step) / _rms(noise), "sgd", 0.0, decay, coupled)
+    spectral = _spectral_norm(large_step, noise)
+    kind, size = ("adam", _rms(large_step)) if spectral is None else ("spectral", spectral)
     return Response(size, kind, max(0.0, 1 - 1 / growth) if growth else 0.0, decay, coupled)
 
 
@@ -106,7 +111,7 @@ def _rms(x: np.ndarray) -> float:
 
 
 def _spectral_norm(step: np.ndarray, noise: np.ndarray) -> float | None:
-    """Of a step whose singular values are much alike, unlike the gradient's, as Muon makes them; else None.
+    """The spectral norm of a step whose singular values are much alike, unlike the gradient's, as Muon's; else None.
 
     The axes of a kernel may be rows or columns, the first may be that of a stack.
     """
@@ -123,7 +128,7 @@ def _spectral_norm(step: np.ndarray, noise: np.ndarray) -> float | None:
 
 
 def _singular_values(x: np.ndarray, split: int) -> tuple[float, float]:
-    """The median one as part of the largest, and itself; axes before `split` are rows."""
+    """The median singular value in units of the largest, and itself; axes before `split` are rows."""
     matrix = x.reshape(prod(x.shape[:split]), -1)
     if min(matrix.shape) < 2:
         return 0.0, 0.0

@@ -1,4 +1,4 @@
-"""What every submodule of a Flax NNX module puts out, seen from outside: no module needs to be written for it."""
+"""The outputs of every submodule of a Flax NNX module, recorded from outside: no module needs to be written for it."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ _caller: ContextVar[nnx.Module | None] = ContextVar("_caller", default=None)
 def record_outputs(model: nnx.Module, inputs: Any) -> dict[str, jax.Array]:
     """The outputs of each submodule in model(inputs), by path as "blocks/0/attention", in the order of the paths.
 
-    Besides: whatever a module passes through `jax.nn.softmax` or `jax.nn.dot_product_attention`, as
+    Recorded too: what a module passes through `jax.nn.softmax` or `jax.nn.dot_product_attention`, as
     "blocks/0/attention/(logits)" and less its mean over the last axis, which softmax does not see; and what it sows as
     `nnx.Intermediate`, under the name that it gives. A module called several times has "/0", "/1", … after its path.
     The model's own output is "(output)". Submodules in lists, and stacked ones run by `nnx.scan` or `nnx.vmap`, are

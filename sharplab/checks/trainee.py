@@ -1,4 +1,4 @@
-"""What the checks train: a network of some width, drawn from a seed, with its optimizer."""
+"""The networks that the checks train: of some width, drawn from a seed, with their optimizer."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from sharplab.scaling.scaled import Scaling
 
 Build: TypeAlias = Callable[[int, nnx.Rngs], nnx.Module]
 Loss: TypeAlias = Callable[[Any, Any], jax.Array]
-OfWidth: TypeAlias = Callable[[int], optax.GradientTransformation]
-Given: TypeAlias = str | optax.GradientTransformation | OfWidth
+OptimizerOfWidth: TypeAlias = Callable[[int], optax.GradientTransformation]
+OptimizerLike: TypeAlias = str | optax.GradientTransformation | OptimizerOfWidth
 
 
 class Network(NamedTuple):
-    """All of a network and its optimizer that training leaves as it is: what their compiled programs belong to."""
+    """The static part of a network and its optimizer, to which their compiled programs belong."""
 
     graphdef: nnx.GraphDef
     transformation: optax.GradientTransformation
@@ -34,7 +34,7 @@ class Network(NamedTuple):
 
 
 class TraineeState(NamedTuple):
-    """All of a network that training changes, and its optimizer's state."""
+    """The part of a network that training changes, and its optimizer's state."""
 
     params: PyTree
     randomness: PyTree  # keys and counts of dropout and the like
@@ -44,7 +44,7 @@ class TraineeState(NamedTuple):
 
 @dataclass(frozen=True)
 class Trainee:
-    """How networks of every width are drawn and trained.
+    """The networks of every width, and their optimizers.
 
     Attributes:
         build: (width, rngs) → a module.
@@ -54,7 +54,7 @@ class Trainee:
     """
 
     build: Build
-    optimizer: OfWidth
+    optimizer: OptimizerOfWidth
     factors: Callable[[int], Mapping[str, float]] | None = None
 
     def draw(self, width: int, seeds: Iterable[int]) -> Iterator[tuple[int, Network, TraineeState]]:
@@ -71,13 +71,13 @@ class Trainee:
 
 
 def split(model: nnx.Module) -> tuple[nnx.GraphDef, tuple[PyTree, PyTree, PyTree]]:
-    """The graph; parameters, randomness and all else."""
+    """The graph of a module, and its parameters, randomness and all other state."""
     graphdef, *states = nnx.split(model, nnx.Param, nnx.RngState, ...)
     return graphdef, (states[0], states[1], states[2])
 
 
-def make_trainee(build: Build, optimizer: Given, learning_rate: float, base: int | None) -> Trainee:
-    """From what the checks are given.
+def make_trainee(build: Build, optimizer: OptimizerLike, learning_rate: float, base: int | None) -> Trainee:
+    """The trainee of a module and an optimizer, as the checks take them.
 
     Args:
         build: (width, rngs) → a module.
@@ -149,18 +149,18 @@ def train_step(network: Network, loss: Loss, state: TraineeState, batch: Any) ->
 
 @partial(jax.jit, static_argnums=(0, 1))
 def gradient_at(network: Network, loss: Loss, state: TraineeState, batch: Any) -> PyTree:
-    """The gradient, like the parameters."""
+    """The gradient of the loss, like the parameters."""
     return jax.grad(objective, has_aux=True)(state.params, network, loss, state, batch)[0]
 
 
 @partial(jax.jit, static_argnums=0)
 def outputs_of_modules(network: Network, state: TraineeState, inputs: Any) -> dict[str, jax.Array]:
-    """What each submodule puts out, as `record_outputs` sees it; the state stays as it is."""
+    """The outputs of each submodule, by `record_outputs`; the state stays as it is."""
     return record_outputs(network.model(state), inputs)
 
 
 def checked_widths(widths: Sequence[int], least: int = 2) -> tuple[int, ...]:
-    """Ascending and distinct.
+    """The widths, ascending and distinct.
 
     Raises:
         ValueError: for fewer than `least`.
@@ -171,7 +171,7 @@ def checked_widths(widths: Sequence[int], least: int = 2) -> tuple[int, ...]:
     return ordered
 
 
-def owners(network: Network, state: TraineeState) -> dict[str, str]:
+def layer_classes(network: Network, state: TraineeState) -> dict[str, str]:
     """The class of the module that holds each parameter, by the parameter's path."""
     modules = {
         "/".join(map(str, path)): type(module).__name__ for path, module in nnx.iter_modules(network.model(state))

@@ -1,4 +1,4 @@
-"""Is wider better? At one learning rate, a wider network's loss should be no higher at any step."""
+"""The check that wider is better: at one learning rate, a wider network's loss is no higher at any step."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +10,10 @@ import jax
 import numpy as np
 import pandas as pd
 
-from sharplab.checks.trainee import Build, Given, Loss, checked_widths, make_trainee, train_step
-from sharplab.checks.verdict import Verdict, judge, mean_interval, overall
+from sharplab.checks.comparison import Comparison, check_counts
+from sharplab.checks.trainee import Build, Loss, OptimizerLike, checked_widths, make_trainee, train_step
+from sharplab.checks.verdict import Verdict, judge, overall
+from sharplab.core.statistics import Interval, mean_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,11 +34,11 @@ class WiderIsBetter:
     tolerance: float
 
     def table(self) -> pd.DataFrame:
-        """The columns width, seed, step and loss."""
+        """The losses, in the columns width, seed, step and loss."""
         return self.losses.copy()
 
     def rises(self) -> pd.DataFrame:
-        """loss(wider) − loss(narrower) for neighbouring widths, at steps 1, 2, 4, … and the last.
+        """The rises loss(wider) − loss(narrower) of neighbouring widths, at steps 1, 2, 4, … and the last.
 
         `rise` is the mean over seeds, `low` and `high` bound it with 95 % confidence (paired t); a network whose loss
         is not finite counts as infinitely bad. `verdict` compares the interval with the tolerance.
@@ -66,7 +68,7 @@ class WiderIsBetter:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Where wider is worse, or may be."""
+        """Sentences that say where wider is worse, or may be."""
         rows = self._rises[self._rises["verdict"] == self.verdict]
         if self.verdict == "holds":
             return ()
@@ -80,7 +82,7 @@ class WiderIsBetter:
         )
 
     def draw(self) -> "Figure":
-        """Loss against step, a line per width."""
+        """The figure of the loss against step, a line per width."""
         from sharplab.checks.drawing import draw_wider
 
         return draw_wider(self.losses)
@@ -89,7 +91,7 @@ class WiderIsBetter:
         return "\n".join([f"wider is better: {self.verdict}", *(f"  {reason}" for reason in self.reasons)])
 
 
-def _rise(before: np.ndarray, after: np.ndarray) -> tuple[float, tuple[float, float]]:
+def _rise(before: np.ndarray, after: np.ndarray) -> tuple[float, Interval]:
     if np.isinf(before).any():  # nothing is worse than that
         return -np.inf, (-np.inf, -np.inf)
     if np.isinf(after).any():
@@ -103,14 +105,16 @@ def wider_is_better(
     widths: Sequence[int],
     batch: Any,
     loss: Loss,
-    optimizer: Given = "adam",
+    optimizer: OptimizerLike = "adam",
     learning_rate: float = 2**-8,
     base: int | None = None,
     steps: int = 32,
     seeds: int = 5,
     tolerance: float = 0.05,
 ) -> WiderIsBetter:
-    """Train several widths at one learning rate on one batch: under muP a wider network is no worse at any step.
+    """The training losses of several widths at one learning rate on one batch, and whether they rise with width.
+
+    Under muP a wider network is no worse at any step.
 
     Args:
         build, widths, batch, loss, optimizer, learning_rate, base: as of `coordinate_check`.
@@ -122,16 +126,17 @@ def wider_is_better(
 
     Source: Yang et al., arXiv 2203.03466, section 8 and appendix.
     """
-    for name, number, least in (("steps", steps, 1), ("seeds", seeds, 2)):
-        if number < least:
-            raise ValueError(f"{name} must be at least {least}, not {number}.")
+    check_counts(steps=steps, seeds=seeds)
     trainee = make_trainee(build, optimizer, learning_rate, base)
+    return WiderIsBetter(_losses(Comparison(trainee, checked_widths(widths), batch, loss), steps, seeds), tolerance)
+
+
+def _losses(compared: Comparison, steps: int, seeds: int) -> pd.DataFrame:
     rows = []
-    for width in checked_widths(widths):
-        for seed, network, state in trainee.draw(width, range(seeds)):
-            course = []
-            for _ in range(steps + 1):  # a step gives the loss before it
-                state, value = train_step(network, loss, state, batch)
-                course.append(value)
-            rows += [(width, seed, step, float(value)) for step, value in enumerate(jax.device_get(course))]
-    return WiderIsBetter(pd.DataFrame(rows, columns=["width", "seed", "step", "loss"]), tolerance)
+    for width, seed, network, state in compared.draw(seeds):
+        trajectory = []
+        for _ in range(steps + 1):  # a step gives the loss before it
+            state, value = train_step(network, compared.loss, state, compared.batch)
+            trajectory.append(value)
+        rows += [(width, seed, step, float(value)) for step, value in enumerate(jax.device_get(trajectory))]
+    return pd.DataFrame(rows, columns=["width", "seed", "step", "loss"])

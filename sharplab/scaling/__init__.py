@@ -1,4 +1,4 @@
-"""How initialisation, multipliers and learning rates go with width and depth: abc-parameterizations as data."""
+"""Parameterizations as data: how initialisation, multipliers and learning rates go with width and depth."""
 
 from sharplab.scaling.abc import KINDS, PARAMETERIZATIONS, ROLES, Exponents, Parameterization, parameterization
 from sharplab.scaling.any_module import mup

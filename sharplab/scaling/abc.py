@@ -6,7 +6,6 @@ where n is the width in units of the base width (Yang & Hu, arXiv 2011.14522; Ya
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from sharplab.core.naming import lookup
@@ -14,38 +13,35 @@ from sharplab.core.naming import lookup
 if TYPE_CHECKING:
     import pandas as pd
 
-ROLES: Mapping[str, str] = MappingProxyType(
-    {
-        "input": "fan-in fixed, fan-out grows",
-        "hidden": "fan-in and fan-out grow",
-        "output": "fan-in grows, fan-out fixed (the readout)",
-        "vector": "a bias or gain into a width that grows",
-        "scalar": "neither grows (the readout's bias)",
-    }
-)
+ROLES: Mapping[str, str] = {
+    "input": "fan-in fixed, fan-out grows",
+    "hidden": "fan-in and fan-out grow",
+    "output": "fan-in grows, fan-out fixed (the readout)",
+    "vector": "a bias or gain into a width that grows",
+    "scalar": "neither grows (the readout's bias)",
+}
 # Exponents with which fan-in and fan-out grow. A bias is a weight from the constant 1.
 GROWTH = {"input": (0, 1), "hidden": (1, 1), "output": (1, 0), "vector": (0, 1), "scalar": (0, 0)}
 
-KINDS: Mapping[str, str] = MappingProxyType(
-    {
-        "sgd": "gradient-like: a step goes with the gradient's size (SGD, momentum, Nesterov)",
-        "adam": "sign-like: a step's entries do not depend on the gradient's size (Adam, AdamW, Lion)",
-        "spectral": "a step has spectral norm 1 (Muon)",
-    }
-)
+KINDS: Mapping[str, str] = {
+    "sgd": "gradient-like: a step goes with the gradient's size (SGD, momentum, Nesterov)",
+    "adam": "sign-like: a step's entries do not depend on the gradient's size (Adam, AdamW, Lion)",
+    "spectral": "a step has spectral norm 1 (Muon)",
+}
 # What a multiplier θ in front of a weight does to the learning rate of a kind: it is divided by θ^power.
-SYMMETRY_POWER: Mapping[str, int] = MappingProxyType({"sgd": 2, "adam": 1, "spectral": 1})
+SYMMETRY_POWER: Mapping[str, int] = {"sgd": 2, "adam": 1, "spectral": 1}
 
 # The learning-rate exponents c of sign-like steps, for weights without multiplier (Everett et al., arXiv 2407.05872):
 # with steps fully aligned with what they act upon, or not at all.
-_ALIGNED: Mapping[str, Mapping[str, float]] = MappingProxyType(
-    {"full": {"input": 0.0, "hidden": 1.0, "output": 1.0}, "none": {"input": 0.0, "hidden": 0.5, "output": 0.5}}
-)
+_ALIGNED: Mapping[str, Mapping[str, float]] = {
+    "full": {"input": 0.0, "hidden": 1.0, "output": 1.0},
+    "none": {"input": 0.0, "hidden": 0.5, "output": 0.5},
+}
 
 
 @dataclass(frozen=True)
 class Exponents:
-    """The abc of one role; `c` has one exponent per kind of optimizer, and gradients go as n^gradient."""
+    """The exponents a, b, c of one role; `c` has one per kind of optimizer, and gradients go as n^gradient."""
 
     a: float
     b: float
@@ -53,13 +49,13 @@ class Exponents:
     gradient: float
 
     def shift(self, theta: float) -> "Exponents":
-        """Move a factor n^theta from multiplier to weight: the same training run, in other units."""
+        """The exponents with a factor n^theta moved from multiplier to weight: the same run in other units."""
         c = {kind: c - SYMMETRY_POWER[kind] * theta for kind, c in self.c.items()}
         return Exponents(self.a + theta, self.b - theta, c, self.gradient - theta)
 
 
 def mup_exponents(fan_in: float, fan_out: float) -> Exponents:
-    """muP without multipliers, of a weight whose fan-in and fan-out go as n^fan_in and n^fan_out.
+    """The exponents of muP without multipliers, for a weight whose fan-in and fan-out go as n^fan_in and n^fan_out.
 
     The spectral condition ‖W‖ ~ ‖ΔW‖ ~ √(fan-out/fan-in) (Yang, Simon, Bernstein, arXiv 2310.17813): at the roles'
     growths of 0 and 1 it is table 3 of arXiv 2203.03466.
@@ -117,17 +113,17 @@ class Parameterization:
     attention: float
 
     def shift(self, theta: float | Mapping[str, float]) -> "Parameterization":
-        """Move a factor n^theta from multiplier to weight in every role that grows, or those named: the abc symmetry.
+        """The parameterization with n^theta moved from multiplier to weight, in every role that grows or those named.
 
-        (a, b) → (a + θ, b − θ) with c → c − 2θ under SGD and c − θ under Adam leaves the trained function unchanged
-        at every step, for weights and learning rates at which the arithmetic is exact and Adam's ε scaled with the
-        gradient (arXiv 2011.14522, section 3; 2203.03466, lemma J.1). The Hessian's eigenvalues change; those in
-        the metric of the optimizer do not.
+        This is the abc symmetry: (a, b) → (a + θ, b − θ) with c → c − 2θ under SGD and c − θ under Adam leaves the
+        trained function unchanged at every step, but for rounding and with Adam's ε scaled as the gradient is
+        (arXiv 2011.14522, section 3; 2203.03466, lemma J.1). The Hessian's eigenvalues change; those in the metric of
+        the optimizer do not.
 
         >>> mup = parameterization("mup")
         >>> mup.shift(0.5).roles == parameterization("mean_field").roles
         True
-        >>> mup.shift({"input": 0.5, "vector": 0.5, "output": -0.5}).roles["output"].a  # the form without multipliers
+        >>> mup.shift({"input": 0.5, "vector": 0.5, "output": -0.5}).roles["output"].a  # no multipliers
         0.0
         """
         thetas = theta if isinstance(theta, Mapping) else dict.fromkeys(set(self.roles) - {"scalar"}, theta)
@@ -136,7 +132,7 @@ class Parameterization:
         return replace(self, name=f"{self.name}.shift({label})", roles=shifted)
 
     def per_layer(self, alignment: str) -> "Parameterization":
-        """The same with a learning-rate exponent for each layer, by what is assumed of alignment.
+        """The parameterization with a learning-rate exponent for each layer, by what is assumed of alignment.
 
         A step is aligned with what enters its layer ("full") or no more than a random one ("none"); the exponents are
         those at which it moves the layer's outputs by as much at every width (Everett et al., arXiv 2407.05872).
@@ -176,7 +172,7 @@ class Parameterization:
 
 
 def _one_learning_rate(name: str, unit_variance: bool, **roles: tuple[float, float, float]) -> Parameterization:
-    """(a, b, gradient) of each role, every weight trained with η itself."""
+    """The parameterization of (a, b, gradient) for each role, every weight trained with η itself."""
     roles |= {"vector": roles["input"], "scalar": (0.0, 0.0, 0.0)}
     one = dict.fromkeys(KINDS, 0.0)
     exponents = {role: Exponents(a, b, one, g) for role, (a, b, g) in roles.items()}
@@ -184,26 +180,22 @@ def _one_learning_rate(name: str, unit_variance: bool, **roles: tuple[float, flo
 
 
 def _mup(name: str, **shifts: float) -> Parameterization:
-    """muP in the form that has multipliers n^-shift."""
+    """muP in the formulation that has multipliers n^-shift."""
     roles = {role: mup_exponents(*growth).shift(shifts.get(role, 0.0)) for role, growth in GROWTH.items()}
     return Parameterization(name, roles, unit_variance=True, attention=1.0)
 
 
-# muP here is the form whose learning rates carry no width under SGD (form 9 of the literature's four);
+# muP here is the formulation whose learning rates carry no width under SGD (formulation 9 of the literature's four);
 # mean_field has unit-variance weights, as in the figures of arXiv 2402.17457, and is its shift by one half.
-PARAMETERIZATIONS: Mapping[str, Parameterization] = MappingProxyType(
-    {
-        p.name: p
-        for p in (
-            _one_learning_rate(
-                "standard", False, input=(0.0, 0.0, -0.5), hidden=(0.0, 0.5, -0.5), output=(0.0, 0.5, 0.0)
-            ),
-            _one_learning_rate("ntk", True, input=(0.0, 0.0, -0.5), hidden=(0.5, 0.0, -1.0), output=(0.5, 0.0, -0.5)),
-            _mup("mup", input=-0.5, vector=-0.5, output=0.5),
-            _mup("mean_field", hidden=0.5, output=1.0),
-        )
-    }
-)
+PARAMETERIZATIONS: Mapping[str, Parameterization] = {
+    p.name: p
+    for p in (
+        _one_learning_rate("standard", False, input=(0.0, 0.0, -0.5), hidden=(0.0, 0.5, -0.5), output=(0.0, 0.5, 0.0)),
+        _one_learning_rate("ntk", True, input=(0.0, 0.0, -0.5), hidden=(0.5, 0.0, -1.0), output=(0.5, 0.0, -0.5)),
+        _mup("mup", input=-0.5, vector=-0.5, output=0.5),
+        _mup("mean_field", hidden=0.5, output=1.0),
+    )
+}
 
 
 def parameterization(name: str) -> Parameterization:

@@ -1,4 +1,4 @@
-"""muP for anyone's Flax NNX module."""
+"""The maximal-update parameterization (muP) of any Flax NNX module."""
 
 from collections.abc import Callable, Mapping
 from functools import cache, partial
@@ -11,12 +11,13 @@ import numpy as np
 from sharplab.core.naming import lookup
 from sharplab.optimizers import OPTIMIZERS, Optimizer
 from sharplab.scaling.abc import WITHOUT_MULTIPLIERS
+from sharplab.scaling.abstract_shapes import abstract_shapes
 from sharplab.scaling.branches import NO_BRANCHES, find_branches
 from sharplab.scaling.depth import DEPTH_RULES, ONE_BLOCK, DepthRule
 from sharplab.scaling.drawn_sizes import drawn_sizes, init_change, size_ratio
 from sharplab.scaling.inference import Growth, Widths, infer
-from sharplab.scaling.scaled import ScaledParameter, Scaling
-from sharplab.scaling.sketch import sketch
+from sharplab.scaling.parameters import ScaledParameter
+from sharplab.scaling.scaled import Scaling
 
 
 def mup(
@@ -108,24 +109,28 @@ def scale_module(
         lookup("optimizer", optimizer, OPTIMIZERS)
     elif not isinstance(optimizer, Optimizer):
         raise ValueError("optimizer must be a name or a sharplab Optimizer; any of optax is for Scaling.scale.")
-    rule = _depth_rule(base_depth, depth, alpha)
-    deep = (rule.depth,) if rule else ()
-    at_base, probe, wide = (sketch(build, size, *deep) for size in (base, 2 * base, width))
+    depth_rule = _depth_rule(base_depth, depth, alpha)
+    deep = (depth_rule.depth,) if depth_rule else ()
+    at_base, probe, wide = (abstract_shapes(build, size, *deep) for size in (base, 2 * base, width))
     branches = NO_BRANCHES
-    if rule:
-        shallow, twice = (sketch(build, base, blocks) for blocks in (rule.base_depth, 2 * rule.base_depth))
+    if depth_rule:
+        shallow, twice = (
+            abstract_shapes(build, base, blocks) for blocks in (depth_rule.base_depth, 2 * depth_rule.base_depth)
+        )
         branches = find_branches(shallow, twice, at_base)
     widths = Widths(at_base, probe, wide, branches)
     growths = infer(widths, roles or {}, parameterization)
-    parameters = _drawn(build, widths, growths, rule or ONE_BLOCK, (base, rule.base_depth) if rule else (base,))
-    return Scaling(parameters, width, base, optimizer, rule or ONE_BLOCK, rule is not None, build)
+    parameters = _drawn(
+        build, widths, growths, depth_rule or ONE_BLOCK, (base, depth_rule.base_depth) if depth_rule else (base,)
+    )
+    return Scaling(parameters, width, base, optimizer, depth_rule or ONE_BLOCK, depth_rule is not None, build)
 
 
 def _drawn(
     build: Callable[..., Any],
     widths: Widths,
     growths: Mapping[str, Growth],
-    rule: DepthRule,
+    depth_rule: DepthRule,
     bases: tuple[int, ...],
 ) -> tuple[ScaledParameter, ...]:
     """Every parameter with the size that its initialiser draws it with; `bases` are the width and depth of tuning."""
@@ -147,7 +152,7 @@ def _drawn(
             init_std=tuned.std * ratio**-exponent,
             init_exponent=change.exponent,
             init_exact=change.exact,
-            init_factor=ratio**of_width * size_ratio(tuned, base[path], rule.ratio),
+            init_factor=ratio**of_width * size_ratio(tuned, base[path], depth_rule.ratio),
         )
 
     return tuple(parameter(path, growth) for path, growth in growths.items())

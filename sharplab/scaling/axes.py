@@ -1,8 +1,7 @@
-"""Which axes of a Flax layer's parameters are summed over (fan-in) and which are made (fan-out)."""
+"""The axes of a Flax layer's parameters that are summed over (fan-in) and those that are made (fan-out)."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 from flax import nnx
@@ -10,13 +9,13 @@ from flax import nnx
 
 @dataclass(frozen=True)
 class Axes:
-    """A parameter as its layer made it, before any stacking; axes that are neither run in parallel.
+    """The axes of a parameter as its layer made it, before any stacking; axes that are neither run in parallel.
 
     Attributes:
-        shape: of one layer.
+        shape: the parameter's shape in one layer.
         fan_in: the axes that an output sums over; none for a bias or gain, a weight from the constant 1.
         fan_out: the axes of outputs.
-        groups: of a grouped convolution, whose output axis holds them side by side.
+        groups: the number of groups of a convolution, whose output axis holds them side by side.
     """
 
     shape: tuple[int, ...]
@@ -61,7 +60,7 @@ def _conv_transpose(layer: nnx.ConvTranspose) -> Mapping[str, Axes]:
 
 
 def _einsum(layer: nnx.Einsum) -> Mapping[str, Axes]:
-    """An axis that the output lacks is summed over; one that the input lacks is made."""
+    """The axes by letter: one that the output lacks is summed over, one that the input lacks is made."""
     bias = {} if layer.bias_shape is None else {"bias": _vector(*layer.bias_shape)}
     operands, output = layer.einsum_str.replace(" ", "").split("->")
     inputs, kernel = operands.split(",")
@@ -79,21 +78,19 @@ def _norm(layer: Any) -> Mapping[str, Axes]:
     return {"scale": _vector(features), "bias": _vector(features)}
 
 
-_LAYERS: Mapping[type, Callable[[Any], Mapping[str, Axes]]] = MappingProxyType(
-    {
-        nnx.Linear: _linear,
-        nnx.LinearGeneral: _linear_general,
-        nnx.Conv: _conv,
-        nnx.ConvTranspose: _conv_transpose,
-        nnx.Einsum: _einsum,
-        nnx.Embed: _embed,
-        nnx.BatchNorm: _norm,
-        nnx.LayerNorm: _norm,
-        nnx.RMSNorm: _norm,
-        nnx.GroupNorm: _norm,
-        nnx.InstanceNorm: _norm,
-    }
-)
+_LAYERS: Mapping[type, Callable[[Any], Mapping[str, Axes]]] = {
+    nnx.Linear: _linear,
+    nnx.LinearGeneral: _linear_general,
+    nnx.Conv: _conv,
+    nnx.ConvTranspose: _conv_transpose,
+    nnx.Einsum: _einsum,
+    nnx.Embed: _embed,
+    nnx.BatchNorm: _norm,
+    nnx.LayerNorm: _norm,
+    nnx.RMSNorm: _norm,
+    nnx.GroupNorm: _norm,
+    nnx.InstanceNorm: _norm,
+}
 
 
 def layer_axes(layer: Any, name: str) -> Axes | None:

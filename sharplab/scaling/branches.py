@@ -1,18 +1,18 @@
-"""Which parameters lie in residual branches: those of a list, or of a stack, that grows with depth."""
+"""The parameters that lie in residual branches: those of a list, or of a stack, that grows with depth."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from sharplab.scaling.sketch import Sketch
+from sharplab.scaling.abstract_shapes import AbstractShapes
 
 _NUMBERED = re.compile(r"(.*?)(\d+)")  # "3" of a list, "block_3" of attributes that are set one by one
 
 
 @dataclass(frozen=True)
 class Branches:
-    """What grows with depth.
+    """The lists and stacks of a module that grow with depth.
 
     Attributes:
         lists: (path above, name without its number) of lists of blocks.
@@ -38,7 +38,7 @@ class Branches:
         return self.place(path) is not None or path in self.stack_axes
 
     def counterpart(self, path: str) -> str:
-        """The parameter that plays its part at the base depth: itself, or of another block of the list."""
+        """The corresponding parameter at the base depth: itself, or that of another block of the list."""
         if path in self.at_base:
             return path
         return next(other for other in self.at_base if self.place(other) == self.place(path))
@@ -47,8 +47,8 @@ class Branches:
 NO_BRANCHES = Branches()
 
 
-def find_branches(shallow: Sketch, twice: Sketch, deep: Sketch) -> Branches:
-    """What grows between a module at the base depth and at twice that, checked against the depth that is asked for.
+def find_branches(shallow: AbstractShapes, twice: AbstractShapes, deep: AbstractShapes) -> Branches:
+    """The lists and stacks that grow from the base depth to twice that, checked against the depth that is asked for.
 
     Raises:
         ValueError: naming what grows otherwise than in proportion to depth.
@@ -82,7 +82,7 @@ def _list_of(parts: list[str], i: int) -> tuple[str, str]:
     return "/".join(parts[:i]), numbered[1]
 
 
-def _new_list(path: str, shallow: Sketch) -> tuple[str, str]:
+def _new_list(path: str, shallow: AbstractShapes) -> tuple[str, str]:
     """The list that is longer for holding a parameter that the shallow module lacks."""
     parts = path.split("/")
     known = {"/".join(other.split("/")[:i]) for other in shallow.shapes for i in range(1, other.count("/") + 2)}
@@ -92,12 +92,12 @@ def _new_list(path: str, shallow: Sketch) -> tuple[str, str]:
     return _list_of(parts, i)
 
 
-def _counts(found: Branches, *sketches: Sketch) -> dict[str, list[int]]:
-    """The number of blocks of each list and stack in each of the sketches."""
+def _counts(found: Branches, *sizes: AbstractShapes) -> dict[str, list[int]]:
+    """The number of blocks of each list and stack in each of the modules."""
 
-    def blocks(of: tuple[str, str], s: Sketch) -> int:
+    def blocks(of: tuple[str, str], s: AbstractShapes) -> int:
         depth = len(of[0].split("/")) if of[0] else 0
         return len({path.split("/")[depth] for path in s.shapes if (place := found.place(path)) and place[0] == of})
 
-    counts = {"/".join(filter(None, of)): [blocks(of, s) for s in sketches] for of in found.lists}
-    return counts | {path: [s.shapes[path][axis] for s in sketches] for path, axis in found.stack_axes.items()}
+    counts = {"/".join(filter(None, of)): [blocks(of, s) for s in sizes] for of in found.lists}
+    return counts | {path: [s.shapes[path][axis] for s in sizes] for path, axis in found.stack_axes.items()}

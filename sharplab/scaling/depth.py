@@ -1,15 +1,14 @@
-"""How residual branches and their learning rates go with depth."""
+"""The scaling of residual branches and their learning rates with depth."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
-DEPTH_RULES: Mapping[str, float] = MappingProxyType({"none": 0.0, "depth_mup": 0.5, "completep": 1.0})
+DEPTH_RULES: Mapping[str, float] = {"none": 0.0, "depth_mup": 0.5, "completep": 1.0}
 
 
 @dataclass(frozen=True)
 class DepthRule:
-    """Branches × m^-α, with m the depth in units of the base depth, and the learning rates inside them to match.
+    """The factor m^-α of residual branches, m the depth in units of the base depth, and the learning rates to match.
 
     α = ½ is Depth-muP (arXiv 2310.02244, 2309.16620), α = 1 CompleteP (arXiv 2505.01618). For those, and any α > 0,
     the learning rates of weights inside branches go as m^(2α−1) under SGD and m^(α−1) under sign-like optimizers: so L
@@ -30,11 +29,11 @@ class DepthRule:
 
     @property
     def multiplier(self) -> float:
-        """In front of each residual branch; gradients inside go with it."""
+        """The factor in front of each residual branch; gradients inside go with it."""
         return self.ratio**-self.alpha
 
     def lr_factor(self, kind: str) -> float:
-        """What the learning rate of weights inside branches is multiplied by, for an optimizer of this kind."""
+        """The factor of the learning rate of weights inside branches, for an optimizer of this kind."""
         if self.alpha == 0:
             return 1.0
         exponent = 2 * self.alpha - 1 if kind == "sgd" else self.alpha - 1

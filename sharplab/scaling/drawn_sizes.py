@@ -1,4 +1,4 @@
-"""How large a module's initialisers draw its parameters, measured; and how that goes with width."""
+"""The sizes with which a module's initialisers draw its parameters, measured, and how they go with width."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ from flax import nnx
 from sharplab.core.tree import named_leaves
 
 SAMPLES = 2**12  # numbers by which each random parameter is measured, at least: its size then has an error of 1 %
-_MANY = 4096  # draws, at most
+_MOST_DRAWS = 4096
 _PARAMETERS, _NUMBERS = 64, 2**20  # up to which draws are made side by side by one program
 _ERRORS = 4.0  # standard errors within which a measured size is taken for the power of width that it is near
 # A program that runs for milliseconds need not be compiled well.
-_QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+_FAST_COMPILE = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 @dataclass(frozen=True)
 class DrawnSize:
-    """Of one parameter: root mean square, standard deviation, the former's relative standard error.
+    """The drawn size of one parameter: root mean square, standard deviation, the former's relative standard error.
 
     `constant` says that its entries are all alike at every draw: zeros, ones.
     """
@@ -39,8 +39,8 @@ def drawn_sizes(build: Callable[..., Any], *size: int) -> dict[str, DrawnSize]:
         return named_leaves(nnx.state(build(*size, nnx.Rngs(key)), nnx.Param))
 
     counts = {path: w.size for path, w in jax.eval_shape(draw, jax.random.key(0)).items()}
-    keys = jax.random.split(jax.random.key(20220307), _MANY)
-    side_by_side = min(_NUMBERS // sum(counts.values()), _MANY)
+    keys = jax.random.split(jax.random.key(20220307), _MOST_DRAWS)
+    side_by_side = min(_NUMBERS // sum(counts.values()), _MOST_DRAWS)
     if len(counts) <= _PARAMETERS and side_by_side > 2:
         together = _together(draw, set(counts), keys[:side_by_side])
         draws = {path: [_moments(part) for part in (w[:1], w[1:2], w[2:])] for path, w in together.items()}
@@ -60,12 +60,12 @@ def drawn_sizes(build: Callable[..., Any], *size: int) -> dict[str, DrawnSize]:
 def _together(
     draw: Callable[[jax.Array], dict[str, jax.Array]], paths: set[str], keys: jax.Array
 ) -> dict[str, np.ndarray]:
-    """Some of the parameters at several draws, along a first axis, by one program; no others are drawn."""
+    """Several draws of some of the parameters, along a first axis, by one program; no others are drawn."""
 
     def one(key: jax.Array) -> dict[str, jax.Array]:
         return {path: w for path, w in draw(key).items() if path in paths}
 
-    drawn = jax.jit(lambda keys: jax.lax.map(one, keys), compiler_options=_QUICKLY)(keys)
+    drawn = jax.jit(lambda keys: jax.lax.map(one, keys), compiler_options=_FAST_COMPILE)(keys)
     return {path: np.asarray(w) for path, w in drawn.items()}
 
 
@@ -96,14 +96,14 @@ def _size(draws: Sequence[_Moments], random: bool) -> DrawnSize:
 
 @dataclass(frozen=True)
 class InitChange:
-    """The initialiser's own dependence on width: size ∝ width^exponent, `exact` if that is a multiple of ½."""
+    """An initialiser's own dependence on width: size ∝ width^exponent, `exact` if that is a multiple of ½."""
 
     exponent: float
     exact: bool
 
 
 def init_change(base: DrawnSize, probe: DrawnSize, wide: DrawnSize, ratio: float) -> InitChange:
-    """How a parameter's drawn size goes with width, between base and probe (twice the base) and up to `ratio` bases.
+    """The dependence of a drawn size on width: from base to probe (twice the base), and up to `ratio` bases.
 
     An exponent that is a multiple of ½ within the error of measurement, at both, is taken to be that. Otherwise it is
     no power of width, as where fan-in and fan-out are averaged, and its mean exponent up to `ratio` is given.
@@ -122,7 +122,7 @@ def init_change(base: DrawnSize, probe: DrawnSize, wide: DrawnSize, ratio: float
 
 
 def size_ratio(numerator: DrawnSize, denominator: DrawnSize, ratio: float) -> float:
-    """Of two sizes, set to the nearest power ratio^(k/2) if within the error of measurement."""
+    """The ratio of two sizes, set to the nearest power ratio^(k/2) if within the error of measurement."""
     if numerator.constant or denominator.rms == 0 or ratio == 1:
         return 1.0
     measured = log(numerator.rms / denominator.rms)

@@ -10,9 +10,9 @@ from flax import nnx
 
 from sharplab.core.naming import lookup
 from sharplab.scaling.abc import GROWTH, PARAMETERIZATIONS, ROLES, WITHOUT_MULTIPLIERS, Exponents
+from sharplab.scaling.abstract_shapes import AbstractShapes
 from sharplab.scaling.axes import Axes, layer_axes
 from sharplab.scaling.branches import Branches
-from sharplab.scaling.sketch import Sketch
 
 # What can be declared of a parameter. A table that is embedding and readout in one is scaled as an embedding.
 DECLARABLE: Mapping[str, tuple[int, int]] = {**GROWTH, "tied": GROWTH["input"]}
@@ -20,7 +20,7 @@ DECLARABLE: Mapping[str, tuple[int, int]] = {**GROWTH, "tied": GROWTH["input"]}
 
 @dataclass(frozen=True)
 class Growth:
-    """How one parameter goes with width: in powers of the ratio of widths.
+    """The growth of one parameter with width, in powers of the ratio of widths.
 
     Attributes:
         role: one of `ROLES`, or "tied".
@@ -41,7 +41,7 @@ class Growth:
 
     @property
     def exponents(self) -> Exponents:
-        """Those without multipliers, to which the abc symmetry brings a weight that has one of n^fold."""
+        """The exponents without multipliers, after the abc symmetry for a weight that has one of n^fold."""
         plain = WITHOUT_MULTIPLIERS[self.parameterization](self.fan_in, self.fan_out)
         return replace(plain, a=-self.fold).shift(self.fold)
 
@@ -50,9 +50,9 @@ class Growth:
 class Widths:
     """A module at the base, at a probe width of its own and at the width that is asked for; all of one depth."""
 
-    base: Sketch
-    probe: Sketch
-    wide: Sketch
+    base: AbstractShapes
+    probe: AbstractShapes
+    wide: AbstractShapes
     branches: Branches
 
     def growing(self, path: str) -> tuple[int, ...]:
@@ -116,12 +116,12 @@ def _growth(widths: Widths, path: str, declared: str | None) -> Growth:
     if declared is not None:
         return _as_declared(widths, path, declared, growing, axes, lead)
     if axes is None:
-        return _bare(widths, path, growing)
+        return _without_layer(widths, path, growing)
     fan_in = sum(i + lead in growing for i in axes.fan_in)
     # What runs in parallel shares the gradient out as further outputs do.
     fan_out = len(growing) - fan_in
     parallel = _grows_in_parallel(widths, path, axes, tuple(i - lead for i in growing))
-    if fan_in and isinstance(widths.base.owner(path)[0], nnx.Embed):
+    if fan_in and isinstance(widths.base.layer_of(path)[0], nnx.Embed):
         _refuse(f"the number of entries of embedding {path!r} grows with width", widths, path)
     if fan_in and parallel:
         _refuse(f"both the number and the size of the parallel blocks of {path!r} grow with width", widths, path)
@@ -135,7 +135,7 @@ def _growth(widths: Widths, path: str, declared: str | None) -> Growth:
 
 def _grows_in_parallel(widths: Widths, path: str, axes: Axes, growing: tuple[int, ...]) -> bool:
     """Whether the number of blocks that do not see each other grows: groups of a convolution, batch axes."""
-    probe = layer_axes(*widths.probe.owner(path))
+    probe = layer_axes(*widths.probe.layer_of(path))
     more_groups = probe is not None and probe.groups != axes.groups
     return more_groups or any(i not in (*axes.fan_in, *axes.fan_out) for i in growing)
 
@@ -145,8 +145,8 @@ def _matrix(axes: Axes, lead: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def _layer_axes(widths: Widths, path: str) -> tuple[Axes | None, int]:
-    """What the layer says of its parameter, and how many axes stand in front of that because layers are stacked."""
-    axes = layer_axes(*widths.base.owner(path))
+    """The axes that a layer gives its parameter, and the number of axes in front of them because layers are stacked."""
+    axes = layer_axes(*widths.base.layer_of(path))
     if axes is None:
         return None, 0
     shape = widths.base.shapes[path]
@@ -156,8 +156,8 @@ def _layer_axes(widths: Widths, path: str) -> tuple[Axes | None, int]:
     return axes, lead
 
 
-def _bare(widths: Widths, path: str, growing: tuple[int, ...]) -> Growth:
-    """A parameter of no layer that is known."""
+def _without_layer(widths: Widths, path: str, growing: tuple[int, ...]) -> Growth:
+    """The growth of a parameter that belongs to no known layer."""
     stacked = path in widths.branches.stack_axes
     ndim = len(widths.base.shapes[path]) - stacked
     if not growing:
@@ -187,10 +187,10 @@ def _as_declared(
 
 
 def _check_readout(widths: Widths, growths: Mapping[str, Growth], roles: Mapping[str, str]) -> None:
-    """An embedding without a readout must be the readout too, and then the forward pass lacks a multiplier."""
+    """Check that there is a readout: without one, an embedding may be used as it and lack a multiplier."""
     if any(growth.role in ("output", "tied") for growth in growths.values()):
         return
-    tables = [path for path in growths if isinstance(widths.base.owner(path)[0], nnx.Embed) and widths.growing(path)]
+    tables = [path for path in growths if isinstance(widths.base.layer_of(path)[0], nnx.Embed) and widths.growing(path)]
     if tables and not any(_declared(widths, path, roles) for path in tables):
         raise ValueError(
             f"embedding {tables[0]!r}: the module has no readout, so the embedding may be used as one. Say which: "
@@ -200,7 +200,7 @@ def _check_readout(widths: Widths, growths: Mapping[str, Growth], roles: Mapping
 
 
 def _attention_folds(widths: Widths, growths: Mapping[str, Growth]) -> dict[str, Growth]:
-    """Queries that hold what attention with logits qᵀk/√d lacks to qᵀk/d (arXiv 2203.03466, section 4)."""
+    """The queries that hold the factor by which logits qᵀk/√d differ from qᵀk/d (arXiv 2203.03466, section 4)."""
     folded = {}
     for path, module in widths.base.modules.items():
         if not isinstance(module, nnx.MultiHeadAttention):

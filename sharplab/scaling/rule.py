@@ -9,7 +9,7 @@ from sharplab.scaling.depth import ONE_BLOCK, DepthRule
 
 @dataclass(frozen=True)
 class Rule:
-    """What `parameterization` prescribes at `width` and `depth`, with learning rates quoted at the bases.
+    """The numbers that `parameterization` prescribes at `width` and `depth`, with learning rates quoted at the bases.
 
     `gamma` is the richness γ₀: outputs are divided by it and SGD's learning rates multiplied by its square (Adam's by
     itself), so that training grows lazier as it falls (arXiv 2410.04642).
@@ -32,7 +32,7 @@ class Rule:
         return gain / sqrt(fixed)
 
     def unit(self, role: str, fan_in: int, gain: float = 1.0) -> float:
-        """What of a weight's size at the base its multiplier carries: gain/√fan-in for weights of unit variance."""
+        """The part of a weight's size at the base that is in its multiplier: gain/√fan-in under unit variance."""
         return self._size_at_base(role, fan_in, gain) if self.parameterization.unit_variance else 1.0
 
     def multiplier(self, role: str, fan_in: int, gain: float = 1.0) -> float:
@@ -47,11 +47,11 @@ class Rule:
         return self._size_at_base(role, fan_in, gain) / self.unit(role, fan_in, gain) * of_width
 
     def attention_scale(self, head_size: float, base_head_size: float) -> float:
-        """What attention logits qᵀk are multiplied by: 1/√d at the base, from where it falls as d^-attention."""
+        """The factor of attention logits qᵀk: 1/√d at the base, from where it falls as d^-attention."""
         return base_head_size**-0.5 * (head_size / base_head_size) ** -self.parameterization.attention
 
     def lr_factor(self, role: str, kind: str = "sgd", *, in_branch: bool = False, unit: float = 1.0) -> float:
-        """What the base learning rate of an optimizer of this kind is multiplied by for a weight of this role.
+        """The factor of the base learning rate for a weight of this role, under an optimizer of this kind.
 
         Optimizers other than SGD step in proportion to `unit`, so that at the base all parameterizations are one
         training run. Under SGD they are not: there the literature quotes learning rates of the weights as they are.
@@ -61,6 +61,6 @@ class Rule:
         return of_width * of_depth * self.gamma ** SYMMETRY_POWER[kind] / (1.0 if kind == "sgd" else unit)
 
     def gradient_scale(self, role: str, *, in_branch: bool = False, unit: float = 1.0) -> float:
-        """How large gradients of such a weight are, in units of those at the bases; Adam's ε goes with it."""
+        """The size of such a weight's gradients in units of that at the bases; Adam's ε goes with it."""
         of_width = self.ratio ** self.parameterization.roles[role].gradient
         return of_width * (self.depth.multiplier if in_branch else 1.0) * unit / self.gamma

@@ -1,7 +1,7 @@
-"""What muP prescribes for every parameter of one module: as a table, an initialisation and an optimizer."""
+"""The scaling of one module under muP: what it prescribes, and its application to weights and optimizers."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -9,12 +9,12 @@ import optax
 from flax import nnx
 
 from sharplab.core.naming import lookup
-from sharplab.core.tree import PyTree, named_leaves
-from sharplab.optimizers import OPTIMIZERS, Optimizer, make_optimizer, step_metric
+from sharplab.core.tree import PyTree
+from sharplab.optimizers import OPTIMIZERS, Optimizer, make_optimizer
 from sharplab.scaling.abc import KINDS
 from sharplab.scaling.depth import ONE_BLOCK, DepthRule
-from sharplab.scaling.inference import Growth
-from sharplab.scaling.transformation import Factors, as_matrices, by_path, scaled
+from sharplab.scaling.parameters import ScaledParameter, parameter_table
+from sharplab.scaling.transformation import Factors, by_path, metric_of, scaled, scaled_optimizer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,26 +26,6 @@ TIED_READOUT: Mapping[str, float] = {"mup": 1.0, "ntk": 0.5, "standard": 0.0}
 
 
 @dataclass(frozen=True)
-class ScaledParameter:
-    """One parameter: its growth with width, and what its initialiser was found to do.
-
-    Attributes:
-        init_std: with which it is drawn here, once scaled.
-        init_exponent: of width, found in its initialiser; `init_exact` if that is a power of width.
-        init_factor: what the draw of the user's own initialiser is multiplied by.
-    """
-
-    path: str
-    shape: tuple[int, ...]
-    growth: Growth
-    in_branch: bool
-    init_std: float
-    init_exponent: float
-    init_exact: bool
-    init_factor: float
-
-
-@dataclass(frozen=True)
 class Scaling:
     """muP for one module at one width and depth, without multipliers: made by `sharplab.mup`.
 
@@ -53,7 +33,7 @@ class Scaling:
         parameters: every parameter, sorted as the module's state is.
         width, base: the width that this is for, and the one at which it changes nothing.
         algorithm: a name of `sharplab.optimizers.OPTIMIZERS`, or an `Optimizer`.
-        depth: the rule of residual branches.
+        depth: the scaling of residual branches.
         build: `build(width, rngs)`, or `build(width, depth, rngs)` if `with_depth`; None after `from_dict` without it.
     """
 
@@ -75,7 +55,7 @@ class Scaling:
         """What the forward pass must multiply its logits by: 1 unless the embedding is the readout too.
 
         A table in two roles can be scaled as one of them only. It is, as an embedding, so that under muP a readout from
-        width n lacks a factor 1/n (form 8: arXiv 2203.03466, table 8), under NTK its multiplier 1/√n.
+        width n lacks a factor 1/n (formulation 8: arXiv 2203.03466, table 8), under NTK its multiplier 1/√n.
         """
         tied = any(p.growth.role == "tied" for p in self.parameters)
         return (self.base / self.width) ** TIED_READOUT[self.parameterization] if tied else 1.0
@@ -91,11 +71,11 @@ class Scaling:
         return of_depth / self.decay_factor(parameter, kind)
 
     def decay_factor(self, parameter: ScaledParameter, kind: str) -> float:
-        """What its decay is multiplied by: so that LR × decay is the same at every width."""
+        """What the parameter's decay is multiplied by, so that LR × decay is the same at every width."""
         return self._ratio ** parameter.growth.exponents.c[kind]
 
     def gradient_scale(self, parameter: ScaledParameter) -> float:
-        """How large its gradient is, in units of that at the bases: the unit of Adam's ε."""
+        """How large the parameter's gradient is, in units of that at the bases: the unit of Adam's ε."""
         of_width = self._ratio**parameter.growth.exponents.gradient
         return of_width * (self.depth.multiplier if parameter.in_branch else 1.0)
 
@@ -110,9 +90,10 @@ class Scaling:
         """
         if self.build is None:
             raise ValueError("init needs the module's build: restore this scaling by Scaling.from_dict(saved, build).")
-        module = self.build(*self._size, nnx.Rngs(key))
+        size = (self.width, self.depth.depth) if self.with_depth else (self.width,)
+        module = self.build(*size, nnx.Rngs(key))
         state = nnx.state(module, nnx.Param)
-        self._factors("sgd").check(state)
+        self._factors(lambda role: "sgd").check(state)
         factors = {p.path: p.init_factor for p in self.parameters}
 
         def resize(path: str, w: jax.Array) -> jax.Array:
@@ -131,20 +112,10 @@ class Scaling:
         Steps are −η (factor · direction + decay · w). Gradients of other kinds than "sgd" come in units of their size
         at the base, so that ε keeps its meaning. `init` and `update` refuse parameters of other shapes.
         """
-        optimizer = self._optimizer(options)
-        axes = {p.path: p.growth.matrix for p in self.parameters if p.growth.matrix is not None}
-        directions = {
-            kind: as_matrices(direction, axes) if kind == "spectral" else direction
-            for kind, direction in optimizer.directions.items()
-        }
+        optimizer = _optimizer(self.algorithm, options)
         kinds = {p.path: optimizer.kind(p.growth.role) for p in self.parameters}
-        direction = replace(optimizer, directions=directions).direction(
-            lambda params: by_path(lambda path, _: kinds[path], params)
-        )
-        decay = optax.add_decayed_weights(optimizer.decay) if optimizer.decay else optax.identity()
-        return scaled(
-            optax.chain(direction, decay, optax.scale_by_learning_rate(learning_rate)), self._factors_of(optimizer)
-        )
+        axes = {p.path: p.growth.matrix for p in self.parameters if p.growth.matrix is not None}
+        return scaled_optimizer(optimizer, learning_rate, self._factors(optimizer.kind), kinds, axes)
 
     def scale(self, transformation: optax.GradientTransformation, kind: str) -> optax.GradientTransformationExtraArgs:
         """Your own optax optimizer, learning rate inside, with updates and gradients scaled as its kind asks.
@@ -154,7 +125,10 @@ class Scaling:
         within it acts as the table says.
         """
         lookup("kind", kind, KINDS)
-        return scaled(transformation, self._factors(kind))
+        return scaled(
+            transformation,
+            self._factors(lambda role: "adam" if kind == "spectral" and role != "hidden" else kind),
+        )
 
     def metric(self, params: PyTree, opt_state: PyTree, **options: Any) -> PyTree:
         """D of steps −η D g up to momentum, like the parameters: the metric of `sharplab.Tracker`.
@@ -164,16 +138,8 @@ class Scaling:
         Raises:
             ValueError: for an optimizer whose steps no diagonal makes of gradients.
         """
-        optimizer, plain = self._optimizer(options), nnx.as_pure(params)
-        numbers = self._factors_of(optimizer)
-
-        def like_params(values: tuple[float, ...]) -> PyTree:
-            named = dict(zip(numbers.shapes, values, strict=True))
-            return by_path(lambda path, _: named[path], plain)
-
-        factors, scales = like_params(numbers.learning_rates), like_params(numbers.gradients)
-        D = named_leaves(step_metric(optimizer, factors, scales, nnx.as_pure(opt_state)))
-        return by_path(lambda path, _: D[path], params)
+        optimizer = _optimizer(self.algorithm, options)
+        return metric_of(optimizer, self._factors(optimizer.kind), params, opt_state)
 
     def table(self) -> "pd.DataFrame":
         """One row per parameter.
@@ -181,31 +147,8 @@ class Scaling:
         `fan_in` and `fan_out` are ratios to the base; `init_exponent` is what its initialiser was found to do with
         width, before it was corrected to `init_std`; `multiplier` is what the forward pass must put in front of it.
         """
-        import pandas as pd
-
-        ratio, optimizer = self._ratio, self._optimizer({})
-        factors = self._factors_of(optimizer)
-        rows = [
-            {
-                "path": p.path,
-                "shape": p.shape,
-                "role": p.growth.role,
-                "fan_in": ratio**p.growth.fan_in,
-                "fan_out": ratio**p.growth.fan_out,
-                "init_std": p.init_std,
-                "init_exponent": p.init_exponent,
-                "multiplier": self.readout_multiplier if p.growth.role == "tied" else 1.0,
-                "lr_factor": lr_factor,
-                "decay_factor": decay,
-                "epsilon_factor": gradient,
-                "in_branch": p.in_branch,
-                "remark": _remark(p),
-            }
-            for p, lr_factor, decay, gradient in zip(
-                self.parameters, factors.learning_rates, factors.decays, factors.gradients, strict=True
-            )
-        ]
-        return pd.DataFrame(rows).set_index("path")
+        factors = self._factors(_optimizer(self.algorithm, {}).kind)
+        return parameter_table(self.parameters, factors, self._ratio, self.readout_multiplier)
 
     def __str__(self) -> str:
         name = self.algorithm if isinstance(self.algorithm, str) else "an optimizer of your own"
@@ -221,7 +164,7 @@ class Scaling:
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """All but `build`, and an `Optimizer` of your own, in plain types that JSON holds."""
+        """The scaling but for `build`, and an `Optimizer` of your own, in plain types that JSON holds."""
         return {
             "parameters": [asdict(p) for p in self.parameters],
             "width": self.width,
@@ -247,7 +190,7 @@ class Scaling:
         algorithm = saved["algorithm"] or optimizer
         if algorithm is None:
             raise ValueError("this scaling was saved with an optimizer of your own: give it as optimizer=.")
-        parameters = tuple(_restored(p) for p in saved["parameters"])
+        parameters = tuple(map(ScaledParameter.from_dict, saved["parameters"]))
         depth = DepthRule(**saved["depth"])
         return cls(parameters, saved["width"], saved["base"], algorithm, depth, saved["with_depth"], build)
 
@@ -256,46 +199,26 @@ class Scaling:
         return self.width / self.base
 
     @property
-    def _size(self) -> tuple[int, ...]:
-        return (self.width, self.depth.depth) if self.with_depth else (self.width,)
-
-    @property
     def _made_for(self) -> str:
         depth = f", depth {self.depth.depth} (base {self.depth.base_depth}, α = {self.depth.alpha:g})"
         return f"width {self.width} (base {self.base}){depth if self.with_depth else ''}"
 
-    def _optimizer(self, options: Mapping[str, Any]) -> Optimizer:
-        if isinstance(self.algorithm, str):
-            return make_optimizer(self.algorithm, **options) if options else OPTIMIZERS[self.algorithm]
-        if options:
-            raise ValueError(f"{', '.join(options)}: an optimizer of your own has its constants already.")
-        return self.algorithm
-
-    def _factors_of(self, optimizer: Optimizer) -> Factors:
-        return self._per_parameter(lambda p: optimizer.kind(p.growth.role))
-
-    def _factors(self, kind: str) -> Factors:
-        def of(p: ScaledParameter) -> str:
-            return "adam" if kind == "spectral" and p.growth.role != "hidden" else kind
-
-        return self._per_parameter(of)
-
-    def _per_parameter(self, kind: Callable[[ScaledParameter], str]) -> Factors:
+    def _factors(self, kind_of: Callable[[str], str]) -> Factors:
+        """The factors of an optimizer whose kind, for weights of each role, is `kind_of(role)`."""
+        kinds = [kind_of(p.growth.role) for p in self.parameters]
+        parts = list(zip(self.parameters, kinds, strict=True))
         return Factors(
             shapes={p.path: p.shape for p in self.parameters},
-            learning_rates=tuple(self.lr_factor(p, kind(p)) for p in self.parameters),
-            decays=tuple(self.decay_factor(p, kind(p)) for p in self.parameters),
-            gradients=tuple(1.0 if kind(p) == "sgd" else self.gradient_scale(p) for p in self.parameters),
+            learning_rates=tuple(self.lr_factor(p, kind) for p, kind in parts),
+            decays=tuple(self.decay_factor(p, kind) for p, kind in parts),
+            gradients=tuple(1.0 if kind == "sgd" else self.gradient_scale(p) for p, kind in parts),
             made_for=self._made_for,
         )
 
 
-def _remark(parameter: ScaledParameter) -> str:
-    unusual = "" if parameter.init_exact else "init is no power of width: corrected by its size as measured"
-    return "; ".join(filter(None, (parameter.growth.remark, unusual)))
-
-
-def _restored(saved: Mapping[str, Any]) -> ScaledParameter:
-    matrix = saved["growth"]["matrix"]
-    growth = dict(saved["growth"]) | {"matrix": matrix and (tuple(matrix[0]), tuple(matrix[1]))}
-    return ScaledParameter(**dict(saved) | {"shape": tuple(saved["shape"]), "growth": Growth(**growth)})
+def _optimizer(algorithm: str | Optimizer, options: Mapping[str, Any]) -> Optimizer:
+    if isinstance(algorithm, str):
+        return make_optimizer(algorithm, **options) if options else OPTIMIZERS[algorithm]
+    if options:
+        raise ValueError(f"{', '.join(options)}: an optimizer of your own has its constants already.")
+    return algorithm

@@ -1,29 +1,31 @@
-"""Any optax optimizer with a learning rate, a decay and a gradient's unit of its own for every parameter."""
+"""Optax optimizers with a learning rate, a decay and a gradient's unit of its own for every parameter."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from flax import nnx
 
 from sharplab.core.tree import PyTree, named_leaves
+from sharplab.optimizers import Optimizer, step_metric
 
 Indices = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Factors:
-    """What an optimizer does otherwise at another width, in the order of `shapes`.
+    """The factors by which an optimizer's steps differ from those at the base, in the order of `shapes`.
 
     Attributes:
-        shapes: of the parameters that these are for, by path.
+        shapes: the shapes of the parameters that these are for, by path.
         learning_rates: what updates are multiplied by.
         decays: what a decoupled weight decay is multiplied by, beside that.
         gradients: what gradients are divided by.
-        made_for: the width, in words.
+        made_for: the width, in words, for errors.
     """
 
     shapes: Mapping[str, tuple[int, ...]]
@@ -33,7 +35,7 @@ class Factors:
     made_for: str
 
     def check(self, tree: PyTree) -> None:
-        """Parameters, or some of them, of the shapes that these factors are for.
+        """Check that a tree holds parameters, or some of them, of the shapes that these factors are for.
 
         Raises:
             ValueError: naming the first that is not.
@@ -48,7 +50,7 @@ class Factors:
                 )
 
     def each(self, function: Callable[..., Any], numbers: jax.Array, tree: PyTree) -> PyTree:
-        """`function(number, leaf)` of every leaf, in its type."""
+        """The tree of `function(number, leaf)`, each leaf in its own type."""
         index = {path: i for i, path in enumerate(self.shapes)}
 
         def apply(path: str, leaf: jax.Array) -> jax.Array:
@@ -59,7 +61,7 @@ class Factors:
 
 
 class ScaledState(NamedTuple):
-    """The state of the optimizer that is scaled, and by what: in a checkpoint, the scaling goes with it."""
+    """The state of a scaled optimizer and its factors, so that a checkpoint carries the scaling."""
 
     inner: PyTree
     learning_rates: jax.Array
@@ -68,10 +70,10 @@ class ScaledState(NamedTuple):
 
 
 def scaled(transformation: optax.GradientTransformation, factors: Factors) -> optax.GradientTransformationExtraArgs:
-    """f · u(g/s, d w), with u the updates of `transformation`, and f, d, s the factors.
+    """The transformation with updates f · u(g/s, d w), u the updates of `transformation` and f, d, s the factors.
 
-    Of u = −η (direction(g) + λ w), as AdamW's, this makes −η (f direction(g/s) + f d λ w). The factors are those of
-    the state: restored from a checkpoint, they go on as they were.
+    u = −η (direction(g) + λ w), as AdamW's, becomes −η (f direction(g/s) + f d λ w). The factors are those of the
+    state, so that a run restored from a checkpoint continues with the ones it began with.
     """
     inner = optax.with_extra_args_support(transformation)
 
@@ -90,12 +92,50 @@ def scaled(transformation: optax.GradientTransformation, factors: Factors) -> op
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def scaled_optimizer(
+    optimizer: Optimizer,
+    learning_rate: float | optax.Schedule,
+    factors: Factors,
+    kinds: Mapping[str, str],
+    matrices: Mapping[str, tuple[Indices, Indices]],
+) -> optax.GradientTransformationExtraArgs:
+    """The scaled steps −η (factor · direction + decay · w) of one of the library's optimizers.
+
+    Args:
+        kinds: the kind of each parameter's direction, by path.
+        matrices: the fan-in and fan-out axes of each hidden parameter, by path.
+    """
+    directions = {
+        kind: as_matrices(direction, matrices) if kind == "spectral" else direction
+        for kind, direction in optimizer.directions.items()
+    }
+    direction = replace(optimizer, directions=directions).direction(
+        lambda params: by_path(lambda path, _: kinds[path], params)
+    )
+    decay = optax.add_decayed_weights(optimizer.decay) if optimizer.decay else optax.identity()
+    return scaled(optax.chain(direction, decay, optax.scale_by_learning_rate(learning_rate)), factors)
+
+
+def metric_of(optimizer: Optimizer, factors: Factors, params: PyTree, opt_state: PyTree) -> PyTree:
+    """D of the steps −η D g, up to momentum, of a scaled optimizer: like the parameters."""
+    plain = nnx.as_pure(params)
+
+    def like_params(values: tuple[float, ...]) -> PyTree:
+        named = dict(zip(factors.shapes, values, strict=True))
+        return by_path(lambda path, _: named[path], plain)
+
+    rates, scales = like_params(factors.learning_rates), like_params(factors.gradients)
+    D = named_leaves(step_metric(optimizer, rates, scales, nnx.as_pure(opt_state)))
+    return by_path(lambda path, _: D[path], params)
+
+
 def as_matrices(
     transformation: optax.GradientTransformation, axes: Mapping[str, tuple[Indices, Indices]]
 ) -> optax.GradientTransformation:
-    """A transformation of matrices (fan-in, fan-out, further axes in parallel), of kernels with several axes of each.
+    """The transformation of kernels, with several axes of fan-in and fan-out, that one of matrices makes.
 
-    `axes` holds the fan-in and the fan-out axes of each parameter, by path.
+    The matrices have the axes fan-in, fan-out and further ones in parallel. `axes` holds the fan-in and the fan-out
+    axes of each parameter, by path.
     """
 
     def order(path: str, ndim: int) -> Indices:
@@ -130,6 +170,6 @@ def as_matrices(
 
 
 def by_path(function: Callable[[str, Any], Any], tree: PyTree) -> PyTree:
-    """`function(path, leaf)` of every leaf, in the tree's structure."""
+    """The tree of `function(path, leaf)`."""
     leaves = [function(path, leaf) for path, leaf in named_leaves(tree).items()]
     return jax.tree.unflatten(jax.tree.structure(tree), leaves)

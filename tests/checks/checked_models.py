@@ -1,4 +1,4 @@
-"""Networks scaled by hand in form 8 of muP under Adam, with one part of it left out at wish."""
+"""Networks scaled by hand in formulation 8 of muP under Adam, with one part of it left out at wish."""
 
 import jax
 import jax.numpy as jnp

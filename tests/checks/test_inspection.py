@@ -1,5 +1,7 @@
 """The inspection of optimizers: what it finds of known ones, and the causes that it names."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -51,8 +53,8 @@ def test_a_warm_up_that_begins_at_0_is_no_obstacle():
 
 
 def test_a_gradient_that_is_rounding_does_not_drown_in_epsilon():
-    params = {"felt": jnp.ones(5), "rounding": jnp.ones(5), "none": jnp.ones(5)}
-    gradient = {"felt": jnp.full(5, 1e-3), "rounding": jnp.full(5, 1e-12), "none": jnp.zeros(5)}
+    params = {"large": jnp.ones(5), "rounding": jnp.ones(5), "none": jnp.ones(5)}
+    gradient = {"large": jnp.full(5, 1e-3), "rounding": jnp.full(5, 1e-12), "none": jnp.zeros(5)}
     found = probe(optax.adam(0.1), params, gradient, jax.random.key(0))
     assert max(response.epsilon for response in found.values()) < 1e-2
 
@@ -74,23 +76,21 @@ def test_a_plain_optimizer_instead_of_the_scaled_one_fails():
     found = inspect(optax.adam(0.01), factors=factor_table)
     assert found.verdict == "fails"
     (reason,) = found.reasons
-    assert "every parameter goes as width^0" in reason and "asks for width^-1" in reason
-    assert "a plain optimizer instead of the scaled one" in reason
+    assert re.search(r"every parameter .*width\^0.*width\^-1.*optimizer", reason)
 
 
 def test_a_norm_gain_with_the_wrong_learning_rate_fails():
     found = inspect(scaled_adam(0.01, wrong=lambda width: {"norm/scale": BASE / width}), factors=factor_table)
     assert found.verdict == "fails"
     (reason,) = found.reasons
-    assert reason.startswith("norm/scale, of LayerNorm, a norm's gain")
-    assert "goes as width^-1 and should go as width^0" in reason
+    assert re.search(r"^norm/scale.*LayerNorm.*gain.*width\^-1.*width\^0", reason)
 
 
 def test_coupled_weight_decay_fails():
     found = inspect(scaled_adam(0.01, decay=0.1, coupled=True), factors=factor_table)
     assert found.verdict == "fails"
     (reason,) = found.reasons
-    assert "weight decay is coupled" in reason and "AdamW" in reason
+    assert "coupled" in reason and "AdamW" in reason
 
 
 def test_a_decay_that_goes_with_the_learning_rate_factor_fails():
@@ -100,21 +100,21 @@ def test_a_decay_that_goes_with_the_learning_rate_factor_fails():
     found = inspect(within, factors=factor_table)
     assert found.verdict == "fails"
     (reason,) = found.reasons
-    assert "learning rate × weight decay goes as width^-1" in reason
+    assert re.search(r"decay.*width\^-1", reason)
 
 
 def test_an_epsilon_that_does_not_go_with_the_gradient_fails():
     found = inspect(scaled_adam(0.01, eps=1e-3), factors=factor_table)
     assert found.verdict == "fails"
-    assert found.reasons[0].startswith("ε takes up to")
+    assert found.reasons[0].startswith("ε")
     assert found.table().loc["hidden/kernel", "exponent"] == pytest.approx(-1, abs=0.02)  # without ε
 
 
 def test_without_factors_nothing_is_said_of_learning_rates():
     found = inspect(optax.adam(0.01))
-    assert found.verdict == "inconclusive" and "give base= or factors=" in found.reasons[0]
+    assert found.verdict == "inconclusive" and "base=" in found.reasons[0] and "factors=" in found.reasons[0]
 
 
 def test_factors_that_lack_a_parameter_are_refused():
-    with pytest.raises(ValueError, match="factors has no entry for parameter 'hidden/bias'"):
+    with pytest.raises(ValueError, match=r"factors.*'hidden/bias'"):
         inspect(optax.adam(0.01), factors=lambda width: {})

@@ -1,8 +1,9 @@
-"""What fits into so many minutes: how many widths, and how long they train."""
+"""What fits into a number of minutes: how many widths, and how long they train."""
 
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import inf
 
 FEWEST_WIDTHS = 3  # fewer show no scatter about the trend
 SHORTEST = 0.25  # of the steps wished for
@@ -15,13 +16,38 @@ CLOCK: Clock = time.monotonic
 
 
 @dataclass(frozen=True)
+class Deadline:
+    """The time, in seconds of a clock, by which all training must have ended; infinite where time is not limited."""
+
+    time: float = inf
+    clock: Clock = CLOCK
+
+    @classmethod
+    def after(cls, minutes: float | None, clock: Clock) -> "Deadline":
+        """The deadline so many minutes from now, or none.
+
+        Raises:
+            ValueError: unless `minutes` is positive and finite.
+        """
+        if minutes is None:
+            return cls(inf, clock)
+        if not 0 < minutes < inf:
+            raise ValueError(f"minutes must be positive and finite, not {minutes!r}.")
+        return cls(clock() + 60 * minutes, clock)
+
+    def allows(self, seconds: float) -> bool:
+        """Whether something that takes so many seconds, begun now, ends in time."""
+        return self.clock() + seconds <= self.time
+
+
+@dataclass(frozen=True)
 class Cost:
-    """What one width takes on this machine, in seconds.
+    """The seconds that one width takes on this machine.
 
     Attributes:
         ready: to draw and compile, once.
-        step: an update of all seeds.
-        ending: the final loss of all seeds.
+        step: for an update of all seeds.
+        ending: for the final loss of all seeds.
     """
 
     ready: float
@@ -29,27 +55,21 @@ class Cost:
     ending: float
 
     def learning_rates(self, count: int, steps: int) -> float:
-        """To train so many learning rates."""
+        """The seconds that training so many learning rates takes."""
         return MARGIN * count * (steps * self.step + self.ending)
 
     def remaining(self, steps: int) -> float:
-        """All of a width's sweep, and its sharpness, once it is ready."""
-        return self.learning_rates(EXPECTED_RATES, steps) + self.evidence(steps)
+        """The seconds of the width's whole sweep and of its sharpness, once it is ready."""
+        return self.learning_rates(EXPECTED_RATES, steps) + self.sharpness(steps)
 
-    def evidence(self, steps: int) -> float:
-        """One more run, and the programs that record it."""
+    def sharpness(self, steps: int) -> float:
+        """The seconds of one more run and of the programs that record its sharpness."""
         return MARGIN * (steps * self.step + COMPILED_ONCE_MORE * self.ready)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is trained.
-
-    Attributes:
-        widths: ascending.
-        steps: of each run.
-        left_out: what did not fit, in words.
-    """
+    """The widths to train, ascending, and the steps of each run; `left_out` says in words what did not fit."""
 
     widths: tuple[int, ...]
     steps: int
@@ -57,7 +77,7 @@ class Plan:
 
 
 def plan_within(seconds: float, costs: Mapping[int, Cost], steps: int) -> Plan:
-    """What fits, of all widths at this many steps.
+    """The plan that fits into the time, of all widths at this many steps.
 
     While it does not fit, the widest width is left out, as long as three remain; then runs are shortened, to a quarter
     at least.

@@ -1,4 +1,4 @@
-"""From the optima of small sizes to that of a large one, and what it costs to be wrong there."""
+"""The optimum at a large size, extrapolated from those of small ones, and the regret of missing it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from scipy.interpolate import Akima1DInterpolator
 
 from sharplab.analysis.optimum_fit import Losses, between_seed_variance, fit_optima
 from sharplab.analysis.trend import OPEN, Interval, Noise, trend
+from sharplab.core.statistics import half_width
 
 QUANTILES = 64  # of the optimum's place, over which the expected regret is averaged
 
@@ -36,7 +37,7 @@ class Extrapolation:
         return (self.trend + self.last) / 2
 
     def quantiles(self, levels: np.ndarray) -> np.ndarray:
-        """Of the optimum's place in either case, one case after the other."""
+        """The quantiles of the optimum's place in either case, one case after the other."""
         cases = ((self.trend, self.trend_noise), (self.last, self.last_noise))
         return np.concatenate(
             [centre + stats.t.ppf(levels, noise.df) * np.sqrt(noise.variance) for centre, noise in cases]
@@ -88,7 +89,7 @@ def extrapolate(
 
 @dataclass(frozen=True)
 class Regret:
-    """How much higher the loss is at a learning rate than at the optimum, in units of the loss.
+    """The rise of the loss at a learning rate above that at the optimum, in units of the loss.
 
     Attributes:
         expected: over where the optimum may be; inf if that may be so far below that runs diverge, nan if it may be
@@ -103,7 +104,7 @@ class Regret:
 def predicted_regret(
     rate: float, found: Extrapolation, grid: Losses, lowest: float, *, confidence: float = 0.95
 ) -> Regret:
-    """Of using `rate`, log₂ of a learning rate, where the optimum is as `found` says.
+    """The regret of using `rate`, log₂ of a learning rate, where the optimum is as `found` says.
 
     The loss is taken to rise from its optimum as it does at the largest size trained, whose losses are `grid` and
     whose optimum is `lowest`. The expected regret is the mean over the central part, `confidence`, of Student's
@@ -116,15 +117,17 @@ def predicted_regret(
     levels = 0.5 + confidence * ((np.arange(QUANTILES) + 0.5) / QUANTILES - 0.5)
     expected = _rises(grid, lowest, rate - found.quantiles(levels)).mean()
     ends = _rises(grid, lowest, rate - np.array(found.interval))
-    seeds = ends.shape[1]
-    if seeds < 2 or not np.isfinite(ends).all():
+    if ends.shape[1] < 2 or not np.isfinite(ends).all():
         return Regret(float(expected), (0.0, np.inf))
-    errors = stats.t.ppf((1 + confidence) / 2, seeds - 1) * ends.std(axis=1, ddof=1) / np.sqrt(seeds)
-    return Regret(max(float(expected), 0.0), (0.0, max(0.0, float((ends.mean(axis=1) + errors).max()))))
+    worst = float((ends.mean(axis=1) + half_width(ends, confidence)).max())
+    return Regret(max(float(expected), 0.0), (0.0, max(0.0, worst)))
 
 
 def _rises(grid: Losses, lowest: float, offsets: np.ndarray) -> np.ndarray:
-    """(K, S): each seed's loss at lowest + offset above that at lowest; inf from the cliff on, nan off the grid."""
+    """The rise of each seed's loss from lowest to lowest + offset, shape (offsets, seeds).
+
+    It is inf from the end of stability on, and nan off the grid.
+    """
     x, complete = grid.rates, grid.values[:, ~np.isnan(grid.values).any(axis=0)]
     unstable = np.isinf(complete).any(axis=1)
     cliffs = np.flatnonzero(unstable & (x > lowest))

@@ -1,4 +1,4 @@
-"""Anyone's network at one small width, under muP: every learning rate and every seed by one compiled program.
+"""A user's network at one small width, under muP: every learning rate and every seed by one compiled program.
 
 The steps of each named optimizer are proportional to its learning rate, decoupled decay included: the updates of
 `Scaling.optimizer(1.0)` are multiplied by a learning rate that the program takes as an input.
@@ -17,23 +17,23 @@ from sharplab.checks.trainee import Build, Loss, Network, TraineeState, gradient
 from sharplab.core.loops import Loop, choose_loop, dispatch, repeat_while
 from sharplab.core.tree import PyTree, where
 from sharplab.data import batch_indices
-from sharplab.optimizers import Optimizer
 from sharplab.scaling.any_module import mup
 from sharplab.scaling.scaled import Scaling
+from sharplab.studies.suggest_lr.settings import StudySettings
 from sharplab.training.recipe import DIVERGED_MULTIPLE
 
 MOST_EVALUATED = 2048  # examples of the final loss
-LOOK_EVERY = 32  # steps after which the host looks whether a network that it drives has diverged
+CHECK_EVERY = 32  # steps after which the host checks whether a network trained by the loop in Python has diverged
 
 
 @dataclass(frozen=True)
 class Examples:
-    """What all widths train on; leaves of `train` and of each batch have a leading axis of examples.
+    """The data that all widths train on; leaves of `train` and of each batch have a leading axis of examples.
 
     Attributes:
         train: (inputs, targets).
         evaluation: batches of equal size, on which the final loss is measured.
-        batch_size: of a training step.
+        batch_size: the examples of a training step.
     """
 
     train: PyTree
@@ -42,12 +42,12 @@ class Examples:
 
     @property
     def count(self) -> int:
-        """Training examples."""
+        """The number of training examples."""
         return _count(self.train)
 
 
 def make_examples(data: Any, held_out: Any | None, batch_size: int) -> Examples:
-    """Training data, and up to 2,048 examples of `held_out`, or else of `data`, drawn once for all, to evaluate on.
+    """The training data, and up to 2,048 examples of `held_out`, or else of `data`, to evaluate on.
 
     Raises:
         ValueError: for data that are no pair of arrays with equally many examples, or fewer than a batch.
@@ -77,7 +77,7 @@ def _count(data: PyTree) -> int:
 
 
 class Run(NamedTuple):
-    """A network as it trains; of several, leaves have a leading axis of seeds."""
+    """The state of a network in training; of several networks, leaves have a leading axis of seeds."""
 
     trainee: TraineeState
     first_loss: jax.Array  # NaN before the first step
@@ -86,7 +86,7 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class SmallNetwork:
-    """One width, ready to train: made by `prepare`.
+    """The network of one width, ready to train: made by `prepare`.
 
     Attributes:
         start: the seeds' networks before their first step.
@@ -105,7 +105,7 @@ class SmallNetwork:
 
     @property
     def seeds(self) -> int:
-        """How many."""
+        """The number of seeds."""
         return self.orders.shape[0]
 
     def train(self, learning_rate: float, steps: int) -> np.ndarray:
@@ -113,7 +113,7 @@ class SmallNetwork:
         return self.final_loss(self.advance(self.start, learning_rate, 0, steps))
 
     def advance(self, runs: Run, learning_rate: float, start: int, stop: int) -> Run:
-        """From step `start` to `stop`; a network that diverges on the way stays as it is."""
+        """The runs trained from step `start` to `stop`; a network that diverges on the way stays as it is."""
         if self.loop == "compiled":
             return _advance(self.network, self.loss, runs, learning_rate, self.orders, self.examples.train, start, stop)
         ended = [self._advance_one(self.one(runs, i), learning_rate, i, start, stop) for i in range(self.seeds)]
@@ -121,12 +121,12 @@ class SmallNetwork:
 
     def _advance_one(self, run: Run, learning_rate: float, seed: int, start: int, stop: int) -> Run:
         order = self.orders[seed]
-        for first in range(start, stop, LOOK_EVERY):
+        for first in range(start, stop, CHECK_EVERY):
 
             def step(run: Run, i: int, first: int = first) -> Run:
                 return _step(self.network, self.loss, run, learning_rate, order, self.examples.train, first + i)
 
-            run = dispatch(step, run, min(LOOK_EVERY, stop - first))
+            run = dispatch(step, run, min(CHECK_EVERY, stop - first))
             if run.diverged:
                 break
         return run
@@ -136,7 +136,7 @@ class SmallNetwork:
         return _take(runs, seed)
 
     def final_loss(self, runs: Run) -> np.ndarray:
-        """On the examples kept for it, in the mode of evaluation, shape (seeds,); inf where diverged."""
+        """The final losses on the evaluation examples, in evaluation mode, shape (seeds,); inf where diverged."""
         evaluate = _evaluate if self.loop == "compiled" else _evaluate_one_by_one
         batches = [evaluate(self.network, self.loss, runs.trainee, batch) for batch in self.examples.evaluation]
         losses = np.mean([np.asarray(batch, float) for batch in batches], axis=0)
@@ -145,23 +145,14 @@ class SmallNetwork:
         return np.where(sound, losses, np.inf)
 
 
-def prepare(
-    build: Build,
-    examples: Examples,
-    *,
-    base: int,
-    width: int,
-    loss: Loss,
-    optimizer: str | Optimizer,
-    seeds: int,
-    steps: int,
-) -> SmallNetwork:
-    """The network of one width, scaled by `sharplab.mup`, drawn from each seed.
+def prepare(build: Build, examples: Examples, settings: StudySettings, width: int) -> SmallNetwork:
+    """The network of one width, scaled by `sharplab.mup` and drawn from each seed.
 
     Raises:
         ValueError: where muP cannot be told for this module, or it has nothing to train.
     """
-    scaling = mup(build, base=base, width=width, optimizer=optimizer)
+    loss, seeds = settings.loss, settings.seeds
+    scaling = mup(build, base=settings.base, width=width, optimizer=settings.optimizer)
     transformation, graphdef, states = scaling.optimizer(1.0), None, []
     for seed in range(seeds):
         drawn, (params, randomness, rest) = split(scaling.init(jax.random.key(seed)))
@@ -169,7 +160,7 @@ def prepare(
         states.append(TraineeState(params, randomness, rest, transformation.init(params)))
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
     start = Run(stacked, jnp.full(seeds, jnp.nan), jnp.zeros(seeds, bool))
-    orders = [batch_indices(seed, examples.count, examples.batch_size, 0, steps) for seed in range(seeds)]
+    orders = [batch_indices(seed, examples.count, examples.batch_size, 0, settings.steps) for seed in range(seeds)]
     assert graphdef is not None
     network = Network(graphdef, transformation)
     batch = _take(examples.train, slice(examples.batch_size))
@@ -178,7 +169,7 @@ def prepare(
 
 
 def _update(network: Network, loss: Loss, run: Run, learning_rate: jax.Array, batch: Any) -> Run:
-    """One update, unless the loss before it tells that the network has diverged."""
+    """The run after one update, or as it is where the loss tells that the network has diverged."""
     before = run.trainee
     (value, changed), gradient = jax.value_and_grad(objective, has_aux=True)(
         before.params, network, loss, before, batch

@@ -4,6 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from sharplab.losses import cross_entropy
+from sharplab.studies.suggest_lr.settings import StudySettings
+
 BASE = 8
 SPECTRUM = np.array([2.0, 1.0])  # of XᵀX/n
 TRUTH = np.array([1.0, -1.0])
@@ -72,3 +75,10 @@ def classes(examples: int = 64) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     inputs = rng.standard_normal((examples, 4), dtype=np.float32)
     return inputs, (inputs[:, 0] + 0.5 * rng.standard_normal(examples) > 0).astype(np.int32)
+
+
+def settings_of(**changed) -> StudySettings:
+    """The settings of a small study, with some of them changed."""
+    usual = {"base": 8, "width": 512, "widths": (16, 32, 64, 128), "loss": cross_entropy, "optimizer": "adam"}
+    usual |= {"learning_rates": (), "seeds": 3, "batch_size": 16, "steps": 100, "metric": "train_loss"}
+    return StudySettings(**usual | changed)

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from small_models import Convolving, Perceptron, classes
+from small_models import Convolving, Perceptron, classes, settings_of
 
 from sharplab.data import batch_indices
 from sharplab.losses import cross_entropy
@@ -20,7 +20,7 @@ STEPS, BATCH = 6, 16
 
 def small(build, seeds):
     examples = make_examples(classes(), None, BATCH)
-    return prepare(build, examples, base=8, width=16, loss=cross_entropy, optimizer="adamw", seeds=seeds, steps=STEPS)
+    return prepare(build, examples, settings_of(optimizer="adamw", seeds=seeds, steps=STEPS), width=16)
 
 
 @pytest.fixture(scope="module")
@@ -115,9 +115,9 @@ def test_final_losses_are_measured_on_held_out_examples_where_there_are_some():
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (np.zeros((4, 2)), "data must be a pair"),
-        ((np.zeros((40, 2)), np.zeros(39)), "as many targets as inputs"),
-        ((np.zeros((4, 2)), np.zeros(4)), "batch_size is 16 with 4 examples"),
+        (np.zeros((4, 2)), "data .*pair"),
+        ((np.zeros((40, 2)), np.zeros(39)), r"data .*\[39, 40\]"),
+        ((np.zeros((4, 2)), np.zeros(4)), "batch_size .*16.* 4 .*data"),
     ],
 )
 def test_bad_data_are_refused(data, says):

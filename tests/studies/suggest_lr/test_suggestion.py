@@ -1,5 +1,6 @@
 """The learning rate that small networks suggest for a large one."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,12 +8,13 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 from scipy.optimize import minimize_scalar
-from small_models import BASE, SPECTRUM, Averaged, Perceptron, averaged_data, averaged_loss, classes
+from small_models import BASE, SPECTRUM, Averaged, Perceptron, averaged_data, averaged_loss, classes, settings_of
 
 import sharplab.studies.suggest_lr.suggestion as suggestion
 from sharplab.analysis.simulation import SimulatedSweep
 from sharplab.optimizers import lion
 from sharplab.studies import suggest_learning_rate
+from sharplab.studies.suggest_lr.budget import Deadline
 from sharplab.studies.suggest_lr.budgeted_sweep import SweptWidths
 from sharplab.studies.suggest_lr.suggestion import conclude
 
@@ -71,12 +73,14 @@ def test_the_sharpness_is_that_of_the_closed_form_at_every_width(known):
 def test_it_says_what_was_done_and_draws_it(known):
     said = str(known)
     for words in (
-        f"base learning rate {known.learning_rate:.3g} [",
-        "for width 512, sgd, quoted at base 8",
-        "runs at widths 4, 8, 16, 2 seeds each, 2 steps of batch 8",
-        "00 octaves per doubling of width",
-        "predicted regret in train loss",
-        "late sharpness in units of the threshold",
+        f"{known.learning_rate:.3g} [",
+        "width 512, sgd",
+        "base 8",
+        "widths 4, 8, 16, 2 seeds",
+        "2 steps of batch 8",
+        "00 octaves per doubling",
+        "regret in train loss",
+        "sharpness",
     ):
         assert words in said
     figure = known.draw()
@@ -86,20 +90,20 @@ def test_it_says_what_was_done_and_draws_it(known):
 
 def test_an_optimizer_without_a_metric_has_no_sharpness_and_the_reason():
     settings = {"base": 8, "width": 64, "widths": (8, 16), "seeds": 2, "batch_size": 16, "steps": 8}
-    with pytest.raises(ValueError, match="learning_rates is needed for an optimizer of your own"):
+    with pytest.raises(ValueError, match="learning_rates"):
         suggest_learning_rate(Perceptron, classes(), optimizer=lion(), **settings)
     rates = ("2^-11:2^-5",)
     found = suggest_learning_rate(Perceptron, classes(), optimizer=lion(), learning_rates=rates, **settings)
     assert found.sharpness is None and found.records.curves is None
-    assert "absent, an optimizer of your own has no metric" in str(found)
+    assert "metric" in found.sharpness_missing and found.sharpness_missing in str(found)
     assert found.table()["sharpness"].isna().all()
     plt.close(found.draw())
 
 
 def concluded(runs, networks=(), width=512):
     runs = runs.assign(diverged=~np.isfinite(runs["eval_loss"]))
-    swept = SweptWidths(runs, "eval_loss", networks, 100, (), {})
-    return conclude(swept, 8, width, "sgd", 64, np.inf, suggestion.CLOCK)
+    settings = settings_of(width=width, optimizer="sgd", metric="eval_loss")
+    return conclude(SweptWidths(runs, networks, 100, (), {}), settings, Deadline())
 
 
 def drawn(**truth):
@@ -113,7 +117,7 @@ def test_nothing_is_suggested_beyond_the_end_of_stability_at_the_largest_width()
     stable = largest[~largest["diverged"]]["learning_rate"].max()
     assert found.capped and found.extrapolated > stable
     assert found.learning_rate <= stable and found.edge_distance >= 0
-    assert "brought down to that" in str(found)
+    assert str(found) != str(replace(found, capped=False))
 
 
 def test_the_distance_to_the_end_of_stability_is_in_octaves():
@@ -126,8 +130,9 @@ def test_a_best_at_the_edge_of_the_grid_is_inconclusive_and_says_what_to_do():
     runs = drawn()
     found = concluded(runs[(runs["width"] != 16) | (runs["learning_rate"] < 1)])
     assert not found.conclusive and found.interval == (0.0, np.inf) and np.isnan(found.extrapolated)
-    assert found.reasons == ("the best is the last of the grid at width 16: extend learning_rates there.",)
-    assert str(found).startswith("inconclusive: base learning rate perhaps") and found.reasons[0] in str(found)
+    (reason,) = found.reasons
+    assert "width 16:" in reason and "learning_rates" in reason
+    assert str(found).startswith("inconclusive") and reason in str(found)
     plt.close(found.draw())
 
 
@@ -135,8 +140,9 @@ def test_where_every_run_diverges_lower_learning_rates_are_asked_for():
     runs = drawn()
     found = concluded(runs.assign(eval_loss=runs["eval_loss"].where(runs["width"] < 64, np.inf)))
     assert np.isnan(found.learning_rate) and not found.conclusive
-    assert found.reasons == ("every run diverged at width 64: give lower learning_rates.",)
-    assert "absent, there is no learning rate" in str(found)
+    (reason,) = found.reasons
+    assert "diverged at width 64:" in reason and "learning_rates" in reason
+    assert found.sharpness is None and found.sharpness_missing in str(found)
     plt.close(found.draw())
 
 
@@ -156,7 +162,8 @@ def test_a_width_at_which_the_suggestion_diverges_is_left_out_of_the_sharpness(m
 def test_one_width_shows_no_trend():
     runs = drawn()
     found = concluded(runs[runs["width"] == 64])
-    assert found.reasons == ("one width shows no trend: add widths, or minutes.",)
+    (reason,) = found.reasons
+    assert "widths" in reason and "minutes" in reason
     assert found.learning_rate == found.transfer.optimum[0] and found.regret_interval == (0.0, np.inf)
     plt.close(found.draw())
 
@@ -164,15 +171,15 @@ def test_one_width_shows_no_trend():
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ({"optimizer": "adm"}, "unknown optimizer 'adm'"),
-        ({"loss": "hinge"}, "unknown loss 'hinge'"),
-        ({"widths": (8,)}, "widths must hold at least two"),
-        ({"widths": (8, 64)}, "widths must be smaller than width 64"),
-        ({"width": 4}, "widths must hold at least two, smaller than width 4"),
-        ({"learning_rates": (0.1, 0.2)}, "learning_rates must hold at least three"),
-        ({"seeds": 1}, "seeds must be whole and at least 2"),
-        ({"minutes": 0}, "minutes must be positive"),
-        ({"batch_size": 1000}, "batch_size is 1000 with 64 examples"),
+        ({"optimizer": "adm"}, "optimizer 'adm'"),
+        ({"loss": "hinge"}, "loss 'hinge'"),
+        ({"widths": (8,)}, r"^widths .*\[8\]"),
+        ({"widths": (8, 64)}, "^widths .*64, not 64"),
+        ({"width": 4}, r"^widths .*width 4, not \[\]"),
+        ({"learning_rates": (0.1, 0.2)}, r"learning_rates .*\[0.1, 0.2\]"),
+        ({"seeds": 1}, "seeds .*2, not 1"),
+        ({"minutes": 0}, "minutes .*0"),
+        ({"batch_size": 1000}, "batch_size .*1000.* 64 "),
     ],
 )
 def test_bad_arguments_are_named(changed, says):

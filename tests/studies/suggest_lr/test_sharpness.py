@@ -4,12 +4,12 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from small_models import Convolving, Perceptron, classes
+from small_models import Convolving, Perceptron, classes, settings_of
 
 from sharplab.core.tree import named_leaves
 from sharplab.losses import cross_entropy
 from sharplab.optimizers import OPTIMIZERS
-from sharplab.studies.suggest_lr.sharpness_evidence import sharpness_along, threshold_of
+from sharplab.studies.suggest_lr.sharpness import sharpness_along, threshold_of
 from sharplab.studies.suggest_lr.small_networks import make_examples, prepare
 
 BATCH, STEPS, RATE = 16, 2, 0.02
@@ -18,8 +18,7 @@ BATCH, STEPS, RATE = 16, 2, 0.02
 @pytest.fixture(scope="module", params=[Perceptron, Convolving])
 def network(request):
     examples = make_examples(classes(), None, BATCH)
-    settings = {"loss": cross_entropy, "optimizer": "adam", "seeds": 2, "steps": STEPS}
-    return prepare(request.param, examples, base=8, width=8, **settings)
+    return prepare(request.param, examples, settings_of(seeds=2, steps=STEPS), width=8)
 
 
 def test_it_is_the_largest_eigenvalue_of_the_preconditioned_hessian(network):

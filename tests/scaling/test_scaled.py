@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from foreign_models import CLASSES, MLP, TOKENS, ConvNet, Transformer, batch
+from flax_models import CLASSES, MLP, TOKENS, ConvNet, Transformer, batch
 
 from sharplab.core.tree import named_leaves
 from sharplab.losses import cross_entropy
@@ -212,7 +212,7 @@ def test_ones_own_optimizer_is_scaled_as_its_kind(kind, own, name, options):
             updates, state = optimizer.update(gradient, state, params)
         runs.append(jax.tree.leaves(updates))
     assert all(np.allclose(*pair, rtol=1e-6) for pair in zip(*runs, strict=True))
-    with pytest.raises(ValueError, match="unknown kind 'adamw'"):
+    with pytest.raises(ValueError, match="kind 'adamw'"):
         scaling.scale(own, "adamw")
 
 
@@ -239,12 +239,12 @@ def test_parameters_of_another_model_are_refused():
     transformation = scaling_of(MLP, WIDTH, "adam").optimizer(0.1)
     params = nnx.state(MLP(WIDTH, nnx.Rngs(0)), nnx.Param)
     narrow = nnx.state(MLP(BASE, nnx.Rngs(0)), nnx.Param)
-    wrong = r"this scaling is for width 8 \(base 4\), whose 'first/bias' has shape \(8,\), not \(4,\)"
+    wrong = r"width 8 \(base 4\).*'first/bias'.*\(8,\).*\(4,\)"
     with pytest.raises(ValueError, match=wrong):
         transformation.init(narrow)
     with pytest.raises(ValueError, match=wrong):
         jax.eval_shape(transformation.update, narrow, transformation.init(params), narrow)
-    with pytest.raises(ValueError, match="without parameter 'other': make one anew"):
+    with pytest.raises(ValueError, match="parameter 'other'"):
         transformation.init({"other": jnp.ones(3)})
 
 
@@ -309,12 +309,12 @@ def test_the_metric_makes_steps_of_gradients(name):
 
 
 def test_what_no_metric_or_option_fits_is_an_error():
-    with pytest.raises(ValueError, match="no diagonal turns gradients"):
+    with pytest.raises(ValueError, match="diagonal"):
         scaling_of(MLP, WIDTH, "lion").metric({}, ())
     own = mup(MLP, base=BASE, width=WIDTH, optimizer=make_optimizer("adam", b1=0.5))
-    with pytest.raises(ValueError, match="b1: an optimizer of your own has its constants"):
+    with pytest.raises(ValueError, match="b1"):
         own.optimizer(0.1, b1=0.9)
-    with pytest.raises(ValueError, match="cannot take beta3"):
+    with pytest.raises(ValueError, match="beta3"):
         scaling_of(MLP, WIDTH, "adam").optimizer(0.1, beta3=0.9)
 
 

@@ -1,4 +1,4 @@
-"""The table of exponents against the literature's forms, and the numbers that a width gets from it."""
+"""The table of exponents against the literature's formulations, and the numbers that a width gets from it."""
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +10,9 @@ from problems import make_batch, make_recipe
 from sharplab.scaling import PARAMETERIZATIONS, ROLES, DepthRule, Rule, parameterization
 
 # (a, b, c of SGD, c of Adam, gradient) with W = n^-a w, w ~ N(0, n^-2b), learning rate n^-c, gradients n^gradient, as
-# the literature writes them: arXiv 2203.03466 tables 3, 8 and 9, and the unit-variance form of arXiv 2402.17457.
+# the literature writes them: arXiv 2203.03466 tables 3, 8 and 9, and the unit-variance formulation of arXiv 2402.17457.
 # Fan-in and fan-out that grow are n; a bias into such a width is a "vector".
-MUP_FORMS = {
+MUP_FORMULATIONS = {
     "3: no multipliers": {
         "input": (0, 0, -1, 0, -1),
         "hidden": (0, 0.5, 0, 1, -1),
@@ -39,8 +39,8 @@ MUP_FORMS = {
     },
 }
 LITERATURE = {
-    "mup": MUP_FORMS["9"],
-    "mean_field": MUP_FORMS["unit variance"],
+    "mup": MUP_FORMULATIONS["9"],
+    "mean_field": MUP_FORMULATIONS["unit variance"],
     "ntk": {"input": (0, 0, 0, 0, -0.5), "hidden": (0.5, 0, 0, 0, -1), "output": (0.5, 0, 0, 0, -0.5)},
     "standard": {"input": (0, 0, 0, 0, -0.5), "hidden": (0, 0.5, 0, 0, -0.5), "output": (0, 0.5, 0, 0, 0)},
 }
@@ -79,9 +79,9 @@ def test_sizes_go_with_width_as_in_the_literature(name, role, base_width):
     assert np.isclose(slope(lambda n: rule(n).gradient_scale(role)), gradient)
 
 
-@pytest.mark.parametrize("form", MUP_FORMS)
-def test_mup_is_every_form_of_the_literature_up_to_the_symmetry(form):
-    for role, (a, b, c, c_adam, gradient) in MUP_FORMS[form].items():
+@pytest.mark.parametrize("formulation", MUP_FORMULATIONS)
+def test_mup_is_every_formulation_of_the_literature_up_to_the_symmetry(formulation):
+    for role, (a, b, c, c_adam, gradient) in MUP_FORMULATIONS[formulation].items():
         ours = parameterization("mup").roles[role]
         shifted = ours.shift(a - ours.a)
         assert (shifted.a, shifted.b, shifted.c["sgd"], shifted.c["adam"], shifted.gradient) == (
@@ -190,11 +190,11 @@ def test_table_lists_every_role_with_its_exponents():
     table = parameterization("mup").table()
     assert list(table.index) == list(ROLES)
     assert tuple(table.loc["output", ["a", "b", "c (sgd)"]]) == (0.5, 0.5, 0.0)
-    assert "a bias or gain" in str(parameterization("mup"))
+    assert ROLES["vector"] in str(parameterization("mup"))
 
 
 def test_unknown_parameterization_is_answered_with_the_nearest():
-    with pytest.raises(ValueError, match="unknown parameterization 'meanfield': did you mean 'mean_field'"):
+    with pytest.raises(ValueError, match=r"'meanfield'.*'mean_field'"):
         parameterization("meanfield")
 
 

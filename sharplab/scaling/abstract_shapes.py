@@ -1,4 +1,4 @@
-"""A module of one size seen without its numbers: shapes, metadata, and the layer that each parameter belongs to."""
+"""The abstract shapes of a module of one size: traced, not drawn, with the layer that each parameter belongs to."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Sketch:
-    """What is known of a module of one size.
+class AbstractShapes:
+    """The parameters and submodules of a module of one size, without numbers.
 
     Attributes:
-        size: the arguments of its `build`, without `rngs`.
-        shapes: of every parameter, by path.
-        metadata: of every parameter.
+        size: the arguments of the module's `build`, without `rngs`.
+        shapes: the shape of every parameter, by path.
+        metadata: the metadata of every parameter, by path.
         modules: every submodule by path, the module itself by "".
     """
 
@@ -27,17 +27,17 @@ class Sketch:
     metadata: Mapping[str, Mapping[str, Any]]
     modules: Mapping[str, Any]
 
-    def owner(self, path: str) -> tuple[Any, str]:
-        """The module that holds a parameter and its name there."""
+    def layer_of(self, path: str) -> tuple[Any, str]:
+        """The module that holds a parameter, and the parameter's name there."""
         above, _, name = path.rpartition("/")
         return self.modules.get(above), name
 
 
-def sketch(build: Callable[..., Any], *size: int) -> Sketch:
-    """The module `build(*size, rngs)`, traced but not drawn.
+def abstract_shapes(build: Callable[..., Any], *size: int) -> AbstractShapes:
+    """The abstract shapes of `build(*size, rngs)`.
 
     Raises:
-        ValueError: if it has no parameters.
+        ValueError: if the module has no parameters.
     """
     module = nnx.eval_shape(lambda: build(*size, nnx.Rngs(0)))
     state = nnx.state(module, nnx.Param)
@@ -46,4 +46,4 @@ def sketch(build: Callable[..., Any], *size: int) -> Sketch:
         raise ValueError(f"build{size} makes a module without an nnx.Param.")
     metadata = {"/".join(map(str, path)): variable.get_metadata() for path, variable in nnx.to_flat_state(state)}
     modules = {"/".join(map(str, path)): found for path, found in nnx.iter_modules(module)}
-    return Sketch(size, shapes, metadata, modules)
+    return AbstractShapes(size, shapes, metadata, modules)

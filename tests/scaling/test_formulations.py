@@ -1,4 +1,4 @@
-"""The four forms of muP are one training run, whatever the optimizer; learning rates and ε carry the difference."""
+"""The four formulations of muP are one training run; learning rates and ε carry the difference."""
 
 from functools import lru_cache
 
@@ -15,7 +15,7 @@ from sharplab.scaling import DepthRule, Rule, parameterization
 from sharplab.training.network import ByRule, Network
 from sharplab.training.recipe import Recipe
 
-FORMS = {
+FORMULATIONS = {
     "3: no multipliers": {"input": 0.5, "vector": 0.5, "output": -0.5},
     "8: readout multiplier": {"input": 0.5, "vector": 0.5, "output": 0.5},
     "unit variance": {"input": 0.5, "vector": 0.5, "hidden": 0.5, "output": 0.5},
@@ -58,10 +58,10 @@ class Biased(nnx.Module):
 
 
 @lru_cache
-def outputs(form, optimizer):
+def outputs(formulation, optimizer):
     """The network's outputs after each of `STEPS` full-batch steps at four times the base width."""
     scaling = parameterization("mup")
-    scaling = scaling.shift(FORMS[form]) if form else scaling
+    scaling = scaling.shift(FORMULATIONS[formulation]) if formulation else scaling
     rule = Rule(scaling, WIDTH, 4, gamma=0.7, depth=DepthRule(4, 1, 0.5))
     recipe = Recipe(Network(ByRule(Biased, rule, (D,), CLASSES)), cross_entropy, *OPTIMIZERS[optimizer][:1], ())
 
@@ -76,19 +76,19 @@ def outputs(form, optimizer):
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("form", FORMS)
-def test_all_forms_train_identically(float64, form, optimizer):
+@pytest.mark.parametrize("formulation", FORMULATIONS)
+def test_all_formulations_train_identically(float64, formulation, optimizer):
     reference = outputs(None, optimizer)
     assert np.abs(reference[-1] - reference[0]).max() > 0.3  # it learns
     # Signs and orthogonalised matrices amplify rounding.
     tolerance = 1e-4 if optimizer in ("lion", "muon") else 1e-9
-    assert np.allclose(outputs(form, optimizer), reference, rtol=0, atol=tolerance)
+    assert np.allclose(outputs(formulation, optimizer), reference, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("optimizer", ["adamw with a large ε", "lion"])
 @pytest.mark.parametrize("name", ["ntk", "mup", "mean_field"])
 def test_sign_like_steps_make_all_parameterizations_one_run_at_the_base(float64, name, optimizer):
-    def course(name):
+    def trajectory(name):
         rule = Rule(parameterization(name), 8, 8)
         recipe = Recipe(Network(ByRule(Biased, rule, (D,), CLASSES)), cross_entropy, OPTIMIZERS[optimizer][0], ())
         step, run, found = jax.jit(recipe.step), recipe.begin(0), []
@@ -97,15 +97,15 @@ def test_sign_like_steps_make_all_parameterizations_one_run_at_the_base(float64,
             found.append(recipe.forward(run.params, X))
         return np.asarray(found)
 
-    assert np.allclose(course(name), course("standard"), rtol=0, atol=1e-9)
+    assert np.allclose(trajectory(name), trajectory("standard"), rtol=0, atol=1e-9)
 
 
-def test_adams_epsilon_left_as_it_is_would_tell_the_forms_apart(float64):
-    """What the gradient scales are for: without them the large ε acts differently in each form."""
+def test_adams_epsilon_left_as_it_is_would_tell_the_formulations_apart(float64):
+    """What the gradient scales are for: without them the large ε acts differently in each formulation."""
     recipes = {}
-    for form in (None, "unit variance"):
-        scaling = parameterization("mup").shift(FORMS[form]) if form else parameterization("mup")
-        recipes[form] = Recipe(
+    for formulation in (None, "unit variance"):
+        scaling = parameterization("mup").shift(FORMULATIONS[formulation]) if formulation else parameterization("mup")
+        recipes[formulation] = Recipe(
             Network(ByRule(Biased, Rule(scaling, WIDTH, 4), (D,), CLASSES)),
             cross_entropy,
             OPTIMIZERS["adamw with a large ε"][0],

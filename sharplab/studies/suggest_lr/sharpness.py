@@ -29,7 +29,7 @@ def threshold_of(optimizer: str | Optimizer, learning_rate: float) -> float | No
 
 
 def sharpness_along(network: SmallNetwork, learning_rate: float, steps: int, threshold: float) -> pd.DataFrame:
-    """λmax(D^½ H D^½) of each seed at five records, on up to 512 training examples.
+    """The effective sharpness λmax(D^½ H D^½) of each seed at five records, on up to 512 training examples.
 
     Dropout is off, so that the Hessian is one; batch statistics are those of the probe.
 

@@ -1,6 +1,7 @@
 """Roles, sizes and factors that `mup` finds for modules of Flax's own layers."""
 
 import json
+import re
 from dataclasses import replace
 from functools import cache, partial
 
@@ -10,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from foreign_models import FEATURES, LENGTH, MLP, TOKENS, ConvNet, Transformer
+from flax_models import FEATURES, LENGTH, MLP, TOKENS, ConvNet, Transformer
 
 from sharplab.core.tree import named_leaves
 from sharplab.optimizers import make_optimizer
@@ -69,7 +70,7 @@ def test_every_parameter_has_its_role(build):
 
 
 @pytest.mark.parametrize("optimizer, width", [("adam", 16), ("adam", 12), ("sgd", 16), ("sgd", 12)])
-def test_factors_are_those_of_the_form_without_multipliers(optimizer, width):
+def test_factors_are_those_of_the_formulation_without_multipliers(optimizer, width):
     """arXiv 2203.03466, table 3, and AdamW's decay and ε that keep their meaning."""
     m = width / BASE
     rate = {
@@ -130,7 +131,7 @@ def test_an_initialiser_that_is_no_power_of_width_is_corrected_as_measured():
     scaling = mup(build, base=BASE, width=WIDTH)
     row = scaling.table().loc["first/kernel"]
     assert np.isclose(row["init_exponent"], np.log2((FEATURES + BASE) / (FEATURES + WIDTH)) / 2, atol=0.02)
-    assert "no power of width" in row["remark"]
+    assert row["remark"] and not next(p for p in scaling.parameters if p.path == "first/kernel").init_exact
     factors = {p.path: p.init_factor for p in scaling.parameters}
     assert np.isclose(factors["first/kernel"], np.sqrt((FEATURES + WIDTH) / (FEATURES + BASE)), rtol=0.02)
     assert np.isclose(factors["second/kernel"], 1)
@@ -191,7 +192,7 @@ def test_a_normalised_query_holds_it_in_the_norm():
 
 
 def test_heads_of_fixed_size_and_attention_of_ones_own_are_left_alone():
-    for build, remark in ((more_heads, ""), (own_attention, "attention_fn is your own")):
+    for build, remark in ((more_heads, ""), (own_attention, "attention_fn")):
         table = scaling_of(build).table()
         assert table.loc["query/kernel", "remark"].startswith(remark) or not remark
         assert bool(table.loc["query/kernel", "remark"]) == bool(remark)
@@ -203,13 +204,13 @@ def tied(width, rngs):
 
 
 def test_an_embedding_that_may_be_the_readout_must_be_declared():
-    with pytest.raises(ValueError, match=r"embedding 'embed/embedding': the module has no readout.*'tied'"):
+    with pytest.raises(ValueError, match=r"'embed/embedding'.*'tied'"):
         mup(tied, base=BASE, width=WIDTH)
     scaling = mup(tied, base=BASE, width=WIDTH, roles={"embed/*": "tied"})
     row = scaling.table().loc["embed/embedding"]
     assert (row["role"], row["lr_factor"], row["multiplier"]) == ("tied", 1, BASE / WIDTH)
     assert scaling.readout_multiplier == BASE / WIDTH
-    assert "Multiply the logits by 0.5" in str(scaling)
+    assert re.search(r"logits.* 0\.5", str(scaling))
     assert mup(tied, base=BASE, width=WIDTH, roles={"embed/*": "input"}).readout_multiplier == 1
     assert scaling_of(one_block).readout_multiplier == 1
 
@@ -228,14 +229,13 @@ def bare(**shapes):
 
 
 @pytest.mark.parametrize("build, message", [
-    (bare(w=("n", "n")), r"role of parameter 'w' cannot be told.*\(8, 8\) at width 8, \(16, 16\) at width 16\. "
-     r"Declare it, as by roles=\{'w': 'hidden'\}"),
+    (bare(w=("n", "n")), r"'w'.*\(8, 8\) at width 8, \(16, 16\) at width 16\..*roles=\{'w': 'hidden'\}"),
     (bare(w=(3, "n")), r"roles=\{'w': 'input'\}"),
-    (bare(b=("n+1",)), r"axis 0 of parameter 'b' is neither fixed nor in proportion to width: its shape is \(9,\)"),
-    (lambda width, rngs: nnx.Embed(width, width, rngs=rngs), "number of entries of embedding 'embedding' grows"),
+    (bare(b=("n+1",)), r"axis 0 .*'b'.*\(9,\)"),
+    (lambda width, rngs: nnx.Embed(width, width, rngs=rngs), "'embedding' grows"),
     (lambda width, rngs: nnx.Dropout(0.5), "without an nnx.Param"),
     (lambda width, rngs: nnx.vmap(lambda rngs: nnx.Linear(3, 4, rngs=rngs))(rngs.split(width)),
-     "axis 0, along which 'bias' is stacked, grows with width"),
+     "axis 0.*'bias'"),
     (lambda width, rngs: Bare(width, rngs, **({"x": (2,)} if width == WIDTH else {}), w=("n",)), "every width"),
 ])  # fmt: skip
 def test_what_cannot_be_told_is_an_error_that_names_it(build, message):
@@ -262,17 +262,17 @@ def test_roles_are_declared_by_pattern_or_in_the_module():
 
 
 @pytest.mark.parametrize("options, message", [
-    ({"roles": {"second/kernel": "inner"}}, "unknown role 'inner'"),
-    ({"roles": {"third/*": "hidden"}}, "'third/\\*' matches no parameter; they are first/bias"),
-    ({"roles": {"second/bias": "hidden"}}, "'second/bias' cannot have role 'hidden', which means: fan-in and fan-out"),
-    ({"optimizer": "adamm"}, "unknown optimizer 'adamm': did you mean 'adam'"),
-    ({"optimizer": optax.adam(0.1)}, "must be a name or a sharplab Optimizer; any of optax is for Scaling.scale"),
-    ({"base": 0}, "base must be a whole number"),
-    ({"width": 2.5}, "width must be a whole number"),
-    ({"depth": 4, "base_depth": 2}, "alpha is missing"),
-    ({"depth": 4, "base_depth": 2, "alpha": "complete"}, "unknown depth rule 'complete'"),
-    ({"depth": 4, "base_depth": 2, "alpha": -1}, "alpha must be a finite number"),
-    ({"depth": 0, "base_depth": 2, "alpha": 1}, "depth must be a whole number"),
+    ({"roles": {"second/kernel": "inner"}}, "role 'inner'"),
+    ({"roles": {"third/*": "hidden"}}, "'third/\\*'.*first/bias"),
+    ({"roles": {"second/bias": "hidden"}}, "'second/bias'.*'hidden'"),
+    ({"optimizer": "adamm"}, "optimizer 'adamm'.*'adam'"),
+    ({"optimizer": optax.adam(0.1)}, "optimizer .*Scaling.scale"),
+    ({"base": 0}, "base .*0"),
+    ({"width": 2.5}, "width .*2.5"),
+    ({"depth": 4, "base_depth": 2}, "alpha"),
+    ({"depth": 4, "base_depth": 2, "alpha": "complete"}, "'complete'"),
+    ({"depth": 4, "base_depth": 2, "alpha": -1}, "alpha .*-1"),
+    ({"depth": 0, "base_depth": 2, "alpha": 1}, "^depth .*0"),
 ])  # fmt: skip
 def test_settings_out_of_range_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
@@ -311,7 +311,7 @@ def test_completep_is_as_published():
     assert np.isclose(hidden["epsilon_factor"], 1 / (m_N * m_L))
     assert np.isclose(bias["lr_factor"], 1) and np.isclose(bias["epsilon_factor"], 1 / (m_N * m_L))
     assert np.isclose(final["lr_factor"], 1) and np.isclose(final["epsilon_factor"], 1 / m_N)
-    assert "Multiply each residual branch by 0.5" in str(deep(stacked))
+    assert re.search(r"branch by 0\.5", str(deep(stacked)))
 
 
 class Branch(nnx.Module):
@@ -344,11 +344,11 @@ def test_other_exponents_of_depth_and_kinds():
 
 
 @pytest.mark.parametrize("build, message", [
-    (lambda width, depth, rngs: MLP(width, rngs), "nothing in the module grows"),
+    (lambda width, depth, rngs: MLP(width, rngs), "^depth: nothing"),
     (lambda width, depth, rngs: nnx.List(nnx.Linear(width, width, rngs=rngs) for _ in range(depth + 1)),
-     "has 3 blocks at depth 2 and 5 at 4"),
+     "3 .*depth 2 .*5 .*4"),
     (lambda width, depth, rngs: nnx.Dict({"a" * depth: nnx.Linear(width, width, rngs=rngs)}),
-     "'aa/bias' is there at depth 2 but not at 4|'aaaa/bias' appears with depth, but in no list"),
+     "'aa/bias'|'aaaa/bias'"),
 ])  # fmt: skip
 def test_depth_that_cannot_be_told_is_an_error(build, message):
     with pytest.raises(ValueError, match=message):
@@ -361,25 +361,25 @@ def test_a_scaling_survives_json():
     restored = Scaling.from_dict(saved, stacked)
     assert restored == scaling
     assert np.array_equal(params_of(restored.init(0))["norm/scale"], np.ones(WIDTH))
-    with pytest.raises(ValueError, match="init needs the module's build"):
+    with pytest.raises(ValueError, match=r"init .*build"):
         Scaling.from_dict(saved).init(0)
     own = mup(MLP, base=BASE, width=WIDTH, optimizer=make_optimizer("adam", b1=0.5))
-    with pytest.raises(ValueError, match="an optimizer of your own: give it"):
+    with pytest.raises(ValueError, match="optimizer="):
         Scaling.from_dict(own.to_dict())
     assert Scaling.from_dict(own.to_dict(), optimizer=own.algorithm).algorithm is own.algorithm
 
 
 def test_a_build_that_has_changed_is_refused():
     scaling = Scaling.from_dict(scaling_of(MLP).to_dict(), ConvNet)
-    with pytest.raises(ValueError, match=r"this scaling is for width 16 \(base 8\), without parameter"):
+    with pytest.raises(ValueError, match=r"width 16 \(base 8\).*parameter"):
         scaling.init(0)
 
 
 def test_printed_it_says_what_it_is():
     text = str(scaling_of(one_block))
-    assert text.startswith("muP for width 16 (base 8), trained by adam\n")
+    assert re.search(r"width 16 \(base 8\).*adam$", text.splitlines()[0])
     assert f"({LENGTH}, 16)" in text and f"({TOKENS}, 16)" in text
-    assert "Multiply" not in text
+    assert "logits" not in text and "branch by" not in text
     assert len(text.splitlines()) == len(ROLES[one_block]) + 4
 
 

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from foreign_models import LENGTH, MLP, TOKENS, ConvNet, Transformer
+from flax_models import LENGTH, MLP, TOKENS, ConvNet, Transformer
 
 from sharplab.checks import coordinate_check
 from sharplab.losses import cross_entropy

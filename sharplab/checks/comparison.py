@@ -1,0 +1,34 @@
+"""The networks that a check compares: several widths, trained on one batch with one loss."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sharplab.checks.trainee import Loss, Network, Trainee, TraineeState
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Networks of several widths, ascending, and what they are trained on: a batch (inputs, targets) and a loss."""
+
+    trainee: Trainee
+    widths: tuple[int, ...]
+    batch: Any
+    loss: Loss
+
+    def draw(self, seeds: int) -> Iterator[tuple[int, int, Network, TraineeState]]:
+        """(width, seed, network, state before the first step) for every width and seeds 0, 1, …"""
+        for width in self.widths:
+            for seed, network, state in self.trainee.draw(width, range(seeds)):
+                yield width, seed, network, state
+
+
+def check_counts(*, steps: int, seeds: int) -> None:
+    """Check that there is a step, and that there are two seeds, between which an interval can be told.
+
+    Raises:
+        ValueError: naming what is too small.
+    """
+    for name, number, least in (("steps", steps, 1), ("seeds", seeds, 2)):
+        if number < least:
+            raise ValueError(f"{name} must be at least {least}, not {number}.")
