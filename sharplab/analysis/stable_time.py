@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 
 from sharplab.analysis.trend import pooled_noise
-from sharplab.core.naming import lookup
-from sharplab.optimizers import OPTIMIZERS
+from sharplab.optimizers import find_optimizer
 from sharplab.records import Records, require_one_setting
 
 Threshold = float | Callable[[float], float]
@@ -155,7 +154,7 @@ def _threshold_of(runs: pd.DataFrame, threshold: Threshold | None) -> Callable[[
             "a run: give threshold."
         )
     name = runs["optimizer"].iloc[0]
-    edge = lookup("optimizer", name, OPTIMIZERS).threshold
+    edge = find_optimizer(name).threshold
     if edge is None:
         raise ValueError(f"{name} has no stability threshold: give threshold, a number or a function of the rate.")
     return edge

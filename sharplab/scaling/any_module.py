@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sharplab.core.naming import lookup
-from sharplab.optimizers import OPTIMIZERS, Optimizer
+from sharplab.optimizers import Optimizer, find_optimizer
 from sharplab.scaling.branches import NO_BRANCHES, find_branches
 from sharplab.scaling.depth import DEPTH_RULES, ONE_BLOCK, DepthRule
 from sharplab.scaling.drawn_sizes import drawn_sizes, init_change, size_ratio
@@ -71,7 +71,7 @@ def mup(
     """
     base, width = _whole("base", base), _whole("width", width)
     if isinstance(optimizer, str):
-        lookup("optimizer", optimizer, OPTIMIZERS)
+        find_optimizer(optimizer)
     elif not isinstance(optimizer, Optimizer):
         raise ValueError("optimizer must be a name or a sharplab Optimizer; any of optax is for Scaling.scale.")
     rule = _depth_rule(base_depth, depth, alpha)

@@ -10,7 +10,7 @@ from flax import nnx
 
 from sharplab.core.naming import lookup
 from sharplab.core.tree import PyTree, named_leaves
-from sharplab.optimizers import OPTIMIZERS, Optimizer, make_optimizer, step_metric
+from sharplab.optimizers import Optimizer, find_optimizer, make_optimizer, step_metric
 from sharplab.scaling.abc import KINDS
 from sharplab.scaling.depth import ONE_BLOCK, DepthRule
 from sharplab.scaling.inference import Growth
@@ -256,7 +256,7 @@ class Scaling:
 
     def _optimizer(self, options: Mapping[str, Any]) -> Optimizer:
         if isinstance(self.algorithm, str):
-            return make_optimizer(self.algorithm, **options) if options else OPTIMIZERS[self.algorithm]
+            return make_optimizer(self.algorithm, **options) if options else find_optimizer(self.algorithm)
         if options:
             raise ValueError(f"{', '.join(options)}: an optimizer of your own has its constants already.")
         return self.algorithm

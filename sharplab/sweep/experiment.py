@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from sharplab.core.imports import find_function
 from sharplab.core.naming import lookup
 from sharplab.data import AUGMENTATIONS, DATASETS
 from sharplab.losses import LOSSES
 from sharplab.models import find_model
-from sharplab.optimizers import OPTIMIZERS
+from sharplab.optimizers import find_optimizer
 from sharplab.scaling import PARAMETERIZATIONS
 from sharplab.schedules import SCHEDULES
 from sharplab.sweep.grid import as_tuple, distinct, parse_positive, parse_seeds, parse_sizes, whole
@@ -103,12 +104,12 @@ class Experiment:
 
     def _check_names(self) -> None:
         find_model(self.model)
-        optimizer = lookup("optimizer", self.optimizer, OPTIMIZERS)
+        optimizer = find_optimizer(self.optimizer)
         lookup("trainable", self.trainable, TRAINABLE)
-        lookup("augmentation", self.augment, AUGMENTATIONS)
-        lookup("schedule", self.schedule, SCHEDULES)
-        lookup("loss", self.loss, LOSSES)
-        lookup("data set", self.data, DATASETS)
+        find_function("augmentation", self.augment, AUGMENTATIONS)
+        find_function("schedule", self.schedule, SCHEDULES)
+        find_function("loss", self.loss, LOSSES)
+        find_function("data set", self.data, DATASETS)
         lookup("spacing", self.spacing, SPACINGS)
         for name in self.parameterizations:
             lookup("parameterization", name, PARAMETERIZATIONS)

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from functools import lru_cache
 
-from sharplab.core.naming import lookup
+from sharplab.core.imports import find_function
 from sharplab.data import AUGMENTATIONS, load_dataset
 from sharplab.losses import LOSSES
 from sharplab.models import find_model
-from sharplab.optimizers import OPTIMIZERS
+from sharplab.optimizers import find_optimizer
 from sharplab.scaling import DepthRule, Rule, parameterization
 from sharplab.schedules import find_schedule
 from sharplab.training.recipe import Recipe
@@ -61,11 +61,11 @@ def find_recipe(task: Task) -> Recipe:
         ),
         dataset.train_inputs.shape[1:],
         dataset.classes,
-        lookup("loss", task.loss, LOSSES),
-        lookup("optimizer", task.optimizer, OPTIMIZERS),
+        find_function("loss", task.loss, LOSSES),
+        find_optimizer(task.optimizer),
         task.observables,
         task.batch_size,
         task.trainable,
-        lookup("augmentation", task.augment, AUGMENTATIONS),
+        find_function("augmentation", task.augment, AUGMENTATIONS),
         find_schedule(task.schedule, task.steps),
     )

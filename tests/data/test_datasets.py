@@ -73,6 +73,13 @@ def test_data_sets_have_different_checksums():
     assert len({load_dataset(name).checksum for name in AT_HAND}) == len(AT_HAND)
 
 
+def test_own_data_sets_are_found_by_module_once_per_name():
+    data = load_dataset("own_objects:clusters@2")
+    assert data is load_dataset("own_objects:clusters@2") and data.name == "own clusters"
+    with pytest.raises(ValueError, match=r"data set 'own_objects:make_number' .*int"):
+        load_dataset("own_objects:make_number")
+
+
 def test_an_unknown_name_is_answered_with_the_nearest():
     with pytest.raises(ValueError, match=r"unknown data set 'fashion-mnist-1k': did you mean 'fashion-mnist-10k'"):
         load_dataset("fashion-mnist-1k")

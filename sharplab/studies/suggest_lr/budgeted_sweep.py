@@ -67,12 +67,13 @@ def sweep_widths(
     Raises:
         ValueError: where the time is too short for three widths.
     """
-    networks, costs, plan = _plan(prepare, widths, learning_rates or (usual or 1.0,), steps, deadline, clock)
+    centre = min(learning_rates) if usual is None else usual
+    networks, costs, plan = _plan(prepare, widths, learning_rates or (centre,), steps, deadline, clock)
     left_out, rows = list(plan.left_out), []
     trained: list[SmallNetwork] = []
     progress = _Progress(networks[0].seeds)
     progress.expect(len(plan.widths))
-    own = tuple(learning_rates) or _octaves(usual or 1.0, REACH)
+    own = tuple(learning_rates) or _octaves(centre, REACH)
     with watching(lambda: (progress.session, ())):
         for network in networks[: len(plan.widths)]:
             cost = costs.get(network.width)

@@ -1,8 +1,7 @@
 """A learning rate for a large network, from small ones of the same kind."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,9 +11,9 @@ from sharplab.analysis import Transfer, transfer
 from sharplab.analysis.consistent import Consistency, consistency
 from sharplab.analysis.trend import Interval
 from sharplab.checks.trainee import Build, Loss
-from sharplab.core.naming import lookup
+from sharplab.core.imports import find_function
 from sharplab.losses import LOSSES
-from sharplab.optimizers import OPTIMIZERS, Optimizer
+from sharplab.optimizers import Optimizer, find_optimizer
 from sharplab.records import Records
 from sharplab.studies.suggest_lr.budget import CLOCK, Clock
 from sharplab.studies.suggest_lr.budgeted_sweep import SweptWidths, sweep_widths
@@ -27,18 +26,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CONFIDENCE = 0.95
-# In the middle of the first grid, for networks at their base width.
-USUAL: Mapping[str, float] = MappingProxyType(
-    {
-        "sgd": 2.0**-2,
-        "momentum": 2.0**-5,
-        "nesterov": 2.0**-5,
-        "adam": 2.0**-8,
-        "adamw": 2.0**-8,
-        "lion": 2.0**-11,
-        "muon": 2.0**-6,
-    }
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,8 +145,8 @@ def suggest_learning_rate(
         width: the one that is to be trained.
         widths: the ones to train now; unless told, half the base to 4 times the base, those that are less than `width`.
         held_out: (inputs, targets) on which the final loss is measured, up to 2,048 of them; or else on training data.
-        loss: "cross_entropy", "squared_error", or a function of (outputs, targets).
-        optimizer: a name of `sharplab.optimizers.OPTIMIZERS`, or an `Optimizer`.
+        loss: "cross_entropy", "squared_error", your own as "module:function", or a function of (outputs, targets).
+        optimizer: a name of `sharplab.optimizers.OPTIMIZERS`, your own as "module:make", or an `Optimizer`.
         learning_rates: the grid to begin with at every width, numbers or texts such as "2^-10:2^-4"; unless told,
             octaves about the usual one of the optimizer.
         seeds: how many, 2 at least: of weights and of the order of the data.
@@ -184,11 +171,10 @@ def suggest_learning_rate(
     small = _small_widths(widths, base=whole("base", base), width=whole("width", width))
     whole("seeds", seeds, 2)
     whole("steps", steps, 2)
-    if isinstance(optimizer, str):
-        lookup("optimizer", optimizer, OPTIMIZERS)
-    rates = _rates(learning_rates, optimizer)
+    chosen = find_optimizer(optimizer) if isinstance(optimizer, str) else optimizer
+    rates = _rates(learning_rates, chosen)
     examples = make_examples(data, held_out, whole("batch_size", batch_size))
-    objective = lookup("loss", loss, LOSSES) if isinstance(loss, str) else loss
+    objective = find_function("loss", loss, LOSSES) if isinstance(loss, str) else loss
 
     def prepared(size: int) -> SmallNetwork:
         return prepare(
@@ -198,7 +184,7 @@ def suggest_learning_rate(
     swept = sweep_widths(
         prepared,
         small,
-        usual=USUAL.get(optimizer) if isinstance(optimizer, str) else None,
+        usual=chosen.usual_learning_rate,
         learning_rates=rates,
         steps=steps,
         metric="train_loss" if held_out is None else "eval_loss",
@@ -328,10 +314,12 @@ def _small_widths(widths: Sequence[int] | None, *, base: int, width: int) -> tup
     return small
 
 
-def _rates(learning_rates: Sequence[float | str] | None, optimizer: str | Optimizer) -> tuple[float, ...]:
+def _rates(learning_rates: Sequence[float | str] | None, optimizer: Optimizer) -> tuple[float, ...]:
     if learning_rates is None:
-        if not isinstance(optimizer, str):
-            raise ValueError("learning_rates is needed for an optimizer of your own: give about seven, octaves apart.")
+        if optimizer.usual_learning_rate is None:
+            raise ValueError(
+                "learning_rates is needed for an optimizer that has no usual_learning_rate: about seven, octaves apart."
+            )
         return ()
     rates = tuple(sorted(parse_positive("learning_rates", learning_rates)))
     if len(rates) < 3:
