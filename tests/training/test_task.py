@@ -32,6 +32,7 @@ OWN = replace(
     data="own_objects:clusters",
     augment="own_objects:unchanged",
     schedule="own_objects:linear@a",
+    observables=(*TASK.observables, "own_objects:weight_norm@2"),
 )
 
 
@@ -39,6 +40,7 @@ def test_own_objects_train_as_the_labs_own_do():
     (ours,), (theirs,) = (next(train_runs(task, [Run(0.5, 0)])) for task in (TASK, OWN))
     for name in TASK.observables:
         np.testing.assert_array_equal(ours.curves[name], theirs.curves[name])
+    assert theirs.curves["weight_norm"].shape == (2,) and set(theirs.curves) - set(ours.curves) == {"weight_norm"}
 
 
 def test_tasks_of_one_shape_share_a_recipe_though_tags_differ():
