@@ -52,7 +52,7 @@ LOSSES: Mapping[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
 
 @dataclass(frozen=True)
 class OutputHessian:
-    """H = the Hessian of one prediction's loss in its outputs f, for all predictions of outputs (…, C) at once.
+    """The Hessian H of one prediction's loss in its outputs f, for all predictions of outputs (…, C) at once.
 
     It does not depend on the target, and is the Fisher information of the likelihood.
 

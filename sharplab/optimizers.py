@@ -16,7 +16,7 @@ from sharplab.core.tree import PyTree
 
 @dataclass(frozen=True)
 class Optimizer:
-    """A rule that steps by −η · (factors · direction + decay · w), η a number that a compiled program takes as input.
+    """An update rule: steps of −η · (factors · direction + decay · w), η a number that compiled programs take as input.
 
     Directions of kinds other than "sgd" are of gradients in units of their size at the base (see
     `sharplab.scaling.Rule.gradient_scale`): so an ε beside the gradient's size keeps its meaning at every width.
@@ -57,12 +57,14 @@ def _identity_preconditioner(opt_state: PyTree) -> float:
 
 
 def sgd() -> Optimizer:
-    """w − η g; unstable above 2/η."""
+    """Gradient descent, w ← w − η g: unstable above 2/η."""
     return Optimizer({"sgd": optax.identity()}, _identity_preconditioner, lambda eta: 2 / eta, 0.0, 2.0**-2)
 
 
 def momentum(beta: float = 0.9, *, nesterov: bool = False) -> Optimizer:
-    """m ← β m + g, w − η m (heavy ball): unstable above (2+2β)/η. Nesterov's steps, w − η (g + β m): (2+2β)/((1+2β)η).
+    """Heavy-ball momentum, m ← β m + g and w ← w − η m: unstable above (2+2β)/η.
+
+    Nesterov's, whose steps are w ← w − η (g + β m), is unstable above (2+2β)/((1+2β)η).
 
     Source: Cohen et al., arXiv 2103.00065.
     """
@@ -105,12 +107,12 @@ def _adam_state(opt_state: Any) -> optax.ScaleByAdamState:
 
 
 def lion(b1: float = 0.9, b2: float = 0.99, weight_decay: float = 0.0) -> Optimizer:
-    """Signs of an interpolated momentum (arXiv 2302.06675); no diagonal makes its steps of gradients."""
+    """Lion, steps of the signs of an interpolated momentum (arXiv 2302.06675): no diagonal makes them of gradients."""
     return Optimizer({"adam": optax.scale_by_lion(b1, b2)}, None, None, weight_decay, 2.0**-11)
 
 
 def muon(beta: float = 0.95, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Optimizer:
-    """Hidden matrices step by their orthogonalised momentum, of spectral norm 1; all else by Adam.
+    """Muon: hidden matrices step by their orthogonalised momentum, of spectral norm 1; all else by Adam.
 
     Source: Jordan et al., Muon, 2024, by `optax.contrib.scale_by_muon`.
     """
@@ -169,7 +171,7 @@ def make_optimizer(name: str, **options: Any) -> Optimizer:
 
 
 def step_metric(optimizer: Optimizer, factors: PyTree, scales: PyTree, opt_state: PyTree) -> PyTree:
-    """D with step −η D g up to momentum, like the parameters: factors · P^-1 / gradient scales.
+    """The metric D, with steps −η D g up to momentum, like the parameters: factors · P^-1 / gradient scales.
 
     Raises:
         ValueError: for an optimizer whose steps no diagonal makes of gradients.

@@ -17,7 +17,7 @@ SCHEDULES: Mapping[str, Callable[[int], optax.Schedule] | None] = {
 
 @lru_cache(maxsize=64)
 def find_schedule(name: str, steps: int) -> optax.Schedule | None:
-    """Step → factor in front of the learning rate, the same function each time; None for a constant one.
+    """The schedule step → factor in front of the learning rate, one object per name and steps; None for a constant one.
 
     "linear" and "cosine" begin at 1 and would reach 0 after `steps`. One's own is "module:make@tag", a function of the
     number of steps.

@@ -26,7 +26,7 @@ class Tracker:
         batch: the probe batch on which train loss and curvature are measured.
         observables: names out of `sharplab.tracking.observables.OBSERVABLES`, such as "train_loss" and "sharpness", and
             "hessian_top10", "gauss_newton_top10", "ntk_top10" (or any number): the largest eigenvalues of an operator,
-            in the metric where there is one. Your own are a function of (params, batch) → scalar, or an
+            in the metric where there is one. Your own are a function of (params, batch) → scalar, or a
             `sharplab.tracking.Observable`.
         model: `model(params, inputs)` → outputs.
         metric: `metric(params, opt_state)` → D, like params; what "sharpness" is measured in.
@@ -82,7 +82,7 @@ class Tracker:
         self._restored: list[np.ndarray] | None = None
 
     def record(self, step: int, params: PyTree, opt_state: PyTree = None) -> dict[str, float]:
-        """Measure now; the row is returned and kept."""
+        """One row of values, measured now and kept in `rows`."""
         if self.state is None:
             self.state = self.measurement.init(params, self.batch)
             if self._restored is not None:
