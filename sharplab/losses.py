@@ -6,7 +6,6 @@ Their second derivatives in the outputs are known in closed form.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -45,14 +44,15 @@ def squared_error(outputs: jax.Array, targets: jax.Array) -> jax.Array:
     return 0.5 * jnp.sum((outputs - targets) ** 2, axis=-1).mean()
 
 
-LOSSES: Mapping[str, Callable[[jax.Array, jax.Array], jax.Array]] = MappingProxyType(
-    {"cross_entropy": cross_entropy, "squared_error": squared_error}
-)
+LOSSES: Mapping[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
+    "cross_entropy": cross_entropy,
+    "squared_error": squared_error,
+}
 
 
 @dataclass(frozen=True)
 class OutputHessian:
-    """H = the Hessian of one prediction's loss in its outputs f, for all predictions of outputs (…, C) at once.
+    """The Hessian H of one prediction's loss in its outputs f, for all predictions of outputs (…, C) at once.
 
     It does not depend on the target, and is the Fisher information of the likelihood.
 

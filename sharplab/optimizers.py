@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import optax
 from optax import contrib
 
-from sharplab.core.naming import lookup
+from sharplab.core.imports import find
 from sharplab.core.tree import PyTree
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """A rule that steps by −η · (factors · direction + decay · w), η a number that a compiled program takes as input.
+    """An update rule: steps of −η · (factors · direction + decay · w), η a number that compiled programs take as input.
 
     Directions of kinds other than "sgd" are of gradients in units of their size at the base (see
     `sharplab.scaling.Rule.gradient_scale`): so an ε beside the gradient's size keeps its meaning at every width.
@@ -29,12 +29,15 @@ class Optimizer:
         threshold: η → the effective sharpness λmax(D^½ H D^½), D = factors · P^-1, above which a quadratic diverges;
             None without a preconditioner.
         decay: decoupled weight decay per unit of η, the same for every weight (so that LR × decay keeps its size).
+        usual_learning_rate: about where the best one lies for networks at their base width, where searches begin;
+            None where that is not known.
     """
 
     directions: Mapping[str, optax.GradientTransformation] = field(hash=False)
     preconditioner: Callable[[PyTree], PyTree] | None
     threshold: Callable[[float], float] | None
     decay: float = 0.0
+    usual_learning_rate: float | None = None
 
     def kind(self, role: str) -> str:
         """The column of the parameterization's table that gives the learning-rate factor of weights of this role."""
@@ -54,17 +57,20 @@ def _identity_preconditioner(opt_state: PyTree) -> float:
 
 
 def sgd() -> Optimizer:
-    """w − η g; unstable above 2/η."""
-    return Optimizer({"sgd": optax.identity()}, _identity_preconditioner, lambda eta: 2 / eta)
+    """Gradient descent, w ← w − η g: unstable above 2/η."""
+    return Optimizer({"sgd": optax.identity()}, _identity_preconditioner, lambda eta: 2 / eta, 0.0, 2.0**-2)
 
 
 def momentum(beta: float = 0.9, *, nesterov: bool = False) -> Optimizer:
-    """m ← β m + g, w − η m (heavy ball): unstable above (2+2β)/η. Nesterov's steps, w − η (g + β m): (2+2β)/((1+2β)η).
+    """Heavy-ball momentum, m ← β m + g and w ← w − η m: unstable above (2+2β)/η.
+
+    Nesterov's, whose steps are w ← w − η (g + β m), is unstable above (2+2β)/((1+2β)η).
 
     Source: Cohen et al., arXiv 2103.00065.
     """
     edge = (2 + 2 * beta) / (1 + 2 * beta) if nesterov else 2 + 2 * beta
-    return Optimizer({"sgd": optax.trace(beta, nesterov)}, _identity_preconditioner, lambda eta: edge / eta)
+    directions = {"sgd": optax.trace(beta, nesterov)}
+    return Optimizer(directions, _identity_preconditioner, lambda eta: edge / eta, 0.0, 2.0**-5)
 
 
 def adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.0) -> Optimizer:
@@ -85,7 +91,8 @@ def adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, weight_decay: fl
         return jax.tree.map(inverse, moments.nu)
 
     edge = (2 + 2 * b1) / (1 - b1)
-    return Optimizer({"adam": optax.scale_by_adam(b1, b2, eps)}, preconditioner, lambda eta: edge / eta, weight_decay)
+    directions = {"adam": optax.scale_by_adam(b1, b2, eps)}
+    return Optimizer(directions, preconditioner, lambda eta: edge / eta, weight_decay, 2.0**-8)
 
 
 def _adam_state(opt_state: Any) -> optax.ScaleByAdamState:
@@ -100,40 +107,50 @@ def _adam_state(opt_state: Any) -> optax.ScaleByAdamState:
 
 
 def lion(b1: float = 0.9, b2: float = 0.99, weight_decay: float = 0.0) -> Optimizer:
-    """Signs of an interpolated momentum (arXiv 2302.06675); no diagonal makes its steps of gradients."""
-    return Optimizer({"adam": optax.scale_by_lion(b1, b2)}, None, None, weight_decay)
+    """Lion, steps of the signs of an interpolated momentum (arXiv 2302.06675): no diagonal makes them of gradients."""
+    return Optimizer({"adam": optax.scale_by_lion(b1, b2)}, None, None, weight_decay, 2.0**-11)
 
 
 def muon(beta: float = 0.95, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Optimizer:
-    """Hidden matrices step by their orthogonalised momentum, of spectral norm 1; all else by Adam.
+    """Muon: hidden matrices step by their orthogonalised momentum, of spectral norm 1; all else by Adam.
 
     Source: Jordan et al., Muon, 2024, by `optax.contrib.scale_by_muon`.
     """
     spectral = contrib.scale_by_muon(beta=beta, weight_dimension_numbers=_rows_to_columns)
     directions = {"spectral": spectral, "adam": optax.scale_by_adam(b1, b2, eps)}
-    return Optimizer(directions, None, None)
+    return Optimizer(directions, None, None, 0.0, 2.0**-6)
 
 
 def _rows_to_columns(updates: PyTree) -> PyTree:
     return jax.tree.map(lambda _: contrib.MuonDimensionNumbers(), updates)
 
 
-_MAKERS: Mapping[str, Callable[..., Optimizer]] = MappingProxyType(
-    {
-        "sgd": sgd,
-        "momentum": momentum,
-        "nesterov": lambda beta=0.9: momentum(beta, nesterov=True),
-        "adam": adam,
-        "adamw": lambda b1=0.9, b2=0.999, eps=1e-8, weight_decay=0.01: adam(b1, b2, eps, weight_decay),
-        "lion": lion,
-        "muon": muon,
-    }
-)
-OPTIMIZERS: Mapping[str, Optimizer] = MappingProxyType({name: make() for name, make in _MAKERS.items()})
+_MAKERS: Mapping[str, Callable[..., Optimizer]] = {
+    "sgd": sgd,
+    "momentum": momentum,
+    "nesterov": partial(momentum, nesterov=True),
+    "adam": adam,
+    "adamw": partial(adam, weight_decay=0.01),
+    "lion": lion,
+    "muon": muon,
+}
+OPTIMIZERS: Mapping[str, Optimizer] = {name: make() for name, make in _MAKERS.items()}
+
+
+@cache
+def find_optimizer(name: str) -> Optimizer:
+    """The optimizer `name` of `OPTIMIZERS`, or one's own as "module:attribute@tag": an `Optimizer`, or what makes one.
+
+    One object per name and process, so that its programs are compiled once.
+
+    Raises:
+        ValueError: for an unknown name, and for something else than an optimizer.
+    """
+    return OPTIMIZERS[name] if name in OPTIMIZERS else make_optimizer(name)
 
 
 def make_optimizer(name: str, **options: Any) -> Optimizer:
-    """The optimizer `name` of `OPTIMIZERS` with other constants than the usual.
+    """The optimizer of a name, as of `find_optimizer`, with other constants than the usual.
 
     Raises:
         ValueError: for an unknown name, and for options that it has not.
@@ -141,15 +158,20 @@ def make_optimizer(name: str, **options: Any) -> Optimizer:
     >>> make_optimizer("adam", b1=0.5).threshold(1.0)
     6.0
     """
-    make = lookup("optimizer", name, _MAKERS)
-    try:
-        return make(**options)
-    except TypeError as error:
-        raise ValueError(f"optimizer {name!r} cannot take {', '.join(options)}: {error}.") from error
+    made = find("optimizer", name, _MAKERS)
+    if not isinstance(made, Optimizer) or options:
+        try:
+            made = made(**options)
+        except TypeError as error:
+            given = ", ".join(options) or "no arguments"
+            raise ValueError(f"optimizer {name!r} cannot take {given}: {error}.") from error
+    if not isinstance(made, Optimizer):
+        raise ValueError(f"optimizer {name!r} made a {type(made).__name__}: let it return a sharplab Optimizer.")
+    return made
 
 
 def step_metric(optimizer: Optimizer, factors: PyTree, scales: PyTree, opt_state: PyTree) -> PyTree:
-    """D with step −η D g up to momentum, like the parameters: factors · P^-1 / gradient scales.
+    """The metric D, with steps −η D g up to momentum, like the parameters: factors · P^-1 / gradient scales.
 
     Raises:
         ValueError: for an optimizer whose steps no diagonal makes of gradients.

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sharplab.optimizers import OPTIMIZERS, adam, make_optimizer, step_metric
+from sharplab.optimizers import OPTIMIZERS, adam, find_optimizer, make_optimizer, step_metric
 
 FACTORS = {"a": 2.0, "b": 0.5}
 PARAMS = {"a": jnp.array([1.0, -1.0]), "b": jnp.array([3.0])}
@@ -18,13 +18,13 @@ STEADY = [name for name, optimizer in OPTIMIZERS.items() if optimizer.threshold 
 def steps(optimizer, learning_rate, count, noise=0.0):
     """Parameters and states along steps −η · factors · direction on a diagonal quadratic."""
     direction = optimizer.direction({"a": "sgd", "b": "sgd"})
-    params, state, course = PARAMS, direction.init(PARAMS), []
+    params, state, trajectory = PARAMS, direction.init(PARAMS), []
     for i in range(count):
         gradient = jax.tree.map(lambda c, w, i=i: c * w + noise * (-1) ** i, CURVATURE, params)
         update, state = direction.update(gradient, state, params)
         params = jax.tree.map(lambda w, f, u: w - learning_rate * f * u, params, FACTORS, update)
-        course.append((params, state))
-    return course
+        trajectory.append((params, state))
+    return trajectory
 
 
 def norm(params):
@@ -84,7 +84,7 @@ def test_sgd_metric_is_the_learning_rate_factors():
 @pytest.mark.parametrize("name", ["lion", "muon"])
 def test_optimizers_without_a_diagonal_have_no_metric_and_no_threshold(name):
     assert OPTIMIZERS[name].threshold is None
-    with pytest.raises(ValueError, match="no metric: no diagonal turns gradients into its steps"):
+    with pytest.raises(ValueError, match="no metric"):
         step_metric(OPTIMIZERS[name], FACTORS, FACTORS, None)
 
 
@@ -98,8 +98,31 @@ def test_muon_orthogonalises_hidden_matrices_and_leaves_the_rest_to_adam():
     assert np.allclose(update["b"], [1, -1], atol=1e-3)
 
 
-def test_unknown_optimizer_and_unknown_options_are_named():
-    with pytest.raises(ValueError, match="unknown optimizer 'sdg': did you mean 'sgd'"):
-        make_optimizer("sdg")
-    with pytest.raises(ValueError, match="optimizer 'adam' cannot take beta"):
-        make_optimizer("adam", beta=0.9)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
+def test_every_optimizer_has_a_threshold_exactly_with_a_metric_and_a_usual_learning_rate(optimizer):
+    assert (optimizer.threshold is None) == (optimizer.preconditioner is None)
+    assert 2.0**-16 < optimizer.usual_learning_rate < 2
+
+
+def test_own_optimizers_are_found_by_module_once_per_name():
+    assert find_optimizer("sgd") is OPTIMIZERS["sgd"]
+    made = find_optimizer("own_objects:make_sgd@2")
+    assert made is find_optimizer("own_objects:make_sgd@2")
+    assert made.threshold(0.5) == 4 and made.usual_learning_rate is None
+    assert find_optimizer("own_objects:ready").threshold(0.5) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("sdg", {}, "optimizer 'sdg'.*'sgd'"),
+        ("adam", {"beta": 0.9}, "optimizer 'adam' .*beta"),
+        ("own_objects:make_sgd", {"beta": 0.9}, "optimizer 'own_objects:make_sgd' .*beta"),
+        ("own_objects:ready", {"beta": 0.9}, "optimizer 'own_objects:ready' .*beta"),
+        ("own_objects:make_number", {}, "optimizer 'own_objects:make_number' .*int"),
+        ("own_objects:number", {}, "optimizer 'own_objects:number'"),
+    ],
+)
+def test_what_is_no_optimizer_or_takes_no_such_options_is_named(name, options, said):
+    with pytest.raises(ValueError, match=said):
+        make_optimizer(name, **options)

@@ -8,8 +8,7 @@ import pandas as pd
 
 from sharplab.analysis.arguments import check_confidence, curves_by_name
 from sharplab.analysis.trend import Measured, pooled_noise
-from sharplab.core.naming import lookup
-from sharplab.optimizers import OPTIMIZERS
+from sharplab.optimizers import find_optimizer
 from sharplab.records import Records
 
 Threshold = float | Callable[[float], float]
@@ -140,7 +139,7 @@ def _threshold_of(runs: pd.DataFrame, threshold: Threshold | None) -> Callable[[
             "a run: give threshold."
         )
     name = runs["optimizer"].iloc[0]
-    edge = lookup("optimizer", name, OPTIMIZERS).threshold
+    edge = find_optimizer(name).threshold
     if edge is None:
         raise ValueError(f"{name} has no stability threshold: give threshold, a number or a function of the rate.")
     return edge

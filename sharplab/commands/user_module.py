@@ -1,16 +1,14 @@
 """What a command takes from the module in which someone's network is: functions by name, data, a loss."""
 
-import os
-import sys
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any
 
+from sharplab.core.imports import find_function, load_module
 from sharplab.losses import LOSSES
 
 
 def named_function(option: str, name: str) -> Callable[..., Any]:
-    """The function that `name`, "module:function", says; the current directory is where modules are looked for too.
+    """The function that an option names as "module:function"; the current directory is searched too.
 
     Raises:
         ValueError: naming the option, where there is none.
@@ -18,31 +16,22 @@ def named_function(option: str, name: str) -> Callable[..., Any]:
     >>> named_function("--loss", "math:exp")(0)
     1.0
     """
-    module, _, attribute = name.partition(":")
-    if not attribute:
+    if ":" not in name:
         raise ValueError(f"{option} must be module:function, not {name!r}.")
-    try:
-        found = getattr(_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"{option} {name!r} cannot be imported: {error}.") from error
-    if not callable(found):
-        raise ValueError(f"{option} {name!r} is no function.")
-    return found
+    return find_function(option, name, {})
 
 
 def beside(build: str, names: tuple[str, ...]) -> str | None:
     """The first of these names that the module of `build`, "module:function", has, as "module:name"."""
     module = build.partition(":")[0]
-    return next((f"{module}:{name}" for name in names if hasattr(_module(module), name)), None)
+    loaded = load_module(module)
+    return next((f"{module}:{name}" for name in names if hasattr(loaded, name)), None)
 
 
 def named_loss(build: str, name: str | None) -> Callable[..., Any]:
-    """A name of `sharplab.losses.LOSSES`, "module:function", or without one `loss` beside `build`, or cross-entropy."""
-    chosen = name or beside(build, ("loss",)) or "cross_entropy"
-    return LOSSES[chosen] if chosen in LOSSES else named_function("--loss", chosen)
+    """The loss of the option --loss; without one `loss` of the module of `build`, or cross-entropy.
 
-
-def _module(name: str) -> Any:
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # where the module lies, most likely
-    return import_module(name)
+    Raises:
+        ValueError: for a name that is neither in `sharplab.losses.LOSSES` nor "module:function".
+    """
+    return find_function("--loss", name or beside(build, ("loss",)) or "cross_entropy", LOSSES)

@@ -7,8 +7,8 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def lookup(kind: str, name: str, table: Mapping[str, T]) -> T:
-    """`table[name]`, or a ValueError that says what `kind` of name was not found and which are near.
+def lookup(kind: str, name: str, table: Mapping[str, T], *, also: str = "") -> T:
+    """`table[name]`, or a ValueError that says what `kind` of name was not found, which are near, and `also`.
 
     >>> lookup("optimizer", "sgd", {"sgd": 1})
     1
@@ -21,4 +21,4 @@ def lookup(kind: str, name: str, table: Mapping[str, T]) -> T:
         return table[name]
     near = get_close_matches(str(name), table, n=2, cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
-    raise ValueError(f"unknown {kind} {name!r}: {hint}Known: {', '.join(sorted(table))}.")
+    raise ValueError(f"unknown {kind} {name!r}: {hint}Known: {', '.join(sorted(table))}{also}.")

@@ -1,11 +1,11 @@
 """Data sets by name, checked and cached, and the order in which training reads them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from importlib import import_module
 from typing import Any
 
-from sharplab.core.naming import lookup
+from sharplab.core.imports import find_function
 from sharplab.data.augmentations import AUGMENTATIONS, Augmentation
 from sharplab.data.batches import batch_indices
 from sharplab.data.dataset import Dataset
@@ -19,7 +19,7 @@ def _load(module: str, function: str, *arguments: Any) -> Dataset:
 
 
 # Names alone: what a data set needs is imported, and downloaded, when it is loaded.
-DATASETS: dict[str, Callable[[], Dataset]] = {
+DATASETS: Mapping[str, Callable[[], Dataset]] = {
     # Made or bundled.
     "fashion-mnist-10k": partial(_load, "fashion_mnist", "fashion_mnist_10k"),
     "gaussian-clusters": partial(_load, "synthetic", "gaussian_clusters"),
@@ -39,11 +39,16 @@ DATASETS: dict[str, Callable[[], Dataset]] = {
 
 @cache
 def load_dataset(name: str) -> Dataset:
-    """The data set `name` of `DATASETS`, read once per process.
+    """The data set `name` of `DATASETS`, or that of one's own "module:make@tag", read once per process.
 
-    Raises ValueError for an unknown name, for a bundled file that is damaged, and for one that cannot be downloaded.
+    Raises:
+        ValueError: for an unknown name, a bundled file that is damaged, one that cannot be downloaded, and a function
+            that makes something else than a `Dataset`.
 
     >>> load_dataset("gaussian-clusters").train_inputs.shape
     (1024, 16)
     """
-    return lookup("data set", name, DATASETS)()
+    dataset = find_function("data set", name, DATASETS)()
+    if not isinstance(dataset, Dataset):
+        raise ValueError(f"data set {name!r} made a {type(dataset).__name__}: let it return a sharplab.data.Dataset.")
+    return dataset

@@ -19,7 +19,8 @@ DAMAGED = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, E
 def read_tar(path: Path, names: Iterable[str]) -> dict[str, bytes]:
     """The contents of the plain files `names` in a gzipped tar archive.
 
-    Raises ValueError when one is missing or something else than a plain file, and for a damaged archive.
+    Raises:
+        ValueError: when one is missing or something else than a plain file, and for a damaged archive.
     """
     wanted, contents = set(names), {}
     # gzip's own reader, for it checks the sum at the end, and tarfile's stream does not.

@@ -1,7 +1,6 @@
 """Random changes of training images, inside the compiled program."""
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
@@ -28,4 +27,4 @@ def crop_and_flip(key: jax.Array, images_BxHxWxC: jax.Array) -> jax.Array:
     return jnp.where(mirrored, cropped[:, :, ::-1], cropped)
 
 
-AUGMENTATIONS: Mapping[str, Augmentation | None] = MappingProxyType({"none": None, "crop_and_flip": crop_and_flip})
+AUGMENTATIONS: Mapping[str, Augmentation | None] = {"none": None, "crop_and_flip": crop_and_flip}

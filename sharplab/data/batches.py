@@ -1,4 +1,4 @@
-"""Which examples make up the batch of each training step."""
+"""The order of training examples: which of them make up the batch of each step."""
 
 import numpy as np
 

@@ -30,7 +30,8 @@ def king_james_bpe() -> Dataset:
 def read_king_james(folder: Path = FOLDER) -> tuple[bytes, bytes]:
     """The text, a verse to a line: its first 90 % of whole lines to train, the rest held out.
 
-    Raises ValueError when a file is missing, damaged or not the one in SHA256SUMS.
+    Raises:
+        ValueError: when a file is missing, damaged or not the one in SHA256SUMS.
     """
     checked_files(folder, TEXT)
     text = lzma.decompress((folder / TEXT).read_bytes())
@@ -46,7 +47,7 @@ def bundled_bpe() -> Tokenizer:
 
 
 def bpe_definition() -> str:
-    """What determines the bundled tokenizer."""
+    """The text that determines the bundled tokenizer, for checksums: its file and the digest of that."""
     return f"{MODEL} {checked_files(FOLDER, MODEL)[MODEL]}"
 
 

@@ -1,4 +1,4 @@
-"""SHA-256 of files, and what happens to one that has another."""
+"""SHA-256 of files, and checks of them."""
 
 import hashlib
 from pathlib import Path
@@ -7,7 +7,7 @@ REINSTALL = "restore it from a fresh checkout or a reinstall of sharplab"
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file in hex, read piece by piece."""
+    """The SHA-256 of a file in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -22,7 +22,11 @@ def read_checksums(folder: Path) -> dict[str, str]:
 
 
 def verify_checksum(path: Path, expected: str, remedy: str = REINSTALL) -> None:
-    """ValueError, which ends in `remedy`, unless the SHA-256 of the file is `expected`."""
+    """Check that the SHA-256 of a file is `expected`.
+
+    Raises:
+        ValueError: where it is not, or there is no file; the sentence ends in `remedy`.
+    """
     if not path.is_file():
         raise ValueError(f"{path} is missing; {remedy}.")
     actual = sha256_of(path)
@@ -35,7 +39,8 @@ def verify_checksum(path: Path, expected: str, remedy: str = REINSTALL) -> None:
 def checked_files(folder: Path, *names: str) -> dict[str, str]:
     """File name → SHA-256 of the bundled files `names`, each of which is what `folder`/SHA256SUMS says.
 
-    Raises ValueError when one is missing, damaged or not listed.
+    Raises:
+        ValueError: when one is missing, damaged or not listed.
     """
     sums = read_checksums(folder)
     for name in names:

@@ -1,7 +1,6 @@
 """CIFAR-10 (Krizhevsky, Learning multiple layers of features from tiny images, 2009) in its binary form, downloaded.
 
-The digest is the one that TensorFlow Datasets records. The real archive was out of reach where this was written: the
-tests read a small one of the same format.
+The digest is the one that TensorFlow Datasets records. The tests read a small archive of the same format.
 """
 
 from pathlib import Path
@@ -44,7 +43,7 @@ def cifar_10(source: Source = ARCHIVE) -> Dataset:
 
 
 def _read(content: bytes, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Records of one byte for the class and 1,024 each for red, green and blue, row by row."""
+    """Images and classes: of each record one byte is the class, then 1,024 each are red, green and blue, row by row."""
     length = 1 + int(np.prod(SHAPE))
     if len(content) % length:
         raise ValueError(f"{path} holds {len(content)} bytes of records of {length} each; get the original archive.")

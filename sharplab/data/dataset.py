@@ -1,4 +1,4 @@
-"""What every data set is, once loaded."""
+"""A data set once loaded: arrays of one supervised task."""
 
 import hashlib
 from dataclasses import dataclass

@@ -54,8 +54,9 @@ def fetch(source: Source) -> Path:
 
     It appears under its name whole and right, or not at all; processes that want it at once download it once.
 
-    Raises ValueError when no address has the right bytes, saying which to get by hand and where to put them; when the
-    file in the cache is another; and when the cache cannot be written.
+    Raises:
+        ValueError: when no address has the right bytes, saying which to get by hand and where to put them; when the
+            file in the cache is another; and when the cache cannot be written.
     """
     path = cache_folder() / source.path
     try:
@@ -90,7 +91,7 @@ def _download(source: Source, path: Path) -> None:
 
 
 def _download_from(url: str, source: Source, part: Path, show: Callable[[int], None]) -> str | None:
-    """Complete `part` from one address; None when its bytes are the right ones, else what was wrong."""
+    """Complete `part` from one address: None when its bytes are the right ones, else what was wrong."""
     complaint = ""
     for attempt in range(CONNECTIONS):
         if attempt:

@@ -40,7 +40,8 @@ SOURCES: Mapping[str, Source] = {
 def fashion_mnist_10k(folder: Path = FOLDER) -> Dataset:
     """Images (N, 32, 32, 1) as x/127.5 − 1 in [−1, 1], background −1; 8,192 to train, 1,808 to evaluate.
 
-    Raises ValueError when a file in `folder` is missing, damaged or not the one in its SHA256SUMS.
+    Raises:
+        ValueError: when a file in `folder` is missing, damaged or not the one in its SHA256SUMS.
     """
     sums = checked_files(folder, IMAGES, LABELS)
     inputs = prepare_images(read_idx_gz(folder / IMAGES, rank=3))
@@ -61,7 +62,7 @@ def fashion_mnist_10k(folder: Path = FOLDER) -> Dataset:
 
 
 def fashion_mnist(sources: Mapping[str, Source] = SOURCES) -> Dataset:
-    """All images, prepared likewise; the official 60,000 to train and 10,000 to evaluate."""
+    """All images, prepared as `fashion_mnist_10k`; the official 60,000 to train and 10,000 to evaluate."""
     paths = {file: fetch(source) for file, source in sources.items()}
     files = "; ".join(f"{file} {source.sha256}" for file, source in sources.items())
     return Dataset(

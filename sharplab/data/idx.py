@@ -14,7 +14,8 @@ UNSIGNED_BYTE = 0x08
 def parse_idx(content: bytes, source: str) -> np.ndarray:
     """The uint8 array in the bytes of an idx file: two zero bytes, type code, rank, big-endian sizes, data.
 
-    Raises ValueError, naming `source`, for another type, a header cut short or data of another length.
+    Raises:
+        ValueError: naming `source`, for another type, a header cut short or data of another length.
 
     >>> parse_idx(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 8, 9]), "labels")
     array([7, 8, 9], dtype=uint8)

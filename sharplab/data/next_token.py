@@ -25,7 +25,7 @@ def next_token_windows(tokens: np.ndarray, length: int) -> tuple[np.ndarray, np.
 
 
 def next_token_dataset(name: str, origin: str, train: bytes, held_out: bytes, tokenizer: Tokenizer) -> Dataset:
-    """The data set of two texts.
+    """The next-token data set of a training text and a held-out one.
 
     Training windows come in a fixed random order, so that the first ones, on which curvature is measured, are drawn
     from the whole text.

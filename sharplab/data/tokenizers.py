@@ -82,7 +82,7 @@ def bpe_tokenizer(model: bytes) -> Tokenizer:
 
 
 def _chunks(text: str) -> Iterable[str]:
-    """`text` in pieces of about `CHUNK_CHARACTERS`, each ending with its line."""
+    """The text in chunks of about `CHUNK_CHARACTERS`, each ending with its line."""
     start = 0
     while start < len(text):
         end = text.find("\n", start + CHUNK_CHARACTERS) + 1 or len(text)
@@ -91,7 +91,7 @@ def _chunks(text: str) -> Iterable[str]:
 
 
 def _encode_words(processor: Any, text: str) -> np.ndarray:
-    """As `processor.encode(text)`, several times faster: every different word is encoded once."""
+    """The pieces of `processor.encode(text)`, several times faster: every different word is encoded once."""
     rows: dict[str, int] = {}
     occurrences = np.array([rows.setdefault(word, len(rows)) for word in _WORD.findall(text)])
     spellings = processor.encode(list(rows))

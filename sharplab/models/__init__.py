@@ -8,11 +8,10 @@ the attribute `examples_interact = True`.
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from importlib import import_module
 from types import MappingProxyType
 from typing import Any
 
-from sharplab.core.naming import lookup
+from sharplab.core.imports import find_function
 from sharplab.models.figure1_convnet import Figure1ConvNet
 from sharplab.models.gpt import GPT
 from sharplab.models.linear_network import LinearNetwork
@@ -36,18 +35,11 @@ MODELS: Mapping[str, Callable[..., Any]] = MappingProxyType(
 
 
 def find_model(name: str) -> Callable[..., Any]:
-    """The builder that a name stands for: one of `MODELS`, or "module:build" of anyone's, importable from here.
+    """The builder that a name stands for: one of `MODELS`, or one's own as "module:build@tag".
 
-    A tag after "@", as in "mylab.nets:build@2", is part of the name only: change it when the model's code
-    changes, so that earlier runs are not taken for runs of the new one.
+    Change the tag when the model's code changes, so that earlier runs are not taken for runs of the new one.
 
     Raises:
         ValueError: for a name that leads nowhere.
     """
-    if ":" not in name:
-        return lookup("model", name, MODELS)
-    module, _, attribute = name.partition("@")[0].partition(":")
-    try:
-        return getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"model {name!r} cannot be imported: {error}; give it as 'module:build'.") from error
+    return find_function("model", name, MODELS)

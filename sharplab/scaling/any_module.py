@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sharplab.core.naming import lookup
-from sharplab.optimizers import OPTIMIZERS, Optimizer
+from sharplab.optimizers import Optimizer, find_optimizer
 from sharplab.scaling.abc import WITHOUT_MULTIPLIERS
 from sharplab.scaling.abstract_shapes import abstract_shapes
 from sharplab.scaling.branches import NO_BRANCHES, find_branches
@@ -106,7 +106,7 @@ def scale_module(
     lookup("parameterization", parameterization, WITHOUT_MULTIPLIERS)
     base, width = _whole("base", base), _whole("width", width)
     if isinstance(optimizer, str):
-        lookup("optimizer", optimizer, OPTIMIZERS)
+        find_optimizer(optimizer)
     elif not isinstance(optimizer, Optimizer):
         raise ValueError("optimizer must be a name or a sharplab Optimizer; any of optax is for Scaling.scale.")
     depth_rule = _depth_rule(base_depth, depth, alpha)

@@ -10,7 +10,7 @@ from flax import nnx
 
 from sharplab.core.naming import lookup
 from sharplab.core.tree import PyTree
-from sharplab.optimizers import OPTIMIZERS, Optimizer, make_optimizer
+from sharplab.optimizers import Optimizer, make_optimizer
 from sharplab.scaling.abc import KINDS
 from sharplab.scaling.depth import ONE_BLOCK, DepthRule
 from sharplab.scaling.parameters import ScaledParameter, parameter_table
@@ -218,7 +218,7 @@ class Scaling:
 
 def _optimizer(algorithm: str | Optimizer, options: Mapping[str, Any]) -> Optimizer:
     if isinstance(algorithm, str):
-        return make_optimizer(algorithm, **options) if options else OPTIMIZERS[algorithm]
+        return make_optimizer(algorithm, **options) if options else find_optimizer(algorithm)
     if options:
         raise ValueError(f"{', '.join(options)}: an optimizer of your own has its constants already.")
     return algorithm

@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from sharplab.core.imports import find_function
 from sharplab.core.naming import lookup
 from sharplab.data import AUGMENTATIONS, DATASETS
 from sharplab.losses import LOSSES
 from sharplab.models import find_model
-from sharplab.optimizers import OPTIMIZERS
+from sharplab.optimizers import find_optimizer
 from sharplab.scaling import PARAMETERIZATIONS
 from sharplab.schedules import SCHEDULES
 from sharplab.sweep.grid import as_tuple, distinct, parse_positive, parse_seeds, parse_sizes, whole
-from sharplab.tracking.observables import find_spectral
+from sharplab.tracking.observables import find_observables
 from sharplab.training.recipe import TRAINABLE
 
 SPACINGS = {"linear": "evenly in steps", "log": "evenly in the logarithm of steps"}
@@ -103,22 +104,23 @@ class Experiment:
 
     def _check_names(self) -> None:
         find_model(self.model)
-        optimizer = lookup("optimizer", self.optimizer, OPTIMIZERS)
+        optimizer = find_optimizer(self.optimizer)
         lookup("trainable", self.trainable, TRAINABLE)
-        lookup("augmentation", self.augment, AUGMENTATIONS)
-        lookup("schedule", self.schedule, SCHEDULES)
-        lookup("loss", self.loss, LOSSES)
-        lookup("data set", self.data, DATASETS)
+        find_function("augmentation", self.augment, AUGMENTATIONS)
+        find_function("schedule", self.schedule, SCHEDULES)
+        find_function("loss", self.loss, LOSSES)
+        find_function("data set", self.data, DATASETS)
         lookup("spacing", self.spacing, SPACINGS)
         for name in self.parameterizations:
             lookup("parameterization", name, PARAMETERIZATIONS)
-        for name in self.observables:
-            find_spectral(name)
-        if "sharpness" in self.observables and optimizer.preconditioner is None:
-            raise ValueError(
-                f"observables: 'sharpness' has no meaning under {self.optimizer}, whose steps no diagonal metric makes "
-                "of gradients: record 'sharpness_raw'."
-            )
+        if not all(isinstance(name, str) for name in self.observables):
+            raise ValueError("observables must be names: your own as 'module:attribute@tag'.")
+        for entry in find_observables(self.observables):
+            if "metric" in entry.needs and optimizer.preconditioner is None:
+                raise ValueError(
+                    f"observables: {entry.name!r} has no meaning under {self.optimizer}, whose steps no diagonal "
+                    "metric makes of gradients: record 'sharpness_raw'."
+                )
 
     def _check_ranges(self) -> None:
         if not 2 <= self.records <= self.steps + 1:

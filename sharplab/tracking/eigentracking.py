@@ -34,7 +34,7 @@ class Tracked(NamedTuple):
 
 
 class _Pass(NamedTuple):
-    """Between the one or two solves of a record."""
+    """The best pairs so far, between the one or two solves of a record."""
 
     number: jax.Array
     pairs: Eigenpairs
@@ -54,7 +54,7 @@ def begin_tracking(like: PyTree, k: int) -> TrackedPairs:
 def track_eigenpairs(
     op: LinearOperator, tracked: TrackedPairs, key: jax.Array, *, k: int, tol: float, loop: Loop = "compiled"
 ) -> tuple[TrackedPairs, Tracked]:
-    """The k largest eigenpairs of `op` now.
+    """The k largest eigenpairs of an operator at this record, from those of the last.
 
     Each record starts from the vectors of the last. The first is a cold solve (for k > 1 with a random vector looking
     for missed copies), and every eighth is followed by one: where that finds more than the errors of both explain, the
@@ -104,7 +104,7 @@ def _no_pairs(op: LinearOperator, like: PyTree, k: int) -> Eigenpairs:
 
 
 def _identify(tracked: TrackedPairs, vectors: PyTree) -> tuple[jax.Array, jax.Array]:
-    """The number of the earlier vector that each has most of its square in, or else a fresh one."""
+    """The identity of each vector: that of the earlier vector with more than half of its square, else a fresh one."""
     overlaps = jax.tree.reduce(
         jnp.add,
         jax.tree.map(

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +11,8 @@ import numpy as np
 
 from sharplab.core.loops import Loop, choose_loop
 from sharplab.core.tree import PyTree
-from sharplab.tracking.measurement import Measurement, TrackerState, probe_gradient
-from sharplab.tracking.observables import find_spectral
+from sharplab.tracking.measurement import Measurement, TrackerState
+from sharplab.tracking.observables import Recorded, find_observables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +26,8 @@ class Tracker:
         batch: the probe batch on which train loss and curvature are measured.
         observables: names out of `sharplab.tracking.observables.OBSERVABLES`, such as "train_loss" and "sharpness", and
             "hessian_top10", "gauss_newton_top10", "ntk_top10" (or any number): the largest eigenvalues of an operator,
-            in the metric where there is one.
+            in the metric where there is one. Your own are a function of (params, batch) → scalar, or a
+            `sharplab.tracking.Observable`.
         model: `model(params, inputs)` → outputs.
         metric: `metric(params, opt_state)` → D, like params; what "sharpness" is measured in.
         eval_batch: the held-out examples of "eval_loss" and "eval_accuracy".
@@ -58,7 +58,7 @@ class Tracker:
         self,
         loss: Callable[..., jax.Array],
         batch: PyTree,
-        observables: Sequence[str],
+        observables: Sequence[str | Recorded | Callable[..., jax.Array]],
         *,
         model: Callable[..., Any] | None = None,
         metric: Callable[[PyTree, PyTree], PyTree] | None = None,
@@ -67,19 +67,14 @@ class Tracker:
         chunk: int | None = None,
         key: jax.Array | None = None,
     ) -> None:
-        spectra = {name: found for name in observables if (found := find_spectral(name)) is not None}
-        needs = (
-            *((name, "model", model) for name, found in spectra.items() if found.operator != "hessian"),
-            ("sharpness", "metric", metric),
-            ("eval_loss", "eval_batch", eval_batch),
-            ("eval_accuracy", "eval_batch", eval_batch),
-            ("eval_accuracy", "model", model),
-        )
-        for name, argument, value in needs:
-            if name in observables and value is None:
-                raise ValueError(f"observable {name!r} needs {argument}=.")
-        self.measurement = Measurement(loss, tuple(observables), model, metric, chunk)
-        self._gradient = partial(probe_gradient, self.measurement)
+        found = find_observables(observables)
+        given = {"model": model, "metric": metric, "eval_batch": eval_batch}
+        for entry in found:
+            for need in entry.needs:
+                if given[need] is None:
+                    raise ValueError(f"observable {entry.name!r} needs {need}=.")
+        self.measurement = Measurement(loss, found, model, metric, chunk)
+        self._gradient = self.measurement.objective.gradient
         self.batch, self.eval_batch, self.learning_rate = batch, eval_batch, learning_rate
         self.key = jax.random.key(0) if key is None else key
         self.state: TrackerState | None = None
@@ -87,7 +82,7 @@ class Tracker:
         self._restored: list[np.ndarray] | None = None
 
     def record(self, step: int, params: PyTree, opt_state: PyTree = None) -> dict[str, float]:
-        """Measure now; the row is returned and kept."""
+        """One row of values, measured now and kept in `rows`."""
         if self.state is None:
             self.state = self.measurement.init(params, self.batch)
             if self._restored is not None:

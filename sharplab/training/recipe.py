@@ -16,6 +16,7 @@ from sharplab.data import Augmentation
 from sharplab.optimizers import Optimizer, step_metric
 from sharplab.scaling import ROLES
 from sharplab.tracking.measurement import Measurement, TrackerState
+from sharplab.tracking.observables import find_observables
 from sharplab.training.network import Network, Scaled, Variables
 
 DIVERGED_MULTIPLE = 100.0  # of a run's first loss; catapults of large learning rates stay well below
@@ -98,7 +99,7 @@ class Recipe:
         metric = None if self.optimizer.preconditioner is None else self.metric
         # Statistics over the batch make a loss that is no mean over chunks.
         chunk = None if self.network.abstract.examples_interact else self.probe_chunk
-        return Measurement(self.loss, self.observables, self.forward, metric, chunk)
+        return Measurement(self.loss, find_observables(self.observables), self.forward, metric, chunk)
 
     def metric(self, params: PyTree, opt_state: PyTree) -> PyTree:
         """D of the optimizer at this point."""

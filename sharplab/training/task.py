@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from functools import lru_cache
 
-from sharplab.core.naming import lookup
+from sharplab.core.imports import find_function
 from sharplab.data import AUGMENTATIONS, load_dataset
 from sharplab.losses import LOSSES
 from sharplab.models import find_model
-from sharplab.optimizers import OPTIMIZERS
+from sharplab.optimizers import find_optimizer
 from sharplab.scaling import DepthRule, Rule, parameterization
 from sharplab.schedules import find_schedule
 from sharplab.training.network import Network, find_source
@@ -53,15 +53,15 @@ def find_recipe(task: Task) -> Recipe:
     dataset = load_dataset(task.data)
     depth = DepthRule(task.depth, task.base_depth, task.alpha)
     rule = Rule(parameterization(task.parameterization), task.width, task.base_width, task.gamma, depth)
-    optimizer = lookup("optimizer", task.optimizer, OPTIMIZERS)
+    optimizer = find_optimizer(task.optimizer)
     source = find_source(find_model(task.model), rule, dataset.train_inputs.shape[1:], dataset.classes, optimizer)
     return Recipe(
         Network(source),
-        lookup("loss", task.loss, LOSSES),
+        find_function("loss", task.loss, LOSSES),
         optimizer,
         task.observables,
         task.batch_size,
         task.trainable,
-        lookup("augmentation", task.augment, AUGMENTATIONS),
+        find_function("augmentation", task.augment, AUGMENTATIONS),
         find_schedule(task.schedule, task.steps),
     )

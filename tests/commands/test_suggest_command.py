@@ -56,7 +56,7 @@ def test_without_an_interval_it_ends_with_1_and_what_to_do(here, capsys):
     ("words", "says"),
     [
         (("--data", "suggested_by_command:dta"), "--data 'suggested_by_command:dta' cannot be imported"),
-        (("--loss", "hinge"), "--loss must be module:function"),
+        (("--loss", "hinge"), "--loss .hinge."),
         (("--optimizer", "adm"), "unknown optimizer 'adm': did you mean 'adam'"),
         (("--learning-rates", "0.1:"), "learning_rates: '0.1:' is not understood"),
     ],

@@ -58,23 +58,23 @@ def test_names_that_lead_outside_write_nothing(tmp_path):
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
 def test_a_link_or_device_in_place_of_a_file_is_refused(tmp_path, kind):
     tar = make_tar(tmp_path / "x.tar.gz", {"other": b"secret"}, [("wanted", kind, "other")])
-    with pytest.raises(ValueError, match=r"x\.tar\.gz holds wanted as a link or folder"):
+    with pytest.raises(ValueError, match=r"x\.tar\.gz .*wanted .*link"):
         read_tar(tar, ["wanted"])
 
 
 def test_a_link_or_folder_in_a_zip_is_refused(tmp_path):
     with open_zip(make_zip(tmp_path / "x.zip", {"folder/": b""}, [("wanted", "/etc/passwd")])) as archive:
         for name in ("wanted", "folder/"):
-            with pytest.raises(ValueError, match=f"holds {name} as a link or folder"):
+            with pytest.raises(ValueError, match=f"{name} .*link"):
                 read_member(archive, name)
 
 
 def test_a_missing_member_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"x\.tar\.gz holds no wanted"):
+    with pytest.raises(ValueError, match=r"x\.tar\.gz .*no wanted"):
         read_tar(make_tar(tmp_path / "x.tar.gz", {"other": b""}), ["wanted"])
     with (
         open_zip(make_zip(tmp_path / "x.zip", {"other": b""})) as archive,
-        pytest.raises(ValueError, match=r"x\.zip holds no wanted"),
+        pytest.raises(ValueError, match=r"x\.zip .*no wanted"),
     ):
         read_member(archive, "wanted")
 
@@ -93,10 +93,10 @@ def test_a_damaged_archive_is_refused(tmp_path, damage):
         return path
 
     files = {"wanted": bytes(range(256)) * 40}
-    with pytest.raises(ValueError, match="is not a whole archive"):
+    with pytest.raises(ValueError, match=r"\.(tar\.gz|zip) .*whole"):
         read_tar(damaged(make_tar(tmp_path / "x.tar.gz", files)), ["wanted"])
     with (
-        pytest.raises(ValueError, match="is not a whole archive"),
+        pytest.raises(ValueError, match=r"\.(tar\.gz|zip) .*whole"),
         open_zip(damaged(make_zip(tmp_path / "x.zip", files))) as archive,
     ):
         read_member(archive, "wanted")

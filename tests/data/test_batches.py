@@ -47,8 +47,8 @@ def test_epochs_and_seeds_differ_and_calls_repeat():
     ("arguments", "named"),
     [
         ({"batch_size": 0}, "batch_size is 0"),
-        ({"batch_size": 11}, "batch_size is 11 with 10 training examples"),
-        ({"start": 3, "stop": 2}, "start is 3 and stop is 2"),
+        ({"batch_size": 11}, "batch_size is 11.*10"),
+        ({"start": 3, "stop": 2}, "start is 3.*stop is 2"),
         ({"start": -1}, "start is -1"),
         ({"seed": -1}, "seed is -1"),
     ],

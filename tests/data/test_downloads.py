@@ -44,7 +44,7 @@ def test_a_cut_connection_resumes_where_it_ended(server, source, cache_folder):
 def test_a_later_call_resumes_what_an_earlier_one_left(server, source, cache_folder, monkeypatch):
     monkeypatch.setattr(downloads, "CONNECTIONS", 1)
     server.cuts = [400_000]
-    with pytest.raises(ValueError, match=r"ended after 400000 of 1000000 bytes|after 400000 of 1000000 bytes"):
+    with pytest.raises(ValueError, match="400000 of 1000000"):
         fetch(source)
     assert left_behind(cache_folder) == ["file.bin.part"]
     assert fetch(source).read_bytes() == CONTENT
@@ -59,7 +59,7 @@ def test_a_server_without_ranges_starts_over(server, source):
 
 def test_connections_are_counted(server, source):
     server.cuts = [10] * 100
-    with pytest.raises(ValueError, match="could not be downloaded"):
+    with pytest.raises(ValueError, match=r"file\.bin"):
         fetch(source)
     assert len(server.requests) == downloads.CONNECTIONS
 
@@ -71,7 +71,7 @@ def test_one_wrong_byte_is_refused_and_removed(server, source, cache_folder, res
     server.files["file"] = bytes(wrong)
     server.cuts = [300_000] if resumed else []
     actual = hashlib.sha256(wrong).hexdigest()
-    with pytest.raises(ValueError, match=f"its SHA-256 is {actual} where {DIGEST} belongs"):
+    with pytest.raises(ValueError, match=f"{actual} .*{DIGEST}"):
         fetch(source)
     assert left_behind(cache_folder) == []
 
@@ -87,7 +87,7 @@ def test_a_part_of_another_file_is_given_up_for_a_fresh_start(server, source, ca
 def test_a_file_that_is_too_long_is_refused_after_one_byte_too_many(server, source, cache_folder, excess):
     server.files["file"] = CONTENT + bytes(excess)
     actual = hashlib.sha256(CONTENT + b"\0").hexdigest()
-    with pytest.raises(ValueError, match=f"its SHA-256 is {actual}"):
+    with pytest.raises(ValueError, match=actual):
         fetch(source)
     assert left_behind(cache_folder) == []
 
@@ -110,7 +110,7 @@ def test_a_busy_server_is_asked_again_and_a_missing_file_is_not(server, source):
     server.errors = [503, 429]
     assert fetch(source).read_bytes() == CONTENT
     assert len(server.requests) == 3
-    with pytest.raises(ValueError, match="HTTP 404 Not Found"):
+    with pytest.raises(ValueError, match="404"):
         fetch(dataclasses.replace(source, path="other", urls=(f"{server.url}/absent",)))
     assert len(server.requests) == 4
 
@@ -122,8 +122,7 @@ def test_without_a_server_the_sentence_says_what_to_get_and_where_to_put_it(cach
     with pytest.raises(ValueError, match="refused") as caught:
         fetch(source)
     message = str(caught.value)
-    assert "get http://127.0.0.1:9/file.bin" in message and DIGEST in message
-    assert message.endswith(f"and put it at {place}.") and "\n" not in message
+    assert all(part in message for part in (*source.urls, DIGEST, str(place))) and "\n" not in message
     place.write_bytes(CONTENT)
     assert fetch(source) == place
 
@@ -132,14 +131,14 @@ def test_a_wrong_file_in_the_cache_is_named_and_left_alone(server, source, cache
     place = cache_folder / "set" / "file.bin"
     place.parent.mkdir(parents=True)
     place.write_bytes(b"mine")
-    with pytest.raises(ValueError, match=f"{place} has SHA-256 .*, expected {DIGEST}.*delete it"):
+    with pytest.raises(ValueError, match=f"{place} .*{DIGEST}"):
         fetch(source)
     assert place.read_bytes() == b"mine" and server.requests == []
 
 
 def test_a_cache_that_cannot_be_written_is_named(server, source, cache_folder):
     cache_folder.write_text("a file where the folder belongs")
-    with pytest.raises(ValueError, match=r"cannot be read or written .*: set SHARPLAB_CACHE"):
+    with pytest.raises(ValueError, match="SHARPLAB_CACHE"):
         fetch(source)
 
 

@@ -76,8 +76,8 @@ def test_cifar_10_is_read_from_its_binary_batches(server):
 @pytest.mark.parametrize(
     ("batches", "complaint"),
     [
-        (cifar_batches([10]), "holds class 10 where 0 to 9 belong"),
-        ({k: v for k, v in cifar_batches().items() if k != TRAIN[2]}, r"holds no .*data_batch_3\.bin"),
+        (cifar_batches([10]), "class 10"),
+        ({k: v for k, v in cifar_batches().items() if k != TRAIN[2]}, r"no .*data_batch_3\.bin"),
     ],
 )
 def test_another_archive_is_refused(server, batches, complaint):
@@ -88,7 +88,7 @@ def test_another_archive_is_refused(server, batches, complaint):
 def test_cifar_records_cut_short_are_refused(server):
     batches = cifar_batches()
     batches[TEST] = (batches[TEST][0][:, :31], batches[TEST][1])
-    with pytest.raises(ValueError, match="bytes of records of 3073 each"):
+    with pytest.raises(ValueError, match=r"bytes .*3073"):
         cifar_10(serve_file(server, "cifar-10-binary.tar.gz", cifar_archive(batches)))
 
 
@@ -153,9 +153,9 @@ def test_tiny_imagenet_is_read_class_by_class_in_turn(server):
 @pytest.mark.parametrize(
     ("archive", "complaint"),
     [
-        (tiny_archive(WNIDS, COLOURS, n01_9=b"GIF89a"), r"n01_9\.JPEG, which is no whole JPEG"),
-        (tiny_archive(WNIDS, COLOURS, n02_10=CUT), r"n02_10\.JPEG, which is no whole JPEG"),
-        (tiny_archive(WNIDS, COLOURS, size=32), r"in shape \(32, 32, 3\)"),
+        (tiny_archive(WNIDS, COLOURS, n01_9=b"GIF89a"), r"n01_9\.JPEG.*JPEG"),
+        (tiny_archive(WNIDS, COLOURS, n02_10=CUT), r"n02_10\.JPEG.*JPEG"),
+        (tiny_archive(WNIDS, COLOURS, size=32), r"shape \(32, 32, 3\)"),
     ],
 )
 def test_a_tiny_imagenet_picture_that_is_none_is_named(server, archive, complaint):

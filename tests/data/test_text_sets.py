@@ -29,7 +29,7 @@ def test_windows_cut_the_stream_and_targets_run_one_token_ahead(tokens, length):
 
 
 def test_too_short_a_text_is_refused():
-    with pytest.raises(ValueError, match="tokens are 8: a window of 8 and what follows it need 9"):
+    with pytest.raises(ValueError, match=r"tokens .*8.*9"):
         next_token_windows(np.zeros(8, np.uint8), 8)
 
 
@@ -81,7 +81,7 @@ def test_a_changed_book_is_refused(tmp_path):
     content = bytearray((folder / "king-james.txt.xz").read_bytes())
     content[-1] ^= 1
     (folder / "king-james.txt.xz").write_bytes(content)
-    with pytest.raises(ValueError, match=r"king-james\.txt\.xz has SHA-256 .*expected.*restore it"):
+    with pytest.raises(ValueError, match=r"king-james\.txt\.xz .*SHA-256"):
         read_king_james(folder)
 
 

@@ -21,7 +21,7 @@ def record(op, tracked, key):
     return track_eigenpairs(op, tracked, key, k=2, tol=1e-3)
 
 
-def followed_along(tops, state=None):
+def tracked_along(tops, state=None):
     state = begin_tracking(jnp.zeros(N), 2) if state is None else state
     found = []
     for i, top in enumerate(tops):
@@ -32,27 +32,27 @@ def followed_along(tops, state=None):
 
 def test_identities_stay_with_their_vectors_through_a_crossing():
     first = np.linspace(3.0, 2.0, 7)  # falls below the second, which stays at 2.4
-    _, found = followed_along([(value, 2.4, 1.0) for value in first])
+    _, found = tracked_along([(value, 2.4, 1.0) for value in first])
     for value, one in zip(first, found, strict=True):
         assert np.allclose(one.pairs.values, sorted((value, 2.4), reverse=True), rtol=2e-3)
         assert one.identities.tolist() == ([0, 1] if value > 2.4 else [1, 0])
 
 
 def test_a_vector_that_comes_up_from_below_keeps_the_number_it_had_as_the_next_one():
-    _, found = followed_along([(3.0, 2.0, 1.5), (3.0, 2.0, 1.9), (3.0, 2.0, 2.3)])
+    _, found = tracked_along([(3.0, 2.0, 1.5), (3.0, 2.0, 1.9), (3.0, 2.0, 2.3)])
     assert found[-1].identities.tolist() == [0, 2]
 
 
 def test_a_new_vector_gets_a_fresh_number():
     rotation = np.linalg.qr(np.random.default_rng(0).standard_normal((N, N)))[0]
-    state, _ = followed_along([(3.0, 2.0, 1.0)])
+    state, _ = tracked_along([(3.0, 2.0, 1.0)])
     A = (rotation * np.r_[3.0, 2.0, 1.0, BULK]) @ rotation.T
     _, one = record(matrix_operator(A.astype(np.float32)), state, jax.random.key(9))
     assert min(one.identities.tolist()) >= 3
 
 
 def test_audit_comes_every_eighth_record_and_finds_what_was_missed():
-    state, found = followed_along([(3.0, 2.0, 1.0)] * (AUDIT_EVERY - 1))
+    state, found = tracked_along([(3.0, 2.0, 1.0)] * (AUDIT_EVERY - 1))
     assert not any(bool(one.missed) for one in found)
     # An invariant start that lacks the top: nothing but the random share could find it, so lay that to rest.
     vectors = jnp.zeros((3, N)).at[0, 1].set(1.0).at[1, 2].set(1.0).at[2, 3].set(1.0)
@@ -72,10 +72,10 @@ def test_audit_marks_a_record_whose_warm_solve_stopped_below_the_top(monkeypatch
     blind = lost._replace(records=jnp.asarray(AUDIT_EVERY, jnp.int32))
     op = diagonal_operator((3.0, 2.0, 1.0))
 
-    def follow_afresh(state):
+    def track_afresh(state):
         return jax.jit(lambda op, state: track_eigenpairs(op, state, jax.random.key(1), k=2, tol=1e-2))(op, state)
 
-    missed, audited = follow_afresh(blind)[1], follow_afresh(lost)
+    missed, audited = track_afresh(blind)[1], track_afresh(lost)
     assert missed.pairs.values[0] < 2.5
     assert audited[1].missed
     assert audited[0].missed == 1
@@ -83,12 +83,12 @@ def test_audit_marks_a_record_whose_warm_solve_stopped_below_the_top(monkeypatch
 
 
 def test_nan_is_recorded_and_forgotten():
-    state, _ = followed_along([(3.0, 2.0, 1.0)])
+    state, _ = tracked_along([(3.0, 2.0, 1.0)])
     broken = matrix_operator(np.full((N, N), np.nan, np.float32))
     state, one = record(broken, state, jax.random.key(0))
     assert np.isnan(one.pairs.values).all()
     assert not one.missed
-    _, found = followed_along([(3.0, 2.0, 1.0)], state)
+    _, found = tracked_along([(3.0, 2.0, 1.0)], state)
     assert np.allclose(found[0].pairs.values, [3.0, 2.0], rtol=2e-3)
 
 

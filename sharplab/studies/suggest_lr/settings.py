@@ -1,22 +1,11 @@
 """The settings of a learning-rate study: what is trained at every small width, checked and with defaults filled in."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sharplab.checks.trainee import Loss
-from sharplab.optimizers import Optimizer
+from sharplab.optimizers import Optimizer, find_optimizer
 from sharplab.sweep.grid import parse_positive, whole
-
-# The middle of the first grid, for networks at their base width.
-USUAL_RATES: Mapping[str, float] = {
-    "sgd": 2.0**-2,
-    "momentum": 2.0**-5,
-    "nesterov": 2.0**-5,
-    "adam": 2.0**-8,
-    "adamw": 2.0**-8,
-    "lion": 2.0**-11,
-    "muon": 2.0**-6,
-}
 
 
 @dataclass(frozen=True)
@@ -52,7 +41,9 @@ class StudySettings:
     @property
     def usual_rate(self) -> float:
         """The middle of the first grid where `learning_rates` gives none."""
-        return USUAL_RATES.get(self.optimizer, 1.0) if isinstance(self.optimizer, str) else 1.0
+        chosen = find_optimizer(self.optimizer) if isinstance(self.optimizer, str) else self.optimizer
+        assert chosen.usual_learning_rate is not None  # `first_rates` has asked for learning rates else
+        return chosen.usual_learning_rate
 
 
 def small_widths(widths: Sequence[int] | None, *, base: int, width: int) -> tuple[int, ...]:
@@ -73,15 +64,17 @@ def small_widths(widths: Sequence[int] | None, *, base: int, width: int) -> tupl
     return small
 
 
-def first_rates(learning_rates: Sequence[float | str] | None, optimizer: str | Optimizer) -> tuple[float, ...]:
+def first_rates(learning_rates: Sequence[float | str] | None, optimizer: Optimizer) -> tuple[float, ...]:
     """The grid to begin with, ascending; empty where the optimizer's usual learning rate makes it.
 
     Raises:
-        ValueError: for fewer than three learning rates, and for none with an `Optimizer`.
+        ValueError: for fewer than three learning rates, and for none where the optimizer has no usual one.
     """
     if learning_rates is None:
-        if not isinstance(optimizer, str):
-            raise ValueError("learning_rates is needed for an optimizer of your own: give about seven, octaves apart.")
+        if optimizer.usual_learning_rate is None:
+            raise ValueError(
+                "learning_rates is needed for an optimizer that has no usual_learning_rate: about seven, octaves apart."
+            )
         return ()
     rates = tuple(sorted(parse_positive("learning_rates", learning_rates)))
     if len(rates) < 3:

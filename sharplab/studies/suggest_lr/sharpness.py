@@ -12,7 +12,7 @@ from jax.tree_util import Partial
 from sharplab.checks.trainee import Loss, Network, TraineeState
 from sharplab.core.tree import PyTree
 from sharplab.curvature import hessian, precondition
-from sharplab.optimizers import OPTIMIZERS, Optimizer
+from sharplab.optimizers import Optimizer, find_optimizer
 from sharplab.scaling.scaled import Scaling
 from sharplab.spectrum.extremal import solve_extreme
 from sharplab.studies.suggest_lr.small_networks import Examples, SmallNetwork
@@ -24,7 +24,7 @@ PROBE = 512  # examples of the Hessian
 
 def threshold_of(optimizer: str | Optimizer, learning_rate: float) -> float | None:
     """The effective sharpness at which steps turn unstable; None for an optimizer without a metric."""
-    chosen = OPTIMIZERS[optimizer] if isinstance(optimizer, str) else optimizer
+    chosen = find_optimizer(optimizer) if isinstance(optimizer, str) else optimizer
     return None if chosen.threshold is None else chosen.threshold(learning_rate)
 
 

@@ -10,9 +10,9 @@ import pandas as pd
 from sharplab.analysis import Transfer, transfer
 from sharplab.analysis.consistent import Consistency, consistency
 from sharplab.checks.trainee import Build, Loss
-from sharplab.core.naming import lookup
+from sharplab.core.imports import find_function
 from sharplab.losses import LOSSES
-from sharplab.optimizers import OPTIMIZERS, Optimizer
+from sharplab.optimizers import Optimizer, find_optimizer
 from sharplab.records import Records
 from sharplab.studies.suggest_lr.budget import CLOCK, Clock, Deadline
 from sharplab.studies.suggest_lr.budgeted_sweep import SweptWidths, sweep_widths
@@ -62,8 +62,8 @@ def suggest_learning_rate(
         width: the width that is to be trained.
         widths: the widths to train now; unless told, half the base to 4 times the base, those less than `width`.
         held_out: (inputs, targets) on which the final loss is measured, up to 2,048 of them; or else on training data.
-        loss: "cross_entropy", "squared_error", or a function of (outputs, targets).
-        optimizer: a name of `sharplab.optimizers.OPTIMIZERS`, or an `Optimizer`.
+        loss: "cross_entropy", "squared_error", your own as "module:function", or a function of (outputs, targets).
+        optimizer: a name of `sharplab.optimizers.OPTIMIZERS`, your own as "module:make", or an `Optimizer`.
         learning_rates: the grid to begin with at every width, numbers or texts such as "2^-10:2^-4"; unless told,
             octaves about the usual one of the optimizer.
         seeds: the number of seeds, 2 at least, of weights and of the order of the data.
@@ -85,15 +85,14 @@ def suggest_learning_rate(
     """
     deadline = Deadline.after(minutes, clock)
     base, width = whole("base", base), whole("width", width)
-    if isinstance(optimizer, str):
-        lookup("optimizer", optimizer, OPTIMIZERS)
+    chosen = find_optimizer(optimizer) if isinstance(optimizer, str) else optimizer
     settings = StudySettings(
         base=base,
         width=width,
         widths=small_widths(widths, base=base, width=width),
-        loss=lookup("loss", loss, LOSSES) if isinstance(loss, str) else loss,
+        loss=find_function("loss", loss, LOSSES) if isinstance(loss, str) else loss,
         optimizer=optimizer,
-        learning_rates=first_rates(learning_rates, optimizer),
+        learning_rates=first_rates(learning_rates, chosen),
         seeds=whole("seeds", seeds, 2),
         batch_size=whole("batch_size", batch_size),
         steps=whole("steps", steps, 2),

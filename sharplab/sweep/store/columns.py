@@ -14,8 +14,6 @@ class Column(NamedTuple):
     meaning: str
 
 
-LOSS = "nats (cross-entropy) or squared units of the targets (squared error)"
-CURVATURE = "1/learning rate"  # a step −η D g is stable up to a multiple of it
 SETTINGS: Mapping[str, Column] = {
     "model": Column("", "the network: a name, or module:build@tag"),
     "width": Column("units", "N, the size of hidden layers"),
@@ -57,22 +55,6 @@ CIRCUMSTANCES: Mapping[str, Column] = {
     "written": Column("", "when the run was stored, ISO 8601, UTC"),
     "step": Column("updates", "made before this record"),
 }
-_OBSERVABLE_UNITS = {
-    "train_loss": LOSS,
-    "eval_loss": LOSS,
-    "eval_accuracy": "share, 0 to 1",
-    "gradient_norm": "√(loss/learning rate)",
-    "directional_sharpness": CURVATURE,
-    "batch_sharpness": CURVATURE,
-    "hessian_trace": CURVATURE,
-    "sharpness_raw": "loss/parameter²",
-    "sharpness": CURVATURE,
-}
-_SPECTRUM_UNITS = {
-    "hessian": CURVATURE,
-    "gauss_newton": CURVATURE,
-    "ntk": "output²/(loss × learning rate)",
-}
 _OPERATOR = rf"(?P<operator>{'|'.join(SPECTRA)})"
 _EIGENVALUE = re.compile(rf"{_OPERATOR}_(?P<rank>\d+)")
 _PER_VALUE = re.compile(r"(?P<value>.+)_(?P<suffix>error|residual|identity)")
@@ -82,7 +64,7 @@ _SUFFIXES = {
     "residual": "some eigenvalue lies this near to {}, always",
     "identity": "number that stays with the eigenvector of {} when eigenvalues cross",
     "matvecs": "curvature-vector products that {} took",
-    "missed": "1: a cold solve found a larger eigenvalue of {} than the one followed until then",
+    "missed": "1: a cold solve found a larger eigenvalue of {} than the one tracked until then",
 }
 
 
@@ -95,10 +77,10 @@ def describe(name: str) -> Column | None:
     if name in SETTINGS or name in CIRCUMSTANCES:
         return SETTINGS.get(name) or CIRCUMSTANCES[name]
     if name in OBSERVABLES:
-        return Column(_OBSERVABLE_UNITS[name], OBSERVABLES[name])
+        return Column(OBSERVABLES[name].unit, OBSERVABLES[name].meaning)
     if found := _EIGENVALUE.fullmatch(name):
-        operator = found["operator"]
-        return Column(_SPECTRUM_UNITS[operator], f"eigenvalue {found['rank']} from the top of {SPECTRA[operator]}")
+        spectrum = SPECTRA[found["operator"]]
+        return Column(spectrum.unit, f"eigenvalue {found['rank']} from the top of {spectrum.meaning}")
     if found := _PER_SPECTRUM.fullmatch(name):
         unit = "products" if found["suffix"] == "matvecs" else ""
         return Column(unit, _SUFFIXES[found["suffix"]].format(found[1]))

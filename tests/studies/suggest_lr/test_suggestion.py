@@ -90,10 +90,11 @@ def test_it_says_what_was_done_and_draws_it(known):
 
 def test_an_optimizer_without_a_metric_has_no_sharpness_and_the_reason():
     settings = {"base": 8, "width": 64, "widths": (8, 16), "seeds": 2, "batch_size": 16, "steps": 8}
-    with pytest.raises(ValueError, match="learning_rates"):
-        suggest_learning_rate(Perceptron, classes(), optimizer=lion(), **settings)
+    own = replace(lion(), usual_learning_rate=None)
+    with pytest.raises(ValueError, match=r"learning_rates .*usual_learning_rate"):
+        suggest_learning_rate(Perceptron, classes(), optimizer=own, **settings)
     rates = ("2^-11:2^-5",)
-    found = suggest_learning_rate(Perceptron, classes(), optimizer=lion(), learning_rates=rates, **settings)
+    found = suggest_learning_rate(Perceptron, classes(), optimizer=own, learning_rates=rates, **settings)
     assert found.sharpness is None and found.records.curves is None
     assert "metric" in found.sharpness_missing and found.sharpness_missing in str(found)
     assert found.table()["sharpness"].isna().all()

@@ -1,0 +1,43 @@
+"""Someone's own objects, which experiments name as "own_objects:…": copies of the lab's, and things that are none."""
+
+from dataclasses import replace
+
+import jax.numpy as jnp
+import optax
+
+from sharplab import data, losses, optimizers
+
+ready = optimizers.sgd()
+number = 3
+
+
+def make_sgd():
+    return replace(optimizers.sgd(), usual_learning_rate=None)
+
+
+def make_number(*_):
+    return number
+
+
+def linear(steps):
+    return optax.linear_schedule(1.0, 0.0, steps)
+
+
+def cross_entropy(outputs, targets):
+    return losses.cross_entropy(outputs, targets)
+
+
+def clusters():
+    return replace(data.load_dataset("gaussian-clusters"), name="own clusters")
+
+
+def unchanged(key, inputs):
+    return inputs
+
+
+def weight_norm(params, batch):
+    return optax.tree.norm(params)
+
+
+def twice(params, batch):
+    return jnp.stack([optax.tree.norm(params)] * 2)

@@ -1,0 +1,48 @@
+"""Names of a task: own objects by module train exactly as the lab's of the same kind do."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from sharplab.training.task import Run, Task, find_recipe
+from sharplab.training.train import train_runs
+
+TASK = Task(
+    model="mlp",
+    width=8,
+    depth=2,
+    parameterization="mup",
+    base_width=4,
+    alpha=0.5,
+    gamma=1.0,
+    optimizer="sgd",
+    loss="cross_entropy",
+    data="gaussian-clusters",
+    steps=4,
+    batch_size=16,
+    probe_size=32,
+    observables=("train_loss", "eval_loss", "sharpness"),
+    record_steps=(0, 4),
+    schedule="linear",
+)
+OWN = replace(
+    TASK,
+    optimizer="own_objects:make_sgd@2",
+    loss="own_objects:cross_entropy",
+    data="own_objects:clusters",
+    augment="own_objects:unchanged",
+    schedule="own_objects:linear@a",
+    observables=(*TASK.observables, "own_objects:weight_norm@2"),
+)
+
+
+def test_own_objects_train_as_the_labs_own_do():
+    (ours,), (theirs,) = (next(train_runs(task, [Run(0.5, 0)])) for task in (TASK, OWN))
+    for name in TASK.observables:
+        np.testing.assert_array_equal(ours.curves[name], theirs.curves[name])
+    assert theirs.curves["weight_norm"].shape == (2,) and set(theirs.curves) - set(ours.curves) == {"weight_norm"}
+
+
+def test_tasks_of_one_shape_share_a_recipe_though_tags_differ():
+    assert find_recipe(OWN) == find_recipe(replace(OWN, record_steps=(0, 2, 4)))
+    assert find_recipe(OWN).optimizer.directions is find_recipe(replace(OWN, width=16)).optimizer.directions
