@@ -10,7 +10,7 @@ from flax import nnx
 
 from sharplab.core.naming import lookup
 from sharplab.core.tree import PyTree
-from sharplab.optimizers import Optimizer, make_optimizer
+from sharplab.optimizers import Optimizer, find_optimizer, make_optimizer
 from sharplab.scaling.abc import KINDS
 from sharplab.scaling.depth import ONE_BLOCK, DepthRule
 from sharplab.scaling.parameters import ScaledParameter, parameter_table

@@ -175,8 +175,9 @@ def _compile(group: Group) -> _RunBatch:
 
 def _heaviest_piece(recipe: Recipe, probe: PyTree) -> Any:
     """A program that needs as much memory, to the order of magnitude, as a record that is dispatched in pieces."""
-    piece = recipe.objective if set(recipe.observables) <= WITHOUT_GRADIENT else jax.grad(recipe.objective)
-    return jax.jit(piece).lower(jax.eval_shape(recipe.init_params, 0), probe).compile()
+    loss, network = recipe.training_loss, recipe.network.abstract
+    piece = loss if set(recipe.observables) <= WITHOUT_GRADIENT else jax.grad(loss, has_aux=True)
+    return jax.jit(piece).lower(network.params, network.variables, probe).compile()
 
 
 def _bytes(arrays: PyTree) -> int:

@@ -7,20 +7,27 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 
 from sharplab.core.loops import Loop
 from sharplab.core.tree import PyTree
 
 
+@partial(jax.tree_util.register_dataclass, data_fields=("loss", "model"), meta_fields=())
 @dataclass(frozen=True)
 class Objective:
-    """The loss of params on a batch, without any data: hashable, so that programs are compiled once.
+    """The loss of params on a batch: a pytree whose leaves are what loss and model hold beside their code.
 
     `loss` is `loss(params, batch)`, or with `model` `loss(outputs, targets)`.
     """
 
-    loss: Callable[..., jax.Array]
-    model: Callable[..., Any] | None = None
+    loss: Partial
+    model: Partial | None = None
+
+    @classmethod
+    def of(cls, loss: Callable[..., jax.Array], model: Callable[..., Any] | None) -> "Objective":
+        """The objective of functions, which may be `Partial`s."""
+        return cls(_as_partial(loss), None if model is None else _as_partial(model))
 
     def __call__(self, params: PyTree, batch: PyTree) -> jax.Array:
         """The mean loss over the examples of a batch, a scalar."""
@@ -35,6 +42,10 @@ class Objective:
         return _evaluation(self, params, batch)
 
 
+def _as_partial(function: Callable[..., Any]) -> Partial:
+    return function if isinstance(function, Partial) else Partial(function)
+
+
 @dataclass(frozen=True, eq=False)
 class Context:
     """What an observable is computed from.
@@ -45,6 +56,7 @@ class Context:
     Attributes:
         loss: `loss(params, batch)`, or with `model` `loss(outputs, targets)`.
         model: `model(params, inputs)` → outputs; None where the loss takes params.
+        eval_model: the same in the mode of evaluation.
         params: the point.
         probe: the batch of training examples.
         held_out: the held-out examples, or None.
@@ -56,6 +68,7 @@ class Context:
 
     loss: Callable[..., jax.Array]
     model: Callable[..., Any] | None
+    eval_model: Callable[..., Any] | None
     params: PyTree
     probe: PyTree
     held_out: PyTree
@@ -67,7 +80,7 @@ class Context:
     @property
     def objective(self) -> Objective:
         """The loss as a function of params and a batch, with a model or without."""
-        return Objective(self.loss, self.model)
+        return Objective.of(self.loss, self.model)
 
     @cached_property
     def gradient(self) -> PyTree:
@@ -81,11 +94,11 @@ class Context:
 
     @cached_property
     def evaluation(self) -> dict[str, jax.Array]:
-        """The objective's `evaluation` on the held-out examples."""
-        return self.objective.evaluation(self.params, self.held_out)
+        """The `Objective.evaluation` on the held-out examples, in the mode of evaluation."""
+        return Objective.of(self.loss, self.eval_model).evaluation(self.params, self.held_out)
 
 
-@partial(jax.jit, static_argnums=0)
+@jax.jit
 def _loss(objective: Objective, params: PyTree, batch: PyTree) -> jax.Array:
     if objective.model is None:
         return objective.loss(params, batch)
@@ -93,12 +106,12 @@ def _loss(objective: Objective, params: PyTree, batch: PyTree) -> jax.Array:
     return objective.loss(objective.model(params, inputs), targets)
 
 
-@partial(jax.jit, static_argnums=0)
+@jax.jit
 def _gradient(objective: Objective, params: PyTree, batch: PyTree) -> PyTree:
     return jax.grad(lambda w: _loss(objective, w, batch))(params)
 
 
-@partial(jax.jit, static_argnums=0)
+@jax.jit
 def _evaluation(objective: Objective, params: PyTree, batch: PyTree) -> dict[str, jax.Array]:
     if objective.model is None:
         return {"eval_loss": objective.loss(params, batch)}

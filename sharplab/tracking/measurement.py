@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 
 from sharplab.core.loops import Loop
 from sharplab.core.tree import PyTree
@@ -27,8 +28,9 @@ class TrackerState(NamedTuple):
 class Measurement:
     """The functions that make a record, without any data: hashable, so that programs are compiled once.
 
-    `loss` is `loss(params, batch)`, or with `model` `loss(outputs, targets)`; `metric(params, opt_state)` gives
-    D, a pytree like params whose leaves may be plain floats; curvature takes `chunk` examples at a time.
+    `loss` is `loss(params, batch)`, or with `model` `loss(outputs, targets)`; `metric(params, opt_state)` gives D, a
+    pytree like params whose leaves may be plain floats; curvature takes `chunk` examples at a time. `eval_model` is the
+    model in the mode of evaluation, where that is another. Both are also given `state=` where `observe` has one.
     """
 
     loss: Callable[..., jax.Array]
@@ -36,25 +38,26 @@ class Measurement:
     model: Callable[..., Any] | None = None
     metric: Callable[[PyTree, PyTree], PyTree] | None = None
     chunk: int | None = None
+    eval_model: Callable[..., Any] | None = None
 
     @property
     def objective(self) -> Objective:
         """The loss as a function of params and a batch."""
-        return Objective(self.loss, self.model)
+        return Objective.of(self.loss, self.model)
 
     @property
     def spectra(self) -> tuple[Spectral, ...]:
         """The observables that are spectra."""
         return tuple(entry for entry in self.observables if isinstance(entry, Spectral))
 
-    def init(self, params: PyTree, probe: PyTree) -> TrackerState:
-        """The state before the first record."""
+    def init(self, params: PyTree, probe: PyTree, state: PyTree = None) -> TrackerState:
+        """The state before the first record; `state` is that of the model, where it has one."""
         tracked = {}
         for spectral in self.spectra:
             like = params
             if spectral.of_outputs:
                 assert self.model is not None
-                like = jax.eval_shape(self.model, params, probe[0])
+                like = jax.eval_shape(_with_state(self.model, state), params, probe[0])
             tracked[spectral.name] = begin_tracking(like, spectral.k)
         return TrackerState(tracked, jnp.zeros((), jnp.int32))
 
@@ -68,11 +71,13 @@ class Measurement:
         key: jax.Array,
         *,
         loop: Loop = "compiled",
+        model_state: PyTree = None,
     ) -> tuple[TrackerState, dict[str, jax.Array]]:
         """One record, pure: a dict of scalars. A diverged run (NaN in params) costs one product and gives NaN."""
         context = Context(
             loss=self.loss,
-            model=self.model,
+            model=_with_state(self.model, model_state),
+            eval_model=_with_state(self.eval_model or self.model, model_state),
             params=params,
             probe=probe,
             held_out=held_out,
@@ -97,6 +102,11 @@ class Measurement:
             )
             row |= _columns(spectral, found)
         return TrackerState(tracked, state.records + 1), row
+
+
+def _with_state(model: Any, state: PyTree) -> Any:
+    """The model with its state as leaves, so that new values compile nothing anew."""
+    return model if model is None or state is None else Partial(model, state=state)
 
 
 def _columns(spectral: Spectral, found: Tracked) -> dict[str, jax.Array]:

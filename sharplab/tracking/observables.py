@@ -167,7 +167,7 @@ def _batch_sharpness(context: Context) -> Row:
     return {"batch_sharpness": mean, "batch_sharpness_error": stderr}
 
 
-@partial(jax.jit, static_argnums=0)
+@jax.jit
 def _sharpness_of_batch(objective: Objective, params: PyTree, batch: PyTree, D: PyTree) -> jax.Array:
     """gᵀD H D g / gᵀD g of one batch."""
     with jax.default_matmul_precision("highest"):

@@ -227,16 +227,16 @@ class Network:
         """What the network does to inputs without any parameter, to be done once per data set."""
         return self.source.draw(nnx.Rngs(0)).prepare(inputs) if self.abstract.prepares else jnp.asarray(inputs)
 
-    def forward(self, params: PyTree, prepared: PyTree, variables: Variables | None = None) -> Any:
+    def forward(self, params: PyTree, prepared: PyTree, state: Variables | None = None) -> Any:
         """Outputs, a function of parameters and inputs: dropout is off, batch statistics are those of these inputs."""
-        module = self._module(params, variables)
+        module = self._module(params, state)
         if self.abstract.changes:
             module.set_attributes(deterministic=True, raise_if_not_found=False)
         return self._outputs(module, prepared)
 
-    def evaluate(self, params: PyTree, prepared: PyTree, variables: Variables | None = None) -> Any:
+    def evaluate(self, params: PyTree, prepared: PyTree, state: Variables | None = None) -> Any:
         """Outputs in the mode of evaluation: batch statistics are the running ones."""
-        module = self._module(params, variables)
+        module = self._module(params, state)
         if self.abstract.changes:
             module.eval()
         return self._outputs(module, prepared)

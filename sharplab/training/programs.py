@@ -38,7 +38,7 @@ def begin(
         run = recipe.begin(seed)
         # A filler counts as diverged from the start, and so costs nothing.
         filler = run._replace(diverged_step=jnp.where(absent, 0, run.diverged_step))
-        return filler, recipe.measurement().init(run.params, probe)
+        return filler, recipe.init_tracker(run, probe)
 
     return layout.map(one, (seeds, absent), (probe,), one_by_one=True)
 
@@ -123,7 +123,9 @@ def find_loop(recipe: Recipe, task: Task, train: PyTree) -> Loop:
     inputs, targets = jax.tree.map(lambda x: jax.ShapeDtypeStruct((task.batch_size, *x.shape[1:]), x.dtype), train)
     if recipe.augment is not None:
         inputs = jax.eval_shape(recipe.prepare, inputs)  # as a step does with its batch
-    return choose_loop(jax.grad(recipe.objective), recipe.network.abstract.params, (inputs, targets))
+    network = recipe.network.abstract
+    gradient = jax.grad(recipe.training_loss, has_aux=True)
+    return choose_loop(gradient, network.params, network.variables, (inputs, targets))
 
 
 class Arrays(NamedTuple):
@@ -158,7 +160,8 @@ def _require_fit(recipe: Recipe, task: Task, batch: PyTree) -> None:
     numbers = jnp.issubdtype(targets.dtype, jnp.floating)
     if numbers and task.loss == "cross_entropy":
         raise ValueError(f"loss 'cross_entropy' needs classes, and the targets of {task.data} are numbers.")
-    outputs = jax.eval_shape(recipe.forward, recipe.network.abstract.params, inputs)
+    network = recipe.network.abstract
+    outputs = jax.eval_shape(recipe.forward, network.params, inputs, network.variables)
     predictions = outputs.shape if numbers else outputs.shape[:-1]
     if predictions != targets.shape:
         raise ValueError(

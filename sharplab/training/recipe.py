@@ -63,9 +63,13 @@ class Recipe:
         """The initial parameters that belong to a seed, a scalar integer array."""
         return self.network.init(seed)[0]
 
-    def forward(self, params: PyTree, prepared: PyTree, variables: Variables | None = None) -> jax.Array:
+    def forward(self, params: PyTree, prepared: PyTree, state: Variables | None = None) -> jax.Array:
         """Outputs for inputs that `prepare` has seen, without dropout."""
-        return self.network.forward(params, prepared, variables)
+        return self.network.forward(params, prepared, state)
+
+    def evaluate(self, params: PyTree, prepared: PyTree, state: Variables | None = None) -> jax.Array:
+        """Outputs in the mode of evaluation."""
+        return self.network.evaluate(params, prepared, state)
 
     def prepare(self, inputs: jax.typing.ArrayLike) -> jax.Array:
         """What the network does to inputs without any parameter, to be done once per data set."""
@@ -99,7 +103,8 @@ class Recipe:
         metric = None if self.optimizer.preconditioner is None else self.metric
         # Statistics over the batch make a loss that is no mean over chunks.
         chunk = None if self.network.abstract.examples_interact else self.probe_chunk
-        return Measurement(self.loss, find_observables(self.observables), self.forward, metric, chunk)
+        evaluate = self.evaluate if self.network.abstract.changes else None
+        return Measurement(self.loss, find_observables(self.observables), self.forward, metric, chunk, evaluate)
 
     def metric(self, params: PyTree, opt_state: PyTree) -> PyTree:
         """D of the optimizer at this point."""
@@ -177,6 +182,10 @@ class Recipe:
         run = repeat_while(lambda run: (run.step < stop) & (run.diverged_step < 0), one, run)
         return run._replace(step=stop)
 
+    def init_tracker(self, run: RunState, probe: PyTree) -> TrackerState:
+        """The tracker before the first record of a run."""
+        return self.measurement().init(run.params, probe, run.variables if self.network.abstract.changes else None)
+
     def observe(
         self,
         run: RunState,
@@ -191,7 +200,10 @@ class Recipe:
         alive = run.diverged_step < 0
         params = jax.tree.map(lambda w: jnp.where(alive, w, jnp.nan), run.params)
         key = jax.random.key(seed)
-        return self.measurement().observe(tracker, probe, held_out, params, run.opt_state, key, loop=loop)
+        state = run.variables if self.network.abstract.changes else None
+        return self.measurement().observe(
+            tracker, probe, held_out, params, run.opt_state, key, loop=loop, model_state=state
+        )
 
 
 @partial(jax.jit, static_argnums=0)
