@@ -1,13 +1,15 @@
 """How long the groups of a sweep will take here, and how much memory, from a few steps of each compiled shape."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count, pairwise
 from threading import Event, Timer
+from typing import Any
 
 from rich.console import Console
 
+from sharplab.core.settings import TrainingSettings, declarations
 from sharplab.sweep.plan import Group
 from sharplab.sweep.timing import Measured, measure
 from sharplab.training.programs import choose_layout
@@ -15,6 +17,10 @@ from sharplab.training.recipe import Recipe
 from sharplab.training.task import Task, find_recipe
 
 QUIET_SECONDS = 1.0  # of measuring without a word
+# Settings that neither time nor memory of a step or record depends on, at their defaults.
+FREE: Mapping[str, Any] = {
+    name: getattr(TrainingSettings, name) for name, each in declarations(TrainingSettings).items() if not each.costs
+}
 
 
 @dataclass(frozen=True)
@@ -100,17 +106,7 @@ def estimate(groups: Sequence[Group], *, workers: int | None = None) -> Estimate
 
 def _shape(group: Group) -> tuple[Task, int]:
     """The same for groups of one cost per step, per record, and per run."""
-    task = replace(
-        group.task,
-        parameterization="mup",
-        base_width=1,
-        base_depth=1,
-        alpha=0.0,
-        gamma=1.0,
-        schedule="constant",
-        steps=1,
-        record_steps=(0, 1),
-    )
+    task = replace(group.task, **FREE, parameterization="mup", steps=1, record_steps=(0, 1))
     return task, choose_layout(find_recipe(group.task), len(group.runs)).size
 
 

@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, fields
+from itertools import pairwise, product
 
 import numpy as np
 import pandas as pd
 
+from sharplab.core.grid import rounded
+from sharplab.core.settings import TrainingSettings
 from sharplab.sweep.experiment import Experiment
-from sharplab.sweep.grid import rounded
 from sharplab.sweep.store.identity import run_id
 from sharplab.training.task import Run, Task
 
@@ -51,31 +52,12 @@ class Group:
 
 
 def tasks(experiment: Experiment) -> Iterator[Task]:
-    """One per parameterization, width and depth."""
-    for parameterization in experiment.parameterizations:
-        for width in experiment.widths:
-            for depth in experiment.depths:
-                yield Task(
-                    model=experiment.model,
-                    width=width,
-                    depth=depth,
-                    parameterization=parameterization,
-                    base_width=experiment.base_width,
-                    alpha=experiment.alpha,
-                    gamma=experiment.gamma,
-                    optimizer=experiment.optimizer,
-                    loss=experiment.loss,
-                    data=experiment.data,
-                    steps=experiment.steps,
-                    batch_size=experiment.batch_size,
-                    probe_size=experiment.probe_size,
-                    observables=experiment.observables,
-                    record_steps=experiment.record_steps(),
-                    base_depth=experiment.base_depth,
-                    trainable=experiment.trainable,
-                    augment=experiment.augment,
-                    schedule=experiment.schedule,
-                )
+    """One task per parameterization, width and depth."""
+    shared = {field.name: getattr(experiment, field.name) for field in fields(TrainingSettings)}
+    record_steps = experiment.record_steps()
+    for place in product(experiment.parameterizations, experiment.widths, experiment.depths):
+        parameterization, width, depth = place
+        yield Task(**shared, parameterization=parameterization, width=width, depth=depth, record_steps=record_steps)
 
 
 def cells(experiment: Experiment, task: Task, losses: Mapping[str, float]) -> tuple[Run, ...]:

@@ -15,12 +15,11 @@ from sharplab.sweep.estimate import Estimated, estimate
 from sharplab.sweep.experiment import Experiment
 from sharplab.sweep.plan import FINE_RATIO, MOST_EXTENSIONS, WHOLE, Group, Shard, serving_rows, tasks
 from sharplab.sweep.store.directory import MARKER, open_store, read_rows
-from sharplab.sweep.store.identity import run_id
+from sharplab.sweep.store.identity import OBSERVATION, run_id
 from sharplab.sweep.store.rows import one_per_run
 from sharplab.training.task import Run, Task
 
 ALWAYS = ("parameterization", "width", "depth")
-NOT_SHOWN = ("observables", "record_steps")
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def print_plan(planned: Sequence[PlannedTask], estimated: Estimated, console: Co
     varying = [
         name
         for name in (field.name for field in fields(Task))
-        if name not in (*ALWAYS, *NOT_SHOWN) and len({getattr(each.task, name) for each in planned}) > 1
+        if name not in (*ALWAYS, *OBSERVATION) and len({getattr(each.task, name) for each in planned}) > 1
     ]
     table = Table(box=box.SIMPLE, show_footer=True)
     runs, stored = sum(len(each.missing) for each in planned), sum(each.stored for each in planned)

@@ -8,9 +8,9 @@ import jax
 import numpy as np
 import pandas as pd
 
+from sharplab.core.grid import rounded
 from sharplab.studies.suggest_lr.budget import CLOCK, EXPECTED_RATES, Clock, Cost, Plan, plan_within
 from sharplab.studies.suggest_lr.small_networks import SmallNetwork
-from sharplab.sweep.grid import rounded
 from sharplab.sweep.plan import refined
 from sharplab.sweep.progress import watching
 from sharplab.sweep.session import Session, lower

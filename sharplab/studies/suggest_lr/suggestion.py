@@ -12,6 +12,7 @@ from sharplab.analysis import Transfer, transfer
 from sharplab.analysis.consistent import Consistency, consistency
 from sharplab.analysis.trend import Interval
 from sharplab.checks.trainee import Build, Loss
+from sharplab.core.grid import parse_positive, whole
 from sharplab.core.naming import lookup
 from sharplab.losses import LOSSES
 from sharplab.optimizers import OPTIMIZERS, Optimizer
@@ -21,7 +22,6 @@ from sharplab.studies.suggest_lr.budgeted_sweep import SweptWidths, sweep_widths
 from sharplab.studies.suggest_lr.extrapolation import Extrapolation, extrapolate, losses_of, predicted_regret
 from sharplab.studies.suggest_lr.sharpness_evidence import sharpness_along, threshold_of
 from sharplab.studies.suggest_lr.small_networks import SmallNetwork, make_examples, prepare
-from sharplab.sweep.grid import parse_positive, whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

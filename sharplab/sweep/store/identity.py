@@ -4,14 +4,16 @@ import hashlib
 import json
 from functools import lru_cache
 
+from sharplab.core.settings import TrainingSettings, declarations
 from sharplab.data import load_dataset
 from sharplab.training.task import Run, Task
 
+_DECLARED = declarations(TrainingSettings)
 # Settings that came later than the first stores, at the value that earlier runs had: left out of the identity
 # there, so that those runs stay what they were.
-LATER_SETTINGS: dict[str, object] = {"base_depth": 1, "trainable": "all", "augment": "none", "schedule": "constant"}
-# How a run was looked at is no part of what it is.
-OBSERVATION = ("observables", "record_steps")
+LATER_SETTINGS = {name: declared.since for name, declared in _DECLARED.items() if declared.since is not None}
+# How a run is observed is no part of what it is.
+OBSERVATION = (*(name for name, declared in _DECLARED.items() if declared.observation), "record_steps")
 
 
 def settings(task: Task, run: Run) -> dict[str, object]:

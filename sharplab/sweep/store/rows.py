@@ -12,10 +12,9 @@ import pyarrow.compute as pc
 
 from sharplab.records import RUN_KEYS, Records
 from sharplab.sweep.store.group_file import Block
-from sharplab.sweep.store.identity import LATER_SETTINGS
+from sharplab.sweep.store.identity import LATER_SETTINGS, OBSERVATION
 
 COLUMNS = ("run_id", "train_loss", "diverged", "observables", "record_steps", "written")  # known of an empty store
-LOOKS = ("observables", "record_steps")
 
 
 def rows_of(blocks: Sequence[Block]) -> pd.DataFrame:
@@ -32,8 +31,8 @@ def rows_of(blocks: Sequence[Block]) -> pd.DataFrame:
         else:
             names.append(name)
             table = table.append_column(name, pa.repeat(pa.scalar(value), len(table)))
-    rows = table.drop_columns(list(LOOKS)).to_pandas(types_mapper=_curves_stay_arrow)
-    rows = rows.assign(**{name: _shared(table[name]) for name in LOOKS})[names]
+    rows = table.drop_columns(list(OBSERVATION)).to_pandas(types_mapper=_curves_stay_arrow)
+    rows = rows.assign(**{name: _shared(table[name]) for name in OBSERVATION})[names]
     return rows.assign(train_loss=_last(rows, "curve:train_loss"))
 
 
