@@ -11,12 +11,13 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
+from sharplab.core.files import write_whole
 from sharplab.sweep.plan import Group
 
 HEARTBEAT_SECONDS = 2.0
@@ -90,13 +91,9 @@ class Claimant:
             self._write()
 
     def _write(self) -> None:
-        temporary = self._path.with_name(f".{self._path.name}.tmp")
-        try:
+        with suppress(OSError):  # a full disk ends the run where its results are written, not here
             self._path.parent.mkdir(exist_ok=True)
-            temporary.write_text(json.dumps(asdict(self.claim)))
-            temporary.replace(self._path)
-        except OSError:
-            pass  # a full disk ends the run where its results are written, not here
+            write_whole(self._path, json.dumps(asdict(self.claim)).encode(), durable=False)
 
 
 @contextmanager

@@ -13,10 +13,9 @@ from rich.table import Table
 
 from sharplab.sweep.estimate import Estimated, estimate
 from sharplab.sweep.experiment import Experiment
-from sharplab.sweep.plan import FINE_RATIO, MOST_EXTENSIONS, WHOLE, Group, Shard, serving_rows, tasks
+from sharplab.sweep.plan import FINE_RATIO, MOST_EXTENSIONS, WHOLE, Group, Shard, known_runs, tasks
 from sharplab.sweep.store.directory import MARKER, open_store, read_rows
 from sharplab.sweep.store.identity import OBSERVATION, run_id
-from sharplab.sweep.store.rows import one_per_run
 from sharplab.training.task import Run, Task
 
 ALWAYS = ("parameterization", "width", "depth")
@@ -58,14 +57,13 @@ def plan_tasks(experiments: Sequence[Experiment], store: Path, shard: Shard = WH
     rows, planned = read_rows(store), set[str]()
     found: list[PlannedTask] = []
     for experiment in experiments:
-        known = one_per_run(serving_rows(experiment.observables, experiment.record_steps(), rows))
-        found.extend(_tasks(experiment, known, shard, planned))
+        found.extend(_tasks(experiment, known_runs(experiment, rows), shard, planned))
     return tuple(found)
 
 
 def _tasks(experiment: Experiment, known: pd.DataFrame, shard: Shard, planned: set[str]) -> Iterator[PlannedTask]:
     runs: dict[Task, list[Run]] = {}
-    for task, run in shard.cells(experiment, known):
+    for task, run in shard.runs(experiment, known):
         runs.setdefault(task, []).append(run)
     stored = set(known["run_id"])
     for task in filter(runs.__contains__, tasks(experiment)):

@@ -54,7 +54,7 @@ def seconds_left(elapsed: float, share: float) -> str:
 
 
 @contextmanager
-def watching(snapshot: Snapshot) -> Iterator[None]:
+def show_progress(snapshot: Snapshot) -> Iterator[None]:
     """Within, what `snapshot` returns is shown on standard error; nothing where no group is planned."""
     console = Console(file=sys.stderr)
     ended = threading.Event()

@@ -15,8 +15,9 @@ from sharplab.commands import sweep as command_line
 from sharplab.commands.exit_codes import exit_code_of
 from sharplab.commands.sweep import SweepOptions, default_options, main
 from sharplab.sweep import Experiment, estimate, live
+from sharplab.sweep.dispatch import SweepError
 from sharplab.sweep.plan import WHOLE, Shard
-from sharplab.sweep.runner import SweepError, run_with
+from sharplab.sweep.runner import run_with
 from sharplab.sweep.timing import Measured
 from sharplab.training import layout
 from sharplab.training.train import RunResult

@@ -97,9 +97,9 @@ def test_a_note_that_cannot_be_read_is_passed_over(store, text):
 
 
 def test_a_store_that_cannot_be_written_does_not_end_the_claim(store, group, monkeypatch):
-    def full(*args):
+    def full(*args, **options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(claims.Path, "write_text", full)
+    monkeypatch.setattr(claims, "write_whole", full)
     with claiming(store, "sweep", group):
         assert read_claims(store) == []

@@ -12,10 +12,11 @@ from fake_training import FakeTrainer, FaultyTrainer, experiment
 from many_sweeps import SWEEP
 from test_runner import assert_same_records
 
-from sharplab.sweep import load, runner
+from sharplab.sweep import dispatch, load
+from sharplab.sweep.dispatch import ATTEMPTS, SweepError
 from sharplab.sweep.executors.processes import Here, Processes
 from sharplab.sweep.plan import Shard
-from sharplab.sweep.runner import ATTEMPTS, SweepError, run_with
+from sharplab.sweep.runner import run_with
 from sharplab.sweep.session import read_sessions
 from sharplab.sweep.status import status
 from sharplab.sweep.store.directory import open_store, read_rows
@@ -170,7 +171,7 @@ def test_a_store_that_a_worker_does_not_see_is_an_error(tmp_path):
 
 
 def test_runs_that_workers_store_where_this_process_does_not_look_are_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(runner.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(dispatch.time, "sleep", lambda seconds: None)
 
     class Elsewhere(Here):
         def submit(self, fn, assignment):

@@ -44,7 +44,7 @@ def test_both_views_show_it(monkeypatch, terminal):
         looked.release()
         return SESSION, CLAIMS
 
-    with progress.watching(look):
+    with progress.show_progress(look):
         for _ in range(4):
             looked.acquire()
     assert "25%" in text.getvalue()

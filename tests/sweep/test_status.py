@@ -8,8 +8,9 @@ import pytest
 from fake_training import FakeTrainer, experiment
 
 from sharplab.sweep.claims import Claim, claiming
+from sharplab.sweep.dispatch import SweepError
 from sharplab.sweep.plan import missing_groups
-from sharplab.sweep.runner import SweepError, run_with
+from sharplab.sweep.runner import run_with
 from sharplab.sweep.session import Session, save_session
 from sharplab.sweep.status import status
 from sharplab.sweep.store.directory import open_store, read_rows

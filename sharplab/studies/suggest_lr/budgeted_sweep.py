@@ -12,7 +12,7 @@ from sharplab.core.grid import rounded
 from sharplab.studies.suggest_lr.budget import CLOCK, EXPECTED_RATES, Clock, Cost, Plan, plan_within
 from sharplab.studies.suggest_lr.small_networks import SmallNetwork
 from sharplab.sweep.plan import refined
-from sharplab.sweep.progress import watching
+from sharplab.sweep.progress import show_progress
 from sharplab.sweep.session import Session, lower
 
 REACH = 3  # octaves on either side of the optimizer's usual learning rate, at the smallest width
@@ -59,7 +59,7 @@ def sweep_widths(
     The grid, a rule that depends on the final losses alone: `learning_rates`, or without them octaves within 3 of the
     `usual` one, and at the wider widths octaves within 2 of the best of the width before. While the best is at an end
     of the grid, one more beyond it, six at most; then the geometric mean of the best and each neighbour until both lie
-    within √2 (`sharplab.sweep.plan.cells`).
+    within √2 (`sharplab.sweep.plan.wanted_runs`).
 
     With a deadline, a few steps of each width are timed first, and what fits is planned (`plan_within`); further
     learning rates and wider widths are begun only if they are expected to end in time.
@@ -73,7 +73,7 @@ def sweep_widths(
     progress = _Progress(networks[0].seeds)
     progress.expect(len(plan.widths))
     own = tuple(learning_rates) or _octaves(usual or 1.0, REACH)
-    with watching(lambda: (progress.session, ())):
+    with show_progress(lambda: (progress.session, ())):
         for network in networks[: len(plan.widths)]:
             cost = costs.get(network.width)
 

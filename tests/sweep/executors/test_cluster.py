@@ -15,9 +15,10 @@ from dask_processes import scheduler_and_worker
 from fake_training import SlowTrainer, experiment
 
 from sharplab.sweep import load
+from sharplab.sweep.dispatch import SweepError
 from sharplab.sweep.executors import cluster
 from sharplab.sweep.executors.cluster import dask_executor, slurm_cluster
-from sharplab.sweep.runner import SweepError, run_with
+from sharplab.sweep.runner import run_with
 
 distributed = pytest.importorskip("distributed")
 CIRCUMSTANCES = ["seconds", "written", "versions", "device", "batching", "loop"]
