@@ -31,7 +31,7 @@ def setting_options(base: type, preset: Collection[str]) -> Any:
 
 
 def _look(declared: Setting) -> tuple[Any, Any]:
-    """The type of an option, and how it looks in --help."""
+    """The type of a setting's option, and its look in --help."""
     kind, names = declared.kind, declared.kind.names()
     told: dict[str, Any] = {"help_behavior_hint": _hint}
     if kind.option is str and 0 < len(names) <= MOST_CHOICES:

@@ -1,4 +1,4 @@
-"""Sweeps from a command line: options, where they come from, what is printed and drawn at the end.
+"""`sharplab sweep`: its options, where they come from, and what is printed and drawn at the end.
 
 The same settings may stand in a file, as `sharplab sweep --config sweep.toml` with
 
@@ -45,14 +45,14 @@ Over = Literal["width", "depth"]
 WIDTH_IN_FILES = 160  # characters, where no terminal says how many there are
 
 
-def _plain(metavar: str, **more: Any) -> Any:
-    """How an option looks in --help that has no default worth telling."""
+def _without_default(metavar: str, **more: Any) -> Any:
+    """The look in --help of an option without a default."""
     return tyro.conf.arg(metavar=metavar, help_behavior_hint="", **more)
 
 
 @dataclass(frozen=True)
 class _Place:
-    """The options before those of the settings."""
+    """The options that come before those of the settings."""
 
     over: Over = "width"
     """the size that grows"""
@@ -60,7 +60,7 @@ class _Place:
     """smoke: seconds; quick: minutes on two cores; paper: for an accelerator"""
     store: Path = Path("runs")
     """directory of the trained runs, made where there is none; sweeps may share it"""
-    config: Annotated[Path | None, _plain("FILE")] = None
+    config: Annotated[Path | None, _without_default("FILE")] = None
     """a TOML file of options, named as here, with - or _; what is given on the command line counts for more"""
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """show what would be trained, how long it takes and how much memory, and train nothing"""
@@ -87,7 +87,7 @@ class SweepOptions(_PlaceAndSettings):
     """the loss whose optimum is sought"""
     product: Annotated[
         tuple[str, ...],
-        _plain(
+        _without_default(
             "SETTING=VALUE,... ...",
             help="an experiment for each combination of values of any settings, as gamma=0.5,1,2 batch_size=32:128; "
             "there is a verdict for each",
@@ -95,7 +95,7 @@ class SweepOptions(_PlaceAndSettings):
     ] = ()
     zip: Annotated[
         tuple[str, ...],
-        _plain(
+        _without_default(
             "SETTING=VALUE,... ...",
             help="an experiment for the first values together, one for the second ones, and so on: widths=8:32 "
             "depths=2,3,4 for sizes that grow together, batch_size=32,64 steps=400,200",
@@ -105,15 +105,15 @@ class SweepOptions(_PlaceAndSettings):
         str,
         tyro.conf.arg(
             metavar="WHERE",
-            help="where runs are trained: here (in this process); processes or processes:4 (worker processes; one per "
-            "core or GPU, unless told how many); dask or dask:4 (a Dask cluster on this machine); dask:tcp://HOST:PORT "
-            "(a scheduler's address); slurm:4 (jobs by dask-jobqueue, with the further options of Dask's own "
+            help="where runs are trained: here (in this process); processes or processes:4 (worker processes, by "
+            "default one per core or GPU); dask or dask:4 (a Dask cluster on this machine); dask:tcp://HOST:PORT (a "
+            "scheduler's address); slurm:4 (jobs by dask-jobqueue, with the further options of Dask's own "
             "configuration)",
         ),
     ] = "here"
     shard: Annotated[
         str | None,
-        _plain(
+        _without_default(
             "I/N",
             help="train part I of N of the sweep alone, for job arrays whose jobs share the store; I counts from 1 (or "
             "from 0). Prints the sbatch line that runs all parts",
@@ -121,7 +121,7 @@ class SweepOptions(_PlaceAndSettings):
     ] = None
     track: Annotated[
         tuple[str, ...],
-        _plain(
+        _without_default(
             "TRACKER ...",
             help="send runs to live trackers as they train: jsonl (files in the store), wandb:PROJECT, trackio:PROJECT",
         ),
@@ -139,7 +139,7 @@ class SweepOptions(_PlaceAndSettings):
         return Experiment(**settings)
 
     def experiments(self) -> tuple[Experiment, ...]:
-        """All of them: each of --zip in every combination of --product."""
+        """The experiments of the sweep: each of --zip in every combination of --product."""
         together, each = assignments("zip", self.zip), assignments("product", self.product)
         return tuple(
             experiment for first in zipped(self.experiment(), **together) for experiment in product(first, **each)
@@ -152,7 +152,7 @@ class SweepOptions(_PlaceAndSettings):
 
 
 def default_options(words: Sequence[str], over: Over = "width") -> SweepOptions:
-    """What holds where a command line does not say otherwise: the defaults, and the file that it names by --config.
+    """The options where a command line does not say otherwise: the defaults, and the file that it names by --config.
 
     Raises:
         ValueError: if the file cannot be read, or has an unknown key or a value of a wrong type.
@@ -168,7 +168,7 @@ def sweep(options: SweepOptions, command: Sequence[str] | None = None) -> None:
 
     Args:
         options: what to do.
-        command: the words of the command line, for the line that repeats it; those of this process unless told.
+        command: the words of the command line, for the line that repeats it; by default those of this process.
     """
     console = Console() if sys.stdout.isatty() else Console(width=WIDTH_IN_FILES)
     experiments = options.experiments()
@@ -206,7 +206,7 @@ def _print_parts(options: SweepOptions, experiments: Sequence[Experiment], shard
 
 
 def _workers(executor: str) -> int | None:
-    """How many devices an executor's text puts to work; None where it does not say, or works here."""
+    """The number of devices that an executor's text asks for; None where it does not say, or works here."""
     kind, _, count = executor.partition(":")
     if kind == "here" or not count.isdecimal():
         return None
@@ -214,7 +214,7 @@ def _workers(executor: str) -> int | None:
 
 
 def main(over: Over, words: Sequence[str] | None = None) -> None:
-    """The sweep as a script of its own; it ends the process with its exit code."""
+    """Run the sweep as a script of its own, and end the process with its exit code."""
     from sharplab.training.layout import use_all_cores
 
     given = list(sys.argv[1:] if words is None else words)

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and sentences for what a file system refuses.
+"""Files that are written whole or not at all, and errors for what a file system refuses.
 
 An interrupted write leaves a hidden `.….tmp` beside its target, which nothing reads. None is ever cleared away: its
 writer may only be suspended, or hang on a network file system, and a few kilobytes are not worth a lost group.

@@ -28,7 +28,7 @@ def _itself(name: str, text: str) -> Iterable[Any]:
 
 @dataclass(frozen=True)
 class Kind:
-    """What the values of a setting are, and how they are read.
+    """A kind of values that settings have, and how they are read.
 
     Attributes:
         read: (name of the setting, what was given) → the value that is kept; a ValueError names the setting.
@@ -45,14 +45,14 @@ class Kind:
     table: str = ""
 
     def names(self) -> tuple[str, ...]:
-        """All names that can be given; none where values are no names, or anyone's."""
+        """All names that can be given; none where the values are no names, or there is no list of them."""
         found = _imported(self.table) if self.table else ()
         return tuple(found) if isinstance(found, Mapping) else ()
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is declared of a setting beside its name, type and default.
+    """The declaration of a setting, beside its name, type and default.
 
     Attributes:
         kind: what its values are.
@@ -77,7 +77,7 @@ class Setting:
     option_default: Any = None
 
     def explained(self) -> str:
-        """Its help, with the names that can be given."""
+        """The help of the setting, with the names that can be given."""
         text, names = self.help or self.meaning, ", ".join(self.kind.names())
         return f"{text} ({names})" if names else text
 
@@ -117,7 +117,7 @@ def documented(cls: C) -> C:
 
 
 def finite(name: str, value: Any) -> float:
-    """The value as a float.
+    """A number as a float.
 
     Raises:
         ValueError: if it is no number, NaN or infinite.
@@ -160,7 +160,7 @@ def name_in(what: str, table: str) -> Kind:
 
 
 def names_in(what: str, table: str) -> Kind:
-    """Several different names, likewise."""
+    """Several different names that `table` knows, as in `name_in`."""
     one = name_in(what, table)
 
     def read(name: str, value: Any) -> tuple[Any, ...]:
@@ -177,7 +177,7 @@ FLAG = Kind(_flag, bool, "")
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """What an experiment has in common with each of its tasks. It checks nothing."""
+    """The settings that an experiment has in common with each of its tasks. They are not checked here."""
 
     model: str = setting(
         name_in("model", "sharplab.models:find_model"),

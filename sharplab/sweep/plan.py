@@ -1,4 +1,4 @@
-"""From an experiment and what is known already, what to train next: pure, so that a sweep can be cut anywhere."""
+"""What to train next, from experiments and the rows of a store: pure, so that a sweep can be cut anywhere."""
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -63,7 +63,7 @@ def tasks(experiment: Experiment) -> Iterator[Task]:
 
 
 def wanted_runs(experiment: Experiment, task: Task, losses: Mapping[str, float]) -> tuple[Run, ...]:
-    """Every run that the experiment wants of a task, given the final train losses known so far, by run identity.
+    """The runs that an experiment wants of a task, given the final train losses known so far, by run identity.
 
     With `refine`, learning rates are added by this rule, on the mean over seeds of the final train loss, in
     which a diverged run counts as infinite:

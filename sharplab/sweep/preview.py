@@ -23,10 +23,10 @@ ALWAYS = ("parameterization", "width", "depth")
 
 @dataclass(frozen=True)
 class PlannedTask:
-    """One task of a sweep.
+    """What a sweep has and lacks of one task.
 
     Attributes:
-        task: which.
+        task: what its runs share.
         rates: learning rates, ascending.
         seeds: how many.
         stored: how many of its runs the store holds.
@@ -77,7 +77,7 @@ def _tasks(experiment: Experiment, known: pd.DataFrame, shard: Shard, planned: s
 
 
 def _refinement(experiment: Experiment, task: Task, planned: int) -> tuple[int, int]:
-    """How many runs refinement will add inside the grid: by every halving around the best; and with all extensions."""
+    """How many runs refinement adds where the best rate lies inside the grid, and how many at most."""
     own = experiment.rates_of(task.parameterization)
     if len(own) == 1:
         return 0, 0
@@ -89,12 +89,12 @@ def _refinement(experiment: Experiment, task: Task, planned: int) -> tuple[int, 
 
 
 def estimate_tasks(planned: Sequence[PlannedTask], *, workers: int | None = None) -> Estimated:
-    """Time and memory of what is missing; see `estimate`."""
+    """The time and memory of what is missing; see `estimate`."""
     return estimate([Group(each.task, each.missing) for each in planned if each.missing], workers=workers)
 
 
 def print_plan(planned: Sequence[PlannedTask], estimated: Estimated, console: Console) -> None:
-    """The plan as a table with its totals."""
+    """Print the plan as a table with its totals."""
     varying = [
         name
         for name in (field.name for field in fields(Task))
@@ -151,7 +151,7 @@ def _power(rate: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """For people.
+    """A length of time as people read it.
 
     >>> [duration(s) for s in (0.04, 7.3, 90, 7000, 300000)]
     ['0.04 s', '7 s', '2 min', '1.9 h', '3.5 days']
@@ -163,7 +163,7 @@ def duration(seconds: float) -> str:
 
 
 def amount(count: float) -> str:
-    """Of bytes, for people.
+    """A number of bytes as people read it.
 
     >>> [amount(b) for b in (512, 20_000, 3_400_000, 12e9)]
     ['512 B', '20 kB', '3.4 MB', '12 GB']

@@ -46,10 +46,10 @@ def run(
         experiments: what to train, one or several.
         store: a directory, made where there is none; all workers must see it. Several experiments may share it.
         executor: where groups are trained, anything of the `concurrent.futures` interface, as
-            `sharplab.sweep.Processes()`; this process unless told.
+            `sharplab.sweep.Processes()`; by default this process.
         resume: whether runs that the store holds already are taken from there; if not, all are trained anew, and
             of each run the latest is what is read later.
-        trackers: told of each run as it goes, see `sharplab.sweep.live`.
+        trackers: called with each run as it goes, see `sharplab.sweep.live`.
         shard: the part of it that is to be trained.
 
     Raises:
@@ -70,7 +70,7 @@ def run_with(
     trackers: Sequence[LiveTracker] = (),
     shard: Shard = WHOLE,
 ) -> Records:
-    """`run` with another way to train runs."""
+    """The same as `run`, with runs trained by `train`."""
     several = (experiments,) if isinstance(experiments, Experiment) else tuple(experiments)
     if not several:
         raise ValueError("experiments is empty: give at least one.")
@@ -131,7 +131,7 @@ def _after(rows: pd.DataFrame) -> str | None:
 
 @contextmanager
 def _stopping(dispatcher: Dispatcher) -> Iterator[None]:
-    """Within, the first Ctrl-C (or SIGTERM, which queues send before they kill) stops the dispatcher."""
+    """A block in which the first Ctrl-C, or SIGTERM, which queues send before they kill, stops the dispatcher."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -17,13 +17,13 @@ FOLDER = "sweeps"
 
 @dataclass(frozen=True)
 class Session:
-    """How far a call of `run` is.
+    """The state of one call of `run`.
 
     Attributes:
         name: unique.
         runs: wanted in all, refinement included as far as it is known.
         stored: of them, at the last count.
-        groups, groups_done: planned by this call, and through.
+        groups, groups_done: how many this call planned, and how many of them are done.
         cost, cost_done: the same in units of `Group.cost`.
         best_loss: the lowest final train loss among the runs that it trained.
         failed: the groups that were given up, each with the file that holds its traceback.

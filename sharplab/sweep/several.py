@@ -11,7 +11,7 @@ from sharplab.sweep.experiment import KEYED_BY, SETTINGS, Experiment
 
 
 def product(experiment: Experiment, **values: Any) -> tuple[Experiment, ...]:
-    """An experiment for each combination of values; those of the last setting change fastest.
+    """The experiments of every combination of values; those of the last setting change fastest.
 
     Each value takes the setting's place, so that `widths=(8, 16)` makes two experiments of one width each. A text
     names numbers as in `Experiment` ("2^-2:2^2", "8:64") where the setting is made of numbers; of learning_rates and
@@ -34,7 +34,7 @@ def product(experiment: Experiment, **values: Any) -> tuple[Experiment, ...]:
 
 
 def zipped(experiment: Experiment, **values: Any) -> tuple[Experiment, ...]:
-    """An experiment for the first values together, one for the second values, and so on.
+    """The experiments of the first values together, of the second values, and so on.
 
     For sizes that grow together, or a batch size with its number of steps. Values are read as by `product`.
 
@@ -82,7 +82,7 @@ def _unlike(experiment: Experiment, rows: Iterable[Mapping[str, Any]]) -> tuple[
 
 
 def _unkeyed(experiment: Experiment, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Learning rates and seeds that are the same for all, free of the parameterizations and widths they are kept by."""
+    """The learning rates and seeds that are the same for all parameterizations and widths, without these keys."""
     freed = {}
     for name, key in KEYED_BY.items():
         kept = {values for _, values in getattr(experiment, name)}

@@ -1,4 +1,4 @@
-"""Pytrees in files that survive whatever ends the process: whole or not at all, and verified when read."""
+"""Checkpoints: pytrees in files that are written whole or not at all, and verified when read."""
 
 import warnings
 from contextlib import suppress
@@ -38,7 +38,7 @@ def write_checkpoint(path: Path, tree: PyTree) -> None:
 
 
 def read_checkpoint(path: Path, like: PyTree) -> PyTree | None:
-    """The pytree that was written under a name, on the host, or None where there is none that is whole and fits.
+    """The pytree of a checkpoint, on the host, or None where there is none that is whole and fits.
 
     `like` has its structure, with leaves that have a shape and a dtype (arrays, or `jax.ShapeDtypeStruct`). A file that
     was cut or altered, or holds something else, is a `CheckpointWarning`.
@@ -65,7 +65,7 @@ def _fitted(arrays: list[np.ndarray], manifest: list[list], like: PyTree) -> PyT
 
 
 def remove_checkpoint(path: Path) -> None:
-    """Take a checkpoint away, with what processes that were killed while they wrote it have left."""
+    """Remove a checkpoint, and what processes that were killed while they wrote it have left."""
     for file in (path, *path.parent.glob(f".{path.name}.*.tmp")):
         file.unlink(missing_ok=True)
 

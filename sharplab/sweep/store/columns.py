@@ -1,4 +1,4 @@
-"""What the columns of runs and curves mean, and their units."""
+"""The units and meanings of the columns of runs and curves."""
 
 import re
 from collections.abc import Mapping
@@ -71,7 +71,7 @@ _SUFFIXES = {
 
 
 def describe(name: str) -> Column | None:
-    """Unit and meaning of a column of runs or curves; None for one that is not sharplab's.
+    """The unit and meaning of a column of runs or curves; None for one that is not sharplab's.
 
     >>> describe("sharpness").unit, describe("hessian_2_error").meaning
     ('1/learning rate', 'estimated error of hessian_2')

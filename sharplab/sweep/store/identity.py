@@ -1,4 +1,4 @@
-"""Which run is which: the science of a run, and nothing else."""
+"""The identity of a run: its settings, and nothing of how it was trained or recorded."""
 
 import hashlib
 import json
@@ -17,14 +17,14 @@ OBSERVATION = (*(name for name, declared in _DECLARED.items() if declared.observ
 
 
 def settings(task: Task, run: Run) -> dict[str, object]:
-    """What defines one run's training and its probe, as plain values."""
+    """The settings that define one run's training and its probe, as plain values."""
     shared = {key: value for key, value in vars(task).items() if key not in OBSERVATION}
     return shared | vars(run)
 
 
 @lru_cache(maxsize=2**16)
 def run_id(task: Task, run: Run) -> str:
-    """16 hex digits that two runs share exactly if they are the same science.
+    """The identity of a run, 16 hex digits that two runs share exactly if their settings and data are the same.
 
     Never in it: paths, versions, hosts, what was recorded, the runs that it trained beside.
     """
