@@ -93,17 +93,12 @@ def declarations(cls: type) -> dict[str, Setting]:
     Raises:
         TypeError: naming a field that is not declared by `setting`.
     """
-    declared, undeclared = {}, []
-    for each in fields(cls):
-        if "setting" in each.metadata:
-            declared[each.name] = each.metadata["setting"]
-        else:
-            undeclared.append(each.name)
+    undeclared = [each.name for each in fields(cls) if "setting" not in each.metadata]
     if undeclared:
         raise TypeError(
             f"{cls.__name__} has fields that are no settings: declare {', '.join(undeclared)} by setting()."
         )
-    return declared
+    return {each.name: each.metadata["setting"] for each in fields(cls)}
 
 
 def documented(cls: C) -> C:

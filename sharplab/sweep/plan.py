@@ -238,11 +238,10 @@ def make_plan(
 
 def wanted_rows(experiments: Sequence[Experiment], rows: pd.DataFrame, shard: Shard = WHOLE) -> pd.DataFrame:
     """The rows of a store that experiments want, one per run."""
-    tables = (known_runs(experiment, rows) for experiment in experiments)
-    wanted = [
-        known[known["run_id"].isin(wanted_ids(experiment, known, shard))]
-        for experiment, known in zip(experiments, tables, strict=True)
-    ]
+    wanted = []
+    for experiment in experiments:
+        known = known_runs(experiment, rows)
+        wanted.append(known[known["run_id"].isin(wanted_ids(experiment, known, shard))])
     return one_per_run(pd.concat(wanted, ignore_index=True))
 
 
