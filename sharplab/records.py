@@ -6,27 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from sharplab.core.settings import TrainingSettings, declarations
+
 if TYPE_CHECKING:
     import xarray
 
 RUN_KEYS = ("parameterization", "width", "depth", "learning_rate", "seed")
-# What must be alike in runs that are compared, unless it is what they are compared over.
+# What must be alike in runs that are compared, unless it is what they are compared over. Optimizers are told apart.
 SETTINGS = (
-    "model",
     "width",
     "depth",
-    "base_width",
-    "base_depth",
-    "alpha",
-    "gamma",
-    "schedule",
-    "loss",
-    "trainable",
-    "data",
-    "augment",
-    "steps",
-    "batch_size",
-    "probe_size",
+    *(
+        name
+        for name, declared in declarations(TrainingSettings).items()
+        if not declared.observation and name != "optimizer"
+    ),
 )
 
 

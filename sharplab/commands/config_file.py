@@ -3,14 +3,16 @@
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType, NoneType, UnionType
+from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from sharplab.core.naming import lookup
 
-WANTED: Mapping[Any, tuple[Any, str]] = MappingProxyType(
-    {bool: (bool, "true or false"), int: (int, "a whole number"), float: (int | float, "a number")}
-)
+WANTED: Mapping[Any, tuple[Any, str]] = {
+    bool: (bool, "true or false"),
+    int: (int, "a whole number"),
+    float: (int | float, "a number"),
+}
 
 
 def config_path(words: Sequence[str]) -> Path | None:
@@ -29,7 +31,7 @@ def config_path(words: Sequence[str]) -> Path | None:
 
 
 def read_options(path: Path, kind: type) -> dict[str, Any]:
-    """Fields of the dataclass `kind` out of a TOML file, whose keys are their names with - or _.
+    """The fields of the dataclass `kind` that a TOML file gives, whose keys are their names with - or _.
 
     Where the field is several texts, the file may give one or a list, numbers too, and a table, each of whose
     entries becomes a text "key=value,value".
@@ -57,7 +59,7 @@ def read_options(path: Path, kind: type) -> dict[str, Any]:
 
 
 def assignments(option: str, texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Names and their values from texts such as "gamma=0.5,1,2".
+    """The values by name that texts such as "gamma=0.5,1,2" give.
 
     Raises:
         ValueError: for a text of another form, or a name that comes twice.

@@ -16,7 +16,7 @@ def exit_code_of(command: Callable[[], int | None]) -> int:
     >>> exit_code_of(lambda: None)
     0
     """
-    from sharplab.sweep.runner import SweepError
+    from sharplab.sweep.dispatch import SweepError
 
     try:
         return command() or DONE

@@ -11,8 +11,8 @@ from sharplab.checks import coordinate_check, inspect_optimizer, wider_is_better
 from sharplab.checks.trainee import Build, Loss, Trainee, make_trainee
 from sharplab.checks.verdict import overall
 from sharplab.commands.user_module import beside, named_function, named_loss
+from sharplab.core.grid import parse_learning_rates
 from sharplab.scaling.any_module import mup
-from sharplab.sweep.grid import parse_learning_rates
 
 COLOURS = {"holds": "green", "fails": "red", "inconclusive": "yellow"}
 

@@ -1,4 +1,4 @@
-"""Sweeps from a command line: options, where they come from, what is printed and drawn at the end.
+"""`sharplab sweep`: its options, where they come from, and what is printed and drawn at the end.
 
 The same settings may stand in a file, as `sharplab sweep --config sweep.toml` with
 
@@ -19,7 +19,7 @@ The same settings may stand in a file, as `sharplab sweep --config sweep.toml` w
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -30,9 +30,12 @@ from rich.console import Console
 from sharplab.commands.config_file import assignments, config_path, read_options
 from sharplab.commands.exit_codes import exit_code_of
 from sharplab.commands.presets import PRESETS
+from sharplab.commands.setting_options import setting_options
 from sharplab.commands.verdicts import print_verdicts
+from sharplab.core.naming import lookup
 from sharplab.sweep import Experiment, live, run
 from sharplab.sweep.executors.opening import open_executor
+from sharplab.sweep.experiment import SETTINGS
 from sharplab.sweep.plan import WHOLE, Shard
 from sharplab.sweep.preview import estimate_tasks, plan_tasks, print_plan
 from sharplab.sweep.several import product, zipped
@@ -42,22 +45,32 @@ Over = Literal["width", "depth"]
 WIDTH_IN_FILES = 160  # characters, where no terminal says how many there are
 
 
-def _preset(metavar: str, **more: Any) -> Any:
-    """How an option looks in --help whose value, where it is not given, is the preset's."""
-    return tyro.conf.arg(
-        metavar=metavar,
-        help_behavior_hint=lambda default: "(default: the preset's)" if default == "None" else f"(default: {default})",
-        **more,
-    )
-
-
-def _plain(metavar: str, **more: Any) -> Any:
-    """How an option looks in --help that has no default worth telling."""
+def _without_default(metavar: str, **more: Any) -> Any:
+    """The look in --help of an option without a default."""
     return tyro.conf.arg(metavar=metavar, help_behavior_hint="", **more)
 
 
 @dataclass(frozen=True)
-class SweepOptions:
+class _Place:
+    """The options that come before those of the settings."""
+
+    over: Over = "width"
+    """the size that grows"""
+    preset: Literal["smoke", "quick", "paper"] = "quick"
+    """smoke: seconds; quick: minutes on two cores; paper: for an accelerator"""
+    store: Path = Path("runs")
+    """directory of the trained runs, made where there is none; sweeps may share it"""
+    config: Annotated[Path | None, _without_default("FILE")] = None
+    """a TOML file of options, named as here, with - or _; what is given on the command line counts for more"""
+    dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """show what would be trained, how long it takes and how much memory, and train nothing"""
+
+
+_PlaceAndSettings: Any = setting_options(_Place, preset=PRESETS["width"]["smoke"])
+
+
+@dataclass(frozen=True)
+class SweepOptions(_PlaceAndSettings):
     """Train a network at several sizes and learning rates, and say whether the best learning rate moves.
 
     As in: --widths 8 16 32 --learning-rates 2^-1:2^5 --seeds 3 --store runs/mine --dry-run
@@ -70,77 +83,11 @@ class SweepOptions:
     input; 130 stopped by Ctrl-C (what was trained is stored, the same command goes on).
     """
 
-    over: Over = "width"
-    """the size that grows"""
-    preset: Literal["smoke", "quick", "paper"] = "quick"
-    """smoke: seconds; quick: minutes on two cores; paper: for an accelerator"""
-    store: Path = Path("runs")
-    """directory of the trained runs, made where there is none; sweeps may share it"""
-    config: Annotated[Path | None, _plain("FILE")] = None
-    """a TOML file of options, named as here, with - or _; what is given on the command line counts for more"""
-    dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """show what would be trained, how long it takes and how much memory, and train nothing"""
-    model: Annotated[str | None, _preset("NAME")] = None
-    """a name of sharplab.models.MODELS, as residual_mlp, or module:build of your own"""
-    data: Annotated[str | None, _preset("NAME")] = None
-    """a name of sharplab.data.DATASETS, as fashion-mnist-10k"""
-    widths: Annotated[tuple[str, ...] | None, _preset("N ...")] = None
-    """the widths to compare, or one: numbers and ranges, 8 16 32 or 8:32 (octaves)"""
-    depths: Annotated[tuple[str, ...] | None, _preset("N ...")] = None
-    """the numbers of residual blocks to compare, or one, likewise"""
-    parameterizations: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ("mup", "ntk")
-    """out of standard, ntk, mup, mean_field"""
-    base_width: int = 1
-    """the width at which learning rates are quoted"""
-    base_depth: int = 1
-    """the depth at which learning rates are quoted"""
-    alpha: float = 0.5
-    """residual branches go as depth^-alpha, and their learning rates to match: 0.5 Depth-muP, 1 CompleteP, 0 neither"""
-    gamma: float = 1.0
-    """the richness: outputs are divided by it and learning rates raised to match, so that features move more"""
-    optimizer: str = "sgd"
-    """sgd, momentum, nesterov, adam, adamw, lion or muon"""
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """of the learning rate along a run; linear and cosine end at 0"""
-    loss: str = "cross_entropy"
-    """cross_entropy or squared_error"""
-    learning_rates: Annotated[
-        tuple[str, ...] | None,
-        _preset(
-            "RATE ...",
-            help="numbers and ranges: 0.1, 2^-3, 2^-6:2^2 (octaves), 1e-3:1:log7 (seven, evenly in the logarithm); or "
-            "a grid for each parameterization: mup=2^-3:2^1 ntk=0.1,0.3,1",
-        ),
-    ] = None
-    refine: bool = True
-    """extend the grid where the optimum lies at an edge, then take steps of sqrt(2) around it"""
-    seeds: Annotated[tuple[str, ...] | None, _preset("N ...")] = None
-    """how many seeds, as 3; or which, as 5:9 (both ends included) or 0 7"""
-    steps: Annotated[int | None, _preset("N")] = None
-    """updates per run"""
-    batch_size: Annotated[int | None, _preset("N")] = None
-    """examples per update"""
-    observables: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = (
-        "train_loss",
-        "eval_loss",
-        "eval_accuracy",
-    )
-    """what is recorded; sharpness and sharpness_raw too, for time"""
-    probe_size: Annotated[int | None, _preset("N")] = None
-    """training examples on which losses and curvature are recorded"""
-    trainable: Literal["all", "readout"] = "all"
-    """readout: all else stays as it was drawn (random features)"""
-    augment: Literal["none", "crop_and_flip"] = "none"
-    """what is done to each training batch of images"""
-    records: int = 2
-    """how many records along a run, first and last step included"""
-    spacing: Literal["linear", "log"] = "linear"
-    """of the records: evenly in steps, or in the logarithm of steps"""
     metric: Literal["train_loss", "eval_loss"] = "train_loss"
     """the loss whose optimum is sought"""
     product: Annotated[
         tuple[str, ...],
-        _plain(
+        _without_default(
             "SETTING=VALUE,... ...",
             help="an experiment for each combination of values of any settings, as gamma=0.5,1,2 batch_size=32:128; "
             "there is a verdict for each",
@@ -148,7 +95,7 @@ class SweepOptions:
     ] = ()
     zip: Annotated[
         tuple[str, ...],
-        _plain(
+        _without_default(
             "SETTING=VALUE,... ...",
             help="an experiment for the first values together, one for the second ones, and so on: widths=8:32 "
             "depths=2,3,4 for sizes that grow together, batch_size=32,64 steps=400,200",
@@ -158,15 +105,15 @@ class SweepOptions:
         str,
         tyro.conf.arg(
             metavar="WHERE",
-            help="where runs are trained: here (in this process); processes or processes:4 (worker processes; one per "
-            "core or GPU, unless told how many); dask or dask:4 (a Dask cluster on this machine); dask:tcp://HOST:PORT "
-            "(a scheduler's address); slurm:4 (jobs by dask-jobqueue, with the further options of Dask's own "
+            help="where runs are trained: here (in this process); processes or processes:4 (worker processes, by "
+            "default one per core or GPU); dask or dask:4 (a Dask cluster on this machine); dask:tcp://HOST:PORT (a "
+            "scheduler's address); slurm:4 (jobs by dask-jobqueue, with the further options of Dask's own "
             "configuration)",
         ),
     ] = "here"
     shard: Annotated[
         str | None,
-        _plain(
+        _without_default(
             "I/N",
             help="train part I of N of the sweep alone, for job arrays whose jobs share the store; I counts from 1 (or "
             "from 0). Prints the sbatch line that runs all parts",
@@ -174,7 +121,7 @@ class SweepOptions:
     ] = None
     track: Annotated[
         tuple[str, ...],
-        _plain(
+        _without_default(
             "TRACKER ...",
             help="send runs to live trackers as they train: jsonl (files in the store), wandb:PROJECT, trackio:PROJECT",
         ),
@@ -182,18 +129,17 @@ class SweepOptions:
 
     def experiment(self) -> Experiment:
         """The settings as an `Experiment`, --product and --zip apart."""
+        given = {name: getattr(self, name) for name in SETTINGS}
         preset = PRESETS[self.over][self.preset]
-        given = {name: getattr(self, name) for name in preset}
         settings = {name: preset[name] if value is None else value for name, value in given.items()}
         if any("=" in rate for rate in settings["learning_rates"]):
             settings["learning_rates"] = assignments("learning-rates", settings["learning_rates"])
         if self.seeds is not None and len(self.seeds) == 1:
             settings["seeds"] = self.seeds[0]  # alone, a number says how many
-        same = {field.name for field in fields(Experiment)} & {field.name for field in fields(self)}
-        return Experiment(**{name: getattr(self, name) for name in same} | settings)
+        return Experiment(**settings)
 
     def experiments(self) -> tuple[Experiment, ...]:
-        """All of them: each of --zip in every combination of --product."""
+        """The experiments of the sweep: each of --zip in every combination of --product."""
         together, each = assignments("zip", self.zip), assignments("product", self.product)
         return tuple(
             experiment for first in zipped(self.experiment(), **together) for experiment in product(first, **each)
@@ -201,13 +147,12 @@ class SweepOptions:
 
     def growing_along(self) -> tuple[str, ...]:
         """The columns of records that --zip ties to the size that grows."""
-        tied = {f"{name}s": name for name in ("width", "depth")}
-        names = [tied.get(name, name) for name in assignments("zip", self.zip)]
+        names = [lookup("setting", name, SETTINGS).column or name for name in assignments("zip", self.zip)]
         return tuple(name for name in names if name != self.over) if self.over in names else ()
 
 
 def default_options(words: Sequence[str], over: Over = "width") -> SweepOptions:
-    """What holds where a command line does not say otherwise: the defaults, and the file that it names by --config.
+    """The options where a command line does not say otherwise: the defaults, and the file that it names by --config.
 
     Raises:
         ValueError: if the file cannot be read, or has an unknown key or a value of a wrong type.
@@ -223,7 +168,7 @@ def sweep(options: SweepOptions, command: Sequence[str] | None = None) -> None:
 
     Args:
         options: what to do.
-        command: the words of the command line, for the line that repeats it; those of this process unless told.
+        command: the words of the command line, for the line that repeats it; by default those of this process.
     """
     console = Console() if sys.stdout.isatty() else Console(width=WIDTH_IN_FILES)
     experiments = options.experiments()
@@ -261,7 +206,7 @@ def _print_parts(options: SweepOptions, experiments: Sequence[Experiment], shard
 
 
 def _workers(executor: str) -> int | None:
-    """How many devices an executor's text puts to work; None where it does not say, or works here."""
+    """The number of devices that an executor's text asks for; None where it does not say, or works here."""
     kind, _, count = executor.partition(":")
     if kind == "here" or not count.isdecimal():
         return None
@@ -269,7 +214,7 @@ def _workers(executor: str) -> int | None:
 
 
 def main(over: Over, words: Sequence[str] | None = None) -> None:
-    """The sweep as a script of its own; it ends the process with its exit code."""
+    """Run the sweep as a script of its own, and end the process with its exit code."""
     from sharplab.training.layout import use_all_cores
 
     given = list(sys.argv[1:] if words is None else words)

@@ -1,4 +1,4 @@
-"""What a finished sweep says: optima and a verdict for each setting, printed and drawn."""
+"""The optima and verdicts of a finished sweep, printed and drawn for each setting."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -21,7 +21,7 @@ def print_verdicts(
         records: of one setting or several.
         over: "width" or "depth", what grows.
         metric: the loss whose optimum is sought.
-        along: settings that grow with it, and so tell no runs of one size apart.
+        along: settings that grow with it, in which runs of one size do not differ.
         folder: of the pictures.
         console: where it is printed.
     """
@@ -39,7 +39,7 @@ def print_verdicts(
 
 
 def by_setting(records: Records, *, over: str, along: Collection[str] = ()) -> Iterator[tuple[str, Records]]:
-    """The runs of each setting, which compare with each other, with a heading that says in what they differ.
+    """The runs of each setting, with a heading that says in what the settings differ.
 
     >>> import pandas as pd
     >>> table = pd.DataFrame({"width": 8, "gamma": [0.5, 0.5, 2.0], "learning_rate": [1, 2, 1], "seed": 0})
@@ -53,13 +53,13 @@ def by_setting(records: Records, *, over: str, along: Collection[str] = ()) -> I
         yield "", Records(runs)
         return
     for values, part in runs.groupby(varying, dropna=False):
-        told = (f"{value:g}" if isinstance(value, float) else str(value) for value in values)
-        heading = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in zip(varying, told, strict=True))
+        texts = (f"{value:g}" if isinstance(value, float) else str(value) for value in values)
+        heading = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in zip(varying, texts, strict=True))
         yield heading, Records(part)
 
 
 def draw_transfer(records: Records, found: Mapping[str, Transfer], metric: str, picture: Path) -> None:
-    """Final loss against learning rate, a panel per parameterization."""
+    """Draw final loss against learning rate, a panel per parameterization, into the file `picture`."""
     with house_style():
         figure, axes = plt.subplots(1, len(found), figsize=(3.6 * len(found), 3.2), squeeze=False, sharey=True)
         for ax, (name, result) in zip(axes[0], found.items(), strict=True):

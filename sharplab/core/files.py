@@ -1,14 +1,25 @@
-"""Files that are there whole or not at all, and sentences for what a file system refuses.
+"""Files that are written whole or not at all, and errors for what a file system refuses.
 
 An interrupted write leaves a hidden `.….tmp` beside its target, which nothing reads. None is ever cleared away: its
 writer may only be suspended, or hang on a network file system, and a few kilobytes are not worth a lost group.
 """
 
 import errno
+import hashlib
+import json
 import os
 import uuid
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from io import BufferedRandom, BytesIO
 from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+DIGEST_BYTES = hashlib.sha256().digest_size
+NOTE = "manifest"  # the name of the note among the arrays
 
 
 class StoreError(ValueError):
@@ -31,7 +42,7 @@ _REMEDIES = {
 
 
 def refusal(what: str, error: OSError, *, safe: str = "") -> StoreError:
-    """What failed and why, what is safe, what to do.
+    """The error to raise for what a file system refused: what failed and why, what is safe, what to do.
 
     >>> print(refusal("store runs cannot be written", OSError(errno.ENOSPC, "No space left on device"), safe="it is"))
     store runs cannot be written: No space left on device; it is safe. Remedy: free space there, then go on with the
@@ -42,27 +53,76 @@ def refusal(what: str, error: OSError, *, safe: str = "") -> StoreError:
     return StoreError(f"{what}: {error.strerror or error}{kept}. Remedy: {remedy}, then go on with the same command.")
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Under its name there is the whole content or nothing, whenever the machine stops.
+def write_whole(path: Path, content: bytes | Callable[[BufferedRandom], None], *, durable: bool = True) -> None:
+    """Write a file of which there is the whole content under its name or nothing, whenever the process is killed.
+
+    Args:
+        path: its name.
+        content: what is written, or a function that writes it into the open file.
+        durable: whether the file must outlast a power cut too, for which disks are waited for.
 
     Raises:
         OSError: if it cannot be written; nothing is left behind then.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        with temporary.open("w+b") as file:
+            if callable(content):
+                content(file)
+            else:
+                file.write(content)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    if durable:
+        sync_folder(path.parent)
+
+
+class DamagedFile(Exception):
+    """A file is not as it was written; the message goes on after its name."""
+
+
+def write_arrays(path: Path, arrays: Sequence[np.ndarray], note: Any) -> None:
+    """Write arrays and a note, whatever JSON can say, as an npz file with the SHA-256 of its bytes behind it.
+
+    Raises:
+        OSError: if it cannot be written; nothing is left behind then, and what was under the name stays.
+    """
+
+    def write(file: BufferedRandom) -> None:
+        named = {str(i): array for i, array in enumerate(arrays)}
+        np.savez(file, allow_pickle=False, **named, **{NOTE: np.array(json.dumps(note))})
+        file.seek(0)
+        file.write(hashlib.file_digest(file, "sha256").digest())
+
+    write_whole(path, write)
+
+
+def read_arrays(path: Path) -> tuple[list[np.ndarray], Any]:
+    """The arrays and the note that `write_arrays` wrote; arrays of types that numpy lacks come back as raw bytes.
+
+    Raises:
+        DamagedFile: for a file that was cut or altered, or holds something else.
+        OSError: if it cannot be read.
+    """
+    content = path.read_bytes()
+    content, digest = content[:-DIGEST_BYTES], content[-DIGEST_BYTES:]
+    if hashlib.sha256(content).digest() != digest:
+        raise DamagedFile("is not as it was written (cut or altered)")
+    try:
+        with np.load(BytesIO(content), allow_pickle=False) as file:
+            note = json.loads(str(file[NOTE]))
+            return [file[str(i)] for i in range(len(file) - 1)], note
+    except (BadZipFile, EOFError, KeyError, ValueError) as error:
+        raise DamagedFile("holds no arrays") from error
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a directory outlast a power cut, where the system has a way to."""
+    """Make the names of a directory's files outlast a power cut, where the system has a way to."""
     # Some systems open no directories and some network file systems sync none; the content is on disk all the same.
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)

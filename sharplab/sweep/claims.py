@@ -1,8 +1,8 @@
-"""Who trains what at this moment: notes that workers leave in a store and renew while they live.
+"""Claims to groups of runs, held by leases: files that workers leave in a store and renew while they train.
 
-They keep two sweeps of one store from training the same runs twice, and tell `sharplab status` how far each is.
-Nothing correct depends on them: a note that is missed costs double work, one that outlives its worker a short wait.
-No clock is compared with another machine's: a note lives as long as its heartbeat is seen to change.
+They keep two sweeps of one store from training the same runs twice, and show `sharplab status` how far each is.
+No result depends on them: a claim that is missed costs double work, one that outlives its worker a short wait. No
+clock is compared with another machine's: the lease of a claim holds as long as its heartbeat is seen to change.
 """
 
 import json
@@ -11,12 +11,13 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
+from sharplab.core.files import write_whole
 from sharplab.sweep.plan import Group
 
 HEARTBEAT_SECONDS = 2.0
@@ -30,7 +31,7 @@ class Claim:
 
     name: str  # unique
     sweep: str  # of the call of `run` that it works for
-    group: str  # for people
+    group: str  # its label
     run_ids: tuple[str, ...]
     host: str = field(default_factory=socket.gethostname)
     pid: int = field(default_factory=os.getpid)
@@ -41,7 +42,7 @@ class Claim:
     best_loss: float | None = None
 
     def has_died(self) -> bool:
-        """Whether its worker was a process of this machine that is no more; False where that cannot be known."""
+        """Whether its worker was a process of this machine and has ended; False where that cannot be known."""
         if self.host != socket.gethostname():
             return False
         try:
@@ -53,8 +54,8 @@ class Claim:
         return False
 
 
-class Claimant:
-    """Keeps one claim in a store up to date, from a thread of its own."""
+class ClaimHolder:
+    """A worker's hold on one claim, whose heartbeat a thread renews in the store."""
 
     def __init__(self, store: Path, claim: Claim) -> None:
         self.claim = claim
@@ -63,22 +64,22 @@ class Claimant:
         self._thread = Thread(target=self._renew, daemon=True)
 
     def advance(self, done: int, total: int) -> None:
-        """So many steps are through."""
+        """Put into the claim that `done` of `total` steps are made."""
         self.claim = replace(self.claim, done=done, total=total)
 
-    def saw(self, loss: float) -> None:
-        """A run has ended with this loss, or is at it."""
+    def note_loss(self, loss: float) -> None:
+        """Put into the claim the loss of a run, where it is the lowest."""
         best = self.claim.best_loss
         if loss == loss and (best is None or loss < best):
             self.claim = replace(self.claim, best_loss=loss)
 
     def begin(self) -> None:
-        """Leave the first note and go on renewing it."""
+        """Write the claim and go on renewing it."""
         self._write()
         self._thread.start()
 
     def end(self) -> None:
-        """Take the note away."""
+        """Remove the claim."""
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -90,28 +91,24 @@ class Claimant:
             self._write()
 
     def _write(self) -> None:
-        temporary = self._path.with_name(f".{self._path.name}.tmp")
-        try:
+        with suppress(OSError):  # a full disk ends the run where its results are written, not here
             self._path.parent.mkdir(exist_ok=True)
-            temporary.write_text(json.dumps(asdict(self.claim)))
-            temporary.replace(self._path)
-        except OSError:
-            pass  # a full disk ends the run where its results are written, not here
+            write_whole(self._path, json.dumps(asdict(self.claim)).encode(), durable=False)
 
 
 @contextmanager
-def claiming(store: Path, sweep: str, group: Group) -> Iterator[Claimant]:
-    """A claim to a group that lives as long as the block."""
-    claimant = Claimant(store, Claim(uuid.uuid4().hex[:12], sweep, group.label, group.run_ids, cost=group.cost))
-    claimant.begin()
+def claiming(store: Path, sweep: str, group: Group) -> Iterator[ClaimHolder]:
+    """A claim to a group, held within the block."""
+    holder = ClaimHolder(store, Claim(uuid.uuid4().hex[:12], sweep, group.label, group.run_ids, cost=group.cost))
+    holder.begin()
     try:
-        yield claimant
+        yield holder
     finally:
-        claimant.end()
+        holder.end()
 
 
 def read_claims(store: Path) -> list[Claim]:
-    """All notes of a store, those of dead workers too; what cannot be read is passed over."""
+    """All claims in a store, those of dead workers too; files that cannot be read are passed over."""
     claims = (_read(path) for path in sorted((store / FOLDER).glob("*.json")))
     return [claim for claim in claims if claim is not None]
 
@@ -125,16 +122,16 @@ def _read(path: Path) -> Claim | None:
 
 
 class LeaseWatch:
-    """Tells the claims whose workers renew them from those of dead workers, by reading them again and again."""
+    """The leases of a store's claims: one holds while its heartbeat changes from one reading to the next."""
 
     def __init__(self, store: Path) -> None:
         self._store = store
         self._seen: dict[str, tuple[int, float]] = {}  # name → its last heartbeat, when that was first seen
 
     def held(self) -> list[Claim]:
-        """The claims whose lease holds; the notes of dead workers are taken away."""
+        """The claims whose lease holds; those of dead workers are removed."""
         now = time.monotonic()
-        alive = []
+        held = []
         for claim in read_claims(self._store):
             heartbeat, since = self._seen.get(claim.name, (-1, now))
             if claim.heartbeat != heartbeat:
@@ -143,5 +140,5 @@ class LeaseWatch:
             if now - since > LEASE_SECONDS or claim.has_died():
                 (self._store / FOLDER / f"{claim.name}.json").unlink(missing_ok=True)
             else:
-                alive.append(claim)
-        return alive
+                held.append(claim)
+        return held

@@ -1,25 +1,31 @@
 """How long the groups of a sweep will take here, and how much memory, from a few steps of each compiled shape."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count, pairwise
 from threading import Event, Timer
+from typing import Any
 
 from rich.console import Console
 
+from sharplab.core.settings import TrainingSettings, declarations
 from sharplab.sweep.plan import Group
 from sharplab.sweep.timing import Measured, measure
 from sharplab.training.programs import choose_layout
 from sharplab.training.recipe import Recipe
 from sharplab.training.task import Task, find_recipe
 
-QUIET_SECONDS = 1.0  # of measuring without a word
+QUIET_SECONDS = 1.0  # of measuring before the first line is printed
+# Settings that neither time nor memory of a step or record depends on, at their defaults.
+FREE: Mapping[str, Any] = {
+    name: getattr(TrainingSettings, name) for name, each in declarations(TrainingSettings).items() if not each.costs
+}
 
 
 @dataclass(frozen=True)
 class GroupEstimate:
-    """What one group will take.
+    """The time and memory that one group will take.
 
     Attributes:
         group: which.
@@ -38,7 +44,7 @@ class GroupEstimate:
 
 @dataclass(frozen=True)
 class Estimated:
-    """What a sweep will take, in all and group by group.
+    """The time and memory that a sweep will take, in all and group by group.
 
     Attributes:
         groups: in the order given.
@@ -57,7 +63,7 @@ class Estimated:
 
     @property
     def runs(self) -> int:
-        """To be trained in all."""
+        """The number of runs to be trained in all."""
         return sum(group.runs for group in self.groups)
 
 
@@ -70,7 +76,7 @@ def estimate(groups: Sequence[Group], *, workers: int | None = None) -> Estimate
     Args:
         groups: what is to be trained.
         workers: how many processes like this one, each with one device, share the work; this process alone with all
-            its devices unless told.
+            its devices by default.
 
     Raises:
         ValueError: as training would, where a group cannot be trained; or for workers < 1.
@@ -79,10 +85,10 @@ def estimate(groups: Sequence[Group], *, workers: int | None = None) -> Estimate
         raise ValueError(f"workers must be at least 1, not {workers}.")
     shapes = [_shape(group) for group in groups]
     found: dict[tuple[Task, int], Measured] = {}
-    with _telling(len(set(shapes))) as tell:
+    with _announcing(len(set(shapes))) as announce:
         for shape, group in zip(shapes, groups, strict=True):
             if shape not in found:
-                tell(group.task)
+                announce(group.task)
                 found[shape] = measure(group)
     of_groups = [found[shape] for shape in shapes]
     estimates = tuple(_of_group(group, measured, workers) for group, measured in zip(groups, of_groups, strict=True))
@@ -99,23 +105,13 @@ def estimate(groups: Sequence[Group], *, workers: int | None = None) -> Estimate
 
 
 def _shape(group: Group) -> tuple[Task, int]:
-    """The same for groups of one cost per step, per record, and per run."""
-    task = replace(
-        group.task,
-        parameterization="mup",
-        base_width=1,
-        base_depth=1,
-        alpha=0.0,
-        gamma=1.0,
-        schedule="constant",
-        steps=1,
-        record_steps=(0, 1),
-    )
+    """A key that groups share whose steps, records and runs cost the same."""
+    task = replace(group.task, **FREE, parameterization="mup", steps=1, record_steps=(0, 1))
     return task, choose_layout(find_recipe(group.task), len(group.runs)).size
 
 
 def _program(group: Group) -> tuple[Recipe, int]:
-    """The same for groups that share their compiled programs."""
+    """A key that groups share that have the same compiled programs."""
     gaps = (stop - start for start, stop in pairwise(group.task.record_steps))
     return find_recipe(group.task), max(gaps)
 
@@ -130,26 +126,26 @@ def _of_group(group: Group, measured: Measured, workers: int | None) -> GroupEst
 
 
 @contextmanager
-def _telling(shapes: int) -> Iterator[Callable[[Task], None]]:
-    """Tells which shape is being measured, on standard error: at once in a terminal, elsewhere where it takes long."""
+def _announcing(shapes: int) -> Iterator[Callable[[Task], None]]:
+    """A function that prints which shape is being measured: at once in a terminal, elsewhere where it takes long."""
     console, numbers, lines, late = Console(stderr=True), count(1), [""], Event()
 
-    def say() -> None:
+    def show() -> None:
         late.set()
         if not console.is_terminal:
             console.print(lines[-1], highlight=False)
 
-    def tell(task: Task) -> None:
+    def announce(task: Task) -> None:
         name = f"{task.model} width {task.width} depth {task.depth}"
         lines.append(f"  measuring shape {next(numbers)} of {shapes}: {name}")
         status.update(lines[-1])
         if late.is_set():
-            say()
+            show()
 
-    timer = Timer(QUIET_SECONDS, say)
+    timer = Timer(QUIET_SECONDS, show)
     with console.status("") as status:
         timer.start()
         try:
-            yield tell
+            yield announce
         finally:
             timer.cancel()

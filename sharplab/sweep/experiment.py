@@ -1,134 +1,136 @@
 """What to train: the settings of a sweep, frozen and checked."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from sharplab.core.imports import find_function
-from sharplab.core.naming import lookup
-from sharplab.data import AUGMENTATIONS, DATASETS
-from sharplab.losses import LOSSES
-from sharplab.models import find_model
+from sharplab.core.grid import parse_positive, parse_seeds, parse_sizes
+from sharplab.core.settings import (
+    FLAG,
+    WHOLE,
+    Kind,
+    Setting,
+    TrainingSettings,
+    declarations,
+    documented,
+    name_in,
+    names_in,
+    setting,
+)
 from sharplab.optimizers import find_optimizer
-from sharplab.scaling import PARAMETERIZATIONS
-from sharplab.schedules import SCHEDULES
-from sharplab.sweep.grid import as_tuple, distinct, parse_positive, parse_seeds, parse_sizes, whole
 from sharplab.tracking.observables import find_observables
-from sharplab.training.recipe import TRAINABLE
 
 SPACINGS = {"linear": "evenly in steps", "log": "evenly in the logarithm of steps"}
+# Settings whose values may differ between those of another one.
+KEYED_BY = {"learning_rates": "parameterizations", "seeds": "widths"}
 
 
+def _rates(name: str, values: Any) -> tuple[float, ...]:
+    return tuple(sorted(parse_positive(name, values)))
+
+
+SIZES = Kind(parse_sizes, tuple[str, ...], "N ...", parse_sizes)
+RATES = Kind(_rates, tuple[str, ...], "RATE ...")
+SEEDS = Kind(parse_seeds, tuple[str, ...], "N ...")
+
+
+@documented
 @dataclass(frozen=True, kw_only=True)
-class Experiment:
+class Experiment(TrainingSettings):
     """A sweep over parameterizations × widths × depths × learning rates × seeds.
 
+    Sizes, learning rates and seeds are one or several, numbers or texts: "64", "2^6", "8:64" (octaves), "8:512:log4"
+    (four, evenly in the logarithm). Of a mapping, learning rates differ by parameterization and seeds by width.
+
     Attributes:
-        model: a name out of `sharplab.models.MODELS`, or "module:build@tag" of your own.
-        widths, depths: the sizes to compare, one or several, whole numbers or texts: "64", "2^6", "8:64" (octaves),
-            "8:512:log4" (four, evenly in the logarithm, rounded). Kept as a tuple of integers.
-        base_width, base_depth: the size at which learning rates are quoted: at the base width, every parameterization
-            is the same function of the weights up to the abc symmetry.
-        parameterizations: out of "standard", "ntk", "mup", "mean_field".
-        alpha: branches are multiplied by (depth/base_depth)^−alpha, and learning rates inside them go with depth to
-            match; 0 for neither (see `sharplab.scaling.DepthRule`).
-        gamma: the richness γ₀.
-        learning_rates: base learning rates, numbers or texts: "0.1", "2^-3", "2^-6:2^2" (octaves), "1e-3:1:log7";
-            or a mapping from parameterization to them. Kept to 12 significant digits.
-        seeds: how many from 0 on (3 or "3"), or which, as (0, 7) or "5:9", which names five of them: seeds are
-            counted in ones; or a mapping from width to either.
-        steps, batch_size: updates per run, examples per update.
-        observables: what is recorded, out of `sharplab.tracking.observables.OBSERVABLES`, or "hessian_top10" and the
-            like (see `sharplab.Tracker`).
-        probe_size: the first so many training examples are the probe batch of train loss and curvature.
-        records: how many records along a run, the first and the last step included; logarithmically spaced
-            ones that fall on one step are made once.
-        spacing: "linear" or "log" in steps.
-        trainable: "all", or "readout" to leave all else as it was drawn (random features).
-        augment: what is done to each training batch, out of `sharplab.data.AUGMENTATIONS`.
-        schedule: of the learning rate along a run, out of `sharplab.schedules.SCHEDULES`.
-        refine: extend the grid of learning rates where the optimum lies at an edge, then halve its steps (to √2
-            from 2) around the optimum; see `sharplab.sweep.plan`.
+        {settings}
 
     Raises:
         ValueError: naming the argument that is out of range or unknown, and the remedy.
     """
 
-    widths: Any
-    learning_rates: Any
-    model: str = "residual_mlp"
-    depths: Any = (3,)
-    base_width: int = 1
-    base_depth: int = 1
-    parameterizations: tuple[str, ...] = ("mup", "ntk")
-    alpha: float = 0.5
-    gamma: float = 1.0
-    seeds: Any = 3
-    optimizer: str = "sgd"
-    loss: str = "cross_entropy"
-    data: str = "fashion-mnist-10k"
-    steps: int = 256
-    batch_size: int = 128
-    observables: tuple[str, ...] = ("train_loss", "eval_loss", "eval_accuracy")
-    probe_size: int = 1024
-    records: int = 17
-    spacing: str = "linear"
-    refine: bool = False
-    trainable: str = "all"
-    augment: str = "none"
-    schedule: str = "constant"
+    widths: Any = setting(
+        SIZES,
+        "N, the size of hidden layers",
+        column="width",
+        unit="units",
+        help="the widths to compare, or one: numbers and ranges, 8 16 32 or 8:32 (octaves)",
+    )
+    depths: Any = setting(
+        SIZES,
+        "L, the number of residual blocks",
+        default=(3,),
+        column="depth",
+        unit="blocks",
+        help="the numbers of residual blocks to compare, or one, likewise",
+    )
+    parameterizations: tuple[str, ...] = setting(
+        names_in("parameterization", "sharplab.scaling:PARAMETERIZATIONS"),
+        "how initialisation and learning rates go with the width",
+        default=("mup", "ntk"),
+        column="parameterization",
+    )
+    learning_rates: Any = setting(
+        RATES,
+        "η, the base learning rate",
+        column="learning_rate",
+        help="base learning rates, kept to 12 digits, numbers and ranges: 0.1, 2^-3, 2^-6:2^2 (octaves), 1e-3:1:log7 "
+        "(seven, evenly in the logarithm); or a grid for each parameterization: mup=2^-3:2^1 ntk=0.1,0.3,1",
+    )
+    refine: bool = setting(
+        FLAG,
+        "whether the grid was refined",
+        default=False,
+        column=None,
+        option_default=True,
+        help="extend the grid where the optimum lies at an edge, then take steps of sqrt(2) around it",
+    )
+    seeds: Any = setting(
+        SEEDS,
+        "of the initial weights and the order of batches",
+        default=3,
+        column="seed",
+        help="how many seeds, as 3; or which, as 5:9 (both ends included) or 0 7",
+    )
+    records: int = setting(
+        WHOLE,
+        "how many records a run has",
+        default=17,
+        column=None,
+        option_default=2,
+        help="how many records along a run, first and last step included; those that fall on one step are made once",
+    )
+    spacing: str = setting(
+        name_in("spacing", "sharplab.sweep.experiment:SPACINGS"),
+        "of the records",
+        default="linear",
+        column=None,
+        help="of the records: evenly in steps, or in the logarithm of steps",
+    )
 
     def __post_init__(self) -> None:
-        for name in ("parameterizations", "observables"):
-            self._keep(name, distinct(name, as_tuple(name, getattr(self, name))))
-        for name in ("widths", "depths"):
-            self._keep(name, parse_sizes(name, getattr(self, name)))
-        for name in ("base_width", "base_depth", "steps", "batch_size", "probe_size", "records"):
-            self._keep(name, whole(name, getattr(self, name)))
-        for name in ("alpha", "gamma"):
-            self._keep(name, _finite(name, getattr(self, name)))
-        self._check_names()
-        self._check_ranges()
-        rates = _by_key("learning_rates", self.learning_rates, self.parameterizations)
-        seeds = _by_key("seeds", self.seeds, self.widths)
-        self._keep("learning_rates", tuple((key, _ascending(given)) for key, given in rates))
-        self._keep("seeds", tuple((width, parse_seeds("seeds", given)) for width, given in seeds))
+        for name, declared in SETTINGS.items():
+            value = getattr(self, name)
+            if name not in KEYED_BY:
+                # Plain Python values: hashable, and one identity however a setting was typed (1, 1.0, np.int64(1)).
+                object.__setattr__(self, name, declared.kind.read(name, value))
+        for name, key in KEYED_BY.items():
+            pairs = _by_key(name, getattr(self, name), getattr(self, key))
+            read = SETTINGS[name].kind.read
+            object.__setattr__(self, name, tuple((key, read(name, given)) for key, given in pairs))
+        self._check_together()
 
-    def _keep(self, name: str, value: Any) -> None:
-        # Plain Python values: hashable, and one identity however a setting was typed (1, 1.0, np.int64(1)).
-        object.__setattr__(self, name, value)
-
-    def _check_names(self) -> None:
-        find_model(self.model)
-        optimizer = find_optimizer(self.optimizer)
-        lookup("trainable", self.trainable, TRAINABLE)
-        find_function("augmentation", self.augment, AUGMENTATIONS)
-        find_function("schedule", self.schedule, SCHEDULES)
-        find_function("loss", self.loss, LOSSES)
-        find_function("data set", self.data, DATASETS)
-        lookup("spacing", self.spacing, SPACINGS)
-        for name in self.parameterizations:
-            lookup("parameterization", name, PARAMETERIZATIONS)
-        if not all(isinstance(name, str) for name in self.observables):
-            raise ValueError("observables must be names: your own as 'module:attribute@tag'.")
+    def _check_together(self) -> None:
         for entry in find_observables(self.observables):
-            if "metric" in entry.needs and optimizer.preconditioner is None:
+            if "metric" in entry.needs and find_optimizer(self.optimizer).preconditioner is None:
                 raise ValueError(
                     f"observables: {entry.name!r} has no meaning under {self.optimizer}, whose steps no diagonal "
                     "metric makes of gradients: record 'sharpness_raw'."
                 )
-
-    def _check_ranges(self) -> None:
         if not 2 <= self.records <= self.steps + 1:
             raise ValueError(f"records must lie between 2 and steps + 1 = {self.steps + 1}, not {self.records}.")
-        if not isinstance(self.refine, bool):
-            raise ValueError(f"refine must be True or False, not {self.refine!r}.")
-        if self.gamma <= 0:
-            raise ValueError(f"gamma must be a positive number, not {self.gamma}.")
         if "train_loss" not in self.observables and self.refine:
             raise ValueError("refine=True looks for the lowest train_loss: add it to observables.")
 
@@ -155,14 +157,7 @@ class Experiment:
         return tuple(int(step) for step in np.unique(np.round(steps)))
 
 
-def _finite(name: str, value: Any) -> float:
-    if not isinstance(value, Real) or not math.isfinite(value):
-        raise ValueError(f"{name} must be a finite number, not {value!r}.")
-    return float(value)
-
-
-def _ascending(rates: Any) -> tuple[float, ...]:
-    return tuple(sorted(parse_positive("learning_rates", rates)))
+SETTINGS: Mapping[str, Setting] = declarations(Experiment)
 
 
 def _by_key(name: str, value: Any, keys: tuple) -> list[tuple[Any, Any]]:

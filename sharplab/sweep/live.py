@@ -1,4 +1,4 @@
-"""Runs watched while they train: what a live tracker is, and how none of them can hinder training."""
+"""Live trackers, which are called as runs train, and how none of them can hinder training."""
 
 import time
 import warnings
@@ -18,10 +18,10 @@ PATIENCE_SECONDS = 60.0  # with one call to a tracker, once there is nothing els
 
 
 class LiveTracker(Protocol):
-    """Told of every run as it goes.
+    """What is called with every run as it goes.
 
     It travels to worker processes, so that it must be picklable, and several copies of it work at once, each for runs
-    of its own. A copy is told of events in their order, by one thread, several runs at a time. A run that is resumed,
+    of its own. A copy is called in the order of events, by one thread, several runs at a time. A run that is resumed,
     or trained again, is started again under its run id; one that is cut short is finished with the summary
     {"interrupted": True}.
     """
@@ -37,101 +37,103 @@ class LiveTracker(Protocol):
 
 
 class LiveTrackerWarning(UserWarning):
-    """A live tracker failed and is told nothing more; training goes on."""
+    """A live tracker failed and is called no more; training goes on."""
 
 
 # (session, position among its trackers) of those that failed in this process.
-_left_out: set[tuple[str, int]] = set()
+_dropped: set[tuple[str, int]] = set()
 
 
 @contextmanager
 def guarded(trackers: Sequence[LiveTracker], session: str) -> Iterator[LiveTracker]:
-    """All of the trackers as one that never fails and never makes training wait.
+    """One tracker that stands for all, never fails and never makes training wait.
 
-    Each is told by a thread of its own, out of a queue. One that raises, or falls too far behind, is named in a
+    Each is called by a thread of its own, out of a queue. One that raises, or falls too far behind, is named in a
     `LiveTrackerWarning` and left out from then on, in later blocks of this session in this process too.
-    The block ends when every tracker has been told all, or has not come back from one call for a minute.
+    The block ends when every tracker has been called with all, or has not come back from one call for a minute.
     """
-    lines = {place: _Line(tracker) for i, tracker in enumerate(trackers) if (place := (session, i)) not in _left_out}
-    everyone = _Everyone(lines)
+    threads = {
+        place: _TrackerThread(tracker) for i, tracker in enumerate(trackers) if (place := (session, i)) not in _dropped
+    }
+    together = _AllTrackers(threads)
     try:
-        yield everyone
+        yield together
     finally:
-        everyone.end()
+        together.end()
 
 
-class _Everyone:
-    """Passes each call on to all that have not failed."""
+class _AllTrackers:
+    """A tracker that passes each call on to all that have not failed."""
 
-    def __init__(self, lines: dict[tuple[str, int], "_Line"]) -> None:
-        self._lines = lines
+    def __init__(self, threads: dict[tuple[str, int], "_TrackerThread"]) -> None:
+        self._threads = threads
         self._open: dict[str, None] = {}  # run ids, in their order
 
     def start(self, run_id: str, settings: Mapping[str, Any]) -> None:
         self._open[run_id] = None
-        self._tell("start", run_id, dict(settings))
+        self._send("start", run_id, dict(settings))
 
     def log(self, run_id: str, step: int, values: Mapping[str, float]) -> None:
-        self._tell("log", run_id, step, dict(values))
+        self._send("log", run_id, step, dict(values))
 
     def finish(self, run_id: str, summary: Mapping[str, Any]) -> None:
         self._open.pop(run_id, None)
-        self._tell("finish", run_id, dict(summary))
+        self._send("finish", run_id, dict(summary))
 
     def end(self) -> None:
-        """Wait for all, and say who failed."""
+        """Wait for all, and warn of those that failed."""
         for run_id in tuple(self._open):
             self.finish(run_id, {"interrupted": True})
-        for line in self._lines.values():
-            line.put(None)
-        for line in self._lines.values():
-            line.join()
-        self._leave_out_failed()
+        for thread in self._threads.values():
+            thread.put(None)
+        for thread in self._threads.values():
+            thread.join()
+        self._drop_failed()
 
-    def _tell(self, method: str, *arguments: Any) -> None:
-        for line in self._lines.values():
-            line.put((method, arguments))
-        self._leave_out_failed()
+    def _send(self, method: str, *arguments: Any) -> None:
+        for thread in self._threads.values():
+            thread.put((method, arguments))
+        self._drop_failed()
 
-    def _leave_out_failed(self) -> None:
-        for place, line in tuple(self._lines.items()):
-            if line.failure:
-                del self._lines[place]
-                _left_out.add(place)
+    def _drop_failed(self) -> None:
+        for place, thread in tuple(self._threads.items()):
+            if thread.failure:
+                del self._threads[place]
+                _dropped.add(place)
                 warnings.warn(
-                    f"the live tracker {line.tracker!r} {line.failure}; it is told nothing more, training goes on.",
+                    f"the live tracker {thread.tracker!r} {thread.failure}; it is called no more, training goes on.",
                     LiveTrackerWarning,
                     stacklevel=4,
                 )
 
 
-class _Line:
-    """One tracker and the thread that tells it."""
+class _TrackerThread:
+    """One tracker, with the queue of its events and the thread that calls it."""
 
     def __init__(self, tracker: LiveTracker) -> None:
         self.tracker = tracker
         self.failure = ""
         self._queue: Queue[tuple[str, tuple[Any, ...]] | None] = Queue(MOST_BEHIND)
         self._since: float | None = None  # when the call under way began
-        self._thread = Thread(target=self._tell, name="live-tracker", daemon=True)
+        self._thread = Thread(target=self._call, name="live-tracker", daemon=True)
         self._thread.start()
 
     def put(self, event: tuple[str, tuple[Any, ...]] | None) -> None:
-        """To be told in its turn; None is the end."""
+        """Queue an event; None is the end."""
         try:
             self._queue.put_nowait(event)
         except Full:
             self.failure = f"is {MOST_BEHIND} events behind"
 
     def join(self) -> None:
-        """Wait until it was told everything, or has failed, or lets one call last too long."""
+        """Wait until the queue is empty, or the tracker has failed or lets one call last too long."""
         while self._thread.is_alive() and not self.failure:
             self._thread.join(0.05)
             since = self._since
             if since is not None and time.monotonic() - since > PATIENCE_SECONDS:
                 self.failure = f"has not come back from a call for {PATIENCE_SECONDS:g} seconds"
 
-    def _tell(self) -> None:
+    def _call(self) -> None:
         while (event := self._queue.get()) is not None and not self.failure:
             method, arguments = event
             self._since = time.monotonic()

@@ -1,4 +1,4 @@
-"""Where live trackers write: JSON lines in a folder, wandb, trackio."""
+"""Live trackers that write JSON lines into a folder, or to wandb or trackio."""
 
 import contextvars
 import json
@@ -35,17 +35,17 @@ class JsonLines:
     folder: Path
 
     def start(self, run_id: str, settings: Mapping[str, Any]) -> None:
-        """Training begins, or goes on."""
+        """Begin a run, or go on with it."""
         _cut_torn_line(self._path(run_id))
         self._append(run_id, {"event": "start", "run_id": run_id, "settings": dict(settings)})
 
     def log(self, run_id: str, step: int, values: Mapping[str, float]) -> None:
-        """What was observed before this step."""
+        """Write what was observed before this step."""
         event = {"event": "log", "run_id": run_id, "step": int(step)}
         self._append(run_id, event | dict(values) | event)
 
     def finish(self, run_id: str, summary: Mapping[str, Any]) -> None:
-        """Training has ended."""
+        """End a run."""
         self._append(run_id, {"event": "finish", "run_id": run_id, "summary": dict(summary)})
 
     def _path(self, run_id: str) -> Path:
@@ -63,7 +63,7 @@ class JsonLines:
 
 
 def _plain(name: str, value: Any, not_finite: dict[str, str]) -> Any:
-    """As JSON has it; `not_finite` gains what JSON has not."""
+    """A value as JSON can say it; numbers that are not finite go into `not_finite`."""
     if isinstance(value, Mapping):
         return {str(key): _plain(str(key), entry, not_finite) for key, entry in value.items()}
     if hasattr(value, "tolist"):  # arrays, and numbers that come out of them
@@ -77,7 +77,7 @@ def _plain(name: str, value: Any, not_finite: dict[str, str]) -> Any:
 
 
 def _cut_torn_line(path: Path) -> None:
-    """Take away the end of a line whose beginning alone was written before a machine stopped."""
+    """Remove a last line that was not written whole before a machine stopped."""
     if not path.exists():
         return
     content = path.read_bytes()
@@ -123,15 +123,15 @@ class WandbLike:
             raise ValueError(f"tracker {self.module} is not installed: pip install {self.module}.")
 
     def start(self, run_id: str, settings: Mapping[str, Any]) -> None:
-        """Training begins, or goes on."""
+        """Begin a run, or go on with it."""
         self._open(run_id, dict(settings))
 
     def log(self, run_id: str, step: int, values: Mapping[str, float]) -> None:
-        """What was observed before this step."""
+        """Write what was observed before this step."""
         self._run(run_id).log(dict(values), step=int(step))
 
     def finish(self, run_id: str, summary: Mapping[str, Any]) -> None:
-        """Training has ended."""
+        """End a run."""
         run = self._run(run_id)
         del _opened[self.module, self.project, run_id]
         if hasattr(run, "summary"):

@@ -1,21 +1,24 @@
-"""From an experiment and what is known already, what to train next: pure, so that a sweep can be cut anywhere."""
+"""What to train next, from experiments and the rows of a store: pure, so that a sweep can be cut anywhere."""
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, fields
+from itertools import pairwise, product
 
 import numpy as np
 import pandas as pd
 
+from sharplab.core.grid import rounded
+from sharplab.core.settings import TrainingSettings
 from sharplab.sweep.experiment import Experiment
-from sharplab.sweep.grid import rounded
 from sharplab.sweep.store.identity import run_id
+from sharplab.sweep.store.rows import one_per_run
 from sharplab.training.task import Run, Task
 
 MOST_EXTENSIONS = 6
 FINE_RATIO = math.sqrt(2)
 SLACK = 1 + 1e-6  # for the rounding of learning rates
+GROUPS_PER_WORKER = 4  # at least, so that workers end at about one time
 
 
 @dataclass(frozen=True)
@@ -27,59 +30,40 @@ class Group:
 
     @property
     def cost(self) -> float:
-        """In arbitrary units: the first layer's work grows with the width, the others' with its square."""
+        """The work in arbitrary units: that of the first layer grows with the width, of others with its square."""
         per_step = self.task.width * (64 + self.task.depth * self.task.width)
         return per_step * self.task.steps * len(self.runs)
 
     @property
     def label(self) -> str:
-        """For people."""
+        """A line that names the group: its model, parameterization, size and number of runs."""
         task = self.task
         runs = f"{len(self.runs)} run{'s' * (len(self.runs) > 1)}"
         return f"{task.model} {task.parameterization} width {task.width} depth {task.depth}, {runs}"
 
     @property
     def run_ids(self) -> tuple[str, ...]:
-        """Of the runs, in their order."""
+        """The identities of the runs, in their order."""
         return tuple(run_id(self.task, run) for run in self.runs)
 
     def parts(self, most_runs: int) -> "tuple[Group, ...]":
-        """Groups of at most so many runs, as even as can be."""
+        """The group divided into groups of at most so many runs, as even as can be."""
         count = -(-len(self.runs) // most_runs)
         bounds = np.linspace(0, len(self.runs), count + 1).astype(int)
         return tuple(Group(self.task, self.runs[low:high]) for low, high in pairwise(bounds))
 
 
 def tasks(experiment: Experiment) -> Iterator[Task]:
-    """One per parameterization, width and depth."""
-    for parameterization in experiment.parameterizations:
-        for width in experiment.widths:
-            for depth in experiment.depths:
-                yield Task(
-                    model=experiment.model,
-                    width=width,
-                    depth=depth,
-                    parameterization=parameterization,
-                    base_width=experiment.base_width,
-                    alpha=experiment.alpha,
-                    gamma=experiment.gamma,
-                    optimizer=experiment.optimizer,
-                    loss=experiment.loss,
-                    data=experiment.data,
-                    steps=experiment.steps,
-                    batch_size=experiment.batch_size,
-                    probe_size=experiment.probe_size,
-                    observables=experiment.observables,
-                    record_steps=experiment.record_steps(),
-                    base_depth=experiment.base_depth,
-                    trainable=experiment.trainable,
-                    augment=experiment.augment,
-                    schedule=experiment.schedule,
-                )
+    """One task per parameterization, width and depth."""
+    shared = {field.name: getattr(experiment, field.name) for field in fields(TrainingSettings)}
+    record_steps = experiment.record_steps()
+    for place in product(experiment.parameterizations, experiment.widths, experiment.depths):
+        parameterization, width, depth = place
+        yield Task(**shared, parameterization=parameterization, width=width, depth=depth, record_steps=record_steps)
 
 
-def cells(experiment: Experiment, task: Task, losses: Mapping[str, float]) -> tuple[Run, ...]:
-    """Every run that the experiment wants of a task, given the final train losses known so far, by run identity.
+def wanted_runs(experiment: Experiment, task: Task, losses: Mapping[str, float]) -> tuple[Run, ...]:
+    """The runs that an experiment wants of a task, given the final train losses known so far, by run identity.
 
     With `refine`, learning rates are added by this rule, on the mean over seeds of the final train loss, in
     which a diverged run counts as infinite:
@@ -139,10 +123,10 @@ def refined(rates: Sequence[float], means: Sequence[float], own: Sequence[float]
 
 
 def serving_rows(observables: Collection[str], record_steps: Collection[int], known: pd.DataFrame) -> pd.DataFrame:
-    """The rows whose run was observed at least so.
+    """The rows whose run was recorded with these observables at these steps, and maybe more.
 
     `known` is the store's table: run_id, train_loss, diverged, observables and record_steps (sequences). One run
-    may have several rows: of two that were observed differently, neither need hold all of the other.
+    may have several rows: of two that were recorded differently, neither need hold all of the other.
     """
     wanted, steps = set(observables), set(record_steps)
     serves = [
@@ -160,25 +144,23 @@ class Shard:
     count: int
 
     def __str__(self) -> str:
-        """As "i/n", counted from 1."""
+        """The part as "i/n", counted from 1."""
         return f"{self.index or self.count}/{self.count}"
 
-    def cells(self, experiment: Experiment, known: pd.DataFrame) -> Iterator[tuple[Task, Run]]:
-        """The tasks and runs of this part, dealt out like cards, from the most expensive on.
+    def runs(self, experiment: Experiment, known: pd.DataFrame) -> Iterator[tuple[Task, Run]]:
+        """The tasks and runs of this part, dealt out in turn, from the most expensive on.
 
+        Single runs are dealt out; with `refine`, whose next learning rates depend on all runs of a task, whole tasks.
         `known` has the columns run_id, train_loss, diverged.
-
-        What is dealt is single runs; with `refine`, whose next learning rates hang on all runs of a task, whole tasks.
         """
         by_cost = sorted(tasks(experiment), key=lambda task: -Group(task, (Run(1.0, 0),)).cost)
         losses: dict[str, float] = {}
-        if experiment.refine:  # else nothing hangs on them
+        if experiment.refine:  # else nothing depends on them
             finals = known["train_loss"].where(~known["diverged"], math.inf)
             losses = dict(zip(known["run_id"], finals, strict=True))
         dealt = 0
         for task in by_cost:
-            runs = cells(experiment, task, losses)
-            for run in runs:
+            for run in wanted_runs(experiment, task, losses):
                 if dealt % self.count == self.index:
                     yield task, run
                 dealt += not experiment.refine
@@ -186,6 +168,11 @@ class Shard:
 
 
 WHOLE = Shard(0, 1)
+
+
+def known_runs(experiment: Experiment, rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a store that serve an experiment, one per run."""
+    return one_per_run(serving_rows(experiment.observables, experiment.record_steps(), rows))
 
 
 def missing_groups(
@@ -199,13 +186,13 @@ def missing_groups(
 
     Args:
         experiment: what is wanted.
-        known: `serving_rows`, one per run.
-        shard: the part of it that is looked at.
+        known: its `known_runs`.
+        shard: the part of it that is to be trained.
         apart_from: identities of runs to leave out.
     """
     left_out = {*known["run_id"], *apart_from}
     missing: dict[Task, list[Run]] = {}
-    for task, run in shard.cells(experiment, known):
+    for task, run in shard.runs(experiment, known):
         if run_id(task, run) not in left_out:
             missing.setdefault(task, []).append(run)
     groups = (Group(task, tuple(runs)) for task, runs in missing.items())
@@ -214,4 +201,57 @@ def missing_groups(
 
 def wanted_ids(experiment: Experiment, known: pd.DataFrame, shard: Shard = WHOLE) -> set[str]:
     """The identities of all runs of the experiment, refinement included."""
-    return {run_id(task, run) for task, run in shard.cells(experiment, known)}
+    return {run_id(task, run) for task, run in shard.runs(experiment, known)}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What several experiments want and lack.
+
+    Attributes:
+        runs: how many they want, refinement included as far as it is known.
+        stored: how many of these are known.
+        groups: what is to be trained now; a run that several experiments want is in one group alone.
+    """
+
+    runs: int
+    stored: int
+    groups: tuple[Group, ...]
+
+
+def make_plan(
+    experiments: Sequence[Experiment], rows: pd.DataFrame, *, shard: Shard = WHOLE, apart_from: Collection[str] = ()
+) -> Plan:
+    """The plan of experiments, given the rows of a store; runs whose identities are in `apart_from` are left out."""
+    planned = set(apart_from)
+    runs = stored = 0
+    groups: list[Group] = []
+    for experiment in experiments:
+        known = known_runs(experiment, rows)
+        wanted = wanted_ids(experiment, known, shard)
+        runs, stored = runs + len(wanted), stored + len(wanted.intersection(known["run_id"]))
+        missing = missing_groups(experiment, known, shard=shard, apart_from=planned)
+        planned.update(*(group.run_ids for group in missing))
+        groups.extend(missing)
+    return Plan(runs, stored, tuple(groups))
+
+
+def wanted_rows(experiments: Sequence[Experiment], rows: pd.DataFrame, shard: Shard = WHOLE) -> pd.DataFrame:
+    """The rows of a store that experiments want, one per run."""
+    wanted = []
+    for experiment in experiments:
+        known = known_runs(experiment, rows)
+        wanted.append(known[known["run_id"].isin(wanted_ids(experiment, known, shard))])
+    return one_per_run(pd.concat(wanted, ignore_index=True))
+
+
+def divide(groups: Sequence[Group], workers: int) -> list[Group]:
+    """Groups in the order in which workers take them.
+
+    One worker takes the cheapest first. For several the groups are divided, and the most expensive come first, so that
+    all end at about one time.
+    """
+    if workers == 1:
+        return sorted(groups, key=lambda group: group.cost)
+    most = max(1, sum(len(group.runs) for group in groups) // (GROUPS_PER_WORKER * workers))
+    return sorted((part for group in groups for part in group.parts(most)), key=lambda group: -group.cost)

@@ -13,22 +13,20 @@ from rich.table import Table
 
 from sharplab.sweep.estimate import Estimated, estimate
 from sharplab.sweep.experiment import Experiment
-from sharplab.sweep.plan import FINE_RATIO, MOST_EXTENSIONS, WHOLE, Group, Shard, serving_rows, tasks
+from sharplab.sweep.plan import FINE_RATIO, MOST_EXTENSIONS, WHOLE, Group, Shard, known_runs, tasks
 from sharplab.sweep.store.directory import MARKER, open_store, read_rows
-from sharplab.sweep.store.identity import run_id
-from sharplab.sweep.store.rows import one_per_run
+from sharplab.sweep.store.identity import OBSERVATION, run_id
 from sharplab.training.task import Run, Task
 
 ALWAYS = ("parameterization", "width", "depth")
-NOT_SHOWN = ("observables", "record_steps")
 
 
 @dataclass(frozen=True)
 class PlannedTask:
-    """One task of a sweep.
+    """What a sweep has and lacks of one task.
 
     Attributes:
-        task: which.
+        task: what its runs share.
         rates: learning rates, ascending.
         seeds: how many.
         stored: how many of its runs the store holds.
@@ -59,14 +57,13 @@ def plan_tasks(experiments: Sequence[Experiment], store: Path, shard: Shard = WH
     rows, planned = read_rows(store), set[str]()
     found: list[PlannedTask] = []
     for experiment in experiments:
-        known = one_per_run(serving_rows(experiment.observables, experiment.record_steps(), rows))
-        found.extend(_tasks(experiment, known, shard, planned))
+        found.extend(_tasks(experiment, known_runs(experiment, rows), shard, planned))
     return tuple(found)
 
 
 def _tasks(experiment: Experiment, known: pd.DataFrame, shard: Shard, planned: set[str]) -> Iterator[PlannedTask]:
     runs: dict[Task, list[Run]] = {}
-    for task, run in shard.cells(experiment, known):
+    for task, run in shard.runs(experiment, known):
         runs.setdefault(task, []).append(run)
     stored = set(known["run_id"])
     for task in filter(runs.__contains__, tasks(experiment)):
@@ -80,7 +77,7 @@ def _tasks(experiment: Experiment, known: pd.DataFrame, shard: Shard, planned: s
 
 
 def _refinement(experiment: Experiment, task: Task, planned: int) -> tuple[int, int]:
-    """How many runs refinement will add inside the grid: by every halving around the best; and with all extensions."""
+    """How many runs refinement adds where the best rate lies inside the grid, and how many at most."""
     own = experiment.rates_of(task.parameterization)
     if len(own) == 1:
         return 0, 0
@@ -92,16 +89,16 @@ def _refinement(experiment: Experiment, task: Task, planned: int) -> tuple[int, 
 
 
 def estimate_tasks(planned: Sequence[PlannedTask], *, workers: int | None = None) -> Estimated:
-    """Time and memory of what is missing; see `estimate`."""
+    """The time and memory of what is missing; see `estimate`."""
     return estimate([Group(each.task, each.missing) for each in planned if each.missing], workers=workers)
 
 
 def print_plan(planned: Sequence[PlannedTask], estimated: Estimated, console: Console) -> None:
-    """The plan as a table with its totals."""
+    """Print the plan as a table with its totals."""
     varying = [
         name
         for name in (field.name for field in fields(Task))
-        if name not in (*ALWAYS, *NOT_SHOWN) and len({getattr(each.task, name) for each in planned}) > 1
+        if name not in (*ALWAYS, *OBSERVATION) and len({getattr(each.task, name) for each in planned}) > 1
     ]
     table = Table(box=box.SIMPLE, show_footer=True)
     runs, stored = sum(len(each.missing) for each in planned), sum(each.stored for each in planned)
@@ -154,7 +151,7 @@ def _power(rate: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """For people.
+    """A length of time as people read it.
 
     >>> [duration(s) for s in (0.04, 7.3, 90, 7000, 300000)]
     ['0.04 s', '7 s', '2 min', '1.9 h', '3.5 days']
@@ -166,7 +163,7 @@ def duration(seconds: float) -> str:
 
 
 def amount(count: float) -> str:
-    """Of bytes, for people.
+    """A number of bytes as people read it.
 
     >>> [amount(b) for b in (512, 20_000, 3_400_000, 12e9)]
     ['512 B', '20 kB', '3.4 MB', '12 GB']

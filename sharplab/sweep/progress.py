@@ -19,13 +19,13 @@ Snapshot = Callable[[], tuple[Session, Sequence[Claim]]]
 
 
 def share_done(session: Session, claims: Sequence[Claim]) -> float:
-    """Of the planned cost, the groups under way by their steps."""
+    """The share of the planned cost that is done, groups under way counted by their steps."""
     under_way = sum(claim.cost * claim.done / claim.total for claim in claims if claim.total)
     return min(1.0, (session.cost_done + under_way) / session.cost) if session.cost else 1.0
 
 
 def describe(session: Session, claims: Sequence[Claim]) -> str:
-    """Groups through, running and failed, and the best loss so far.
+    """A line that says how many groups are done, running and failed, and the best loss so far.
 
     >>> describe(Session("a", runs=40, stored=30, groups=4, groups_done=3, cost=4.0, cost_done=3.0, best_loss=0.25), [])
     '3 of 4 groups, 30 of 40 runs, best train loss 0.25'
@@ -45,7 +45,7 @@ def describe(session: Session, claims: Sequence[Claim]) -> str:
 
 
 def seconds_left(elapsed: float, share: float) -> str:
-    """In proportion, for people; nothing where nothing is known yet.
+    """The time that is left, in proportion to that which passed; "" where nothing is known yet.
 
     >>> seconds_left(50.0, 0.25)
     ', about 150 s left'
@@ -54,8 +54,8 @@ def seconds_left(elapsed: float, share: float) -> str:
 
 
 @contextmanager
-def watching(snapshot: Snapshot) -> Iterator[None]:
-    """Within, what `snapshot` returns is shown on standard error; nothing where no group is planned."""
+def show_progress(snapshot: Snapshot) -> Iterator[None]:
+    """A block in which what `snapshot` returns is shown on standard error, once groups are planned."""
     console = Console(file=sys.stderr)
     ended = threading.Event()
     show = _show_bar if console.is_terminal else _show_lines

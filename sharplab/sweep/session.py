@@ -1,22 +1,29 @@
-"""What one call of `run` leaves in the store about itself: for `sharplab status`, and to ask its workers to stop."""
+"""The session of one call of `run`, a file in the store: `sharplab status` reads it, workers are stopped beside it."""
 
 import json
 import uuid
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
+
+from sharplab.core.files import write_whole
+from sharplab.sweep.claims import Claim, read_claims
+from sharplab.sweep.plan import Group
 
 FOLDER = "sweeps"
 
 
 @dataclass(frozen=True)
 class Session:
-    """How far a call of `run` is.
+    """The state of one call of `run`.
 
     Attributes:
         name: unique.
         runs: wanted in all, refinement included as far as it is known.
         stored: of them, at the last count.
-        groups, groups_done: planned by this call, and through.
+        groups, groups_done: how many this call planned, and how many of them are done.
         cost, cost_done: the same in units of `Group.cost`.
         best_loss: the lowest final train loss among the runs that it trained.
         failed: the groups that were given up, each with the file that holds its traceback.
@@ -41,25 +48,59 @@ def lower(a: float | None, b: float | None) -> float | None:
     return min(known, default=None)
 
 
-def new_session() -> Session:
-    """One of a name that no other has."""
-    return Session(uuid.uuid4().hex[:12])
+class SessionLog:
+    """The session of this call, brought up to date in the store as the call goes on."""
+
+    def __init__(self, store: Path) -> None:
+        self.store, self.session = store, Session(uuid.uuid4().hex[:12])
+
+    def note(self, **changes: Any) -> None:
+        """Change fields of the session; it is written once groups are planned."""
+        self.session = replace(self.session, **changes)
+        if self.session.groups:
+            save_session(self.store, self.session)
+
+    def plan(self, runs: int, stored: int, groups: Sequence[Group]) -> None:
+        """Note how many runs are wanted and stored, and groups that are to be trained beside those before."""
+        count, cost = self.session.groups + len(groups), self.session.cost + sum(group.cost for group in groups)
+        self.note(runs=runs, stored=stored, groups=count, cost=cost)
+
+    def finish(self, group: Group, best_loss: float | None) -> None:
+        """Note that a group is stored."""
+        self.note(
+            stored=self.session.stored + len(group.runs),
+            groups_done=self.session.groups_done + 1,
+            cost_done=self.session.cost_done + group.cost,
+            best_loss=lower(self.session.best_loss, best_loss),
+        )
+
+    def fail(self, group: Group, trace: str) -> None:
+        """Note that a group is given up, its traceback in a file of its own."""
+        path = self.store / "failures" / f"{self.session.name}-{len(self.session.failed)}.txt"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"{group.label}\n\n{trace}")
+        last = trace.strip().splitlines()[-1]
+        self.note(failed=(*self.session.failed, (f"{group.label}: {last}", str(path))))
+
+    def snapshot(self) -> tuple[Session, list[Claim]]:
+        """The session, and the claims of its workers."""
+        return self.session, [claim for claim in read_claims(self.store) if claim.sweep == self.session.name]
+
+    def ask_to_stop(self) -> None:
+        """Let the workers of this call end after their current segment of steps, wherever they are."""
+        (self.store / FOLDER / f"{self.session.name}.stop").touch()
 
 
 def save_session(store: Path, session: Session) -> None:
-    """For other processes to see; what cannot be written is left."""
+    """Write a session for other processes to see; one that cannot be written is left as it was."""
     path = store / FOLDER / f"{session.name}.json"
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
+    with suppress(OSError):  # a full disk ends the run where its results are written, not here
         path.parent.mkdir(exist_ok=True)
-        temporary.write_text(json.dumps(asdict(session)))
-        temporary.replace(path)
-    except OSError:
-        pass  # a full disk ends the run where its results are written, not here
+        write_whole(path, json.dumps(asdict(session)).encode(), durable=False)
 
 
 def read_sessions(store: Path) -> list[Session]:
-    """Every call's last word, the latest call last; what cannot be read is passed over."""
+    """The session of every call as it was last written, the latest last; what cannot be read is passed over."""
     found = []
     for path in sorted((store / FOLDER).glob("*.json"), key=_age):
         try:
@@ -76,11 +117,6 @@ def _age(path: Path) -> float:
         return path.stat().st_mtime
     except OSError:
         return 0.0
-
-
-def ask_to_stop(store: Path, session: Session) -> None:
-    """Let the workers of this call end after their current chunk of steps, wherever they are."""
-    (store / FOLDER / f"{session.name}.stop").touch()
 
 
 def is_asked_to_stop(store: Path, session_name: str) -> bool:

@@ -2,20 +2,16 @@
 
 import itertools
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
+from sharplab.core.grid import as_tuple
 from sharplab.core.naming import lookup
-from sharplab.sweep.experiment import Experiment
-from sharplab.sweep.grid import as_tuple, parse_positive, parse_sizes
-
-# In the place of these, a text names numbers; learning_rates and seeds take one for what it is, a grid.
-SIZES = ("widths", "depths", "base_width", "base_depth", "steps", "batch_size", "probe_size", "records")
-NUMBERS = ("alpha", "gamma")
+from sharplab.sweep.experiment import KEYED_BY, SETTINGS, Experiment
 
 
 def product(experiment: Experiment, **values: Any) -> tuple[Experiment, ...]:
-    """An experiment for each combination of values; those of the last setting change fastest.
+    """The experiments of every combination of values; those of the last setting change fastest.
 
     Each value takes the setting's place, so that `widths=(8, 16)` makes two experiments of one width each. A text
     names numbers as in `Experiment` ("2^-2:2^2", "8:64") where the setting is made of numbers; of learning_rates and
@@ -38,7 +34,7 @@ def product(experiment: Experiment, **values: Any) -> tuple[Experiment, ...]:
 
 
 def zipped(experiment: Experiment, **values: Any) -> tuple[Experiment, ...]:
-    """An experiment for the first values together, one for the second values, and so on.
+    """The experiments of the first values together, of the second values, and so on.
 
     For sizes that grow together, or a batch size with its number of steps. Values are read as by `product`.
 
@@ -64,23 +60,14 @@ def zipped(experiment: Experiment, **values: Any) -> tuple[Experiment, ...]:
 
 
 def _listed(values: Mapping[str, Any]) -> dict[str, list[Any]]:
-    settings = {field.name: field for field in fields(Experiment)}
-    for name in values:
-        lookup("setting", name, settings)
     return {
         name: [each for value in as_tuple(name, given) for each in _read(name, value)] for name, given in values.items()
     }
 
 
 def _read(name: str, value: Any) -> Iterable[Any]:
-    if not isinstance(value, str):
-        return (value,)
-    if name in SIZES:
-        return parse_sizes(name, value)
-    if name in NUMBERS:
-        # alpha may be 0, which is no end of a range
-        return (0.0,) if value == "0" else parse_positive(name, value)
-    return (value,)
+    kind = lookup("setting", name, SETTINGS).kind
+    return kind.expand(name, value) if isinstance(value, str) else (value,)
 
 
 def _unlike(experiment: Experiment, rows: Iterable[Mapping[str, Any]]) -> tuple[Experiment, ...]:
@@ -95,9 +82,9 @@ def _unlike(experiment: Experiment, rows: Iterable[Mapping[str, Any]]) -> tuple[
 
 
 def _unkeyed(experiment: Experiment, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Learning rates and seeds that are the same for all, free of the parameterizations and widths they are kept by."""
+    """The learning rates and seeds that are the same for all parameterizations and widths, without these keys."""
     freed = {}
-    for name, key in (("learning_rates", "parameterizations"), ("seeds", "widths")):
+    for name, key in KEYED_BY.items():
         kept = {values for _, values in getattr(experiment, name)}
         if key in changes and name not in changes and len(kept) == 1:
             freed[name] = kept.pop()

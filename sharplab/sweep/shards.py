@@ -1,4 +1,4 @@
-"""Parts of a sweep, for job arrays whose jobs know nothing of each other."""
+"""Parts of a sweep, for job arrays whose jobs share nothing but the store."""
 
 import re
 import shlex
@@ -12,7 +12,7 @@ from sharplab.sweep.preview import plan_tasks
 
 
 def parse_shard(text: str) -> Shard:
-    """Part i of n from "i/n". It counts from 0 or from 1: the last part, n/n, is also 0/n.
+    """The part i of n that "i/n" names, counted from 0 or from 1: the last part, n/n, is also 0/n.
 
     Raises:
         ValueError: for a text of another form, or an i beyond n.
@@ -27,7 +27,7 @@ def parse_shard(text: str) -> Shard:
 
 
 def sbatch_line(shard: Shard, words: Sequence[str]) -> str:
-    """The line that runs all parts of the sweep as a Slurm job array, given the command line of one of them."""
+    """A shell line that runs all parts of a sweep as a Slurm job array, from the command line of one of them."""
     program = [sys.executable, "-m", "sharplab"] if words[0].endswith("__main__.py") else [words[0]]
     if program[0].endswith(".py"):
         program.insert(0, sys.executable)
@@ -43,6 +43,6 @@ def sbatch_line(shard: Shard, words: Sequence[str]) -> str:
 
 
 def stored_parts(experiments: Sequence[Experiment], store: Path, count: int) -> tuple[Shard, ...]:
-    """The parts, of so many, of which the store lacks nothing."""
+    """The parts, out of `count`, of which the store lacks nothing."""
     parts = (Shard(index, count) for index in (*range(1, count), 0))
     return tuple(part for part in parts if not any(each.missing for each in plan_tasks(experiments, store, part)))

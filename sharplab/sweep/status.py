@@ -1,4 +1,4 @@
-"""What goes on in a store, seen from outside."""
+"""The state of a store and of the sweeps that write into it."""
 
 import socket
 import time
@@ -11,13 +11,13 @@ from sharplab.sweep.session import Session, read_sessions
 from sharplab.sweep.store.directory import group_files, read_rows, require_store
 from sharplab.sweep.store.rows import one_per_run
 
-SHOWN = 5  # calls, the latest ones
+SHOWN = 5  # sessions, the latest ones
 
 
 def status(store: Path, sleep: Callable[[float], None] = time.sleep) -> list[str]:
-    """Lines for people: the runs that a store holds, the latest calls of `run`, and who trains what now.
+    """Lines that say what a store holds, how far the latest sessions are, and who trains what now.
 
-    Workers of other machines show their life by a heartbeat alone: where there are such, it takes a few seconds.
+    Workers on other machines are known to live by their heartbeat alone: where there are any, it takes a few seconds.
 
     Raises:
         ValueError: if there is no store at that place, or it cannot be read.

@@ -1,4 +1,4 @@
-"""What one compiled shape takes on this machine: its real programs, compiled and run for a few steps."""
+"""The time and memory of one compiled shape on this machine: its programs, compiled and run for a few steps."""
 
 import time
 from collections.abc import Callable
@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Measured:
-    """What one compiled shape takes on this machine, its batch of runs being trained at once.
+    """The time and memory of one compiled shape on this machine, its batch of runs being trained at once.
 
     Attributes:
         runs, devices: of the run batch.
@@ -52,7 +52,7 @@ class Measured:
     bytes: int
 
     def batch_seconds(self, steps: int, records: int) -> float:
-        """A whole run of a run batch."""
+        """The seconds that the training of a run batch takes."""
         recording = self.first_record_seconds + (records - 1) * self.record_seconds
         return self.begin_seconds + steps * self.step_seconds + recording
 
@@ -71,7 +71,7 @@ class _RunBatch:
 
 
 def measure(group: Group) -> Measured:
-    """What the shape of a group takes on this machine, found by training its first runs for a few steps."""
+    """The time and memory of a group's shape on this machine, from training its first runs for a few steps."""
     run_batch, compiling = _timed(lambda: _compile(group))
     state, fresh = run_batch.begin()
     begin = _timed(run_batch.begin)[1]
@@ -114,7 +114,7 @@ def _typical(call: Callable[[], object]) -> float:
 
 
 def _time_steps(run_batch: _RunBatch, state: RunState, rates: np.ndarray) -> tuple[RunState, float]:
-    """The state some steps later, and the seconds that each took."""
+    """The state some steps later, and the seconds that each step took."""
 
     def step(many: int) -> None:
         nonlocal state
@@ -174,7 +174,7 @@ def _compile(group: Group) -> _RunBatch:
 
 
 def _heaviest_piece(recipe: Recipe, probe: PyTree) -> Any:
-    """A program that needs as much memory, to the order of magnitude, as a record that is dispatched in pieces."""
+    """A program that needs about as much memory as a record that is dispatched in pieces."""
     loss, network = recipe.training_loss, recipe.network.abstract
     piece = loss if set(recipe.observables) <= WITHOUT_GRADIENT else jax.grad(loss, has_aux=True)
     return jax.jit(piece).lower(network.params, network.variables, probe).compile()
@@ -185,6 +185,6 @@ def _bytes(arrays: PyTree) -> int:
 
 
 def _working_bytes(compiled: Any) -> int:
-    """What a program needs beside its arguments; 0 where the platform does not say."""
-    told = compiled.memory_analysis()
-    return 0 if told is None else told.temp_size_in_bytes + told.output_size_in_bytes
+    """The bytes that a program needs beside its arguments; 0 where the platform does not say."""
+    found = compiled.memory_analysis()
+    return 0 if found is None else found.temp_size_in_bytes + found.output_size_in_bytes

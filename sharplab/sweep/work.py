@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from sharplab.core.files import StoreError
-from sharplab.sweep.claims import Claimant, LeaseWatch, claiming
+from sharplab.sweep.claims import ClaimHolder, LeaseWatch, claiming
 from sharplab.sweep.live import LiveTracker, guarded
 from sharplab.sweep.plan import Group, serving_rows
 from sharplab.sweep.session import is_asked_to_stop
@@ -24,21 +24,21 @@ from sharplab.sweep.store.identity import run_id, settings
 from sharplab.training.task import Run, Task
 from sharplab.training.train import RunResult, Stopped, Watch
 
-FLUSH_SECONDS = 20.0  # of finished runs are in memory alone, at most
+FLUSH_SECONDS = 20.0  # for which finished runs are in memory alone, at most
 
 Train = Callable[[Task, Sequence[Run], Watch], Iterator[tuple[RunResult, ...]]]
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """One group, and all that a worker has to know to train it.
+    """A group with all that a worker needs to know to train it.
 
     Attributes:
         store: its directory, as the worker sees it.
-        session: the name of the call of `run` that asks.
+        session: the name of the session that asks.
         group: the runs.
         train: how they are trained.
-        trackers: told of each run as it goes.
+        trackers: called with each run as it goes.
         apart_from: group files whose runs do not count as trained.
         not_before: the results are dated no earlier.
     """
@@ -54,7 +54,7 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Report:
-    """How it ended.
+    """How the training of a group ended.
 
     "done": all its runs are in the store. "elsewhere": another worker is training some of them. "stopped": as was
     asked. "memory": there was too little for so many runs. "error": any other exception.
@@ -91,15 +91,15 @@ def _work(assignment: Assignment) -> Report:
         )
     if is_asked_to_stop(store, assignment.session):
         return Report("stopped")
-    with claiming(store, assignment.session, group) as claimant:
+    with claiming(store, assignment.session, group) as holder:
         # In this order: a rival takes its claim away after its results are in the store.
-        if _is_contested(store, claimant):
+        if _is_contested(store, holder):
             return Report("elsewhere")
         left = _untrained(assignment)
         if left:
             with guarded(assignment.trackers, assignment.session) as live:
-                _train(assignment, left, claimant, live)
-    return Report("done", best_loss=claimant.claim.best_loss)
+                _train(assignment, left, holder, live)
+    return Report("done", best_loss=holder.claim.best_loss)
 
 
 @lru_cache(maxsize=8)
@@ -107,8 +107,8 @@ def _leases(store: Path) -> LeaseWatch:
     return LeaseWatch(store)
 
 
-def _is_contested(store: Path, claimant: Claimant) -> bool:
-    wanted, name = set(claimant.claim.run_ids), claimant.claim.name
+def _is_contested(store: Path, holder: ClaimHolder) -> bool:
+    wanted, name = set(holder.claim.run_ids), holder.claim.name
     return any(claim.name != name and wanted.intersection(claim.run_ids) for claim in _leases(store).held())
 
 
@@ -119,7 +119,7 @@ def _untrained(assignment: Assignment) -> tuple[Run, ...]:
     return tuple(run for run in assignment.group.runs if run_id(task, run) not in known)
 
 
-def _train(assignment: Assignment, runs: tuple[Run, ...], claimant: Claimant, live: LiveTracker) -> None:
+def _train(assignment: Assignment, runs: tuple[Run, ...], holder: ClaimHolder, live: LiveTracker) -> None:
     task, store = assignment.group.task, assignment.store
     started: set[Run] = set()
 
@@ -133,7 +133,7 @@ def _train(assignment: Assignment, runs: tuple[Run, ...], claimant: Claimant, li
         live.log(run_id(task, run), step, values)
 
     watch = Watch(
-        progress=claimant.advance,
+        progress=holder.advance,
         record=record,
         stop=lambda: is_asked_to_stop(store, assignment.session),
         checkpoints=store / "checkpoints",
@@ -145,8 +145,8 @@ def _train(assignment: Assignment, runs: tuple[Run, ...], claimant: Claimant, li
             finished.extend(run_batch)
             for result in run_batch:
                 summary = _summary(result)
-                claimant.saw(summary.get("train_loss", math.nan))
-                start(result.run)  # of one that was resumed after its last record, nothing was told
+                holder.note_loss(summary.get("train_loss", math.nan))
+                start(result.run)  # one that was resumed after its last record has not been started
                 live.finish(run_id(task, result.run), summary)
             # A resumed run may end soon after it began again, and stand for hours.
             at_stake = sum(result.seconds for result in finished)

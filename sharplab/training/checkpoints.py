@@ -1,24 +1,16 @@
-"""Pytrees in files that survive whatever ends the process: whole or not at all, and verified when read."""
+"""Checkpoints: pytrees in files that are written whole or not at all, and verified when read."""
 
-import hashlib
-import io
-import json
-import os
-import uuid
 import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sharplab.core.files import DamagedFile, read_arrays, write_arrays
 from sharplab.core.tree import PyTree
-
-DIGEST_BYTES = hashlib.sha256().digest_size
-MANIFEST = "manifest"
 
 
 class CheckpointWarning(UserWarning):
@@ -26,79 +18,54 @@ class CheckpointWarning(UserWarning):
 
 
 def write_checkpoint(path: Path, tree: PyTree) -> None:
-    """Put the leaves of a pytree (arrays, numbers, PRNG keys) under a name; what was there remains until all is safe.
-
-    The file is an npz with the SHA-256 of its bytes behind it.
+    """Write the leaves of a pytree (arrays, numbers, PRNG keys) to a file; what was there remains until all is safe.
 
     Raises:
         ValueError: where the file cannot be written.
     """
-    arrays, manifest = {}, []
-    for number, (where, leaf) in enumerate(jax.tree_util.tree_leaves_with_path(tree)):
-        manifest.append([*_description(where, leaf), _key_implementation(leaf)])
-        arrays[str(number)] = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
-    arrays[MANIFEST] = np.array(json.dumps(manifest))
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    manifest = [[*_description(where, leaf), _key_implementation(leaf)] for where, leaf in leaves]
+    arrays = [np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf) for _, leaf in leaves]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w+b") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-            file.seek(0)
-            file.write(hashlib.file_digest(file, "sha256").digest())
-            file.flush()
-            os.fsync(file.fileno())
         # Another process may have gone further than this one, and cleared everything away.
         with suppress(FileNotFoundError):
-            temporary.replace(path)
+            write_arrays(path, arrays, manifest)
     except OSError as error:
         raise ValueError(
             f"checkpoint {path} cannot be written: {error.strerror}; make room for it, or change the permissions."
         ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 def read_checkpoint(path: Path, like: PyTree) -> PyTree | None:
-    """The pytree that was written under a name, on the host, or None where there is none that is whole and fits.
+    """The pytree of a checkpoint, on the host, or None where there is none that is whole and fits.
 
     `like` has its structure, with leaves that have a shape and a dtype (arrays, or `jax.ShapeDtypeStruct`). A file that
     was cut or altered, or holds something else, is a `CheckpointWarning`.
     """
     try:
-        return _verified(path.read_bytes(), like)
+        return _fitted(*read_arrays(path), like)
     except FileNotFoundError:
         return None
-    except (OSError, _Unfit) as error:
+    except (OSError, DamagedFile) as error:
         reason = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else str(error)
     message = f"checkpoint {path} {reason}: it is ignored, and the work done anew."
     warnings.warn(message, CheckpointWarning, stacklevel=2)
     return None
 
 
-class _Unfit(Exception):
-    """What is wrong with a file, as the end of a sentence."""
-
-
-def _verified(content: bytes, like: PyTree) -> PyTree:
-    content, digest = content[:-DIGEST_BYTES], content[-DIGEST_BYTES:]
-    if hashlib.sha256(content).digest() != digest:
-        raise _Unfit("is not as it was written (cut or altered)")
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            arrays = dict(file)
-        manifest = json.loads(str(arrays.pop(MANIFEST)))
-    except (BadZipFile, EOFError, KeyError, ValueError) as error:
-        raise _Unfit("is no checkpoint") from error
+def _fitted(arrays: list[np.ndarray], manifest: list[list], like: PyTree) -> PyTree:
     leaves, treedef = jax.tree_util.tree_flatten_with_path(like)
     if [entry[:-1] for entry in manifest] != [_description(where, leaf) for where, leaf in leaves]:
-        raise _Unfit("holds something else than is looked for")
-    found = [_restored(arrays[str(i)], leaf, manifest[i][-1]) for i, (_, leaf) in enumerate(leaves)]
+        raise DamagedFile("holds something else than is looked for")
+    found = [
+        _restored(array, leaf, entry[-1]) for array, (_, leaf), entry in zip(arrays, leaves, manifest, strict=True)
+    ]
     return jax.tree.unflatten(treedef, found)
 
 
 def remove_checkpoint(path: Path) -> None:
-    """Take a checkpoint away, with what processes that were killed while they wrote it have left."""
+    """Remove a checkpoint, and what processes that were killed while they wrote it have left."""
     for file in (path, *path.parent.glob(f".{path.name}.*.tmp")):
         file.unlink(missing_ok=True)
 
@@ -112,7 +79,7 @@ def _key_implementation(leaf: Any) -> str | None:
 
 
 def _description(where: tuple, leaf: Any) -> list:
-    """Path, shape and dtype, as JSON gives them back."""
+    """The path, shape and dtype of a leaf, as JSON gives them back."""
     if not hasattr(leaf, "dtype"):
         leaf = np.asarray(leaf)
     return [jax.tree_util.keystr(where), list(leaf.shape), str(leaf.dtype)]

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from sharplab.core.imports import find_function
+from sharplab.core.settings import TrainingSettings
 from sharplab.data import AUGMENTATIONS, load_dataset
 from sharplab.losses import LOSSES
 from sharplab.models import find_model
@@ -14,29 +15,14 @@ from sharplab.training.network import Network, find_source
 from sharplab.training.recipe import Recipe
 
 
-@dataclass(frozen=True)
-class Task:
+@dataclass(frozen=True, kw_only=True)
+class Task(TrainingSettings):
     """What all runs of a group share: one compiled shape, one set of records."""
 
-    model: str
     width: int
     depth: int
     parameterization: str
-    base_width: int
-    alpha: float
-    gamma: float
-    optimizer: str
-    loss: str
-    data: str
-    steps: int
-    batch_size: int
-    probe_size: int
-    observables: tuple[str, ...]
     record_steps: tuple[int, ...]
-    base_depth: int = 1
-    trainable: str = "all"
-    augment: str = "none"
-    schedule: str = "constant"
 
 
 @dataclass(frozen=True)

@@ -51,33 +51,33 @@ def test_values_become_what_the_options_are(tmp_path, text, found):
 
 
 @pytest.mark.parametrize(
-    ("text", "sentence"),
+    ("text", "said"),
     [
-        ("batch-sise = 4", "unknown key 'batch-sise': did you mean 'batch-size'"),
-        ('config = "other.toml"', "unknown key 'config'"),
-        ('preset = "quik"', "unknown preset 'quik': did you mean 'quick'"),
-        ("preset = 1", "preset wants a text, not 1"),
-        ("store = 1", "store wants a text, not 1"),
-        ("batch-size = 4.5", r"batch-size wants a whole number, not 4\.5"),
-        ("batch-size = true", "batch-size wants a whole number, not True"),
-        ('batch-size = "4"', "batch-size wants a whole number, not '4'"),
-        ('alpha = "half"', "alpha wants a number, not 'half'"),
-        ("refine = 1", "refine wants true or false, not 1"),
-        ("widths = [true]", "widths wants a text, a number, or a list of these"),
-        ("widths = 2020-01-01", "widths wants a text, a number, or a list of these"),
-        ("[widths]\nmup = [[1]]", "widths.mup wants a text, a number, or a list of these"),
-        ("widths = [", "is no TOML"),
+        ("batch-sise = 4", "'batch-sise'.*'batch-size'"),
+        ('config = "other.toml"', "'config'"),
+        ('preset = "quik"', "preset 'quik'.*'quick'"),
+        ("preset = 1", "preset.* text.* 1"),
+        ("store = 1", "store.* text.* 1"),
+        ("batch-size = 4.5", r"batch-size.*whole.* 4\.5"),
+        ("batch-size = true", "batch-size.*whole.* True"),
+        ('batch-size = "4"', "batch-size.*whole.* '4'"),
+        ('alpha = "half"', "alpha.*number.* 'half'"),
+        ("refine = 1", "refine.*true or false.* 1"),
+        ("widths = [true]", "widths"),
+        ("widths = 2020-01-01", "widths"),
+        ("[widths]\nmup = [[1]]", r"widths\.mup"),
+        ("widths = [", "TOML"),
     ],
 )
-def test_what_is_wrong_is_said_in_a_sentence_that_names_file_and_key(tmp_path, text, sentence):
-    with pytest.raises(ValueError, match=sentence) as caught:
+def test_what_is_wrong_is_said_in_a_sentence_that_names_file_and_key(tmp_path, text, said):
+    with pytest.raises(ValueError, match=said) as caught:
         read(tmp_path, text)
     assert "sweep.toml" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"absent\.toml cannot be read: No such file"):
+    with pytest.raises(ValueError, match=r"absent\.toml.*No such file"):
         read_options(tmp_path / "absent.toml", Options)
 
 

@@ -10,9 +10,10 @@ import sys
 import warnings
 
 from sharplab.sweep import Experiment, work
+from sharplab.sweep.dispatch import SweepError
 from sharplab.sweep.executors import cluster
 from sharplab.sweep.executors.opening import open_executor
-from sharplab.sweep.runner import SweepError, run_with
+from sharplab.sweep.runner import run_with
 from sharplab.training import loop as program
 from sharplab.training.train import train_runs
 

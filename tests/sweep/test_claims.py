@@ -47,13 +47,13 @@ def leave(store, claim):
 
 def test_a_claim_lives_as_long_as_its_block_and_says_how_far_it_is(store, group, monkeypatch):
     monkeypatch.setattr(claims, "HEARTBEAT_SECONDS", 0.01)
-    with claiming(store, "sweep", group) as claimant:
+    with claiming(store, "sweep", group) as holder:
         (first,) = read_claims(store)
         assert first.run_ids == group.run_ids and first.pid == os.getpid() and first.group == group.label
-        claimant.advance(3, 10)
-        claimant.saw(float("nan"))
-        claimant.saw(2.0)
-        claimant.saw(3.0)
+        holder.advance(3, 10)
+        holder.note_loss(float("nan"))
+        holder.note_loss(2.0)
+        holder.note_loss(3.0)
         while not (later := read_claims(store)) or later[0].best_loss is None or later[0].heartbeat < 2:
             pass
         assert (later[0].done, later[0].total, later[0].best_loss) == (3, 10, 2.0)
@@ -75,7 +75,7 @@ def test_a_worker_of_this_machine_that_is_no_more_is_seen_at_once(store):
     assert [claim.name for claim in read_claims(store)] == ["alive"]
 
 
-def test_a_worker_elsewhere_lives_while_its_beat_changes_whatever_the_clocks_say(store, clock):
+def test_a_worker_elsewhere_lives_while_its_heartbeat_changes_whatever_the_clocks_say(store, clock):
     far = Claim("far", "sweep", "group", ("a",), host="elsewhere")
     leases = LeaseWatch(store)
     for heartbeat in range(5):
@@ -97,9 +97,9 @@ def test_a_note_that_cannot_be_read_is_passed_over(store, text):
 
 
 def test_a_store_that_cannot_be_written_does_not_end_the_claim(store, group, monkeypatch):
-    def full(*args):
+    def full(*args, **options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(claims.Path, "write_text", full)
+    monkeypatch.setattr(claims, "write_whole", full)
     with claiming(store, "sweep", group):
         assert read_claims(store) == []

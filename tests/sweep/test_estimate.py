@@ -85,7 +85,7 @@ def test_nothing_takes_no_time(measured):
 
 
 def test_no_workers_are_refused(measured):
-    with pytest.raises(ValueError, match="workers must be at least 1, not 0"):
+    with pytest.raises(ValueError, match=r"workers.* 0"):
         estimate(groups(), workers=0)
 
 

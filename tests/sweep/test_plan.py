@@ -8,7 +8,8 @@ from fake_training import FakeTrainer, experiment
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sharplab.sweep.plan import Shard, missing_groups, serving_rows, tasks, wanted_ids
+from sharplab.sweep.plan import Group, Shard, divide, make_plan, missing_groups, serving_rows, tasks, wanted_ids
+from sharplab.sweep.store.directory import read_rows
 from sharplab.sweep.store.identity import run_id
 
 EMPTY = pd.DataFrame({"run_id": [], "train_loss": [], "diverged": [], "observables": [], "record_steps": []}).astype(
@@ -93,6 +94,30 @@ def test_a_run_serves_if_it_was_observed_at_least_as_much():
     assert len(serving_rows(("sharpness",), half, rich)) == 0
     assert len(serving_rows(("eval_loss",), third, rich)) == 0
     assert len(serving_rows(("eval_loss",), half, EMPTY)) == 0
+
+
+def test_a_run_that_several_experiments_want_is_planned_once(tmp_path):
+    few, many = experiment(seeds=2), experiment(seeds=3)
+    plan = make_plan([few, many, few], read_rows(tmp_path))
+    planned = [run for group in plan.groups for run in group.run_ids]
+    assert len(planned) == len(set(planned)) == 2 * 2 * 3 * 3
+    assert plan.runs == 24 + 36 + 24
+    assert plan.stored == 0
+    assert make_plan([few, many], read_rows(tmp_path), apart_from=planned).groups == ()
+
+
+def test_one_worker_takes_the_cheapest_first_and_several_the_most_expensive_divided():
+    groups = missing_groups(experiment(widths=(4, 64), seeds=7), EMPTY)
+    alone = divide(groups[::-1], workers=1)
+    assert [group.cost for group in alone] == sorted(group.cost for group in groups)
+    shared = divide(groups, workers=3)
+    assert len(shared) >= 3 * 4
+    assert [group.cost for group in shared] == sorted((group.cost for group in shared), reverse=True)
+
+    def runs(groups: list[Group]):
+        return sorted(run for group in groups for run in group.run_ids)
+
+    assert runs(shared) == runs(alone)
 
 
 @settings(max_examples=40)

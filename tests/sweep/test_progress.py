@@ -25,7 +25,7 @@ def test_the_share_follows_the_cost_of_the_groups_and_the_steps_of_those_under_w
     assert share_done(SESSION, CLAIMS) == (1 + 2 * 0.5) / 8
 
 
-def test_groups_runs_failures_and_the_best_loss_are_told():
+def test_groups_runs_failures_and_the_best_loss_are_described():
     assert describe(SESSION, CLAIMS) == (
         "1 of 4 groups, 8 of 20 runs, 2 running (width 16, 2 runs, …), best train loss 0.4"
     )
@@ -37,16 +37,16 @@ def test_groups_runs_failures_and_the_best_loss_are_told():
 def test_both_views_show_it(monkeypatch, terminal):
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.05)
     monkeypatch.setattr(progress, "BAR_SECONDS", 0.05)
-    text, looked = io.StringIO(), threading.Semaphore(0)
+    text, asked = io.StringIO(), threading.Semaphore(0)
     monkeypatch.setattr(progress, "Console", lambda file: Console(file=text, force_terminal=terminal, width=200))
 
-    def look():
-        looked.release()
+    def snapshot():
+        asked.release()
         return SESSION, CLAIMS
 
-    with progress.watching(look):
+    with progress.show_progress(snapshot):
         for _ in range(4):
-            looked.acquire()
+            asked.acquire()
     assert "25%" in text.getvalue()
     assert "1 of 4 groups, 8 of 20 runs" in text.getvalue()
     assert "s left" in text.getvalue()

@@ -77,25 +77,25 @@ def test_what_all_widths_and_parameterizations_share_is_kept_when_these_change()
 
 
 def test_what_differs_between_widths_has_to_be_said_for_new_ones():
-    with pytest.raises(ValueError, match="seeds has no entry for 32"):
+    with pytest.raises(ValueError, match=r"seeds.* 32"):
         product(experiment(seeds={4: 1, 8: 2}), widths=32)
 
 
 @pytest.mark.parametrize(
-    ("make", "values", "sentence"),
+    ("make", "values", "said"),
     [
-        (product, {"gama": 1}, "unknown setting 'gama': did you mean 'gamma'"),
-        (zipped, {"width": 8}, "unknown setting 'width': did you mean 'widths'"),
-        (product, {"gamma": ()}, "gamma is empty"),
-        (product, {"gamma": (1, 1.0)}, "two of the experiments are one, with gamma = 1.0"),
-        (zipped, {"gamma": (1, 2, 1), "steps": (8, 8, 8)}, "two of the experiments are one, with gamma = 1, steps = 8"),
-        (zipped, {"widths": "4:16", "depths": (1, 2)}, "equally many values: widths has 3, depths has 2"),
-        (product, {"batch_size": "many"}, "batch_size: 'many' is not understood"),
-        (product, {"alpha": "half"}, "alpha: 'half' is not understood"),
-        (product, {"records": 50}, "records must lie between"),
+        (product, {"gama": 1}, "'gama'.*'gamma'"),
+        (zipped, {"width": 8}, "'width'.*'widths'"),
+        (product, {"gamma": ()}, "gamma.*empty"),
+        (product, {"gamma": (1, 1.0)}, "gamma = 1.0"),
+        (zipped, {"gamma": (1, 2, 1), "steps": (8, 8, 8)}, "gamma = 1, steps = 8"),
+        (zipped, {"widths": "4:16", "depths": (1, 2)}, "widths.* 3.*depths.* 2"),
+        (product, {"batch_size": "many"}, "batch_size: 'many'"),
+        (product, {"alpha": "half"}, "alpha: 'half'"),
+        (product, {"records": 50}, "records.* 50"),
     ],
 )
-def test_bad_values_get_one_sentence(make, values, sentence):
-    with pytest.raises(ValueError, match=sentence) as caught:
+def test_bad_values_get_one_sentence(make, values, said):
+    with pytest.raises(ValueError, match=said) as caught:
         make(experiment(), **values)
     assert "\n" not in str(caught.value)

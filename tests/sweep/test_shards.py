@@ -1,5 +1,6 @@
 """Parts of a sweep: their names, the line that runs them, which are done."""
 
+import re
 import shlex
 import subprocess
 import sys
@@ -27,7 +28,7 @@ def test_a_part_reads_back_from_its_name():
 
 @pytest.mark.parametrize("text", ["", "1", "4/3", "1/0", "-1/3", "a/b", "1/3/5", "1.0/3"])
 def test_a_text_that_names_no_part_is_refused(text):
-    with pytest.raises(ValueError, match="shard must be i/n, part i of n"):
+    with pytest.raises(ValueError, match=f"shard.*{re.escape(repr(text))}"):
         parse_shard(text)
 
 

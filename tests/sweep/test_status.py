@@ -8,8 +8,9 @@ import pytest
 from fake_training import FakeTrainer, experiment
 
 from sharplab.sweep.claims import Claim, claiming
+from sharplab.sweep.dispatch import SweepError
 from sharplab.sweep.plan import missing_groups
-from sharplab.sweep.runner import SweepError, run_with
+from sharplab.sweep.runner import run_with
 from sharplab.sweep.session import Session, save_session
 from sharplab.sweep.status import status
 from sharplab.sweep.store.directory import open_store, read_rows
@@ -31,15 +32,15 @@ def test_a_group_under_way_is_told_with_its_share(tmp_path):
     group = missing_groups(experiment(), read_rows(store))[0]
     save_session(store, Session("a", runs=24, groups=4, cost=1.0))
     assert "no worker is seen" in status(store)[1]
-    with claiming(store, "a", group) as claimant:
-        claimant.advance(1, 4)
-        claimant._write()
+    with claiming(store, "a", group) as holder:
+        holder.advance(1, 4)
+        holder._write()
         running, under_way = status(store)[1:]
     assert ", running: 0 of 4 groups" in running
     assert under_way.split()[0] == "25%" and group.label in under_way and socket.gethostname() in under_way
 
 
-def test_a_worker_elsewhere_is_told_while_its_beat_changes(tmp_path):
+def test_a_worker_elsewhere_is_told_while_its_heartbeat_changes(tmp_path):
     store = open_store(tmp_path / "store")
     (store / "running").mkdir()
     save_session(store, Session("a", groups=1))

@@ -118,14 +118,14 @@ def test_what_was_there_remains_until_the_new_is_safe(path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(ValueError, match=r"state.npz cannot be written: No space left on device; make room"):
+    with pytest.raises(ValueError, match=r"state\.npz.*No space left on device"):
         write_checkpoint(path, {"other": np.zeros(5)})
     assert bits(read_checkpoint(path, TREE)) == bits(TREE)
     assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_place_where_nothing_can_be_written_is_named(path):
-    with pytest.raises(ValueError, match=r"within.npz cannot be written: (File exists|Not a directory)"):
+    with pytest.raises(ValueError, match=r"within\.npz.*(File exists|Not a directory)"):
         write_checkpoint(path / "within.npz", TREE)
 
 

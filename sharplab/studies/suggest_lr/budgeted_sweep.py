@@ -8,12 +8,12 @@ import jax
 import numpy as np
 import pandas as pd
 
+from sharplab.core.grid import rounded
 from sharplab.studies.suggest_lr.budget import EXPECTED_RATES, Clock, Cost, Deadline, Plan, plan_within
 from sharplab.studies.suggest_lr.settings import StudySettings
 from sharplab.studies.suggest_lr.small_networks import SmallNetwork
-from sharplab.sweep.grid import rounded
 from sharplab.sweep.plan import refined
-from sharplab.sweep.progress import watching
+from sharplab.sweep.progress import show_progress
 from sharplab.sweep.session import Session, lower
 
 REACH = 3  # octaves on either side of the optimizer's usual learning rate, at the smallest width
@@ -62,7 +62,7 @@ def sweep_widths(prepare: Prepare, settings: StudySettings, deadline: Deadline) 
     progress = _Progress(networks[0].seeds)
     progress.expect(len(plan.widths))
     own = settings.learning_rates or _octaves(settings.usual_rate, REACH)
-    with watching(lambda: (progress.session, ())):
+    with show_progress(lambda: (progress.session, ())):
         for network in networks[: len(plan.widths)]:
             cost = costs.get(network.width)
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sharplab.checks.trainee import Loss
+from sharplab.core.grid import parse_positive, whole
 from sharplab.optimizers import Optimizer, find_optimizer
-from sharplab.sweep.grid import parse_positive, whole
 
 
 @dataclass(frozen=True)

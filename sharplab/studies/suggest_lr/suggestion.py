@@ -10,6 +10,7 @@ import pandas as pd
 from sharplab.analysis import Transfer, transfer
 from sharplab.analysis.consistent import Consistency, consistency
 from sharplab.checks.trainee import Build, Loss
+from sharplab.core.grid import whole
 from sharplab.core.imports import find_function
 from sharplab.losses import LOSSES
 from sharplab.optimizers import Optimizer, find_optimizer
@@ -21,7 +22,6 @@ from sharplab.studies.suggest_lr.result import Suggestion
 from sharplab.studies.suggest_lr.settings import StudySettings, first_rates, small_widths
 from sharplab.studies.suggest_lr.sharpness import sharpness_along, threshold_of
 from sharplab.studies.suggest_lr.small_networks import make_examples, prepare
-from sharplab.sweep.grid import whole
 
 CONFIDENCE = 0.95
 

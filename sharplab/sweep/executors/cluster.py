@@ -36,7 +36,7 @@ class DaskExecutor(Executor):
         self._client, self._max_workers = client, workers
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
-        """As the interface says.
+        """Submit a call to Dask, as the interface of executors says.
 
         Raises:
             RuntimeError: when the scheduler has gone.
@@ -54,10 +54,10 @@ class DaskExecutor(Executor):
 
 
 def _pass_on(future: Future, remote: Any) -> None:
-    """From Dask's future to ours."""
+    """Pass the result or the error of Dask's future on to ours."""
     try:
         if remote.status in ("cancelled", "lost"):
-            raise ConnectionError("the Dask scheduler has gone, or was told to forget the task.")
+            raise ConnectionError("the Dask scheduler has gone, or has dropped the task.")
         answer = remote.result()
     except BaseException as error:  # whatever it is, somebody waits for it
         future.set_exception(error)
@@ -71,12 +71,12 @@ def dask_executor(text: str) -> Iterator[Executor]:
 
     Args:
         text: one of these.
-            "dask" or "dask:4": so many worker processes on this machine (one per core or GPU unless told). They end
+            "dask" or "dask:4": so many worker processes on this machine (by default one per core or GPU). They end
             with the block, or half a minute after this process was killed.
             "dask:tcp://HOST:PORT": those of a scheduler that runs already, each started by
             `dask worker tcp://HOST:PORT --nthreads 1`.
             "slurm:4": so many Slurm jobs, each of them one worker, on as many cores as `jobqueue.slurm.job-cpu` of
-            Dask's configuration says (one unless told). Memory, queue, account and time come from there too, see
+            Dask's configuration says (by default one). Memory, queue, account and time come from there too, see
             https://jobqueue.dask.org. A job that ends before the block does is submitted again. Of Slurm only the
             job's script has been tested.
 
@@ -133,18 +133,18 @@ def _start_nanny(scheduler: str, name: str, place: dict[str, str], scratch: str)
     """The process that starts a worker process, and another one when that dies."""
     command = [sys.executable, "-m", "distributed.cli.dask_worker", scheduler, "--name", name, "--nthreads", "1"]
     command += ["--memory-limit", "0", "--no-dashboard", "--local-directory", scratch, "--death-timeout", "10"]
-    told = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "DASK_LOGGING__DISTRIBUTED": "error"}
+    more = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "DASK_LOGGING__DISTRIBUTED": "error"}
     with on_core_of(place):
         return subprocess.Popen(
             command,
-            env=worker_environment(place) | told,
+            env=worker_environment(place) | more,
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C in the terminal is for the sweep, which then asks its workers to stop
         )
 
 
 def _wait_for_all(client: Any, nannies: Sequence[subprocess.Popen]) -> None:
-    """Until the nannies run too: one whose worker dies before that ends with it, and starts no other."""
+    """Wait until all nannies run: one whose worker dies before that ends with it, and starts no other."""
     deadline = time.monotonic() + START_SECONDS
     while _running(client) < len(nannies):
         if time.monotonic() > deadline or any(nanny.poll() is not None for nanny in nannies):
@@ -153,7 +153,7 @@ def _wait_for_all(client: Any, nannies: Sequence[subprocess.Popen]) -> None:
 
 
 def _running(client: Any) -> int:
-    """Nannies whose start has ended.
+    """The number of nannies whose start has ended.
 
     The function sent to them is one without a name, which Dask sends whole: with a name they would import us.
     """
@@ -162,7 +162,7 @@ def _running(client: Any) -> int:
 
 
 def _end(nannies: Sequence[subprocess.Popen]) -> None:
-    """With their workers, which are in their process groups."""
+    """End nannies and their workers, which are in their process groups."""
     for nanny in nannies:
         nanny.terminate()
     deadline = time.monotonic() + END_SECONDS
@@ -193,7 +193,7 @@ def _at(address: str) -> Iterator[DaskExecutor]:
 
 @contextmanager
 def _silent(name: str) -> Iterator[None]:
-    """A lost scheduler is told in a sentence, where Dask logs a page."""
+    """A block without the pages that a logger of Dask writes when a scheduler is lost."""
     logger = logging.getLogger(name)
     before = logger.level
     logger.setLevel(logging.CRITICAL)

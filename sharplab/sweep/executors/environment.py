@@ -38,7 +38,7 @@ def worker_environment(place: dict[str, str]) -> dict[str, str]:
 
 @contextmanager
 def on_core_of(place: dict[str, str]) -> Iterator[None]:
-    """Processes that this thread starts within run on the core of the place: jax makes as many threads as cores."""
+    """A block whose processes run on the core of the place: jax makes as many threads as there are cores."""
     core = place.get("SHARPLAB_CORE")
     if core is None or not hasattr(os, "sched_setaffinity"):
         yield
@@ -52,10 +52,10 @@ def on_core_of(place: dict[str, str]) -> Iterator[None]:
 
 
 def _processor() -> str:
-    """A name that machines share whose processors run each other's programs."""
+    """A digest that machines share whose processors run each other's programs."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.node()
-    told = {line for line in lines if line.startswith(("model name", "flags", "Features"))}
-    return hashlib.sha256("\n".join(sorted(told)).encode()).hexdigest()[:16]
+    named = {line for line in lines if line.startswith(("model name", "flags", "Features"))}
+    return hashlib.sha256("\n".join(sorted(named)).encode()).hexdigest()[:16]

@@ -23,7 +23,7 @@ class WorkerDied(RuntimeError):
 
 
 class Here(Executor):
-    """This process, one group after another, each while it is submitted."""
+    """An executor that trains in this process, one group after another, each while it is submitted."""
 
     _max_workers = 1
 
@@ -41,10 +41,10 @@ class Processes(Executor):
     """Worker processes, each with a core or a GPU of its own, started at their first group.
 
     Each worker's environment is set before it imports jax. One that dies (killed, out of memory) fails the future it
-    was at with `WorkerDied` and is replaced.
+    worked at with `WorkerDied` and is replaced.
 
     Args:
-        workers: how many; one per GPU where `nvidia-smi` lists any, else one per core, unless told.
+        workers: how many; by default one per GPU where `nvidia-smi` lists any, else one per core.
 
     >>> from math import factorial
     >>> with Processes(1) as executor:
@@ -67,7 +67,7 @@ class Processes(Executor):
             thread.start()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
-        """As the interface says; `fn` and what it takes and returns must be picklable, and `fn` importable."""
+        """Submit a call, as the interface says: `fn` must be importable, its arguments and its answer picklable."""
         if self._closed:
             raise RuntimeError("these worker processes have been shut down: open new ones.")
         future: Future = Future()
@@ -75,7 +75,7 @@ class Processes(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the workers: at once with `cancel_futures`, else when all that was submitted is through."""
+        """End the workers: at once with `cancel_futures`, else when all that was submitted is done."""
         self._closed = True
         if cancel_futures:
             with suppress(Empty):
@@ -94,7 +94,7 @@ class Processes(Executor):
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """Of the worker processes that have been started."""
+        """The process ids of the workers that have been started."""
         return tuple(process.pid for process in self._running.values())
 
     def _serve(self, number: int, place: dict[str, str]) -> None:

@@ -36,7 +36,7 @@ def _send(connection: Connection, answer: tuple[Any, Exception | None]) -> None:
 
 
 def _end_with(parent: int) -> None:
-    """A sweep that was killed leaves no workers behind."""
+    """End this process once its parent has ended: a sweep that was killed leaves no workers behind."""
     while os.getppid() == parent:
         time.sleep(PARENT_SECONDS)
     os._exit(1)

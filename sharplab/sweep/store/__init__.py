@@ -1,1 +1,1 @@
-"""Where runs are kept, which run is which, and what goes out of stores."""
+"""The store of runs: its files, the identity of runs, its tables and their export."""

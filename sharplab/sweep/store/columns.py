@@ -1,9 +1,10 @@
-"""What the columns of runs and curves mean, and their units."""
+"""The units and meanings of the columns of runs and curves."""
 
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from sharplab.sweep import experiment
 from sharplab.tracking.observables import OBSERVABLES, SPECTRA
 
 
@@ -14,32 +15,15 @@ class Column(NamedTuple):
     meaning: str
 
 
+# What defines a run.
 SETTINGS: Mapping[str, Column] = {
-    "model": Column("", "the network: a name, or module:build@tag"),
-    "width": Column("units", "N, the size of hidden layers"),
-    "depth": Column("blocks", "L, the number of residual blocks"),
-    "parameterization": Column("", "how initialisation and learning rates go with the width"),
-    "base_width": Column("units", "the width at which learning rates are quoted"),
-    "alpha": Column("", "residual branches go as (depth/base_depth)^−alpha"),
-    "gamma": Column("", "the richness γ₀"),
-    "optimizer": Column("", "the update rule"),
-    "loss": Column("", "the function whose mean is minimised"),
-    "data": Column("", "the data set"),
-    "steps": Column("updates", "length of the run"),
-    "batch_size": Column("examples", "per update"),
-    "probe_size": Column(
-        "examples", "the first so many training examples: train_loss and curvature are measured there"
-    ),
-    "base_depth": Column("blocks", "the depth at which learning rates are quoted"),
-    "trainable": Column("", "what is trained: all, or readout alone"),
-    "augment": Column("", "what is done to each training batch"),
-    "schedule": Column("", "of the learning rate along the run"),
-    "learning_rate": Column("", "η, the base learning rate"),
-    "seed": Column("", "of the initial weights and the order of batches"),
+    declared.column or name: Column(declared.unit, declared.meaning)
+    for name, declared in experiment.SETTINGS.items()
+    if declared.column is not None and not declared.observation
 }
 CIRCUMSTANCES: Mapping[str, Column] = {
     "run_id": Column("", "identity of the run, a digest of its settings; shared by both tables"),
-    "observables": Column("", "what was recorded"),
+    "observables": Column("", experiment.SETTINGS["observables"].meaning),
     "record_steps": Column("updates", "before which steps"),
     "diverged": Column("", "whether the loss ceased to be finite, or grew a hundredfold, or the gradient became 0"),
     "diverged_step": Column("updates", "at which step it did; −1: it did not"),
@@ -69,7 +53,7 @@ _SUFFIXES = {
 
 
 def describe(name: str) -> Column | None:
-    """Unit and meaning of a column of runs or curves; None for one that is not sharplab's.
+    """The unit and meaning of a column of runs or curves; None for one that is not sharplab's.
 
     >>> describe("sharpness").unit, describe("hessian_2_error").meaning
     ('1/learning rate', 'estimated error of hessian_2')

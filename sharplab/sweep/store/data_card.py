@@ -1,4 +1,4 @@
-"""The page that goes with exported tables: what they hold, in which units, whence, and how to read them."""
+"""The data card of exported tables: what they hold, in which units, from what, and how to read them."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -53,7 +53,7 @@ curves <- arrow::read_parquet("curves.parquet")
 
 
 def data_card(records: Records) -> str:
-    """The page, in Markdown."""
+    """The data card of records, in Markdown."""
     runs, curves = records.runs, records.curves
     assert curves is not None
     diverged = int(runs["diverged"].sum())
@@ -81,7 +81,7 @@ def data_card(records: Records) -> str:
 def _table(head: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
     head = list(head)
     lines: list[Iterable[object]] = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(str(entry).replace("|", "\\|") for entry in line) + " |" for line in lines)
 
 
 def _settings(runs: pd.DataFrame) -> str:

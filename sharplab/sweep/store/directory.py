@@ -84,12 +84,12 @@ def _write_marker(folder: Path) -> None:
 
 
 def is_store(folder: Path) -> bool:
-    """Whether there is a store, of whatever schema."""
+    """Whether a directory is a store, of whatever schema."""
     return (folder / MARKER).exists() or _is_marked_by_groups(folder)
 
 
 def require_store(folder: Path) -> None:
-    """StoreError unless there is a store of this schema, which need not be writable."""
+    """Check that there is a store of this schema, which need not be writable. StoreError if not."""
     if not is_store(folder):
         raise StoreError(f"there is no store at {folder}: give the directory that a sweep was written to.")
     _check_schema(folder)
@@ -159,7 +159,7 @@ def add_group(store: Path, task: Task, results: Sequence[RunResult], *, not_befo
         task: what the runs share.
         results: at least one.
         not_before: ISO time, with its zone, that the results are dated at the earliest: a clock that was moved back
-            cannot make them look older than those that they replace.
+            cannot make them older than those that they replace.
 
     Raises:
         StoreError: if the directory cannot be written. What it held before stays as it was.
@@ -174,7 +174,7 @@ def add_group(store: Path, task: Task, results: Sequence[RunResult], *, not_befo
 
 
 def group_files(store: Path) -> frozenset[Path]:
-    """What there is now under the name of a group file.
+    """The paths of all group files that there are now.
 
     Raises:
         StoreError: if the directory cannot be read.
@@ -190,7 +190,7 @@ def group_files(store: Path) -> frozenset[Path]:
 
 
 def _keys(store: Path, apart_from: frozenset[Path]) -> list[Key]:
-    """By age, so that what has been joined before is at the beginning and stays joined."""
+    """The keys of group files, by age, so that those joined before come first and stay joined."""
     try:
         return sorted(key for path in group_files(store) - apart_from if (key := key_of(path)) is not None)
     except OSError as error:
@@ -204,8 +204,8 @@ def read_rows(
 
     With `of`, some runs' identities: the rows of the files that hold any of these, and no others.
 
-    A process reads each file once: to look again costs what is new. A file that is not as it was written is set aside,
-    one of another schema passed over, each with a `StoreWarning`.
+    A process reads each file once: to read the store again costs what is new. A file that is not as it was written is
+    set aside, one of another schema passed over, each with a `StoreWarning`.
 
     Raises:
         StoreError: if a file cannot be read.

@@ -1,4 +1,4 @@
-"""What goes out of stores and between them: tables for other programs, and several stores made one."""
+"""Export of a store's tables to other programs, and the merge of several stores into one."""
 
 import io
 import os
@@ -181,7 +181,7 @@ class _Conflict(NamedTuple):
 
 
 def _conflicts(tables: Sequence[tuple[Path, pd.DataFrame]]) -> Iterator[_Conflict]:
-    """In what the runs of two stores differ that must be alike."""
+    """The differences between runs of two stores that must be alike."""
     for name in SETTINGS:
         columns = [rows[name] if name in rows else pd.Series(dtype=object) for _, rows in tables]
         reason = "one identity must mean one definition, so these stores come from versions that differ"

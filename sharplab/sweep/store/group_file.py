@@ -28,11 +28,11 @@ NEEDED = {"run_id", "observables", "record_steps", "diverged", "written"}
 
 
 class Unusable(Exception):
-    """A file among the groups that is none that was written there."""
+    """A file among the groups is not one that was written there."""
 
 
 class OtherSchema(Exception):
-    """A group file whole, but of another schema."""
+    """A group file is whole, but of another schema."""
 
     def __init__(self, schema: int, version: str) -> None:
         super().__init__(schema, version)
@@ -40,7 +40,7 @@ class OtherSchema(Exception):
 
 
 class Key(NamedTuple):
-    """A file as it is now: group files are never altered, so that one of the same key has the same content."""
+    """The state of a file: group files are never altered, so that one of the same key has the same content."""
 
     mtime_ns: int
     path: Path
@@ -49,7 +49,7 @@ class Key(NamedTuple):
 
 
 def key_of(path: Path) -> Key | None:
-    """None where there is no file any more."""
+    """The key of a file; None where there is no file any more."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -94,12 +94,12 @@ def _row(task: Task, result: RunResult) -> dict[str, Any]:
 
 
 def digest(content: bytes) -> str:
-    """What the name of a file of this content ends in."""
+    """The digest of a file's content, in which its name ends."""
     return hashlib.sha256(content).hexdigest()[:16]
 
 
 def digest_in(path: Path) -> str:
-    """The digest that a file's name speaks of."""
+    """The digest in a file's name."""
     return path.stem.rpartition("-")[2]
 
 
@@ -172,7 +172,7 @@ class Block(NamedTuple):
 
 
 def join(tables: Sequence[pa.Table]) -> Block:
-    """All rows, with every column that any of them has."""
+    """The rows of several tables as a block, with every column that any of them has."""
     schemas = {table.schema for table in tables}
     promotion = "permissive" if len(schemas) > 1 else "none"  # to promote takes four times as long
     table = pa.concat_tables(tables, promote_options=promotion).combine_chunks()

@@ -1,28 +1,30 @@
-"""Which run is which: the science of a run, and nothing else."""
+"""The identity of a run: its settings, and nothing of how it was trained or recorded."""
 
 import hashlib
 import json
 from functools import lru_cache
 
+from sharplab.core.settings import TrainingSettings, declarations
 from sharplab.data import load_dataset
 from sharplab.training.task import Run, Task
 
+_DECLARED = declarations(TrainingSettings)
 # Settings that came later than the first stores, at the value that earlier runs had: left out of the identity
 # there, so that those runs stay what they were.
-LATER_SETTINGS: dict[str, object] = {"base_depth": 1, "trainable": "all", "augment": "none", "schedule": "constant"}
-# How a run was looked at is no part of what it is.
-OBSERVATION = ("observables", "record_steps")
+LATER_SETTINGS = {name: declared.since for name, declared in _DECLARED.items() if declared.since is not None}
+# How a run is observed is no part of what it is.
+OBSERVATION = (*(name for name, declared in _DECLARED.items() if declared.observation), "record_steps")
 
 
 def settings(task: Task, run: Run) -> dict[str, object]:
-    """What defines one run's training and its probe, as plain values."""
+    """The settings that define one run's training and its probe, as plain values."""
     shared = {key: value for key, value in vars(task).items() if key not in OBSERVATION}
     return shared | vars(run)
 
 
 @lru_cache(maxsize=2**16)
 def run_id(task: Task, run: Run) -> str:
-    """16 hex digits that two runs share exactly if they are the same science.
+    """The identity of a run, 16 hex digits that two runs share exactly if their settings and data are the same.
 
     Never in it: paths, versions, hosts, what was recorded, the runs that it trained beside.
     """

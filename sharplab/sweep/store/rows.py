@@ -1,6 +1,6 @@
-"""Rows of a store, one per run and way of looking at it: which to take, and the two tables that people use.
+"""Rows of a store, one per run and set of records: which to take, and the two tables that people use.
 
-Curves are Arrow lists in one cell per run until they are asked for, so that plans over many runs stay quick.
+The curves of a run are Arrow lists in its row until they are asked for, so that plans over many runs stay quick.
 """
 
 from collections.abc import Sequence
@@ -12,14 +12,13 @@ import pyarrow.compute as pc
 
 from sharplab.records import RUN_KEYS, Records
 from sharplab.sweep.store.group_file import Block
-from sharplab.sweep.store.identity import LATER_SETTINGS
+from sharplab.sweep.store.identity import LATER_SETTINGS, OBSERVATION
 
 COLUMNS = ("run_id", "train_loss", "diverged", "observables", "record_steps", "written")  # known of an empty store
-LOOKS = ("observables", "record_steps")
 
 
 def rows_of(blocks: Sequence[Block]) -> pd.DataFrame:
-    """The table of all rows, with settings that came later at the value that earlier runs had, and the train_loss."""
+    """The table of all rows, with the train_loss, and settings that came later at the value that earlier runs had."""
     if not blocks:
         return pd.DataFrame({name: [] for name in COLUMNS}).astype({"diverged": bool})
     table = pa.concat_tables([block.table for block in blocks], promote_options="permissive")
@@ -32,8 +31,8 @@ def rows_of(blocks: Sequence[Block]) -> pd.DataFrame:
         else:
             names.append(name)
             table = table.append_column(name, pa.repeat(pa.scalar(value), len(table)))
-    rows = table.drop_columns(list(LOOKS)).to_pandas(types_mapper=_curves_stay_arrow)
-    rows = rows.assign(**{name: _shared(table[name]) for name in LOOKS})[names]
+    rows = table.drop_columns(list(OBSERVATION)).to_pandas(types_mapper=_curves_stay_arrow)
+    rows = rows.assign(**{name: _shared(table[name]) for name in OBSERVATION})[names]
     return rows.assign(train_loss=_last(rows, "curve:train_loss"))
 
 
@@ -42,24 +41,24 @@ def _curves_stay_arrow(kind: pa.DataType) -> pd.ArrowDtype | None:
 
 
 def _shared(lists: pa.ChunkedArray) -> np.ndarray:
-    """An array per cell; cells of equal lists hold one and the same, for thousands of runs are looked at alike."""
+    """One array per list; equal lists share one array, since thousands of runs are recorded at the same steps."""
     encoded = pc.list_flatten(lists).combine_chunks().dictionary_encode()
     codes, distinct = encoded.indices.to_numpy(), encoded.dictionary.to_numpy(zero_copy_only=False)
     ends = np.cumsum(pc.list_value_length(lists).to_numpy())
     known: dict[bytes, np.ndarray] = {}
-    cells = np.empty(len(ends), object)
+    arrays = np.empty(len(ends), object)
     for i, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
-        cell = codes[start:end]
-        name = cell.tobytes()
+        own = codes[start:end]
+        name = own.tobytes()
         if name not in known:
-            known[name] = distinct[cell]
+            known[name] = distinct[own]
             known[name].flags.writeable = False
-        cells[i] = known[name]
-    return cells
+        arrays[i] = known[name]
+    return arrays
 
 
 def one_per_run(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of each run the row with most observables × records, and of equal ones the latest."""
+    """One row per run: that with most observables × records, of equal ones the latest."""
     if rows.empty:
         return rows
     amount = rows["observables"].str.len() * rows["record_steps"].str.len()
@@ -72,7 +71,7 @@ def one_per_run(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def as_records(rows: pd.DataFrame) -> Records:
-    """Rows of a store as the two tables that people use."""
+    """The two tables that people use, from rows of a store."""
     curve_columns = [name for name in rows if name.startswith("curve:")]
     finals = {name.removeprefix("curve:"): _last(rows, name) for name in curve_columns}
     plain = rows.drop(columns=[*curve_columns, "train_loss"], errors="ignore")
@@ -81,13 +80,13 @@ def as_records(rows: pd.DataFrame) -> Records:
 
 
 def recorded(rows: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Per observable column whether each row has it at all: a NaN where it has is a measured one."""
+    """Whether each row has an observable, by the observable's name: a NaN where it has is a measured one."""
     curve_columns = [name for name in rows if name.startswith("curve:")]
     return {name.removeprefix("curve:"): rows[name].notna().to_numpy() for name in curve_columns}
 
 
 def first_values(rows: pd.DataFrame, name: str) -> pd.Series:
-    """Of an observable at the first record, for the rows that have it and whose first record is before any step."""
+    """The value of an observable before any step, for the rows that have it."""
     column = f"curve:{name}"
     if column not in rows:
         return pd.Series(dtype=float)
@@ -98,7 +97,7 @@ def first_values(rows: pd.DataFrame, name: str) -> pd.Series:
 
 
 def _flat(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """The length of each list, 0 for none, and all their values on end."""
+    """The length of each list, 0 for none, and all their values, one list after another."""
     lists = pa.array(column.array)
     lengths, values = pc.fill_null(pc.list_value_length(lists), 0), pc.list_flatten(lists)
     return lengths.to_numpy(zero_copy_only=False), values.to_numpy(zero_copy_only=False)

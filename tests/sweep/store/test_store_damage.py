@@ -210,7 +210,7 @@ def test_a_marker_that_was_damaged_or_lost_is_restored_from_the_groups(folder, c
         (folder / "store.json").unlink()
     else:
         (folder / "store.json").write_text(content)
-    with pytest.warns(StoreWarning, match=r"store\.json was damaged or missing: written anew"):
+    with pytest.warns(StoreWarning, match=r"store\.json.*anew"):
         use(folder)
     assert (folder / "store.json").read_text() == intact
     assert len(load(folder).runs) == 24
@@ -229,7 +229,7 @@ def test_a_damaged_marker_without_groups_may_be_anyones_and_is_refused(folder, c
     (folder / "store.json").write_text(content)
     (folder / "groups" / "notes.parquet").write_text("remember the milk")
     for use in (store.open_store, load):
-        with pytest.raises(files.StoreError, match="is damaged and no group file verifies"):
+        with pytest.raises(files.StoreError, match="damaged"):
             use(folder)
     assert (folder / "store.json").read_text() == content
     assert (folder / "groups" / "notes.parquet").exists()
@@ -248,7 +248,7 @@ def test_a_lost_marker_is_not_guessed_where_the_groups_are_of_another_schema(fol
     in_schema(store.add_group(folder, TASK, [result(Run(1.0, 0))]), "2", "7.1")
     (folder / "store.json").unlink()
     for use in (store.open_store, load):
-        with pytest.raises(files.StoreError, match=r"has schema 2, written by sharplab 7\.1"):
+        with pytest.raises(files.StoreError, match=r"schema 2.* 7\.1"):
             use(folder)
     assert not (folder / "store.json").exists()
 
@@ -257,7 +257,7 @@ def test_one_group_of_another_schema_is_passed_over_and_stays(folder):
     run_with(FakeTrainer(), experiment(), folder)
     in_schema(sorted((folder / "groups").glob("mup-w8-*.parquet"))[0], "2", "7.1")
     for _ in range(2):
-        with pytest.warns(StoreWarning, match=r"has schema 2, of sharplab 7\.1, and is passed over"):
+        with pytest.warns(StoreWarning, match=r"schema 2.* 7\.1"):
             assert len(load(folder).runs) == 18
 
 
@@ -281,7 +281,7 @@ def test_a_read_only_store_is_refused_before_anything_is_trained_but_can_be_load
     run_with(FakeTrainer(), experiment(), folder)
     monkeypatch.setattr(store.os, "access", lambda path, mode: not mode & os.W_OK)
     trainer = FakeTrainer()
-    with pytest.raises(ValueError, match="cannot be written: change the permissions"):
+    with pytest.raises(ValueError, match="permissions"):
         run_with(trainer, experiment(seeds=5), folder)
     assert trainer.trained == []
     assert len(load(folder).runs) == 24
@@ -295,10 +295,10 @@ def test_what_cannot_be_read_gets_a_sentence_and_is_not_taken_for_empty(folder, 
 
     with monkeypatch.context() as patched:
         patched.setattr(store.Path, "read_bytes", refuse)
-        with pytest.raises(files.StoreError, match=r"\.parquet cannot be read: Permission denied"):
+        with pytest.raises(files.StoreError, match=r"\.parquet.*Permission denied"):
             load(folder)
     with monkeypatch.context() as patched:
         patched.setattr(store.os, "listdir", refuse)
-        with pytest.raises(files.StoreError, match="cannot be read: Permission denied"):
+        with pytest.raises(files.StoreError, match="Permission denied"):
             store.group_files(folder)
     assert path.exists()

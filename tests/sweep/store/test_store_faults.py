@@ -107,9 +107,10 @@ def on_small_file_system(tmp_path, size, script):
     prelude = f"""
         import os, subprocess, sys
         from pathlib import Path
-        sys.path.insert(0, {os.path.dirname(os.path.dirname(__file__))!r})
+        sys.path[:0] = {[os.path.dirname(__file__), os.path.dirname(os.path.dirname(__file__))]!r}
         from fake_training import FakeTrainer
         from sharplab.sweep import load
+        from sharplab.core import files
         from sharplab.sweep.store import directory as store
         from test_store_faults import TASK, group
         FOLDER = Path({str(folder)!r})

@@ -90,7 +90,7 @@ def parse_seeds(name: str, value: Any) -> tuple[int, ...]:
 
 
 def as_tuple(name: str, values: Any) -> tuple:
-    """One value or several, as a tuple.
+    """The values as a tuple, of one value too.
 
     Raises:
         ValueError: if there is none.
@@ -121,7 +121,7 @@ def whole(name: str, value: Any, least: int = 1) -> int:
 
 
 def rounded(rate: float) -> float:
-    """To 12 significant digits, quarter octaves and powers of two exactly: one number on every way to a rate.
+    """A learning rate to 12 significant digits, quarter octaves exactly: one number on every way to a rate.
 
     >>> rounded(2**-30 * (1 + 1e-13)) == 2**-30
     True

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sharplab.core.grid import parse_positive, parse_seeds, parse_sizes
 from sharplab.sweep import parse_learning_rates
-from sharplab.sweep.grid import parse_positive, parse_seeds, parse_sizes
 
 
 def test_octaves_include_both_ends():
