@@ -13,6 +13,8 @@ from optax import contrib
 from sharplab.core.imports import find
 from sharplab.core.tree import PyTree
 
+KINDS = ("sgd", "adam", "spectral")  # the keys of `sharplab.scaling.KINDS`
+
 
 @dataclass(frozen=True)
 class Optimizer:
@@ -22,8 +24,8 @@ class Optimizer:
     `sharplab.scaling.Rule.gradient_scale`): so an ε beside the gradient's size keeps its meaning at every width.
 
     Attributes:
-        directions: by kind of step, gradients → direction, as an optax transformation of learning rate −1. Where there
-            are two, hidden matrices take the "spectral" one.
+        directions: by kind of step, out of `KINDS`, gradients → direction, as an optax transformation of learning rate
+            −1. Where there are two, hidden matrices take the "spectral" one.
         preconditioner: opt_state → P^-1, the positive diagonal that turns (scaled) gradients into directions up to
             momentum, like the parameters; None where there is none.
         threshold: η → the effective sharpness λmax(D^½ H D^½), D = factors · P^-1, above which a quadratic diverges;
@@ -38,6 +40,10 @@ class Optimizer:
     threshold: Callable[[float], float] | None
     decay: float = 0.0
     usual_learning_rate: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.directions or set(self.directions) - set(KINDS):
+            raise ValueError(f"directions must be of kinds out of {', '.join(KINDS)}, not {list(self.directions)}.")
 
     def kind(self, role: str) -> str:
         """The column of the parameterization's table that gives the learning-rate factor of weights of this role."""

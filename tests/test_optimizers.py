@@ -1,11 +1,14 @@
 """Named optimizers: their metric is the diagonal that steps are made of, their threshold is where they diverge."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sharplab.optimizers import OPTIMIZERS, adam, find_optimizer, make_optimizer, step_metric
+from sharplab import scaling
+from sharplab.optimizers import KINDS, OPTIMIZERS, adam, find_optimizer, make_optimizer, step_metric
 
 FACTORS = {"a": 2.0, "b": 0.5}
 PARAMS = {"a": jnp.array([1.0, -1.0]), "b": jnp.array([3.0])}
@@ -102,6 +105,12 @@ def test_muon_orthogonalises_hidden_matrices_and_leaves_the_rest_to_adam():
 def test_every_optimizer_has_a_threshold_exactly_with_a_metric_and_a_usual_learning_rate(optimizer):
     assert (optimizer.threshold is None) == (optimizer.preconditioner is None)
     assert 2.0**-16 < optimizer.usual_learning_rate < 2
+
+
+def test_kinds_are_those_of_the_scaling():
+    assert set(KINDS) == set(scaling.KINDS)
+    with pytest.raises(ValueError, match=r"directions .*sign"):
+        replace(OPTIMIZERS["sgd"], directions={"sign": OPTIMIZERS["lion"].directions["adam"]})
 
 
 def test_own_optimizers_are_found_by_module_once_per_name():

@@ -49,6 +49,7 @@ class Observable:
     compute: Callable[[Context], Mapping[str, jax.Array]]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "needs", tuple(self.needs))  # hashable, however it was given
         if unknown := set(self.needs) - set(NEEDS):
             raise ValueError(f"observable {self.name!r}: needs may hold {', '.join(NEEDS)}, not {', '.join(unknown)}.")
 

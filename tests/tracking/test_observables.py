@@ -89,6 +89,7 @@ def test_what_is_no_observable_is_named_with_the_remedy(given, said):
 def test_needs_are_out_of_three_and_are_asked_for():
     with pytest.raises(ValueError, match=r"'share': needs .*opt_state"):
         replace(SHARE, needs=("opt_state",))
+    assert hash(replace(SHARE, needs=list(SHARE.needs))) == hash(SHARE)
     with pytest.raises(ValueError, match=r"'share' needs eval_batch="):
         Tracker(cross_entropy, BATCH, [SHARE], model=model)
 
