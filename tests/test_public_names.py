@@ -84,4 +84,4 @@ def test_a_type_checker_knows_what_a_user_gets(tmp_path, monkeypatch):
     assert '"eigsch"' in attribute and "[attr-defined]" in attribute
     assert '"width"' in argument and "[call-arg]" in argument
     assert '"cross_entropie"' in of_a_module and "[attr-defined]" in of_a_module
-    assert revealed.endswith("Eigenpairs\"")
+    assert revealed.endswith('Eigenpairs"')
