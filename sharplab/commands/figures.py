@@ -69,8 +69,12 @@ def make_figures(options: FiguresOptions) -> int:
 
     Returns:
         The exit code: 0, or 1 where a figure could not be made.
+
+    Raises:
+        ValueError: where there are no scripts of figures.
     """
-    names = list(figure_scripts()) if options.all else list(HEADLINE)
+    scripts = figure_scripts()
+    names = list(scripts if options.all else HEADLINE)
     table = Table("figure", "tests", "verdict", "seconds", title=f"preset {options.preset}")
     failed = []
     for i, name in enumerate(names, 1):

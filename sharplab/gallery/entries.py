@@ -10,24 +10,31 @@ from functools import cached_property
 from importlib.util import module_from_spec, spec_from_file_location
 from inspect import cleandoc
 from pathlib import Path
-from types import MappingProxyType, ModuleType
+from types import ModuleType
 from typing import Any, get_args
 
 from sharplab.gallery.claims import TESTED_BY, claim_verdict
 from sharplab.gallery.finding import Verdict
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
-MARKS: Mapping[Verdict, str] = MappingProxyType(
-    {"holds": "✓ holds", "fails": "✗ fails", "inconclusive": "? inconclusive"}
-)
+MARKS: Mapping[Verdict, str] = {"holds": "✓ holds", "fails": "✗ fails", "inconclusive": "? inconclusive"}
 NOT_MADE = "not made yet"
 HEADLINE = ("transfer", "sharpening", "adam", "depth")
 
 
 def figure_scripts(folder: Path = EXPERIMENTS) -> dict[str, Path]:
-    """The scripts that draw a figure, by name, the headline ones first."""
+    """The scripts that draw a figure, by name, the headline ones first.
+
+    Raises:
+        ValueError: where the folder has none, as beside an installed package.
+    """
     scripts = (path for path in sorted(folder.glob("*.py")) if "def find(" in path.read_text(encoding="utf-8"))
     found = {path.stem.replace("_", "-"): path for path in scripts}
+    if not found:
+        raise ValueError(
+            f"{folder} has no scripts of figures: figures are made from a checkout of sharplab, "
+            "there by `make figures`, or by `pip install -e .` and then `sharplab figures`."
+        )
     return {name: found[name] for name in (*HEADLINE, *found) if name in found}
 
 

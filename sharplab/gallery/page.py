@@ -24,9 +24,10 @@ POLICY = "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; sc
 
 def write_report(folder: Path, entries: Sequence[Entry] | None = None) -> Path:
     """Write folder/report.html from what lies in the folder; returns its path."""
+    text = page(folder, collect(folder) if entries is None else entries)
     path = folder / "report.html"
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(page(folder, collect(folder) if entries is None else entries), encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
     return path
 
 

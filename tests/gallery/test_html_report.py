@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
-from made_figures import leave, sweep_and_courses
+from made_figures import leave, sweep_and_trajectories
 
 from sharplab.gallery import collect, write_report
 from sharplab.gallery.curves import MOST_PANELS, average, find_shape, plots
@@ -17,7 +17,7 @@ from sharplab.gallery.entries import figure_scripts
 
 
 def part(name):
-    table = sweep_and_courses()
+    table = sweep_and_trajectories()
     return table[table["part"] == name].drop(columns="part").dropna(axis=1, how="all")
 
 
@@ -26,20 +26,20 @@ def traces_of(plot, panel, quantity):
     return {trace.name: trace for trace in figure.data if trace.meta["quantity"] == quantity}
 
 
-def test_a_sweep_is_drawn_against_the_learning_rate_and_a_course_against_the_step():
-    sweep, course = plots(sweep_and_courses())
+def test_a_sweep_is_drawn_against_the_learning_rate_and_a_trajectory_against_the_step():
+    sweep, trajectory = plots(sweep_and_trajectories())
     assert (sweep.title, sweep.quantities) == ("sweep", ("train_loss",))
-    assert (course.title, course.quantities) == ("course", ("sharpness", "train_loss"))
-    for plot in (sweep, course):
+    assert (trajectory.title, trajectory.quantities) == ("course", ("sharpness", "train_loss"))
+    for plot in (sweep, trajectory):
         assert [title for title, _ in plot.panels] == ["muP", "NTK"]
         assert list(traces_of(plot, "muP", "train_loss")) == ["width 8", "width 16"]
     assert traces_of(sweep, "muP", "train_loss")["width 8"].x == (0.5, 1.0, 2.0)
-    assert traces_of(course, "muP", "sharpness")["width 8"].x == (0, 32, 64)
+    assert traces_of(trajectory, "muP", "sharpness")["width 8"].x == (0, 32, 64)
 
 
 def test_lines_are_means_over_seeds_with_their_spread_and_without_points_where_a_seed_diverged():
-    sweep, course = plots(sweep_and_courses())
-    line = traces_of(course, "NTK", "sharpness")["width 16"]
+    sweep, trajectory = plots(sweep_and_trajectories())
+    line = traces_of(trajectory, "NTK", "sharpness")["width 16"]
     assert line.y == pytest.approx((1.5, 2.5, 3.5))
     assert line.error_y.array == pytest.approx([np.std([0, 1], ddof=1)] * 3)
     assert traces_of(sweep, "NTK", "train_loss")["width 8"].x == (0.5, 1.0)
@@ -54,8 +54,8 @@ def test_of_one_seed_the_spread_is_the_error_that_the_table_states():
 
 
 def test_only_the_first_quantity_is_shown_at_first():
-    (_, course) = plots(sweep_and_courses())
-    for _, figure in course.panels:
+    (_, trajectory) = plots(sweep_and_trajectories())
+    for _, figure in trajectory.panels:
         shown = {trace.meta["quantity"] for trace in figure.data if trace.visible}
         assert shown == {"sharpness"}
 
@@ -138,7 +138,7 @@ def test_words_of_a_figure_stay_words(page):
 
 def test_curves_in_the_page_are_those_of_the_table(page):
     specs = re.findall(r'<script type="application/json">(.*?)</script>', page)
-    assert len(specs) == 4  # sweep and course, muP and NTK
+    assert len(specs) == 4  # sweep and trajectory, muP and NTK
     assert {trace["name"] for spec in specs for trace in json.loads(spec)["data"]} == {"width 8", "width 16"}
 
 
