@@ -1,4 +1,4 @@
-"""What a command takes from the module in which someone's network is: functions by name, data, a loss."""
+"""Functions, data and loss that commands take from a user's module, by name."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ from sharplab.losses import LOSSES
 
 
 def named_function(option: str, name: str) -> Callable[..., Any]:
-    """The function that `name`, "module:function", says; the current directory is where modules are looked for too.
+    """The function named "module:function", whose module may lie in the current directory.
 
     Raises:
         ValueError: naming the option, where there is none.
