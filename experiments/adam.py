@@ -22,7 +22,6 @@ octave per doubling that larger networks show (−0.8 between widths 64 and 512 
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
 import sweep_columns as shared
 
@@ -49,36 +48,34 @@ QUICK = sl.Experiment(
     schedule="linear",
     refine=True,
 )
-PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
-    {
-        "smoke": replace(
-            QUICK,
-            widths=(8, 16),
-            base_width=8,
-            seeds=2,
-            steps=16,
-            refine=False,
-            probe_size=256,
-            data="gaussian-clusters",
-            learning_rates={"standard": shared.octaves(-7, -4), "mup": shared.octaves(-7, -4)},
-        ),
-        "quick": QUICK,
-        "paper": replace(
-            QUICK,
-            data="cifar-10",
-            augment="crop_and_flip",
-            widths=(128, 256, 512, 1024, 2048, 4096),
-            seeds=3,
-            base_width=128,
-            steps=7820,
-        ),
-    }
-)
+PRESETS: Mapping[str, sl.Experiment] = {
+    "smoke": replace(
+        QUICK,
+        widths=(8, 16),
+        base_width=8,
+        seeds=2,
+        steps=16,
+        refine=False,
+        probe_size=256,
+        data="gaussian-clusters",
+        learning_rates={"standard": shared.octaves(-7, -4), "mup": shared.octaves(-7, -4)},
+    ),
+    "quick": QUICK,
+    "paper": replace(
+        QUICK,
+        data="cifar-10",
+        augment="crop_and_flip",
+        widths=(128, 256, 512, 1024, 2048, 4096),
+        seeds=3,
+        base_width=128,
+        steps=7820,
+    ),
+}
 SHOWN_RATE = 2.0**-8  # sound at every width in both
 
 
 def find(preset: str, store: Path) -> Finding:
-    """Train what is missing, draw, and judge."""
+    """Train the runs that the store lacks, draw the figure, and judge the claim."""
     sweep = PRESETS[preset]
     standard, mup = (
         shared.measure(title, replace(sweep, parameterizations=(name,)), SHOWN_RATE, store)

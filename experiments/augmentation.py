@@ -22,7 +22,6 @@ shifts near 0 in both.
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
 import sweep_columns as shared
 
@@ -46,30 +45,28 @@ QUICK = sl.Experiment(
     schedule="linear",
     refine=True,
 )
-PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
-    {
-        "smoke": replace(QUICK, widths=(8, 16), base_width=8, seeds=2, steps=16, refine=False, probe_size=256),
-        "quick": QUICK,
-        "paper": replace(
-            QUICK,
-            model="figure1_convnet",
-            data="cifar-10",
-            widths=(64, 128, 256, 512, 1024),
-            seeds=3,
-            base_width=1,
-            optimizer="sgd",
-            learning_rates=shared.octaves(-3, 2),
-            steps=7820,
-            schedule="constant",
-        ),
-    }
-)
-AUGMENTATIONS: Mapping[str, str] = MappingProxyType({"as they are": "none", "crops and flips": "crop_and_flip"})
-SHOWN_RATES: Mapping[str, float] = MappingProxyType({"smoke": 2.0**-8, "quick": 2.0**-8, "paper": 2.0**-1})
+PRESETS: Mapping[str, sl.Experiment] = {
+    "smoke": replace(QUICK, widths=(8, 16), base_width=8, seeds=2, steps=16, refine=False, probe_size=256),
+    "quick": QUICK,
+    "paper": replace(
+        QUICK,
+        model="figure1_convnet",
+        data="cifar-10",
+        widths=(64, 128, 256, 512, 1024),
+        seeds=3,
+        base_width=1,
+        optimizer="sgd",
+        learning_rates=shared.octaves(-3, 2),
+        steps=7820,
+        schedule="constant",
+    ),
+}
+AUGMENTATIONS: Mapping[str, str] = {"as they are": "none", "crops and flips": "crop_and_flip"}
+SHOWN_RATES: Mapping[str, float] = {"smoke": 2.0**-8, "quick": 2.0**-8, "paper": 2.0**-1}
 
 
 def find(preset: str, store: Path) -> Finding:
-    """Train what is missing, draw, and judge."""
+    """Train the runs that the store lacks, draw the figure, and judge the claim."""
     plain, augmented = (
         shared.measure(title, replace(PRESETS[preset], augment=augment), SHOWN_RATES[preset], store)
         for title, augment in AUGMENTATIONS.items()

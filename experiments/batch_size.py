@@ -23,7 +23,6 @@ width, between 0 and +½ octave per doubling of the batch.
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
 import sweep_columns as shared
 
@@ -46,40 +45,38 @@ QUICK = sl.Experiment(
     schedule="linear",
     refine=True,
 )
-PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
-    {
-        "smoke": replace(
-            QUICK,
-            widths=(8, 16),
-            base_width=8,
-            seeds=2,
-            steps=16,
-            refine=False,
-            probe_size=256,
-            data="gaussian-clusters",
-        ),
-        "quick": QUICK,
-        "paper": replace(
-            QUICK,
-            model="figure1_convnet",
-            data="cifar-10",
-            augment="crop_and_flip",
-            widths=(64, 128, 256, 512, 1024),
-            seeds=3,
-            base_width=1,
-            optimizer="sgd",
-            learning_rates=shared.octaves(-3, 2),
-            steps=7820,
-            schedule="constant",
-        ),
-    }
-)
+PRESETS: Mapping[str, sl.Experiment] = {
+    "smoke": replace(
+        QUICK,
+        widths=(8, 16),
+        base_width=8,
+        seeds=2,
+        steps=16,
+        refine=False,
+        probe_size=256,
+        data="gaussian-clusters",
+    ),
+    "quick": QUICK,
+    "paper": replace(
+        QUICK,
+        model="figure1_convnet",
+        data="cifar-10",
+        augment="crop_and_flip",
+        widths=(64, 128, 256, 512, 1024),
+        seeds=3,
+        base_width=1,
+        optimizer="sgd",
+        learning_rates=shared.octaves(-3, 2),
+        steps=7820,
+        schedule="constant",
+    ),
+}
 BATCH_SIZES = (32, 128, 512)
-SHOWN_RATES: Mapping[str, float] = MappingProxyType({"smoke": 2.0**-8, "quick": 2.0**-8, "paper": 2.0**-1})
+SHOWN_RATES: Mapping[str, float] = {"smoke": 2.0**-8, "quick": 2.0**-8, "paper": 2.0**-1}
 
 
 def find(preset: str, store: Path) -> Finding:
-    """Train what is missing, draw, and judge."""
+    """Train the runs that the store lacks, draw the figure, and judge the claim."""
     columns = [
         shared.measure(f"batch {size}", replace(PRESETS[preset], batch_size=size), SHOWN_RATES[preset], store)
         for size in BATCH_SIZES
@@ -101,7 +98,7 @@ def find(preset: str, store: Path) -> Finding:
 
 
 def note(over_batch: Mapping[int, sl.Transfer]) -> str:
-    """In words, how the largest width's optimum goes with the batch size."""
+    """The shift of the largest width's optimum with the batch size, in words."""
     width, found = max(over_batch.items())
     low, high = found.shift_interval
     return f"With the batch, at width {width}: {found.shift:+.2f} [{low:+.2f}, {high:+.2f}] octaves per doubling of it"

@@ -27,7 +27,6 @@ from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -47,70 +46,70 @@ CLAIM = (
 )
 COVERAGE, ERRORS, CONFIDENCE = 0.90, 0.05, 0.95
 TOLERANCE = 0.25  # octaves per doubling, as `sharplab.transfer` has it
-DRAWS: Mapping[str, int] = MappingProxyType({"smoke": 6, "quick": 400, "paper": 4000})
+DRAWS: Mapping[str, int] = {"smoke": 6, "quick": 400, "paper": 4000}
 SEEDS = (3, 5)
 SHIFTS = (0.0, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0)
-QUANTITIES: Mapping[str, tuple[str, str, str]] = MappingProxyType(
-    {  # name: what it is called, colour, marker
-        "optimum": ("optimum", "#0072B2", "o"),
-        "edge": ("edge of stability", "#999999", "s"),
-        "shift": ("shift", "#D55E00", "D"),
-        "regret": ("regret", "#009E73", "^"),
-        "regret_fraction": ("regret / benefit of tuning", "#CC79A7", "v"),
-    }
-)
-VERDICTS: Mapping[str, tuple[str, str]] = MappingProxyType(
-    {"transfers": ("#0072B2", "o"), "shifts": ("#D55E00", "s"), "inconclusive": ("#999999", "^")}
-)
+QUANTITIES: Mapping[str, tuple[str, str, str]] = {  # name: what it is called, colour, marker
+    "optimum": ("optimum", "#0072B2", "o"),
+    "edge": ("edge of stability", "#999999", "s"),
+    "shift": ("shift", "#D55E00", "D"),
+    "regret": ("regret", "#009E73", "^"),
+    "regret_fraction": ("regret / benefit of tuning", "#CC79A7", "v"),
+}
+VERDICTS: Mapping[str, tuple[str, str]] = {
+    "transfers": ("#0072B2", "o"),
+    "shifts": ("#D55E00", "s"),
+    "inconclusive": ("#999999", "^"),
+}
 
 
 def find(preset: str, store: Path) -> Finding:
-    """Simulate, count, draw, and judge; nothing is trained or stored."""
+    """Simulate sweeps, count coverage and verdicts, draw the figure, and judge the claim; nothing is trained."""
     rates = pd.concat([coverages(DRAWS[preset]), verdict_rates(DRAWS[preset])], ignore_index=True)
     verdict = judge(rates)
     return Finding(draw(rates), rates, CLAIM, verdict, numbers(rates))
 
 
 def coverages(draws: int) -> pd.DataFrame:
-    """How many draws each interval covered, one row per kind of sweep, seeds and quantity."""
-    cells = {(kind, seeds): sweep.with_seeds(seeds) for kind, sweep in KINDS.items() for seeds in SEEDS}
+    """The number of draws that each interval covered, a row per kind of sweep, seeds and quantity."""
+    settings = {(kind, seeds): sweep.with_seeds(seeds) for kind, sweep in KINDS.items() for seeds in SEEDS}
     rows = []
-    for (kind, seeds), found in zip(cells, simulate(list(cells.values()), draws), strict=True):
+    for (kind, seeds), found in zip(settings, simulate(list(settings.values()), draws), strict=True):
         row = {"part": "coverage", "kind": kind, "seeds": seeds, "shift": KINDS[kind].shift, "draws": draws}
         rows += [row | {"of": name, "hits": int(found[name].sum())} for name in QUANTITIES]
     return pd.DataFrame(rows)
 
 
 def verdict_rates(draws: int) -> pd.DataFrame:
-    """How often each verdict was given, one row per panel, true shift and verdict."""
-    cells = {
+    """The number of times that each verdict was given, a row per panel, true shift and verdict."""
+    settings = {
         (kind, seeds, shift): replace(SimulatedSweep(optimum_sd=0.1), shift=shift, outlier=off).with_seeds(seeds)
         for kind, seeds, off in (("none", 3, 0.0), ("none", 5, 0.0), ("one", 5, 1.0))
         for shift in SHIFTS
     }
     rows = []
-    for (outlier, seeds, shift), found in zip(cells, simulate(list(cells.values()), draws), strict=True):
+    for (outlier, seeds, shift), found in zip(settings, simulate(list(settings.values()), draws), strict=True):
         row = {"part": "verdict", "kind": f"{outlier} off", "seeds": seeds, "shift": shift, "draws": draws}
         rows += [row | {"of": name, "hits": int((found["verdict"] == name).sum())} for name in VERDICTS]
     return pd.DataFrame(rows)
 
 
 def simulate(sweeps: list[SimulatedSweep], draws: int) -> list[pd.DataFrame]:
-    """`calibrate` of each, on all cores."""
+    """The draws of each simulated sweep by `calibrate`, on all cores."""
     # Forking is unsound once JAX has started its threads.
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
         return list(pool.map(calibrate, sweeps, [draws] * len(sweeps), range(len(sweeps))))
 
 
 def errs(rates: pd.DataFrame) -> pd.Series:
-    """Which rows count verdicts that err."""
+    """The mask of rows that count erroneous verdicts."""
     shifts, transfers = (rates["of"] == verdict for verdict in ("shifts", "transfers"))
     distance = rates["shift"].abs()
     return (rates["part"] == "verdict") & (shifts & (distance <= TOLERANCE) | transfers & (distance >= TOLERANCE))
 
 
 def judge(rates: pd.DataFrame) -> Verdict:
-    """The rule above."""
+    """The verdict on the claim, by the rule in the docstring of this module."""
     covered, erred = rates[rates["part"] == "coverage"], rates[errs(rates)]
     corrected = 1 - (1 - CONFIDENCE) / (len(covered) + len(erred))
     if (upper(covered, corrected) < COVERAGE).any() or (lower(erred, corrected) > ERRORS).any():
@@ -120,19 +119,19 @@ def judge(rates: pd.DataFrame) -> Verdict:
 
 
 def lower(rates: pd.DataFrame, confidence: float) -> np.ndarray:
-    """The share's one-sided bound from below (Clopper and Pearson)."""
+    """The one-sided lower bound of each share of hits (Clopper and Pearson)."""
     hits, draws = rates["hits"].to_numpy(), rates["draws"].to_numpy()
     return np.nan_to_num(beta.ppf(1 - confidence, hits, draws - hits + 1), nan=0.0)
 
 
 def upper(rates: pd.DataFrame, confidence: float) -> np.ndarray:
-    """The share's one-sided bound from above."""
+    """The one-sided upper bound of each share of hits (Clopper and Pearson)."""
     hits, draws = rates["hits"].to_numpy(), rates["draws"].to_numpy()
     return np.nan_to_num(beta.ppf(confidence, hits + 1, draws - hits), nan=1.0)
 
 
 def numbers(rates: pd.DataFrame) -> dict:
-    """What the JSON file states: the lowest coverage of each quantity, the highest rate of each error."""
+    """The numbers of the JSON file: the lowest coverage of each quantity, the highest rate of each error."""
     share = rates.assign(share=rates["hits"] / rates["draws"])
     covered, erred = share[share["part"] == "coverage"], share[errs(share)]
     lowest = covered.loc[covered.groupby("of", sort=False)["share"].idxmin()]
@@ -154,7 +153,7 @@ def _stated(row: Any) -> dict:
 
 
 def draw(rates: pd.DataFrame) -> Figure:
-    """Coverage above, verdicts below."""
+    """The figure: coverage above, verdicts below."""
     share = rates.assign(share=rates["hits"] / rates["draws"])
     wrong = errs(rates)
     with house_style():
@@ -183,7 +182,7 @@ def draw(rates: pd.DataFrame) -> Figure:
 
 
 def draw_coverage(ax: Axes, rates: pd.DataFrame) -> None:
-    """A row per kind of sweep, a mark per quantity."""
+    """Draw coverages, a row per kind of sweep, a marker per quantity."""
     kinds = list(rates["kind"].unique())
     for i, (name, (label, colour, marker)) in enumerate(QUANTITIES.items()):
         table = rates[rates["of"] == name].set_index("kind").loc[kinds]
@@ -207,7 +206,7 @@ def draw_coverage(ax: Axes, rates: pd.DataFrame) -> None:
 
 
 def draw_verdicts(ax: Axes, rates: pd.DataFrame) -> None:
-    """A line per verdict against the true shift."""
+    """Draw the frequency of each verdict against the true shift."""
     for name, (colour, marker) in VERDICTS.items():
         table = rates[rates["of"] == name]
         low, high = lower(table, 0.975), upper(table, 0.975)

@@ -26,7 +26,6 @@ NTK eigenvalue are lost in the seeds' noise, which is what super consistency say
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -41,9 +40,11 @@ CLAIM = (
     "Under muP the loss, the sharpness and the top NTK eigenvalue converge to their wide limits as powers of the "
     "width, at all times; the gaps of loss and NTK eigenvalue grow as powers of time."
 )
-QUANTITIES: Mapping[str, tuple[str, str]] = MappingProxyType(
-    {"train_loss": ("train loss", " (nats)"), "sharpness": ("sharpness", ""), "ntk_1": ("NTK eigenvalue", "")}
-)
+QUANTITIES: Mapping[str, tuple[str, str]] = {
+    "train_loss": ("train loss", " (nats)"),
+    "sharpness": ("sharpness", ""),
+    "ntk_1": ("NTK eigenvalue", ""),
+}
 GROWING = ("train_loss", "ntk_1")  # whose gaps the claim says grow
 QUICK = sl.Experiment(
     model="residual_mlp",
@@ -59,30 +60,26 @@ QUICK = sl.Experiment(
     observables=("train_loss", "sharpness", "ntk_top1"),
     records=17,
 )
-PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
-    {
-        "smoke": replace(
-            QUICK, widths=(4, 8, 16), seeds=3, steps=16, records=9, probe_size=256, data="gaussian-clusters"
-        ),
-        "quick": QUICK,
-        "paper": replace(
-            QUICK,
-            model="figure1_convnet",
-            depths=(2,),
-            data="cifar-10",
-            augment="crop_and_flip",
-            widths=(64, 128, 256, 512, 1024, 4096),
-            learning_rates=(0.5,),
-            seeds=5,
-            steps=19_550,
-            records=51,
-        ),
-    }
-)
+PRESETS: Mapping[str, sl.Experiment] = {
+    "smoke": replace(QUICK, widths=(4, 8, 16), seeds=3, steps=16, records=9, probe_size=256, data="gaussian-clusters"),
+    "quick": QUICK,
+    "paper": replace(
+        QUICK,
+        model="figure1_convnet",
+        depths=(2,),
+        data="cifar-10",
+        augment="crop_and_flip",
+        widths=(64, 128, 256, 512, 1024, 4096),
+        learning_rates=(0.5,),
+        seeds=5,
+        steps=19_550,
+        records=51,
+    ),
+}
 
 
 def find(preset: str, store: Path) -> Finding:
-    """Train what is missing, draw, and judge."""
+    """Train the runs that the store lacks, draw the figure, and judge the claim."""
     records = sl.run(PRESETS[preset], store)
     found = {quantity: sl.consistency(records, quantity, over="width")["mup"] for quantity in QUANTITIES}
     assert records.curves is not None
@@ -97,7 +94,7 @@ def find(preset: str, store: Path) -> Finding:
 
 
 def judge(found: Mapping[str, sl.Consistency]) -> Verdict:
-    """The rule above."""
+    """The verdict on the claim, by the rule in the docstring of this module."""
     falling = [interval for of_one in found.values() for _, interval in of_one.gaps.limit_exponents.values()]
     growing = [found[quantity].gaps.in_time["all"].exponent_interval for quantity in GROWING]
     if any(low > 0 for low, _ in falling) or any(high < 0 for _, high in growing):
@@ -106,7 +103,7 @@ def judge(found: Mapping[str, sl.Consistency]) -> Verdict:
 
 
 def numbers(found: sl.Consistency) -> dict:
-    """What the JSON file states of one quantity."""
+    """The numbers of the JSON file on one quantity."""
     absolute, relative = found.gaps.in_time["all"], found.relative_gaps.in_time["all"]
     return {
         "over_widths": found.verdict,
@@ -132,7 +129,7 @@ def numbers(found: sl.Consistency) -> dict:
 
 
 def draw(found: Mapping[str, sl.Consistency]) -> Figure:
-    """A column per quantity; the gap against width above, against the step below."""
+    """The figure, a column per quantity: the gap against width above, against the step below."""
     with house_style():
         figure, axes = plt.subplots(2, len(found), figsize=(11.0, 6.2))
         for column, (quantity, of_one) in zip(axes.T, found.items(), strict=True):
@@ -204,7 +201,7 @@ def _draw_in_time(ax: Axes, found: sl.Consistency) -> None:
 
 
 def _limit(ax: Axes, gaps: Sequence[np.ndarray], times: float) -> None:
-    """Down to so many times less than the largest gap: what is near 0 is so by chance."""
+    """Cut the axis at so many times less than the largest gap: smaller ones are noise about 0."""
     largest = np.abs(np.concatenate([np.ravel(gap) for gap in gaps])).max()
     log_ticks(ax)
     ax.set_ylim(largest / times, 2 * largest)

@@ -22,7 +22,6 @@ Cost: about three minutes on two cores. Expected: shifts near 0 with α = ½ and
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
 import sweep_columns as shared
 
@@ -33,7 +32,7 @@ CLAIM = (
     "With residual branches scaled by depth^-1/2 or 1/depth, and their learning rates to match, the optimal learning "
     "rate stays where it is as the network deepens; without, it falls."
 )
-ALPHAS: Mapping[str, float] = MappingProxyType({"α = 0": 0.0, "α = ½": 0.5, "α = 1": 1.0})
+ALPHAS: Mapping[str, float] = {"α = 0": 0.0, "α = ½": 0.5, "α = 1": 1.0}
 QUICK = sl.Experiment(
     model="residual_mlp",
     depths=(2, 4, 8, 16),
@@ -49,42 +48,42 @@ QUICK = sl.Experiment(
     records=2,
     refine=True,
 )
-PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
-    {
-        "smoke": replace(
-            QUICK,
-            widths=(8,),
-            base_width=8,
-            depths=(1, 2),
-            base_depth=1,
-            seeds=2,
-            steps=16,
-            refine=False,
-            probe_size=256,
-            data="gaussian-clusters",
-        ),
-        "quick": QUICK,
-        "paper": replace(
-            QUICK,
-            data="cifar-10",
-            augment="crop_and_flip",
-            widths=(256,),
-            base_width=256,
-            depths=(3, 6, 12, 24, 48),
-            base_depth=3,
-            seeds=3,
-            steps=7820,
-        ),
-    }
-)
-GRIDS: Mapping[str, tuple[float, ...]] = MappingProxyType(
-    {"α = 0": shared.octaves(-2, 3), "α = ½": shared.octaves(1, 4), "α = 1": shared.octaves(2, 5)}
-)
-SHOWN_RATES: Mapping[str, float] = MappingProxyType({"α = 0": 2.0**-5, "α = ½": 2.0, "α = 1": 2.0})
+PRESETS: Mapping[str, sl.Experiment] = {
+    "smoke": replace(
+        QUICK,
+        widths=(8,),
+        base_width=8,
+        depths=(1, 2),
+        base_depth=1,
+        seeds=2,
+        steps=16,
+        refine=False,
+        probe_size=256,
+        data="gaussian-clusters",
+    ),
+    "quick": QUICK,
+    "paper": replace(
+        QUICK,
+        data="cifar-10",
+        augment="crop_and_flip",
+        widths=(256,),
+        base_width=256,
+        depths=(3, 6, 12, 24, 48),
+        base_depth=3,
+        seeds=3,
+        steps=7820,
+    ),
+}
+GRIDS: Mapping[str, tuple[float, ...]] = {
+    "α = 0": shared.octaves(-2, 3),
+    "α = ½": shared.octaves(1, 4),
+    "α = 1": shared.octaves(2, 5),
+}
+SHOWN_RATES: Mapping[str, float] = {"α = 0": 2.0**-5, "α = ½": 2.0, "α = 1": 2.0}
 
 
 def find(preset: str, store: Path) -> Finding:
-    """Train what is missing, draw, and judge."""
+    """Train the runs that the store lacks, draw the figure, and judge the claim."""
     columns = []
     for title, alpha in ALPHAS.items():
         sweep = replace(PRESETS[preset], alpha=alpha, learning_rates=GRIDS[title])
@@ -94,7 +93,7 @@ def find(preset: str, store: Path) -> Finding:
 
 
 def judge(plain: sl.Transfer, *scaled: sl.Transfer) -> Verdict:
-    """The rule above."""
+    """The verdict on the claim, by the rule in the docstring of this module."""
     if plain.verdict == "transfers" or any(found.verdict == "shifts" for found in scaled):
         return "fails"
     moved = plain.verdict == "shifts" and plain.shift < 0

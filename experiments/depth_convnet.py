@@ -21,7 +21,6 @@ optimum for two layers moves by a factor of 2.7 from depth 3 to 48).
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
 import sweep_columns as shared
 
@@ -32,13 +31,11 @@ CLAIM = (
     "With branches scaled by depth^-1/2 the optimal learning rate transfers in depth for one layer per residual block, "
     "and not for two or three."
 )
-MODELS: Mapping[str, str] = MappingProxyType(
-    {
-        "one layer per block": "residual_convnet",
-        "two layers per block": "residual_convnet_k2",
-        "three layers per block": "residual_convnet_k3",
-    }
-)
+MODELS: Mapping[str, str] = {
+    "one layer per block": "residual_convnet",
+    "two layers per block": "residual_convnet_k2",
+    "three layers per block": "residual_convnet_k3",
+}
 QUICK = sl.Experiment(
     model="residual_convnet",
     depths=(3, 6, 12),
@@ -55,32 +52,30 @@ QUICK = sl.Experiment(
     schedule="linear",
     refine=True,
 )
-PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
-    {
-        "smoke": shared.smoke(QUICK, shared.octaves(-2, -1), steps=2, widths=(2,), base_width=2, depths=(3, 6)),
-        "quick": QUICK,
-        "paper": replace(
-            QUICK,
-            widths=(32,),
-            base_width=32,
-            depths=(3, 6, 12, 24, 48),
-            seeds=3,
-            data="cifar-10",
-            augment="crop_and_flip",
-            steps=7820,
-            batch_size=128,
-            probe_size=1024,
-            schedule="constant",
-        ),
-    }
-)
+PRESETS: Mapping[str, sl.Experiment] = {
+    "smoke": shared.smoke(QUICK, shared.octaves(-2, -1), steps=2, widths=(2,), base_width=2, depths=(3, 6)),
+    "quick": QUICK,
+    "paper": replace(
+        QUICK,
+        widths=(32,),
+        base_width=32,
+        depths=(3, 6, 12, 24, 48),
+        seeds=3,
+        data="cifar-10",
+        augment="crop_and_flip",
+        steps=7820,
+        batch_size=128,
+        probe_size=1024,
+        schedule="constant",
+    ),
+}
 SHOWN_RATE = 2.0**-1
 # Images that the sharpness is of; quick: of 512 its products would see more than the sweep's steps.
-PROBES: Mapping[str, int] = MappingProxyType({"smoke": 16, "quick": 128, "paper": 1024})
+PROBES: Mapping[str, int] = {"smoke": 16, "quick": 128, "paper": 1024}
 
 
 def find(preset: str, store: Path) -> Finding:
-    """Train what is missing, draw, and judge."""
+    """Train the runs that the store lacks, draw the figure, and judge the claim."""
     columns = tuple(
         shared.measure(
             title, replace(PRESETS[preset], model=model), SHOWN_RATE, store, over="depth", probe_size=PROBES[preset]
@@ -92,7 +87,7 @@ def find(preset: str, store: Path) -> Finding:
 
 
 def judge(one: sl.Transfer, *several: sl.Transfer) -> Verdict:
-    """The rule above."""
+    """The verdict on the claim, by the rule in the docstring of this module."""
     verdicts = {transfer.verdict for transfer in several}
     if one.verdict == "shifts" or "transfers" in verdicts:
         return "fails"

@@ -21,7 +21,6 @@ Cost: about nine minutes on two cores. Expected: the paper's own drift is small;
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
 import sweep_columns as shared
 
@@ -50,39 +49,37 @@ QUICK = sl.Experiment(
     schedule="linear",
     refine=True,
 )
-PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
-    {
-        "smoke": shared.smoke(QUICK, shared.octaves(-9, -8), steps=4, widths=(8,), base_width=8, depths=(1, 2)),
-        "quick": QUICK,
-        "paper": replace(
-            QUICK,
-            widths=(256,),
-            base_width=256,
-            depths=(3, 6, 12, 24),
-            base_depth=3,
-            seeds=3,
-            data="cifar-10",
-            augment="crop_and_flip",
-            learning_rates=shared.octaves(-13, -8),
-            steps=15640,
-            batch_size=64,
-            probe_size=1024,
-        ),
-    }
-)
+PRESETS: Mapping[str, sl.Experiment] = {
+    "smoke": shared.smoke(QUICK, shared.octaves(-9, -8), steps=4, widths=(8,), base_width=8, depths=(1, 2)),
+    "quick": QUICK,
+    "paper": replace(
+        QUICK,
+        widths=(256,),
+        base_width=256,
+        depths=(3, 6, 12, 24),
+        base_depth=3,
+        seeds=3,
+        data="cifar-10",
+        augment="crop_and_flip",
+        learning_rates=shared.octaves(-13, -8),
+        steps=15640,
+        batch_size=64,
+        probe_size=1024,
+    ),
+}
 SHOWN_RATE = 2.0**-9
 # Images that the sharpness is of; quick: of 512 it takes longer than the sweep.
-PROBES: Mapping[str, int] = MappingProxyType({"smoke": 16, "quick": 128, "paper": 1024})
+PROBES: Mapping[str, int] = {"smoke": 16, "quick": 128, "paper": 1024}
 
 
 def find(preset: str, store: Path) -> Finding:
-    """Train what is missing, draw, and judge."""
+    """Train the runs that the store lacks, draw the figure, and judge the claim."""
     column = shared.measure("Depth-muP", PRESETS[preset], SHOWN_RATE, store, over="depth", probe_size=PROBES[preset])
     return Finding(shared.draw([column]), shared.table([column]), CLAIM, judge(column.found), shared.numbers([column]))
 
 
 def judge(depth_mup: sl.Transfer) -> Verdict:
-    """The rule above."""
+    """The verdict on the claim, by the rule in the docstring of this module."""
     if depth_mup.verdict == "inconclusive":
         return "inconclusive"
     return "holds" if depth_mup.verdict == "shifts" else "fails"

@@ -21,10 +21,10 @@ directional one below it.
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
+from sweep_columns import consistency_numbers
 
 import sharplab as sl
 from sharplab.gallery.finding import Finding, Verdict
@@ -34,13 +34,11 @@ CLAIM = (
     "Under muP the curvature along the gradient, of the whole loss and of batches, follows the same trajectory at "
     "every width as the sharpness does; under NTK parameterization it does not."
 )
-QUANTITIES: Mapping[str, str] = MappingProxyType(
-    {
-        "sharpness": "sharpness",
-        "batch_sharpness": "batch sharpness",
-        "directional_sharpness": "directional sharpness",
-    }
-)
+QUANTITIES: Mapping[str, str] = {
+    "sharpness": "sharpness",
+    "batch_sharpness": "batch sharpness",
+    "directional_sharpness": "directional sharpness",
+}
 JUDGED = ("batch_sharpness", "directional_sharpness")
 Found = Mapping[str, Mapping[str, sl.Consistency]]  # parameterization → quantity → how consistent it is
 QUICK = sl.Experiment(
@@ -57,74 +55,55 @@ QUICK = sl.Experiment(
     observables=("train_loss", *QUANTITIES),
     records=17,
 )
-PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
-    {
-        "smoke": replace(
-            QUICK,
-            widths=(8, 16),
-            seeds=2,
-            steps=16,
-            batch_size=64,
-            records=5,
-            probe_size=256,
-            data="gaussian-clusters",
-            learning_rates={"mup": (0.25,), "ntk": (2.0,)},
-        ),
-        "quick": QUICK,
-        "paper": replace(
-            QUICK,
-            model="figure1_convnet",
-            data="cifar-10",
-            augment="crop_and_flip",
-            widths=(64, 256, 1024),
-            seeds=3,
-            learning_rates={"mup": (0.5,), "ntk": (7.0,)},
-            steps=19_550,
-            records=51,
-        ),
-    }
-)
+PRESETS: Mapping[str, sl.Experiment] = {
+    "smoke": replace(
+        QUICK,
+        widths=(8, 16),
+        seeds=2,
+        steps=16,
+        batch_size=64,
+        records=5,
+        probe_size=256,
+        data="gaussian-clusters",
+        learning_rates={"mup": (0.25,), "ntk": (2.0,)},
+    ),
+    "quick": QUICK,
+    "paper": replace(
+        QUICK,
+        model="figure1_convnet",
+        data="cifar-10",
+        augment="crop_and_flip",
+        widths=(64, 256, 1024),
+        seeds=3,
+        learning_rates={"mup": (0.5,), "ntk": (7.0,)},
+        steps=19_550,
+        records=51,
+    ),
+}
 
 
 def find(preset: str, store: Path) -> Finding:
-    """Train what is missing, draw, and judge."""
+    """Train the runs that the store lacks, draw the figure, and judge the claim."""
     records = sl.run(PRESETS[preset], store)
     by_quantity = {quantity: sl.consistency(records, quantity) for quantity in QUANTITIES}
     found = {name: {q: one[name] for q, one in by_quantity.items()} for name in ("mup", "ntk")}
     assert records.curves is not None
     keys = ["parameterization", "width", "learning_rate", "seed", "step"]
     measured = ["train_loss", *QUANTITIES, "sharpness_error", "batch_sharpness_error"]
-    return Finding(draw(records, found), records.curves[[*keys, *measured]], CLAIM, judge(found), numbers(found))
+    stated = {name: consistency_numbers(by_quantity) for name, by_quantity in found.items()}
+    return Finding(draw(records, found), records.curves[[*keys, *measured]], CLAIM, judge(found), stated)
 
 
 def judge(found: Found) -> Verdict:
-    """The rule above."""
+    """The verdict on the claim, by the rule in the docstring of this module."""
     mup, ntk = ({found[name][quantity].verdict for quantity in JUDGED} for name in ("mup", "ntk"))
     if "finite-size effects" in mup or "super consistent" in ntk:
         return "fails"
     return "holds" if mup == {"super consistent"} and ntk == {"finite-size effects"} else "inconclusive"
 
 
-def numbers(found: Found) -> dict:
-    """What the JSON file states of each parameterization and quantity."""
-    return {
-        name: {
-            quantity: {
-                "late_slope": one.slope,
-                "late_slope_interval": one.slope_interval,
-                "growth": one.growth,
-                "growth_interval": one.growth_interval,
-                "verdict": one.verdict,
-                "records_left_out": one.left_out,
-            }
-            for quantity, one in by_quantity.items()
-        }
-        for name, by_quantity in found.items()
-    }
-
-
 def draw(records: sl.Records, found: Found) -> Figure:
-    """A row per quantity, a column per parameterization."""
+    """The figure: a row per quantity, a column per parameterization."""
     with house_style():
         figure, axes = plt.subplots(len(QUANTITIES), 2, figsize=(7.5, 8.0), sharex=True, sharey="row", squeeze=False)
         for column, (name, by_quantity) in zip(axes.T, found.items(), strict=True):

@@ -1,9 +1,8 @@
-"""Ways to the largest eigenvalues of an operator by its products, each for budgets of its own, as `spectrum` draws."""
+"""Methods for the largest eigenvalues of an operator from its products, which the figure `spectrum` compares."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +17,7 @@ import sharplab as sl
 
 @dataclass(frozen=True)
 class Budgets:
-    """What each method is tried with."""
+    """The tolerances and iteration counts that each method is run with."""
 
     tolerances: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # of those that stop themselves
     depth: int = 128  # of Lanczos runs, cut short at every step
@@ -62,7 +61,7 @@ def _by_lanczos(op: sl.LinearOperator, rank: int, seed: int, budgets: Budgets, *
 def _lanczos(
     op: sl.LinearOperator, start: jax.Array, depth: int, reorthogonalised: bool
 ) -> tuple[jax.Array, jax.Array]:
-    """The tridiagonal's diagonal and off-diagonal."""
+    """The diagonal and the off-diagonal of the tridiagonal matrix after `depth` Lanczos steps."""
 
     def step(state: tuple, i: jax.Array) -> tuple[tuple, tuple[jax.Array, jax.Array]]:
         Q, before, length = state
@@ -87,7 +86,7 @@ def _by_power(op: sl.LinearOperator, rank: int, seed: int, budgets: Budgets) -> 
 
 @partial(jax.jit, static_argnames="rank")
 def _power(op: sl.LinearOperator, key: jax.Array, iterations: jax.Array, rank: int) -> jax.Array:
-    """The eigenvalue of the last of `rank` vectors, each iterated beside the finished ones."""
+    """The eigenvalue of rank `rank` by power iteration, each vector orthogonal to the finished ones."""
 
     def one(i: jax.Array, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         found, _ = state
@@ -122,13 +121,11 @@ def _lobpcg(op: sl.LinearOperator, start: jax.Array, iterations: int) -> jax.Arr
     return lobpcg_standard(lambda V: op @ V, start, iterations, tol=0.0)[0]
 
 
-SELF_STOPPING: Mapping[str, Method] = MappingProxyType({"sharplab.eigsh": _by_eigsh, "ARPACK": _by_arpack})
-METHODS: Mapping[str, Method] = MappingProxyType(
-    {
-        **SELF_STOPPING,
-        "Lanczos, reorthogonalised": partial(_by_lanczos, reorthogonalised=True),
-        "Lanczos, plain": partial(_by_lanczos, reorthogonalised=False),
-        "LOBPCG": _by_lobpcg,
-        "power iteration": _by_power,
-    }
-)
+SELF_STOPPING: Mapping[str, Method] = {"sharplab.eigsh": _by_eigsh, "ARPACK": _by_arpack}
+METHODS: Mapping[str, Method] = {
+    **SELF_STOPPING,
+    "Lanczos, reorthogonalised": partial(_by_lanczos, reorthogonalised=True),
+    "Lanczos, plain": partial(_by_lanczos, reorthogonalised=False),
+    "LOBPCG": _by_lobpcg,
+    "power iteration": _by_power,
+}

@@ -21,11 +21,11 @@ Cost: about three minutes on two cores. Expected: slopes that grow with the rank
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from sweep_columns import consistency_numbers
 
 import sharplab as sl
 from sharplab.gallery.finding import Finding, Verdict
@@ -36,23 +36,19 @@ CLAIM = (
     "NTK eigenvalue and the loss do not."
 )
 RANKS = 10
-SPECTRA: Mapping[str, tuple[str, str]] = MappingProxyType(
-    {
-        "hessian": ("Hessian", "#2166ac"),
-        "gauss_newton": ("Gauss-Newton", "#b2182b"),
-        "ntk": ("NTK", "0.3"),
-    }
-)
+SPECTRA: Mapping[str, tuple[str, str]] = {
+    "hessian": ("Hessian", "#2166ac"),
+    "gauss_newton": ("Gauss-Newton", "#b2182b"),
+    "ntk": ("NTK", "0.3"),
+}
 CONSISTENT, OTHERS = "hessian_1", ("hessian_10", "hessian_trace", "ntk_1", "train_loss")
-SHOWN: Mapping[str, str] = MappingProxyType(
-    {
-        "hessian_1": "top Hessian eigenvalue",
-        "hessian_10": "tenth Hessian eigenvalue",
-        "hessian_trace": "trace of the Hessian",
-        "ntk_1": "top NTK eigenvalue",
-        "train_loss": "train loss (nats)",
-    }
-)
+SHOWN: Mapping[str, str] = {
+    "hessian_1": "top Hessian eigenvalue",
+    "hessian_10": "tenth Hessian eigenvalue",
+    "hessian_trace": "trace of the Hessian",
+    "ntk_1": "top NTK eigenvalue",
+    "train_loss": "train loss (nats)",
+}
 QUICK = sl.Experiment(
     model="residual_mlp",
     depths=(3,),
@@ -67,64 +63,47 @@ QUICK = sl.Experiment(
     observables=("train_loss", "hessian_trace", *(f"{name}_top{RANKS}" for name in SPECTRA)),
     records=9,
 )
-PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
-    {
-        "smoke": replace(
-            QUICK, widths=(4, 8), seeds=2, steps=8, records=3, probe_size=64, batch_size=64, data="gaussian-clusters"
-        ),
-        "quick": QUICK,
-        "paper": replace(
-            QUICK,
-            model="figure1_convnet",
-            data="cifar-10",
-            augment="crop_and_flip",
-            widths=(64, 256, 1024),
-            seeds=4,
-            learning_rates=(0.5,),
-            steps=19_550,
-            probe_size=1024,
-            records=51,
-        ),
-    }
-)
+PRESETS: Mapping[str, sl.Experiment] = {
+    "smoke": replace(
+        QUICK, widths=(4, 8), seeds=2, steps=8, records=3, probe_size=64, batch_size=64, data="gaussian-clusters"
+    ),
+    "quick": QUICK,
+    "paper": replace(
+        QUICK,
+        model="figure1_convnet",
+        data="cifar-10",
+        augment="crop_and_flip",
+        widths=(64, 256, 1024),
+        seeds=4,
+        learning_rates=(0.5,),
+        steps=19_550,
+        probe_size=1024,
+        records=51,
+    ),
+}
 
 
 def find(preset: str, store: Path) -> Finding:
-    """Train what is missing, draw, and judge."""
+    """Train the runs that the store lacks, draw the figure, and judge the claim."""
     records = sl.run(PRESETS[preset], store)
     ranked = [f"{name}_{rank + 1}" for name in SPECTRA for rank in range(RANKS)]
     found = {name: sl.consistency(records, name)["mup"] for name in (*ranked, "hessian_trace", "train_loss")}
     assert records.curves is not None
     errors = [f"{name}_error" for name in (*ranked, "hessian_trace")]
     columns = ["width", "learning_rate", "seed", "step", *found, *errors]
-    return Finding(draw(records, found), records.curves[columns], CLAIM, judge(found), numbers(found))
+    return Finding(draw(records, found), records.curves[columns], CLAIM, judge(found), consistency_numbers(found))
 
 
 def judge(found: Mapping[str, sl.Consistency]) -> Verdict:
-    """The rule above."""
+    """The verdict on the claim, by the rule in the docstring of this module."""
     top, others = found[CONSISTENT].verdict, {found[name].verdict for name in OTHERS}
     if top == "finite-size effects" or "super consistent" in others:
         return "fails"
     return "holds" if top == "super consistent" and others == {"finite-size effects"} else "inconclusive"
 
 
-def numbers(found: Mapping[str, sl.Consistency]) -> dict:
-    """What the JSON file states: of each quantity, how it goes with the width, and the verdict."""
-    return {
-        name: {
-            "late_slope": one.slope,
-            "late_slope_interval": one.slope_interval,
-            "growth": one.growth,
-            "growth_interval": one.growth_interval,
-            "verdict": one.verdict,
-            "records_left_out": one.left_out,
-        }
-        for name, one in found.items()
-    }
-
-
 def draw(records: sl.Records, found: Mapping[str, sl.Consistency]) -> Figure:
-    """Curves of five quantities, and the slope of every eigenvalue."""
+    """The figure: curves of five quantities, and the slope of every eigenvalue."""
     curves = records.curves
     assert curves is not None
     with house_style():
@@ -145,7 +124,7 @@ def draw(records: sl.Records, found: Mapping[str, sl.Consistency]) -> Figure:
 
 
 def draw_slopes(ax: Axes, found: Mapping[str, sl.Consistency]) -> None:
-    """Late slope per doubling of width against the rank of the eigenvalue, with intervals."""
+    """Draw the late slope per doubling of width against the rank of the eigenvalue, with intervals."""
     for shift, (name, (label, colour)) in zip((-0.12, 0.0, 0.12), SPECTRA.items(), strict=True):
         ranks = [rank + 1 for rank in range(RANKS)]
         ours = [found[f"{name}_{rank}"] for rank in ranks]

@@ -26,7 +26,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import log2
 from pathlib import Path
-from types import MappingProxyType
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -61,25 +60,26 @@ QUICK = sl.Experiment(
     records=2,
     refine=True,
 )
-PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
-    {
-        "smoke": replace(QUICK, widths=(8,), seeds=2, steps=16, refine=False, probe_size=256, data="gaussian-clusters"),
-        "quick": QUICK,
-        "paper": replace(QUICK, widths=(256, 1024), seeds=3, data="cifar-10", augment="crop_and_flip", steps=7820),
-    }
-)
-GAMMAS: Mapping[str, tuple[float, ...]] = MappingProxyType(
-    {"smoke": (2**-3, 2**-2, 2**2, 2**3), "quick": shared.octaves(-5, 5), "paper": shared.octaves(-8, 8)}
-)
+PRESETS: Mapping[str, sl.Experiment] = {
+    "smoke": replace(QUICK, widths=(8,), seeds=2, steps=16, refine=False, probe_size=256, data="gaussian-clusters"),
+    "quick": QUICK,
+    "paper": replace(QUICK, widths=(256, 1024), seeds=3, data="cifar-10", augment="crop_and_flip", steps=7820),
+}
+GAMMAS: Mapping[str, tuple[float, ...]] = {
+    "smoke": (2**-3, 2**-2, 2**2, 2**3),
+    "quick": shared.octaves(-5, 5),
+    "paper": shared.octaves(-8, 8),
+}
 LAYERS = QUICK.depths[0] + 1
-REGIMES: Mapping[str, tuple[float, float, float]] = MappingProxyType(
-    {"lazy": (0.0, 0.25, 2.0), "rich": (4.0, np.inf, 2 / LAYERS)}  # γ₀ from, to, and what the optimum's slope is to be
-)
+REGIMES: Mapping[str, tuple[float, float, float]] = {
+    "lazy": (0.0, 0.25, 2.0),
+    "rich": (4.0, np.inf, 2 / LAYERS),
+}  # γ₀ from, to, and what the optimum's slope is to be
 
 
 @dataclass(frozen=True)
 class Slope:
-    """Of the logarithm of a quantity per doubling of γ₀, with its 95 % interval and what it is to be."""
+    """The slope of log₂ of a quantity per doubling of γ₀, with its 95 % interval and the predicted slope."""
 
     slope: float
     interval: Interval
@@ -93,19 +93,19 @@ def grid(gamma: float) -> tuple[float, ...]:
 
 
 def find(preset: str, store: Path) -> Finding:
-    """Train what is missing, draw, and judge."""
-    sweeps, courses = {}, []
+    """Train the runs that the store lacks, draw the figure, and judge the claim."""
+    sweeps, trajectories = {}, []
     for gamma in GAMMAS[preset]:
         sweep = replace(PRESETS[preset], gamma=gamma, learning_rates=grid(gamma))
         runs = sl.run(sweep, store).runs
-        course = sl.run(along(sweep, common_best(runs)), store).curves
-        assert course is not None
+        trajectory = sl.run(along(sweep, common_best(runs)), store).curves
+        assert trajectory is not None
         sweeps[gamma] = sl.Records(runs.assign(learning_rate=runs["learning_rate"] * gamma**2))
-        courses.append(course.assign(gamma=gamma, learning_rate=course["learning_rate"] * gamma**2))
-    course = pd.concat(courses, ignore_index=True)
-    slopes = {regime: regime_slopes(sweeps, late_sharpness(course), regime) for regime in REGIMES}
+        trajectories.append(trajectory.assign(gamma=gamma, learning_rate=trajectory["learning_rate"] * gamma**2))
+    trajectory = pd.concat(trajectories, ignore_index=True)
+    slopes = {regime: regime_slopes(sweeps, late_sharpness(trajectory), regime) for regime in REGIMES}
     optima = shared.shifts_over("gamma", sweeps.values())
-    at_the_start = sharpness_slope(start_sharpness(course)[max(optima)], list(sweeps), -2.0)
+    at_the_start = sharpness_slope(start_sharpness(trajectory)[max(optima)], list(sweeps), -2.0)
     numbers = {
         "slopes_per_doubling_of_gamma": {
             regime: {name: vars(slope) for name, slope in found.items()} for regime, found in slopes.items()
@@ -121,11 +121,11 @@ def find(preset: str, store: Path) -> Finding:
         "layers_of_weights": LAYERS,
     }
     verdict = judge(slope for found in slopes.values() for slope in found.values())
-    return Finding(draw(tuple(sweeps), optima, course, slopes), table(sweeps, course), CLAIM, verdict, numbers)
+    return Finding(draw(tuple(sweeps), optima, trajectory, slopes), table(sweeps, trajectory), CLAIM, verdict, numbers)
 
 
 def along(sweep: sl.Experiment, rate: float) -> sl.Experiment:
-    """The runs at one base learning rate of which the sharpness is followed."""
+    """The runs at one base learning rate whose sharpness is recorded along training."""
     return replace(
         sweep,
         learning_rates=(rate,),
@@ -137,20 +137,20 @@ def along(sweep: sl.Experiment, rate: float) -> sl.Experiment:
 
 
 def common_best(runs: pd.DataFrame) -> float:
-    """Of the base learning rates that every width has, the one of lowest mean loss; diverged counts as infinite."""
+    """The base learning rate of lowest mean loss among those of every width; a diverged run has infinite loss."""
     losses = runs.assign(loss=runs[shared.METRIC].mask(runs["diverged"]).fillna(np.inf))
     by_rate = losses.groupby("learning_rate").agg(loss=("loss", "mean"), widths=("width", "nunique"))
     return float(by_rate["loss"][by_rate["widths"] == runs["width"].nunique()].idxmin())
 
 
-def start_sharpness(course: pd.DataFrame) -> pd.Series:
+def start_sharpness(trajectory: pd.DataFrame) -> pd.Series:
     """λmax(H) before the first step, by width, γ₀ and seed."""
-    return course[course["step"] == 0].set_index(["width", "gamma", "seed"])["sharpness_raw"]
+    return trajectory[trajectory["step"] == 0].set_index(["width", "gamma", "seed"])["sharpness_raw"]
 
 
-def late_sharpness(course: pd.DataFrame) -> pd.Series:
+def late_sharpness(trajectory: pd.DataFrame) -> pd.Series:
     """The mean of λmax(H) over the second half of training, by width, γ₀ and seed."""
-    late = course[course["step"] >= course["step"].max() / 2]
+    late = trajectory[trajectory["step"] >= trajectory["step"].max() / 2]
     return late.groupby(["width", "gamma", "seed"])["sharpness_raw"].mean()
 
 
@@ -166,7 +166,7 @@ def regime_slopes(sweeps: Mapping[float, sl.Records], late: pd.Series, regime: s
 
 
 def sharpness_slope(sharpness: pd.Series, gammas: Sequence[float], predicted: float) -> Slope:
-    """Over these γ₀, of the sharpness by γ₀ and seed."""
+    """The slope of log₂ sharpness, a series by γ₀ and seed, over these γ₀."""
     octaves = [np.log2(sharpness[gamma].to_numpy()) for gamma in gammas]
     seeds = pooled_noise(octaves)
     found = trend(gammas, [group.mean() for group in octaves], [seeds.scaled(1 / len(group)) for group in octaves])
@@ -174,20 +174,20 @@ def sharpness_slope(sharpness: pd.Series, gammas: Sequence[float], predicted: fl
 
 
 def judge(slopes: Iterable[Slope]) -> Verdict:
-    """The rule above."""
+    """The verdict on the claim, by the rule in the docstring of this module."""
     off = [(slope.interval[0] - slope.predicted, slope.interval[1] - slope.predicted) for slope in slopes]
     if any(lies_outside(interval, TOLERANCE) for interval in off):
         return "fails"
     return "holds" if all(lies_within(interval, TOLERANCE) for interval in off) else "inconclusive"
 
 
-def table(sweeps: Mapping[float, sl.Records], course: pd.DataFrame) -> pd.DataFrame:
-    """Every run behind the picture, in the paper's learning rates: final losses of the sweeps, and the courses."""
+def table(sweeps: Mapping[float, sl.Records], trajectory: pd.DataFrame) -> pd.DataFrame:
+    """The runs behind the figure, in the paper's learning rates: final losses of the sweeps, and the trajectories."""
     keys = ["gamma", "width", "learning_rate", "seed", "step", shared.METRIC]
     finals = pd.concat([sweep.runs for sweep in sweeps.values()]).rename(columns={"steps": "step"})
     parts = [
         finals[[*keys, "diverged"]].assign(part="sweep"),
-        course[[*keys, "sharpness_raw", "sharpness_raw_error"]].assign(part="course"),
+        trajectory[[*keys, "sharpness_raw", "sharpness_raw_error"]].assign(part="course"),
     ]
     return pd.concat(parts, ignore_index=True)
 
@@ -195,12 +195,12 @@ def table(sweeps: Mapping[float, sl.Records], course: pd.DataFrame) -> pd.DataFr
 def draw(
     gammas: Sequence[float],
     optima: Mapping[int, sl.Transfer],
-    course: pd.DataFrame,
+    trajectory: pd.DataFrame,
     slopes: Mapping[str, Mapping[str, Slope]],
 ) -> Figure:
-    """The optimum on the left, the sharpness on the right, both against γ₀."""
+    """The figure: the optimum on the left, the sharpness on the right, both against γ₀."""
     colours = size_colours(list(optima))
-    first, late = start_sharpness(course), late_sharpness(course)
+    first, late = start_sharpness(trajectory), late_sharpness(trajectory)
     largest = max(optima)
     with house_style():
         figure, (left, right) = plt.subplots(1, 2, figsize=(7.6, 4.0))
@@ -233,7 +233,7 @@ def draw(
 
 
 def guide(ax: Axes, values: pd.Series, slopes: Mapping[str, Mapping[str, Slope]], name: str) -> None:
-    """The predicted power of γ₀ through the middle of each regime's values, dashed."""
+    """Draw the predicted power of γ₀ through the middle of each regime's values, dashed."""
     for regime, found in slopes.items():
         low, high, _ = REGIMES[regime]
         part = values[(values.index >= low) & (values.index <= high)]
@@ -243,6 +243,6 @@ def guide(ax: Axes, values: pd.Series, slopes: Mapping[str, Mapping[str, Slope]]
 
 
 def said(slope: Slope) -> str:
-    """The slope with its interval, and the prediction."""
+    """A slope with its interval and its prediction, as text."""
     low, high = slope.interval
     return f"power {slope.slope:+.2f} [{low:+.2f}, {high:+.2f}], predicted {slope.predicted:+.2f}"

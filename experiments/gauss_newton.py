@@ -33,9 +33,8 @@ their random Q is about (1 + √(16/N))² times that of infinite width: they gro
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
-import gauss_newton_courses as courses
+import gauss_newton_trajectories as trajectories
 import numpy as np
 import pandas as pd
 from gauss_newton_evidence import Evidence, growth_of, share_of
@@ -79,49 +78,47 @@ CONVNET = sl.Experiment(
     records=9,
 )
 # Setting → preset → what is trained.
-SETTINGS: Mapping[str, Mapping[str, sl.Experiment]] = MappingProxyType(
-    {
-        "linear network": {
-            "smoke": replace(LINEAR, widths=(8,), seeds=2, records=5),
-            "quick": LINEAR,
-            "paper": replace(LINEAR, widths=(16, 64, 256, 1024, 4096), seeds=8),
-        },
-        "ConvNet, cross-entropy": {
-            "smoke": replace(
-                CONVNET, widths=(8,), parameterizations=("mup",), seeds=2, steps=8, records=3, probe_size=64
-            ),
-            "quick": CONVNET,
-            "paper": replace(
-                CONVNET,
-                data="cifar-10",
-                augment="crop_and_flip",
-                widths=(64, 256, 1024),
-                seeds=3,
-                steps=7820,
-                records=21,
-                probe_size=1024,
-            ),
-        },
-    }
-)
+SETTINGS: Mapping[str, Mapping[str, sl.Experiment]] = {
+    "linear network": {
+        "smoke": replace(LINEAR, widths=(8,), seeds=2, records=5),
+        "quick": LINEAR,
+        "paper": replace(LINEAR, widths=(16, 64, 256, 1024, 4096), seeds=8),
+    },
+    "ConvNet, cross-entropy": {
+        "smoke": replace(CONVNET, widths=(8,), parameterizations=("mup",), seeds=2, steps=8, records=3, probe_size=64),
+        "quick": CONVNET,
+        "paper": replace(
+            CONVNET,
+            data="cifar-10",
+            augment="crop_and_flip",
+            widths=(64, 256, 1024),
+            seeds=3,
+            steps=7820,
+            records=21,
+            probe_size=1024,
+        ),
+    },
+}
 
 
 def squared(experiment: sl.Experiment) -> sl.Experiment:
-    """The same with squared error, whose Gauss-Newton matrix does not shrink as classes become certain."""
+    """The experiment with squared error, whose Gauss-Newton matrix does not shrink as classes become certain."""
     return replace(experiment, loss="squared_error", learning_rates={"mup": (0.5,), "ntk": (2.0,)})
 
 
 def experiments(preset: str) -> dict[str, sl.Experiment]:
-    """What each setting trains."""
+    """The experiment of each setting at a preset."""
     found = {name: presets[preset] for name, presets in SETTINGS.items()}
     return found | {"ConvNet, squared error": squared(found["ConvNet, cross-entropy"])}
 
 
 def find(preset: str, store: Path) -> Finding:
-    """Train and measure (nothing is stored), compute the closed courses, draw, and judge."""
+    """Train and measure (nothing is stored), compute the closed trajectories, draw the figure, and judge the claim."""
     settings = experiments(preset)
-    trained = pd.concat([courses.measure(experiment).assign(setting=name) for name, experiment in settings.items()])
-    closed = courses.closed_courses(settings["linear network"])
+    trained = pd.concat(
+        [trajectories.measure(experiment).assign(setting=name) for name, experiment in settings.items()]
+    )
+    closed = trajectories.closed_trajectories(settings["linear network"])
     linear = trained[trained["setting"] == "linear network"]
     shares = {key: share_of(part) for key, part in trained.groupby(["setting", "parameterization"], sort=False)}
     growths = {name: growth_of(part) for name, part in linear.groupby("parameterization", sort=False)}
@@ -136,12 +133,15 @@ def find(preset: str, store: Path) -> Finding:
         judge(shares, growths),
         stated
         | {f"growth of G, {NAMES[name]}": with_intervals(found) for name, found in growths.items()}
-        | {"closed_dynamics": courses.deviations(linear, closed)},
+        | {"closed_dynamics": trajectories.deviations(linear, closed)},
     )
 
 
 def judge(shares: Mapping[tuple[str, str], Evidence], growths: Mapping[str, Evidence]) -> Verdict:
-    """The rule above: of each quantity, its interval and the range in which the claim wants it."""
+    """The verdict on the claim, by the rule in the docstring of this module.
+
+    Each quantity's interval is compared with the range in which the claim has it.
+    """
     wanted: list[tuple[Interval, Interval]] = []
     for (_, parameterization), share in shares.items():
         if parameterization == "mup":
@@ -157,9 +157,9 @@ def judge(shares: Mapping[tuple[str, str], Evidence], growths: Mapping[str, Evid
 
 
 def numbers(trained: pd.DataFrame, share: Evidence) -> dict:
-    """What the JSON file states of one setting and parameterization."""
+    """The numbers of the JSON file on one setting and parameterization."""
     start = trained[trained["step"] == 0].groupby("width")["share"].mean()
-    solved = [name for name in courses.OPERATORS if trained[name].notna().any()]
+    solved = [name for name in trajectories.OPERATORS if trained[name].notna().any()]
     return {
         "learning_rate": float(trained["learning_rate"].iloc[0]),
         "share_of_gauss_newton": with_intervals(share),
@@ -172,7 +172,7 @@ def numbers(trained: pd.DataFrame, share: Evidence) -> dict:
 
 
 def with_intervals(found: Evidence) -> dict[str, dict]:
-    """For the JSON file."""
+    """The late means and the slope of a quantity with their intervals, as the JSON file has them."""
     per_width = {str(width): {"mean": mean, "interval": interval} for width, (mean, interval) in found.means.items()}
     value, interval = found.slope
     return {"late": per_width, "slope_octaves_per_doubling": {"value": value, "interval": interval}}

@@ -1,4 +1,4 @@
-"""What the figure `gauss-newton` judges: means over the second half of training, with intervals from the seeds."""
+"""The quantities that the figure `gauss-newton` judges: means late in training, with intervals from the seeds."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from sharplab.analysis.trend import Interval, pooled_noise
 
 @dataclass(frozen=True)
 class Evidence:
-    """Of one quantity under one parameterization, means over the second half of training; intervals at 95 %.
+    """Means of one quantity over the second half of training under one parameterization, with 95 % intervals.
 
     Attributes:
         means: over seeds, per width with its interval.
@@ -24,18 +24,18 @@ class Evidence:
 
 
 def share_of(trained: pd.DataFrame) -> Evidence:
-    """G's share of the top of H."""
+    """The Gauss-Newton matrix's share of the curvature along the top eigenvector of the Hessian."""
     return evidence_of(trained, "share", lambda share: share)
 
 
 def growth_of(trained: pd.DataFrame) -> Evidence:
-    """λmax(G) since the start, the means in octaves."""
+    """The growth of λmax(G) since the start of training, in octaves."""
     start = trained.groupby(["width", "seed"])["gauss_newton"].transform("first")
     return evidence_of(trained.assign(growth=trained["gauss_newton"] / start), "growth", np.log2)
 
 
 def evidence_of(trained: pd.DataFrame, quantity: str, scale: Callable[[pd.Series], pd.Series]) -> Evidence:
-    """From the runs of one parameterization; means are of scale(quantity)."""
+    """The means of scale(quantity) over the runs of one parameterization."""
     keys = ["parameterization", "width", "learning_rate", "seed"]
     (agreed,) = sl.consistency(sl.Records(trained[keys].drop_duplicates(), trained), quantity).values()
     late = trained[trained["step"] >= trained["step"].max() / 2]

@@ -1,7 +1,6 @@
-"""How the figure `gauss-newton` looks: courses of the linear network above, shares and growth below."""
+"""The drawing of the figure `gauss-newton`: trajectories of the linear network above, shares and growth below."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,15 +12,13 @@ from matplotlib.lines import Line2D
 
 from sharplab.plotting import NAMES, house_style, size_colours, size_legend
 
-TITLES: Mapping[str, str] = MappingProxyType(
-    {
-        "loss": "loss",
-        "hessian": "$\\lambda_{max}(H)$",
-        "gauss_newton": "$\\lambda_{max}(G)$",
-        "residual": "$\\lambda_{max}(R)$",
-    }
-)
-DASHES: Mapping[str, str] = MappingProxyType({"mup": "-", "ntk": ":"})
+TITLES: Mapping[str, str] = {
+    "loss": "loss",
+    "hessian": "$\\lambda_{max}(H)$",
+    "gauss_newton": "$\\lambda_{max}(G)$",
+    "residual": "$\\lambda_{max}(R)$",
+}
+DASHES: Mapping[str, str] = {"mup": "-", "ntk": ":"}
 
 
 def draw(
@@ -31,7 +28,7 @@ def draw(
     growths: Mapping[str, Evidence],
     least_share: float,
 ) -> Figure:
-    """The linear network's courses in two rows; shares, with the least that is wanted, and growth in the third."""
+    """The figure: the linear network's trajectories above; shares, with the least of the rule, and growth below."""
     colours = size_colours(trained["width"].unique())
     linear = trained[trained["setting"] == "linear network"]
     with house_style():
@@ -39,7 +36,7 @@ def draw(
         for row, name in zip(axes, growths, strict=False):
             for ax, quantity in zip(row, TITLES, strict=True):
                 of_name = (table[table["parameterization"] == name] for table in (linear, closed))
-                draw_course(ax, *of_name, quantity, colours)
+                draw_trajectory(ax, *of_name, quantity, colours)
                 ax.set_title(f"linear network, {NAMES[name]}: {TITLES[quantity]}")
             row[0].set_ylabel("loss ½ mean$\\,\\|f-y\\|^2$")
             row[1].set_ylabel("effective eigenvalue")
@@ -65,10 +62,10 @@ def draw(
     return figure
 
 
-def draw_course(
+def draw_trajectory(
     ax: Axes, trained: pd.DataFrame, closed: pd.DataFrame, quantity: str, colours: Mapping[int, tuple]
 ) -> None:
-    """Means over seeds: dots of runs, lines of their closed courses, and infinite width dashed."""
+    """Draw means over seeds: dots for runs, lines for their closed trajectories, dashes for infinite width."""
     for width, table in closed.groupby("width"):
         by_step = table.groupby("step")[quantity]
         mean, std = by_step.mean(), by_step.std().fillna(0.0)
@@ -84,7 +81,7 @@ def draw_course(
 
 
 def draw_shares(ax: Axes, trained: pd.DataFrame, colours: Mapping[int, tuple], least: float) -> None:
-    """G's share along training, means over seeds; muP solid, NTK dotted."""
+    """Draw G's share along training, means over seeds; muP solid, NTK dotted."""
     for (name, width), table in trained.groupby(["parameterization", "width"]):
         mean = table.groupby("step")["share"].mean()
         ax.plot(mean.index, mean, color=colours[width], linestyle=DASHES[name])
@@ -96,7 +93,7 @@ def draw_shares(ax: Axes, trained: pd.DataFrame, colours: Mapping[int, tuple], l
 
 
 def draw_growth(ax: Axes, growths: Mapping[str, Evidence], closed: pd.DataFrame) -> None:
-    """By how many octaves the top of G has grown, against width; that of infinite width dashed."""
+    """Draw the growth of λmax(G) in octaves against width; that of infinite width dashed."""
     infinite = closed[np.isinf(closed["width"])]
     for name, colour in zip(growths, ("#2166ac", "#b2182b"), strict=True):
         means = growths[name].means

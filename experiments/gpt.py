@@ -22,7 +22,6 @@ such a drift at small widths), standard by about −1.
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
 import sweep_columns as shared
 
@@ -50,33 +49,31 @@ QUICK = sl.Experiment(
     schedule="linear",
     refine=True,
 )
-PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
-    {
-        "smoke": shared.smoke(
-            QUICK, shared.octaves(-9, -8), steps=8, widths=(8, 16), base_width=8, depths=(1,), base_depth=1
-        ),
-        "quick": QUICK,
-        "paper": replace(
-            QUICK,
-            widths=(128, 256, 512, 1024),
-            base_width=128,
-            depths=(4,),
-            base_depth=4,
-            learning_rates={"standard": shared.octaves(-10, -6), "mup": shared.octaves(-8, -5)},
-            seeds=3,
-            data="wikitext-103",
-            steps=5120,
-            probe_size=256,
-        ),
-    }
-)
+PRESETS: Mapping[str, sl.Experiment] = {
+    "smoke": shared.smoke(
+        QUICK, shared.octaves(-9, -8), steps=8, widths=(8, 16), base_width=8, depths=(1,), base_depth=1
+    ),
+    "quick": QUICK,
+    "paper": replace(
+        QUICK,
+        widths=(128, 256, 512, 1024),
+        base_width=128,
+        depths=(4,),
+        base_depth=4,
+        learning_rates={"standard": shared.octaves(-10, -6), "mup": shared.octaves(-8, -5)},
+        seeds=3,
+        data="wikitext-103",
+        steps=5120,
+        probe_size=256,
+    ),
+}
 SHOWN_RATE = 2.0**-9
 # Windows that the sharpness is of; quick: of 64 its products would see nearly as many as the sweep's steps.
-PROBES: Mapping[str, int] = MappingProxyType({"smoke": 16, "quick": 32, "paper": 256})
+PROBES: Mapping[str, int] = {"smoke": 16, "quick": 32, "paper": 256}
 
 
 def find(preset: str, store: Path) -> Finding:
-    """Train what is missing, draw, and judge."""
+    """Train the runs that the store lacks, draw the figure, and judge the claim."""
     standard, mup = (
         shared.measure(
             title, replace(PRESETS[preset], parameterizations=(name,)), SHOWN_RATE, store, probe_size=PROBES[preset]

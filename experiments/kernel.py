@@ -35,7 +35,6 @@ from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
@@ -65,9 +64,11 @@ CLAIM = (
 )
 LEAST_FALL = 0.25  # octaves of the gap per doubling of width
 QUANTITIES = ("train_loss", "eval_loss", "ntk_1")
-GAPS: Mapping[str, str] = MappingProxyType(
-    {"loss_gap": "loss", "eigenvalue_gap": "eigenvalue, at first", "eigenvalue_move": "its movement"}
-)
+GAPS: Mapping[str, str] = {
+    "loss_gap": "loss",
+    "eigenvalue_gap": "eigenvalue, at first",
+    "eigenvalue_move": "its movement",
+}
 QUICK = sl.Experiment(
     model="mlp",
     depths=(2,),
@@ -83,37 +84,35 @@ QUICK = sl.Experiment(
     observables=("train_loss", "eval_loss", "ntk_top1"),
     records=9,
 )
-PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
-    {
-        "smoke": replace(QUICK, widths=(16, 64), seeds=2, steps=16, records=3, probe_size=64, data="gaussian-clusters"),
-        "quick": QUICK,
-        "paper": replace(QUICK, widths=tuple(2**i for i in range(5, 14)), seeds="3:10", steps=2048, records=33),
-    }
-)
+PRESETS: Mapping[str, sl.Experiment] = {
+    "smoke": replace(QUICK, widths=(16, 64), seeds=2, steps=16, records=3, probe_size=64, data="gaussian-clusters"),
+    "quick": QUICK,
+    "paper": replace(QUICK, widths=tuple(2**i for i in range(5, 14)), seeds="3:10", steps=2048, records=33),
+}
 
 
 def find(preset: str, store: Path) -> Finding:
-    """Train what is missing, predict every run, draw, and judge."""
+    """Train the runs that the store lacks, predict each, draw the figure, and judge the claim."""
     experiment = PRESETS[preset]
     records = sl.run(experiment, store)
     assert records.curves is not None
     kernel, predicted = predict(experiment)
     keys = ["width", "learning_rate", "seed", "step"]
-    course = records.curves[[*keys, *QUANTITIES, "ntk_1_error"]].merge(
+    curves = records.curves[[*keys, *QUANTITIES, "ntk_1_error"]].merge(
         predicted, on=keys, suffixes=("", "_predicted"), validate="one_to_one"
     )
-    gaps = gaps_of(course)
+    gaps = gaps_of(curves)
     slopes = {(name, rate): slope_of(table, name) for rate, table in gaps.groupby("learning_rate") for name in GAPS}
     verdict = judge([interval for _, interval in slopes.values()])
     by_rate = {f"learning_rate_{rate:g}": numbers(table, slopes, rate) for rate, table in gaps.groupby("learning_rate")}
     return Finding(
-        draw(course, gaps, slopes, verdict),
-        course,
+        draw(curves, gaps, slopes, verdict),
+        curves,
         CLAIM,
         verdict,
         {
             "largest_stable_learning_rate_of_the_kernel": 2 / largest_eigenvalue(kernel),
-            "largest_relative_error_estimate_of_eigenvalues": (course["ntk_1_error"] / course["ntk_1"].abs()).max(),
+            "largest_relative_error_estimate_of_eigenvalues": (curves["ntk_1_error"] / curves["ntk_1"].abs()).max(),
             **by_rate,
         },
     )
@@ -132,18 +131,18 @@ def predict(experiment: sl.Experiment) -> tuple[jax.Array, pd.DataFrame]:
     rows = []
     for seed in sorted({seed for width in experiment.widths for seed in experiment.seeds_of(width)}):
         of_seed = [task for task in tasks(experiment) if seed in experiment.seeds_of(task.width)]
-        cells = [(task.width, rate) for task in of_seed for rate in rates]
+        runs = [(task.width, rate) for task in of_seed for rate in rates]
         outputs = jnp.stack([_first_outputs(task, seed, images) for task in of_seed for _ in rates])
         # All runs of a seed see the same batches.
         together = jax.vmap(
             lambda f, rate, batches: descend(kernel, f, targets, batches, learning_rate=rate, loss=loss), (0, 0, None)
         )
-        learning_rates = jnp.array([rate for _, rate in cells])
+        learning_rates = jnp.array([rate for _, rate in runs])
         steps = experiment.record_steps()
         for start, stop in pairwise((0, *steps)):
             batches = batch_indices(seed, len(targets), experiment.batch_size, start, stop)
             outputs = together(outputs, learning_rates, batches) if stop > start else outputs
-            for (width, rate), f in zip(cells, outputs, strict=True):
+            for (width, rate), f in zip(runs, outputs, strict=True):
                 rows.append(
                     {
                         "width": width,
@@ -164,22 +163,22 @@ def _outputs(recipe: Recipe, seed: jax.Array, prepared: jax.Array) -> jax.Array:
 
 
 def _first_outputs(task: Task, seed: int, images: np.ndarray) -> jax.Array:
-    """Those of the run before its first step."""
+    """The outputs of a run before its first step, on all images."""
     recipe = find_recipe(task)
     return _outputs(recipe, jnp.int32(seed), recipe.prepare(images))
 
 
 def largest_eigenvalue(kernel: jax.Array) -> float:
-    """Of K/n, K between the n training examples and others that begin with them."""
+    """The largest eigenvalue of K/n, K the kernel between n training examples and others that begin with them."""
     n = len(kernel)
     return float(eigsh(np.asarray(kernel[:, :n]), k=1, return_eigenvectors=False)[0]) / n
 
 
-def gaps_of(course: pd.DataFrame) -> pd.DataFrame:
-    """One row per run: the three gaps above, in octaves."""
-    octaves = course[["learning_rate", "width", "seed", "step"]].assign(
-        loss=np.log2(course["eval_loss"] / course["eval_loss_predicted"]).abs(),
-        eigenvalue=np.log2(course["ntk_1"] / course["ntk_1_predicted"]),
+def gaps_of(curves: pd.DataFrame) -> pd.DataFrame:
+    """The three gaps of each run that the rule judges, in octaves."""
+    octaves = curves[["learning_rate", "width", "seed", "step"]].assign(
+        loss=np.log2(curves["eval_loss"] / curves["eval_loss_predicted"]).abs(),
+        eigenvalue=np.log2(curves["ntk_1"] / curves["ntk_1_predicted"]),
     )
 
     def of_run(run: pd.DataFrame) -> pd.Series:
@@ -192,7 +191,7 @@ def gaps_of(course: pd.DataFrame) -> pd.DataFrame:
 
 
 def slope_of(gaps: pd.DataFrame, name: str) -> tuple[float, Interval]:
-    """Of log₂ of the gap per doubling of width, at one learning rate."""
+    """The slope of log₂ of a gap per doubling of width at one learning rate, with its 95 % interval."""
     groups = {width: np.log2(table[name].to_numpy()) for width, table in gaps.groupby("width")}
     noise = pooled_noise(list(groups.values()))
     found = trend(
@@ -202,14 +201,14 @@ def slope_of(gaps: pd.DataFrame, name: str) -> tuple[float, Interval]:
 
 
 def judge(intervals: Sequence[Interval]) -> Verdict:
-    """The rule above."""
+    """The verdict on the claim, by the rule in the docstring of this module."""
     if any(low > -LEAST_FALL for low, _ in intervals):
         return "fails"
     return "holds" if all(high < -LEAST_FALL for _, high in intervals) else "inconclusive"
 
 
 def numbers(gaps: pd.DataFrame, slopes: Mapping[tuple[str, float], tuple[float, Interval]], rate: float) -> dict:
-    """What the JSON file states of one learning rate."""
+    """The numbers of the JSON file on one learning rate."""
     return {
         name: {
             "octaves_by_width": {str(width): value for width, value in gaps.groupby("width")[name].mean().items()},
@@ -220,30 +219,28 @@ def numbers(gaps: pd.DataFrame, slopes: Mapping[tuple[str, float], tuple[float, 
     }
 
 
-TITLES: Mapping[Verdict, str] = MappingProxyType(
-    {
-        "holds": "come nearer to their infinite-width kernel as they grow wide",
-        "fails": "do not come as near to their infinite-width kernel as they should",
-        "inconclusive": "may come nearer to their infinite-width kernel as they grow wide",
-    }
-)
+TITLES: Mapping[Verdict, str] = {
+    "holds": "come nearer to their infinite-width kernel as they grow wide",
+    "fails": "do not come as near to their infinite-width kernel as they should",
+    "inconclusive": "may come nearer to their infinite-width kernel as they grow wide",
+}
 STYLES = (("#2166ac", "o"), ("#b2182b", "s"), ("#e08214", "^"))
 
 
 def draw(
-    course: pd.DataFrame,
+    curves: pd.DataFrame,
     gaps: pd.DataFrame,
     slopes: Mapping[tuple[str, float], tuple[float, Interval]],
     verdict: Verdict,
 ) -> Figure:
-    """A row per learning rate: loss and eigenvalue along training, and the gaps against width."""
-    rates = sorted(course["learning_rate"].unique())
+    """The figure, a row per learning rate: loss and eigenvalue along training, and the gaps against width."""
+    rates = sorted(curves["learning_rate"].unique())
     labels = {"eval_loss": "held-out loss", "ntk_1": "largest eigenvalue of $JJ^T/n$"}
     with house_style():
         size = (8.8, 2.8 * len(rates) + 0.6)
         figure, axes = plt.subplots(len(rates), 3, figsize=size, width_ratios=(1, 1, 1.3), squeeze=False, sharex="col")
         for row, rate in zip(axes, rates, strict=True):
-            runs = course[course["learning_rate"] == rate]
+            runs = curves[curves["learning_rate"] == rate]
             for ax, (name, label) in zip(row, labels.items(), strict=False):
                 draw_curves(ax, runs, name)
                 predicted = runs.groupby("step")[f"{name}_predicted"].mean()
@@ -256,7 +253,7 @@ def draw(
         for ax in axes[:-1].ravel():
             ax.set_xlabel("")
         limit = Line2D([], [], color="0.1", linestyle="--", linewidth=1.2, label="infinite width")
-        handles = [*size_legend(course["width"].unique()), limit]
+        handles = [*size_legend(curves["width"].unique()), limit]
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), columnspacing=1.2)
         figure.suptitle(f"Under NTK parameterization networks {TITLES[verdict]}", fontsize=10)
         plt.close(figure)

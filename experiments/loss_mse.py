@@ -21,7 +21,6 @@ of 128 keep it (arXiv 2103.00065 sees it at 2/η with full batches).
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
 import sweep_columns as shared
 
@@ -47,30 +46,26 @@ QUICK = sl.Experiment(
     records=2,
     refine=True,
 )
-PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
-    {
-        "smoke": replace(
-            QUICK, widths=(8, 16), seeds=2, steps=16, refine=False, probe_size=256, data="gaussian-clusters"
-        ),
-        "quick": QUICK,
-        "paper": replace(
-            QUICK,
-            model="figure1_convnet",
-            data="cifar-10",
-            augment="crop_and_flip",
-            widths=(64, 128, 256, 512, 1024),
-            learning_rates={"mup": shared.octaves(-3, 2), "ntk": shared.octaves(0, 7)},
-            seeds=3,
-            steps=7820,
-        ),
-    }
-)
-SHOWN_RATES: Mapping[str, float] = MappingProxyType({"mup": 2.0, "ntk": 4.0})  # sound at every width
+PRESETS: Mapping[str, sl.Experiment] = {
+    "smoke": replace(QUICK, widths=(8, 16), seeds=2, steps=16, refine=False, probe_size=256, data="gaussian-clusters"),
+    "quick": QUICK,
+    "paper": replace(
+        QUICK,
+        model="figure1_convnet",
+        data="cifar-10",
+        augment="crop_and_flip",
+        widths=(64, 128, 256, 512, 1024),
+        learning_rates={"mup": shared.octaves(-3, 2), "ntk": shared.octaves(0, 7)},
+        seeds=3,
+        steps=7820,
+    ),
+}
+SHOWN_RATES: Mapping[str, float] = {"mup": 2.0, "ntk": 4.0}  # sound at every width
 BOUNDS = (0.5, 2.0)  # of late sharpness, in units of 2/η
 
 
 def find(preset: str, store: Path) -> Finding:
-    """Train what is missing, draw, and judge."""
+    """Train the runs that the store lacks, draw the figure, and judge the claim."""
     mup, ntk = (
         shared.measure(title, replace(PRESETS[preset], parameterizations=(name,)), SHOWN_RATES[name], store)
         for name, title in (("mup", "muP"), ("ntk", "NTK"))
@@ -87,7 +82,10 @@ def find(preset: str, store: Path) -> Finding:
 
 
 def judge(mup: sl.Transfer, ntk: sl.Transfer, late_sharpness: Iterable[float]) -> Verdict:
-    """The rule above; `late_sharpness` of each width in units of 2/η."""
+    """The verdict on the claim, by the rule in the docstring of this module.
+
+    `late_sharpness` is that of each width in units of 2/η.
+    """
     at_threshold = [BOUNDS[0] <= sharpness <= BOUNDS[1] for sharpness in late_sharpness]
     if mup.verdict == "shifts" or ntk.verdict == "transfers" or not any(at_threshold):
         return "fails"

@@ -18,31 +18,28 @@ and momentum, whose optimum lies at the edge of stability. Found: Lion and Muon 
     make figure-optimizers
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
 import sweep_columns as shared
 
 import sharplab as sl
-from sharplab.gallery.finding import Finding, Verdict
+from sharplab.gallery.finding import Finding
 
 CLAIM = (
     "Under muP the optimal learning rate stays where it is as the width grows, for every optimizer that has a table."
 )
-# The grid's ends in octaves, and that of the rate whose course is shown.
-GRIDS: Mapping[str, tuple[int, int, int]] = MappingProxyType(
-    {
-        "sgd": (0, 4, 1),
-        "momentum": (-2, 2, -1),
-        "nesterov": (-2, 2, -1),
-        "adam": (-8, -5, -8),
-        "adamw": (-8, -5, -8),
-        "lion": (-11, -8, -11),
-        "muon": (-7, -4, -7),
-    }
-)
+# The grid's ends in octaves, and that of the rate whose trajectory is shown.
+GRIDS: Mapping[str, tuple[int, int, int]] = {
+    "sgd": (0, 4, 1),
+    "momentum": (-2, 2, -1),
+    "nesterov": (-2, 2, -1),
+    "adam": (-8, -5, -8),
+    "adamw": (-8, -5, -8),
+    "lion": (-11, -8, -11),
+    "muon": (-7, -4, -7),
+}
 QUICK = sl.Experiment(
     model="residual_mlp",
     depths=(2,),
@@ -58,47 +55,37 @@ QUICK = sl.Experiment(
     schedule="linear",
     refine=True,
 )
-PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
-    {
-        "smoke": replace(
-            QUICK,
-            widths=(8, 16),
-            base_width=8,
-            depths=(1,),
-            base_depth=1,
-            seeds=2,
-            steps=16,
-            refine=False,
-            probe_size=256,
-            data="gaussian-clusters",
-        ),
-        "quick": QUICK,
-        "paper": replace(
-            QUICK,
-            data="cifar-10",
-            augment="crop_and_flip",
-            widths=(128, 256, 512, 1024),
-            seeds=3,
-            base_width=128,
-            steps=7820,
-        ),
-    }
-)
+PRESETS: Mapping[str, sl.Experiment] = {
+    "smoke": replace(
+        QUICK,
+        widths=(8, 16),
+        base_width=8,
+        depths=(1,),
+        base_depth=1,
+        seeds=2,
+        steps=16,
+        refine=False,
+        probe_size=256,
+        data="gaussian-clusters",
+    ),
+    "quick": QUICK,
+    "paper": replace(
+        QUICK,
+        data="cifar-10",
+        augment="crop_and_flip",
+        widths=(128, 256, 512, 1024),
+        seeds=3,
+        base_width=128,
+        steps=7820,
+    ),
+}
 
 
 def find(preset: str, store: Path) -> Finding:
-    """Train what is missing, draw, and judge."""
+    """Train the runs that the store lacks, draw the figure, and judge the claim."""
     columns = []
     for name, (low, high, shown) in GRIDS.items():
         sweep = replace(PRESETS[preset], optimizer=name, learning_rates=shared.octaves(low, high))
         columns.append(shared.measure(name, sweep, 2.0**shown, store))
-    verdict = judge(column.found for column in columns)
+    verdict = shared.judge_all(column.found for column in columns)
     return Finding(shared.draw(columns), shared.table(columns), CLAIM, verdict, shared.numbers(columns))
-
-
-def judge(found: Iterable[sl.Transfer]) -> Verdict:
-    """The rule above."""
-    verdicts = {transfer.verdict for transfer in found}
-    if "shifts" in verdicts:
-        return "fails"
-    return "holds" if verdicts == {"transfers"} else "inconclusive"

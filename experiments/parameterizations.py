@@ -30,7 +30,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from math import sqrt
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -75,49 +74,45 @@ QUICK = sl.Experiment(
     schedule="linear",
     refine=True,
 )
-PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
-    {
-        "smoke": replace(
-            QUICK,
-            widths=(8, 16),
-            base_width=8,
-            depths=(1,),
-            base_depth=1,
-            seeds=2,
-            steps=16,
-            refine=False,
-            probe_size=256,
-            data="gaussian-clusters",
-        ),
-        "quick": QUICK,
-        "paper": replace(
-            QUICK,
-            data="cifar-10",
-            augment="crop_and_flip",
-            widths=(128, 256, 512, 1024, 2048, 4096),
-            seeds=3,
-            base_width=128,
-            steps=7820,
-        ),
-    }
-)
+PRESETS: Mapping[str, sl.Experiment] = {
+    "smoke": replace(
+        QUICK,
+        widths=(8, 16),
+        base_width=8,
+        depths=(1,),
+        base_depth=1,
+        seeds=2,
+        steps=16,
+        refine=False,
+        probe_size=256,
+        data="gaussian-clusters",
+    ),
+    "quick": QUICK,
+    "paper": replace(
+        QUICK,
+        data="cifar-10",
+        augment="crop_and_flip",
+        widths=(128, 256, 512, 1024, 2048, 4096),
+        seeds=3,
+        base_width=128,
+        steps=7820,
+    ),
+}
 SHOWN_RATE = 2.0**-8  # sound at every width in all
 # What of the sweep each column changes; with one learning rate for all layers optima fall, so those grids begin lower.
 LOWER = shared.octaves(-9, -5)
-COLUMNS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {
-        "standard, one rate": {"parameterizations": ("standard",), "learning_rates": LOWER},
-        "NTK, one rate": {"parameterizations": ("ntk",), "learning_rates": LOWER},
-        "standard or NTK, rate per layer": {"model": PER_LAYER},
-        "muP": {},
-        "mean field": {"parameterizations": ("mean_field",), "learning_rates": shared.octaves(-8, -5)},
-    }
-)
+COLUMNS: Mapping[str, Mapping[str, Any]] = {
+    "standard, one rate": {"parameterizations": ("standard",), "learning_rates": LOWER},
+    "NTK, one rate": {"parameterizations": ("ntk",), "learning_rates": LOWER},
+    "standard or NTK, rate per layer": {"model": PER_LAYER},
+    "muP": {},
+    "mean field": {"parameterizations": ("mean_field",), "learning_rates": shared.octaves(-8, -5)},
+}
 ONE_RATE = ("standard, one rate", "NTK, one rate")
 
 
 def find(preset: str, store: Path) -> Finding:
-    """Train what is missing, draw, and judge."""
+    """Train the runs that the store lacks, draw the figure, and judge the claim."""
     columns = [
         shared.measure(title, replace(PRESETS[preset], **changes), SHOWN_RATE, store)
         for title, changes in COLUMNS.items()
@@ -132,7 +127,7 @@ def find(preset: str, store: Path) -> Finding:
 
 
 def judge(one_rate: Iterable[sl.Transfer], per_layer: Iterable[sl.Transfer]) -> Verdict:
-    """The rule above."""
+    """The verdict on the claim, by the rule in the docstring of this module."""
     one, layered = ({found.verdict for found in group} for group in (one_rate, per_layer))
     if "transfers" in one or "shifts" in layered:
         return "fails"
@@ -140,7 +135,7 @@ def judge(one_rate: Iterable[sl.Transfer], per_layer: Iterable[sl.Transfer]) -> 
 
 
 def distance(a: sl.Records, b: sl.Records) -> dict[str, float]:
-    """How far the final losses of equal width, learning rate and seed lie apart, beside what seeds differ by.
+    """The distance of final losses at equal width, learning rate and seed, beside the spread over seeds.
 
     Medians over such pairs, and over widths and learning rates, of |ln loss ratio| and of the standard deviation of
     ln loss over seeds; what diverged is left out.

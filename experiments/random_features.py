@@ -23,7 +23,6 @@ the outputs alone. Its kernel converges in width, so that whether it is inconsis
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -39,7 +38,7 @@ CLAIM = (
     "Where only the readout learns, the sharpness neither rises along training nor follows one trajectory at every "
     "width."
 )
-TRAINED: Mapping[str, str] = MappingProxyType({"all": "all layers", "readout": "readout alone"})
+TRAINED: Mapping[str, str] = {"all": "all layers", "readout": "readout alone"}
 RISE = 0.5  # octaves
 QUICK = sl.Experiment(
     model="residual_mlp",
@@ -55,27 +54,25 @@ QUICK = sl.Experiment(
     observables=("train_loss", "eval_loss", "eval_accuracy", "sharpness"),
     records=17,
 )
-PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
-    {
-        "smoke": replace(QUICK, widths=(8, 16), seeds=2, steps=16, records=5, probe_size=256, data="gaussian-clusters"),
-        "quick": QUICK,
-        "paper": replace(
-            QUICK,
-            model="figure1_convnet",
-            data="cifar-10",
-            augment="crop_and_flip",
-            widths=(64, 256, 1024),
-            seeds=3,
-            learning_rates=(0.5,),
-            steps=19_550,
-            records=51,
-        ),
-    }
-)
+PRESETS: Mapping[str, sl.Experiment] = {
+    "smoke": replace(QUICK, widths=(8, 16), seeds=2, steps=16, records=5, probe_size=256, data="gaussian-clusters"),
+    "quick": QUICK,
+    "paper": replace(
+        QUICK,
+        model="figure1_convnet",
+        data="cifar-10",
+        augment="crop_and_flip",
+        widths=(64, 256, 1024),
+        seeds=3,
+        learning_rates=(0.5,),
+        steps=19_550,
+        records=51,
+    ),
+}
 
 
 def find(preset: str, store: Path) -> Finding:
-    """Train what is missing, draw, and judge."""
+    """Train the runs that the store lacks, draw the figure, and judge the claim."""
     records = {name: sl.run(replace(PRESETS[preset], trainable=name), store) for name in TRAINED}
     agreed = {name: sl.consistency(one, "sharpness")["mup"] for name, one in records.items()}
     rises = {name: rise(one) for name, one in records.items()}
@@ -91,7 +88,7 @@ def find(preset: str, store: Path) -> Finding:
 
 
 def rise(records: sl.Records) -> tuple[float, Interval]:
-    """Octaves from the first record to the second half's mean, over all runs, with its interval."""
+    """The rise of the sharpness in octaves from the first record to the mean of the second half, with its interval."""
     curves = records.curves
     assert curves is not None
     octaves = curves.assign(octaves=np.log2(curves["sharpness"].where(curves["sharpness"] > 0)))
@@ -102,7 +99,7 @@ def rise(records: sl.Records) -> tuple[float, Interval]:
 
 
 def judge(readout: sl.Consistency, rises: Mapping[str, tuple[float, Interval]]) -> Verdict:
-    """The rule above."""
+    """The verdict on the claim, by the rule in the docstring of this module."""
     (_, of_all), (_, of_readout) = rises["all"], rises["readout"]
     if of_readout[0] > RISE or readout.verdict == "super consistent" or of_all[1] < RISE:
         return "fails"
@@ -111,7 +108,7 @@ def judge(readout: sl.Consistency, rises: Mapping[str, tuple[float, Interval]]) 
 
 
 def numbers(agreed: sl.Consistency, risen: tuple[float, Interval]) -> dict:
-    """What the JSON file states of one way to train."""
+    """The numbers of the JSON file on one way to train."""
     return {
         "rise_octaves": risen[0],
         "rise_interval": risen[1],
@@ -129,7 +126,7 @@ def draw(
     agreed: Mapping[str, sl.Consistency],
     rises: Mapping[str, tuple[float, Interval]],
 ) -> Figure:
-    """A column for each way to train; the curves above, their spread below."""
+    """The figure, a column for each way to train: the curves above, their spread below."""
     with house_style():
         figure, axes = plt.subplots(
             2, 2, figsize=(7.5, 5.6), height_ratios=(2, 1), sharex=True, sharey="row", squeeze=False

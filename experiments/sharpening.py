@@ -21,7 +21,6 @@ out.
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
@@ -51,37 +50,35 @@ QUICK = sl.Experiment(
     observables=("train_loss", "eval_loss", "eval_accuracy", "sharpness"),
     records=17,
 )
-PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
-    {
-        "smoke": replace(
-            QUICK,
-            widths=(8, 16),
-            seeds=2,
-            steps=16,
-            records=5,
-            probe_size=256,
-            data="gaussian-clusters",
-            learning_rates={"mup": (0.25,), "ntk": (2.0,)},
-        ),
-        "quick": QUICK,
-        "paper": replace(
-            QUICK,
-            model="figure1_convnet",
-            depths=(2,),
-            data="cifar-10",
-            augment="crop_and_flip",
-            widths=(64, 256, 1024, 4096),
-            seeds=3,
-            steps=19_550,
-            records=51,
-            learning_rates={"mup": (0.5,), "ntk": (7.0,)},
-        ),
-    }
-)
+PRESETS: Mapping[str, sl.Experiment] = {
+    "smoke": replace(
+        QUICK,
+        widths=(8, 16),
+        seeds=2,
+        steps=16,
+        records=5,
+        probe_size=256,
+        data="gaussian-clusters",
+        learning_rates={"mup": (0.25,), "ntk": (2.0,)},
+    ),
+    "quick": QUICK,
+    "paper": replace(
+        QUICK,
+        model="figure1_convnet",
+        depths=(2,),
+        data="cifar-10",
+        augment="crop_and_flip",
+        widths=(64, 256, 1024, 4096),
+        seeds=3,
+        steps=19_550,
+        records=51,
+        learning_rates={"mup": (0.5,), "ntk": (7.0,)},
+    ),
+}
 
 
 def find(preset: str, store: Path) -> Finding:
-    """Train what is missing, draw, and judge."""
+    """Train the runs that the store lacks, draw the figure, and judge the claim."""
     records = sl.run(PRESETS[preset], store)
     found = sl.consistency(records, "sharpness", over="width")
     assert records.curves is not None
@@ -97,7 +94,7 @@ def find(preset: str, store: Path) -> Finding:
 
 
 def judge(mup: sl.Consistency, ntk: sl.Consistency) -> Verdict:
-    """The rule above."""
+    """The verdict on the claim, by the rule in the docstring of this module."""
     if lies_outside(mup.slope_interval, TOLERANCE) or lies_within(ntk.slope_interval, TOLERANCE):
         return "fails"
     slower = ntk.slope_interval[1] < -TOLERANCE
@@ -105,7 +102,7 @@ def judge(mup: sl.Consistency, ntk: sl.Consistency) -> Verdict:
 
 
 def numbers(records: sl.Records, found: sl.Consistency) -> dict:
-    """What the JSON file states of one parameterization."""
+    """The numbers of the JSON file on one parameterization."""
     assert records.curves is not None
     curves = records.curves
     rate = float(curves["learning_rate"].iloc[0])
@@ -125,7 +122,7 @@ def numbers(records: sl.Records, found: sl.Consistency) -> dict:
 
 
 def draw(records: sl.Records, found: Mapping[str, sl.Consistency]) -> Figure:
-    """Two columns; the curves above, their spread below."""
+    """The figure, a column per parameterization: the curves above, their spread below."""
     with house_style():
         figure, axes = plt.subplots(
             2, 2, figsize=(7.5, 5.6), height_ratios=(2, 1), sharex=True, sharey="row", squeeze=False

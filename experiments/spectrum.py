@@ -17,7 +17,7 @@ medians over three random starts. These are the methods, written here in a few l
 products; the libraries themselves are measured by `make bench-spectrum`.
 Lower row: the ten largest eigenvalues of Hessian, Gauss-Newton matrix and NTK (÷ n) along training by
 `sharplab.Tracker` (width 12: 1,176 parameters; 128 examples; 65 records, each from the vectors of the last), one colour
-for one eigenvector; triangles mark records whose audit found a larger eigenvalue than those followed.
+for one eigenvector; triangles mark records whose audit found a larger eigenvalue than those tracked.
 
 Rule of the verdict, over all records of the lower row: "fails" if any of the ten recorded eigenvalues, of any operator,
 is further from every exact one than its residual, or if the largest one misses the exact largest by more than its
@@ -36,7 +36,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations, pairwise, product
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -67,17 +66,15 @@ CLAIM = (
     "and the largest within its stated error of the exact largest in at least 95 % of the records."
 )
 SHARE = 0.95
-FOLLOWED = 10
+TRACKED = 10
 PARTIAL_TRUTH = 30
 TARGET = 1e-3
-OPERATORS: Mapping[str, str] = MappingProxyType(
-    {"hessian": "Hessian", "gauss_newton": "Gauss-Newton matrix", "ntk": "NTK ÷ n"}
-)
+OPERATORS: Mapping[str, str] = {"hessian": "Hessian", "gauss_newton": "Gauss-Newton matrix", "ntk": "NTK ÷ n"}
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a preset fixes."""
+    """The network, the sizes and the budgets of one preset."""
 
     model: str = "residual_mlp"
     pixels: int = 8  # per side, of 32
@@ -90,22 +87,20 @@ class Setting:
     budgets: Budgets = field(default_factory=Budgets)
 
 
-PRESETS: Mapping[str, Setting] = MappingProxyType(
-    {
-        "smoke": Setting(
-            widths=(8, 6),
-            probes=(64, 16),
-            steps=16,
-            records=9,
-            starts=2,
-            budgets=Budgets(tolerances=(1e-1, 1e-3), depth=48, powers=(3, 12), blocks=(1, 4)),
-        ),
-        "quick": Setting(),
-        "paper": Setting(
-            model="figure1_convnet", pixels=32, widths=(64, 64), probes=(1024, 256), learning_rate=0.5, steps=1024
-        ),
-    }
-)
+PRESETS: Mapping[str, Setting] = {
+    "smoke": Setting(
+        widths=(8, 6),
+        probes=(64, 16),
+        steps=16,
+        records=9,
+        starts=2,
+        budgets=Budgets(tolerances=(1e-1, 1e-3), depth=48, powers=(3, 12), blocks=(1, 4)),
+    ),
+    "quick": Setting(),
+    "paper": Setting(
+        model="figure1_convnet", pixels=32, widths=(64, 64), probes=(1024, 256), learning_rate=0.5, steps=1024
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -117,15 +112,15 @@ class Truth:
 
 
 @dataclass(frozen=True)
-class Moment:
-    """A network with its probe batch."""
+class Snapshot:
+    """A network at one step of training, with its probe batch."""
 
     recipe: Recipe
     params: PyTree
     probe: tuple[jax.Array, jax.Array]
 
     def operator(self, name: str) -> sl.LinearOperator:
-        """An operator of `OPERATORS` in the metric, as a tracker measures it."""
+        """The operator of this name in `OPERATORS`, in the optimizer's metric as a tracker measures it."""
         D = self.recipe.metric(self.params, None)
         if name == "ntk":
             return sl.ntk(self.recipe.forward, self.params, self.probe[0], scale=D) / len(self.probe[1])
@@ -136,7 +131,7 @@ class Moment:
         return sl.precondition(op, jax.tree.map(jnp.sqrt, D))
 
     def truth(self, name: str) -> Truth:
-        """Its exact spectrum, in double precision at these weights."""
+        """The exact spectrum of the operator of this name, in double precision at these weights."""
         with jax.enable_x64(True):
             exact = replace(self, **{part: _double(getattr(self, part)) for part in ("params", "probe")})
             op = exact.operator(name)
@@ -153,23 +148,23 @@ def _double(values: PyTree) -> PyTree:
 
 
 def find(preset: str, store: Path) -> Finding:
-    """Train (in seconds, so that nothing is stored), measure, draw, and judge."""
+    """Train a small network (nothing is stored), measure its spectra, draw them, and judge the claim."""
     setting = PRESETS[preset]
     last = list(train(setting, 0, [setting.steps]))[-1][1]
     op, truth = last.operator("hessian"), last.truth("hessian")
     density = sl.spectral_density(op)
     accuracy = measure_accuracy(op, truth, setting)
-    course, missed = follow(setting)
+    tracked, missed = track(setting)
     return Finding(
-        draw(density, truth, accuracy, course, missed),
-        table(density, truth, accuracy, course),
+        draw(density, truth, accuracy, tracked, missed),
+        table(density, truth, accuracy, tracked),
         CLAIM,
-        judge(course),
+        judge(tracked),
         {
-            "records": {name: certainty(part) for name, part in course.groupby("operator", sort=False)},
-            "crossings": {name: crossings(part) for name, part in course.groupby("operator", sort=False)},
+            "records": {name: certainty(part) for name, part in tracked.groupby("operator", sort=False)},
+            "crossings": {name: crossings(part) for name, part in tracked.groupby("operator", sort=False)},
             "audits_that_found_more": {name: len(steps) for name, steps in missed.items()},
-            "parameters": {"upper_row": op.shape[0], "lower_row": int(course["parameters"].iloc[0])},
+            "parameters": {"upper_row": op.shape[0], "lower_row": int(tracked["parameters"].iloc[0])},
             "products_to_1e-3": products_needed(accuracy),
             "own_stop_at_1e-3": own_stops(accuracy),
             "density_moments": moments(density, truth),
@@ -177,7 +172,7 @@ def find(preset: str, store: Path) -> Finding:
     )
 
 
-def train(setting: Setting, row: int, stops: Sequence[int]) -> Iterator[tuple[int, Moment]]:
+def train(setting: Setting, row: int, stops: Sequence[int]) -> Iterator[tuple[int, Snapshot]]:
     """The network of a row of panels as it trains, at the steps of `stops`."""
     data = load_dataset("fashion-mnist-10k")
     sgd = OPTIMIZERS["sgd"]
@@ -193,7 +188,7 @@ def train(setting: Setting, row: int, stops: Sequence[int]) -> Iterator[tuple[in
     order = batch_indices(0, len(targets), 128, 0, max(stops))
     for i in range(max(stops) + 1):
         if i in stops:
-            yield i, Moment(recipe, run.params, probe)
+            yield i, Snapshot(recipe, run.params, probe)
         if i < len(order):
             run = step(run, setting.learning_rate, (inputs[order[i]], targets[order[i]]))
 
@@ -205,21 +200,24 @@ def shrunk(images: np.ndarray, pixels: int) -> np.ndarray:
     return blocks.mean(axis=(2, 4))
 
 
-def follow(setting: Setting) -> tuple[pd.DataFrame, dict[str, list[int]]]:
-    """What a tracker records along training, one row per eigenvalue, beside the truth; the records mended by audits."""
+def track(setting: Setting) -> tuple[pd.DataFrame, dict[str, list[int]]]:
+    """The eigenvalues that a tracker records along training, a row each beside the exact ones; and the missed steps.
+
+    Those are, by operator, the steps at which an audit found a larger eigenvalue than the tracked ones.
+    """
     stops = np.linspace(0, setting.steps, setting.records).round().astype(int).tolist()
     tracker, rows = None, []
     missed: dict[str, list[int]] = {name: [] for name in OPERATORS}
-    for step, moment in train(setting, 1, stops):
+    for step, snapshot in train(setting, 1, stops):
         if tracker is None:
-            recipe, names = moment.recipe, [f"{name}_top{FOLLOWED}" for name in OPERATORS]
-            tracker = sl.Tracker(recipe.loss, moment.probe, names, model=recipe.forward, metric=recipe.metric)
-        record = tracker.record(step, moment.params)
-        size = sum(leaf.size for leaf in jax.tree.leaves(moment.params))
+            recipe, names = snapshot.recipe, [f"{name}_top{TRACKED}" for name in OPERATORS]
+            tracker = sl.Tracker(recipe.loss, snapshot.probe, names, model=recipe.forward, metric=recipe.metric)
+        record = tracker.record(step, snapshot.params)
+        size = sum(leaf.size for leaf in jax.tree.leaves(snapshot.params))
         for name in OPERATORS:
             missed[name] += [step] if record[f"{name}_missed"] else []
-            exact = moment.truth(name).values
-            for rank in range(1, FOLLOWED + 1):
+            exact = snapshot.truth(name).values
+            for rank in range(1, TRACKED + 1):
                 value, error, residual, identity = (
                     record[f"{name}_{rank}{suffix}"] for suffix in ("", "_error", "_residual", "_identity")
                 )
@@ -244,7 +242,7 @@ def follow(setting: Setting) -> tuple[pd.DataFrame, dict[str, list[int]]]:
 def measure_accuracy(op: sl.LinearOperator, truth: Truth, setting: Setting) -> pd.DataFrame:
     """Each method's true relative error of the first and the tenth eigenvalue, against the products it made."""
     rows = []
-    for rank, seed, (method, run) in product((1, FOLLOWED), range(setting.starts), METHODS.items()):
+    for rank, seed, (method, run) in product((1, TRACKED), range(setting.starts), METHODS.items()):
         exact = truth.values[rank - 1]
         with jax.default_matmul_precision("highest"):
             for budget, products, value in run(op, rank, seed, setting.budgets):
@@ -254,9 +252,9 @@ def measure_accuracy(op: sl.LinearOperator, truth: Truth, setting: Setting) -> p
 
 
 def products_needed(accuracy: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Per method and rank, the fewest products from which on the true error stays within `TARGET`: as an oracle stops.
+    """The fewest products, per method and rank, from which on the true error stays within `TARGET`.
 
-    The median over starts; inf where no budget tried suffices for half of them.
+    The median over starts, with the truth known; inf where no budget tried suffices for half of them.
     """
     found: dict[str, dict[str, float]] = {}
     for (method, rank), runs in accuracy.groupby(["method", "rank"], sort=False):
@@ -279,7 +277,7 @@ def own_stops(accuracy: pd.DataFrame) -> dict[str, Any]:
 
 
 def moments(density: sl.SpectralDensity, truth: Truth) -> dict[str, Any]:
-    """tr(Aᵖ)/P by quadrature with its standard error, beside the exact one where all eigenvalues are known."""
+    """The moments tr(Aᵖ)/P by quadrature with their standard errors, beside the exact ones of a complete spectrum."""
     stated: dict[str, Any] = {}
     for p in (1, 2, 3):
         stated[f"p_{p}"] = {"value": float(density.moment(p)), "stderr": float(density.moment_stderr(p))}
@@ -288,15 +286,15 @@ def moments(density: sl.SpectralDensity, truth: Truth) -> dict[str, Any]:
     return stated
 
 
-def certainty(course: pd.DataFrame) -> dict[str, Any]:
-    """How the recorded eigenvalues of one operator compare with what was stated of them."""
-    top = course[course["rank"] == 1]
+def certainty(tracked: pd.DataFrame) -> dict[str, Any]:
+    """Counts of one operator's recorded eigenvalues within their stated errors and residuals."""
+    top = tracked[tracked["rank"] == 1]
     within = (top["value"] - top["exact"]).abs() <= top["stated_error"]
-    all_within = (course["value"] - course["exact"]).abs() <= course["stated_error"]
+    all_within = (tracked["value"] - tracked["exact"]).abs() <= tracked["stated_error"]
     count, n = int(within.sum()), len(within)
     return {
-        "eigenvalues": len(course),
-        "beyond_residual": int((course["to_nearest_exact"] > course["residual"]).sum()),
+        "eigenvalues": len(tracked),
+        "beyond_residual": int((tracked["to_nearest_exact"] > tracked["residual"]).sum()),
         "records": n,
         "top_within_error": count,
         "share_at_most": 1.0 if count == n else float(beta.ppf(0.975, count + 1, n - count)),
@@ -306,17 +304,17 @@ def certainty(course: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def judge(course: pd.DataFrame) -> Verdict:
-    """The rule above."""
-    stated = [certainty(part) for _, part in course.groupby("operator")]
+def judge(tracked: pd.DataFrame) -> Verdict:
+    """The verdict on the claim, by the rule in the docstring of this module."""
+    stated = [certainty(part) for _, part in tracked.groupby("operator")]
     if any(one["beyond_residual"] or one["share_at_most"] < SHARE for one in stated):
         return "fails"
     return "holds" if all(one["top_within_error"] >= SHARE * one["records"] for one in stated) else "inconclusive"
 
 
-def crossings(course: pd.DataFrame) -> int:
-    """How often two followed eigenvectors of one operator changed places between neighbouring records."""
-    ranks = [dict(zip(part["identity"], part["rank"], strict=True)) for _, part in course.groupby("step")]
+def crossings(tracked: pd.DataFrame) -> int:
+    """The number of times that two tracked eigenvectors of one operator change places between successive records."""
+    ranks = [dict(zip(part["identity"], part["rank"], strict=True)) for _, part in tracked.groupby("step")]
     return sum(
         (before[i] < before[j]) != (after[i] < after[j])
         for before, after in pairwise(ranks)
@@ -324,15 +322,15 @@ def crossings(course: pd.DataFrame) -> int:
     )
 
 
-def table(density: sl.SpectralDensity, truth: Truth, accuracy: pd.DataFrame, course: pd.DataFrame) -> pd.DataFrame:
-    """What the picture shows, part by part: density, exact eigenvalues at the ends, accuracy, course."""
+def table(density: sl.SpectralDensity, truth: Truth, accuracy: pd.DataFrame, tracked: pd.DataFrame) -> pd.DataFrame:
+    """The table behind the figure, in parts: density, exact eigenvalues at the ends, accuracy, tracked eigenvalues."""
     margin = 0.04 * (truth.values.max() - float(density.nodes.min()))
     grid = np.linspace(float(density.nodes.min()) - margin, truth.values.max() + margin, 400)
     smooth = pd.DataFrame(
         {"eigenvalue": grid, "density": density.density(grid), "stderr": density.density_stderr(grid)}
     )
     ends = len(truth.values) // 100 if truth.complete else 0
-    exact = np.concatenate([truth.values[: max(ends, FOLLOWED)], truth.values[len(truth.values) - ends :]])
+    exact = np.concatenate([truth.values[: max(ends, TRACKED)], truth.values[len(truth.values) - ends :]])
     parts = {
         "density": smooth,
         "exact": pd.DataFrame({"eigenvalue": exact}),
@@ -340,7 +338,7 @@ def table(density: sl.SpectralDensity, truth: Truth, accuracy: pd.DataFrame, cou
         .median()
         .reset_index()
         .drop(columns="seed"),
-        "course": course.drop(columns="parameters"),
+        "course": tracked.drop(columns="parameters"),
     }
     return pd.concat([rows.assign(part=name) for name, rows in parts.items()], ignore_index=True)
 
@@ -349,22 +347,22 @@ def draw(
     density: sl.SpectralDensity,
     truth: Truth,
     accuracy: pd.DataFrame,
-    course: pd.DataFrame,
+    tracked: pd.DataFrame,
     missed: Mapping[str, Sequence[int]],
 ) -> Figure:
-    """Density and accuracy above, courses below."""
+    """The figure: density and accuracy above, tracked eigenvalues below."""
     with house_style():
         figure, axes = plt.subplots(2, 3, figsize=(12.0, 7.4))
         draw_density(axes[0, 0], density, truth.values if truth.complete else None)
         axes[0, 0].set_xlabel("eigenvalue λ of $D^{1/2}HD^{1/2}$")
         axes[0, 0].set_title(f"density of the Hessian's {density.size:,} eigenvalues")
         axes[0, 0].legend(loc="upper right", bbox_to_anchor=(1.0, 0.44), ncols=2, columnspacing=1.0, fontsize=7)
-        for ax, rank, name in zip(axes[0, 1:], (1, FOLLOWED), ("largest", "tenth largest"), strict=True):
+        for ax, rank, name in zip(axes[0, 1:], (1, TRACKED), ("largest", "tenth largest"), strict=True):
             draw_accuracy(ax, accuracy[accuracy["rank"] == rank], marked=list(SELF_STOPPING))
             ax.set_title(f"{name} eigenvalue of the Hessian")
         axes[0, 1].legend(loc="upper right", fontsize=7)
         for ax, (name, shown) in zip(axes[1], OPERATORS.items(), strict=True):
-            part = course[course["operator"] == name]
+            part = tracked[tracked["operator"] == name]
             draw_tracked(ax, part, missed[name])
             ax.set_title(f"{shown}: {crossings(part)} crossings")
         plt.close(figure)

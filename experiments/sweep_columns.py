@@ -1,4 +1,4 @@
-"""What figures of learning-rate transfer share: a column per sweep, the optimum above, the sharpness below."""
+"""Columns that figures of learning-rate transfer share: one per sweep, the optimum above, the sharpness below."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,20 +30,20 @@ LOSS_LABELS = {"cross_entropy": "final train loss (nats)", "squared_error": "fin
 
 
 def octaves(low: int, high: int) -> tuple[float, ...]:
-    """2^low … 2^high."""
+    """The powers of two 2^low … 2^high."""
     return tuple(2.0**i for i in range(low, high + 1))
 
 
 @dataclass(frozen=True)
 class Column:
-    """One sweep of one parameterization and optimizer, and the courses of its runs at one learning rate.
+    """One sweep of one parameterization and optimizer, and the trajectories of its runs at one learning rate.
 
     Attributes:
         title: what tells it from the others.
         over: "width" or "depth".
         finals: the sweep's runs.
         found: where their optimum is at each size, and whether it moves.
-        courses: runs at `rate` with `quantity` recorded along training.
+        trajectories: runs at `rate` with `quantity` recorded along training.
         quantity: "sharpness", or "sharpness_raw" for optimizers without a metric.
         threshold: the effective sharpness at which `rate` is at the edge of stability; None where there is none.
     """
@@ -52,7 +52,7 @@ class Column:
     over: str
     finals: sl.Records
     found: sl.Transfer
-    courses: sl.Records
+    trajectories: sl.Records
     rate: float
     quantity: str
     threshold: float | None
@@ -61,9 +61,9 @@ class Column:
 def measure(
     title: str, sweep: sl.Experiment, rate: float, store: Path, *, over: str = "width", probe_size: int = 512
 ) -> Column:
-    """Train what is missing of a sweep of one parameterization, and its courses at `rate` with two seeds.
+    """The column of a sweep of one parameterization, with trajectories of two seeds at `rate`.
 
-    Courses are measured on `probe_size` examples at most.
+    Runs that the store lacks are trained. Trajectories are measured on `probe_size` examples at most.
     """
     optimizer = OPTIMIZERS[sweep.optimizer]
     quantity = "sharpness_raw" if optimizer.threshold is None else "sharpness"
@@ -84,7 +84,7 @@ def measure(
 
 
 def smoke(sweep: sl.Experiment, rates: tuple[float, ...], steps: int, **sizes: Any) -> sl.Experiment:
-    """A sweep of large programs for seconds: as compiling is what takes time, its runs are its courses too."""
+    """A sweep of seconds for networks that take long to compile: its runs are its trajectories too."""
     return replace(
         sweep,
         **sizes,
@@ -103,7 +103,7 @@ MOST_COLUMNS = 4  # side by side
 
 
 def draw(columns: Sequence[Column], note: str = "") -> Figure:
-    """Above, final loss against learning rate with each size's optimum and its interval; below, the sharpness.
+    """The figure: above, final loss against learning rate with each size's optimum and interval; below, the sharpness.
 
     `note` is written under the picture.
     """
@@ -126,7 +126,7 @@ def draw(columns: Sequence[Column], note: str = "") -> Figure:
             above.set_ylabel(LOSS_LABELS[column.finals.runs["loss"].iloc[0]])
             log_ticks(above)
             leave_room_below(above, 0.08 * len(found.sizes))
-            curves = column.courses.curves
+            curves = column.trajectories.curves
             assert curves is not None
             draw_curves(below, curves, column.quantity, size=size)
             effective = column.quantity == "sharpness"
@@ -143,25 +143,25 @@ def draw(columns: Sequence[Column], note: str = "") -> Figure:
 
 
 def table(columns: Sequence[Column]) -> pd.DataFrame:
-    """Every run behind the picture: final losses of the sweeps, and the courses."""
+    """The runs behind the figure: final losses of the sweeps, and the trajectories."""
     parts = []
     for column in columns:
-        runs, curves = column.finals.runs, column.courses.curves
+        runs, curves = column.finals.runs, column.trajectories.curves
         assert curves is not None
         finals = runs[[*KEYS, "steps", METRIC, "diverged"]].rename(columns={"steps": "step"})
-        optimizer = column.courses.runs["optimizer"].iloc[0]
-        course = curves.assign(optimizer=optimizer)[
+        optimizer = column.trajectories.runs["optimizer"].iloc[0]
+        trajectory = curves.assign(optimizer=optimizer)[
             [*KEYS, "step", METRIC, column.quantity, f"{column.quantity}_error"]
         ]
         parts += [
             finals.assign(column=column.title, part="sweep"),
-            course.assign(column=column.title, part="course"),
+            trajectory.assign(column=column.title, part="course"),
         ]
     return pd.concat(parts, ignore_index=True)
 
 
 def numbers(columns: Sequence[Column]) -> dict[str, Mapping]:
-    """What the JSON file states of each column."""
+    """The numbers of the JSON file on each column."""
     return {column.title: _numbers(column) for column in columns}
 
 
@@ -174,7 +174,7 @@ def _numbers(column: Column) -> Mapping:
 
 
 def transfer_numbers(found: sl.Transfer) -> dict:
-    """Where the optimum is at each size, how it and the edge move, and the verdict."""
+    """The numbers of a `Transfer`: the optimum at each size, the shifts of optimum and edge, regret, and verdict."""
     return {
         "optimum": {str(size): dict(row) for size, row in found.table().set_index(found.over).iterrows()},
         "shift_per_doubling": found.shift,
@@ -189,11 +189,26 @@ def transfer_numbers(found: sl.Transfer) -> dict:
     }
 
 
+def consistency_numbers(found: Mapping[str, sl.Consistency]) -> dict:
+    """The numbers of a `Consistency` of each quantity: late slope over sizes, its growth, and verdict."""
+    return {
+        name: {
+            "late_slope": one.slope,
+            "late_slope_interval": one.slope_interval,
+            "growth": one.growth,
+            "growth_interval": one.growth_interval,
+            "verdict": one.verdict,
+            "records_left_out": one.left_out,
+        }
+        for name, one in found.items()
+    }
+
+
 def _late(column: Column) -> Mapping:
-    """The mean over the second half of training at each size, and its slope in octaves per doubling."""
-    curves = column.courses.curves
+    """The mean of the quantity over the second half of training at each size, and its slope in octaves per doubling."""
+    curves = column.trajectories.curves
     assert curves is not None
-    (found,) = sl.consistency(column.courses, column.quantity, over=column.over).values()
+    (found,) = sl.consistency(column.trajectories, column.quantity, over=column.over).values()
     late = curves[curves["step"] >= curves["step"].max() / 2].groupby(column.over)[column.quantity].mean()
     return {
         "learning_rate": column.rate,
@@ -204,7 +219,7 @@ def _late(column: Column) -> Mapping:
 
 
 def shifts_over(setting: str, sweeps: Iterable[sl.Records]) -> dict[int, sl.Transfer]:
-    """How the optimum goes with a setting that is no size, at each width: `shift` is in octaves per doubling of it.
+    """The shift of the optimum with a setting that is no size, at each width, in octaves per doubling of the setting.
 
     Each sweep has one value of the setting, a whole multiple of the least: these multiples are the `sizes` found.
     """
@@ -218,7 +233,7 @@ def shifts_over(setting: str, sweeps: Iterable[sl.Records]) -> dict[int, sl.Tran
 
 
 def judge_all(found: Iterable[sl.Transfer]) -> Verdict:
-    """ "holds" if the optimum transfers in every sweep, "fails" if it shifts in any, else "inconclusive"."""
+    """The verdict "holds" if the optimum transfers in every sweep, "fails" if it shifts in any, else "inconclusive"."""
     verdicts = {transfer.verdict for transfer in found}
     if "shifts" in verdicts:
         return "fails"
@@ -226,7 +241,11 @@ def judge_all(found: Iterable[sl.Transfer]) -> Verdict:
 
 
 def judge_contrast(standard: sl.Transfer, mup: sl.Transfer) -> Verdict:
-    """ "holds" if the optimum transfers under muP and falls under standard, "fails" if it shifts or transfers there."""
+    """The verdict on a contrast of parameterizations.
+
+    "holds" if the optimum transfers under muP and falls under standard; "fails" if it shifts under muP or transfers
+    under standard; else "inconclusive".
+    """
     if mup.verdict == "shifts" or standard.verdict == "transfers":
         return "fails"
     falls = standard.verdict == "shifts" and standard.shift < 0

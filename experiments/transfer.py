@@ -14,12 +14,9 @@ NTK; else "inconclusive".
 
 Cost: about five minutes on two cores. Expected: a muP shift near 0.2 (the authors', over a factor of 16 in width,
 is 0.17), an NTK shift near 0.8 octaves per doubling. Found: NTK as expected, muP half of that, surely above 0.25 at
-these widths. Whether it goes on so is open: with width 128 beside them (a trial outside of this figure) its muP optimum
-is 2.1 [1.5, 2.8], below the 4 [2.8, 5.7] of width 64, and the shift +0.42 [+0.25, +0.59], NTK +0.82 [+0.61, +1.03];
-near the cliff, where single seeds diverge, four seeds leave that to chance. By the loss of the last step alone, which
-this figure went by at first, the muP shift is +0.45 [+0.08, +0.82] and the verdict inconclusive. With a learning rate
-that falls linearly to 0 (last step's loss) all optima lie at the cliff: muP +0.22 [-0.13, +0.57], NTK +0.60 [+0.24,
-+0.96].
+these widths. Whether it goes on so is open: near the cliff, where single seeds diverge, four seeds leave the optimum of
+a width of 128 to chance. By the loss of the last step alone, which this figure went by at first, the muP verdict is
+inconclusive.
 
     make figure-transfer
 """
@@ -27,7 +24,6 @@ that falls linearly to 0 (last step's loss) all optima lie at the cliff: muP +0.
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -64,37 +60,35 @@ QUICK = sl.Experiment(
     records=17,
     refine=True,
 )
-SWEEPS: Mapping[str, sl.Experiment] = MappingProxyType(
-    {
-        "smoke": replace(
-            QUICK,
-            widths=(4, 8),
-            seeds=2,
-            learning_rates={"mup": octaves(-1, 1), "ntk": octaves(1, 3)},
-            steps=16,
-            records=5,
-            refine=False,
-            probe_size=256,
-        ),
-        "quick": QUICK,
-        "paper": replace(
-            QUICK,
-            data="cifar-10",
-            augment="crop_and_flip",
-            widths=(64, 128, 256, 512, 1024),
-            seeds=3,
-            steps=7820,
-            learning_rates={"mup": octaves(-3, 2), "ntk": octaves(0, 7)},
-        ),
-    }
-)
+SWEEPS: Mapping[str, sl.Experiment] = {
+    "smoke": replace(
+        QUICK,
+        widths=(4, 8),
+        seeds=2,
+        learning_rates={"mup": octaves(-1, 1), "ntk": octaves(1, 3)},
+        steps=16,
+        records=5,
+        refine=False,
+        probe_size=256,
+    ),
+    "quick": QUICK,
+    "paper": replace(
+        QUICK,
+        data="cifar-10",
+        augment="crop_and_flip",
+        widths=(64, 128, 256, 512, 1024),
+        seeds=3,
+        steps=7820,
+        learning_rates={"mup": octaves(-3, 2), "ntk": octaves(0, 7)},
+    ),
+}
 METRIC = "late_train_loss"
 LATE = 0.75  # of the steps: where the quarter begins of which it is the mean
-SHOWN_RATES: Mapping[str, float] = MappingProxyType({"mup": 1.0, "ntk": 4.0})  # sound at every width
+SHOWN_RATES: Mapping[str, float] = {"mup": 1.0, "ntk": 4.0}  # sound at every width
 
 
 def with_late_loss(finals: sl.Records) -> sl.Records:
-    """The same runs with a column `METRIC`, NaN where a run diverged."""
+    """The records with the late train loss of each run in a column `METRIC`, NaN where a run diverged."""
     keys, curves = ["parameterization", "width", "learning_rate", "seed"], finals.curves
     assert curves is not None
     late = curves[curves["step"] >= LATE * curves["step"].max()].groupby(keys)["train_loss"].mean().rename(METRIC)
@@ -103,7 +97,7 @@ def with_late_loss(finals: sl.Records) -> sl.Records:
 
 
 def along(sweep: sl.Experiment) -> sl.Experiment:
-    """The runs of which the whole course is shown: one learning rate per parameterization, with sharpness."""
+    """The runs whose trajectories are shown: one learning rate per parameterization, with sharpness."""
     return replace(
         sweep,
         learning_rates={name: (rate,) for name, rate in SHOWN_RATES.items()},
@@ -116,16 +110,16 @@ def along(sweep: sl.Experiment) -> sl.Experiment:
 
 
 def find(preset: str, store: Path) -> Finding:
-    """Train what is missing, draw, and judge."""
+    """Train the runs that the store lacks, draw the figure, and judge the claim."""
     sweep = SWEEPS[preset]
     finals = with_late_loss(sl.run(sweep, store))
-    courses = sl.run(along(sweep), store)
+    trajectories = sl.run(along(sweep), store)
     transfers = sl.transfer(finals, over="width", metric=METRIC)
-    agreements = sl.consistency(courses, "sharpness", over="width")
+    agreements = sl.consistency(trajectories, "sharpness", over="width")
     verdict = judge(transfers["mup"], transfers["ntk"])
     return Finding(
-        draw(finals, courses, transfers),
-        table(finals, courses),
+        draw(finals, trajectories, transfers),
+        table(finals, trajectories),
         CLAIM,
         verdict,
         numbers(transfers, agreements),
@@ -133,7 +127,7 @@ def find(preset: str, store: Path) -> Finding:
 
 
 def judge(mup: sl.Transfer, ntk: sl.Transfer) -> Verdict:
-    """The rule above."""
+    """The verdict on the claim, by the rule in the docstring of this module."""
     if mup.verdict == "shifts" or ntk.verdict == "transfers":
         return "fails"
     if mup.verdict == "transfers" and ntk.verdict == "shifts" and ntk.shift > 0:
@@ -142,7 +136,7 @@ def judge(mup: sl.Transfer, ntk: sl.Transfer) -> Verdict:
 
 
 def numbers(transfers: Mapping[str, sl.Transfer], agreements: Mapping[str, sl.Consistency]) -> dict:
-    """What the JSON file states."""
+    """The numbers of the JSON file."""
     stated: dict = {}
     for name, found in transfers.items():
         agreed = agreements[name]
@@ -161,24 +155,26 @@ def numbers(transfers: Mapping[str, sl.Transfer], agreements: Mapping[str, sl.Co
     return stated
 
 
-def table(finals: sl.Records, courses: sl.Records) -> pd.DataFrame:
-    """Every run behind the picture: late and final losses of the sweep, and the courses."""
+def table(finals: sl.Records, trajectories: sl.Records) -> pd.DataFrame:
+    """The runs behind the figure: late and final losses of the sweep, and the trajectories."""
     keys = ["parameterization", "width", "learning_rate", "seed"]
     sweep = finals.runs[[*keys, "steps", METRIC, "train_loss", "diverged"]].rename(columns={"steps": "step"})
-    assert courses.curves is not None
-    course = courses.curves[[*keys, "step", "train_loss", "sharpness", "sharpness_error", "sharpness_residual"]]
-    return pd.concat([sweep.assign(part="sweep"), course.assign(part="course")], ignore_index=True)
+    assert trajectories.curves is not None
+    trajectory = trajectories.curves[
+        [*keys, "step", "train_loss", "sharpness", "sharpness_error", "sharpness_residual"]
+    ]
+    return pd.concat([sweep.assign(part="sweep"), trajectory.assign(part="course")], ignore_index=True)
 
 
-def draw(finals: sl.Records, courses: sl.Records, transfers: Mapping[str, sl.Transfer]) -> Figure:
-    """Two rows of three panels."""
+def draw(finals: sl.Records, trajectories: sl.Records, transfers: Mapping[str, sl.Transfer]) -> Figure:
+    """The figure: a row per parameterization with sharpness, train loss, and the sweep with its optima."""
     widths = sorted(finals.runs["width"].unique())
     threshold = OPTIMIZERS["sgd"].threshold
     with house_style():
         figure, axes = plt.subplots(2, 3, figsize=(10.5, 6.0))
         for row, name in zip(axes, ("mup", "ntk"), strict=True):
             found, rate = transfers[name], SHOWN_RATES[name]
-            curves = courses.select(parameterization=name).curves
+            curves = trajectories.select(parameterization=name).curves
             draw_curves(row[0], curves, "sharpness")
             draw_threshold(row[0], threshold(rate), "2/η")
             row[0].set_title(f"{NAMES[name]}, η = {rate:g}")

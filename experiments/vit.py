@@ -22,7 +22,6 @@ Cost: about seven minutes on two cores. Expected: a shift near 0 under muP, abou
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
 import sweep_columns as shared
 
@@ -49,33 +48,31 @@ QUICK = sl.Experiment(
     schedule="linear",
     refine=True,
 )
-PRESETS: Mapping[str, sl.Experiment] = MappingProxyType(
-    {
-        "smoke": shared.smoke(QUICK, shared.octaves(-9, -8), steps=4, widths=(8, 16), base_width=8),
-        "quick": QUICK,
-        "paper": replace(
-            QUICK,
-            depths=(3,),
-            base_depth=3,
-            widths=(64, 128, 256, 512, 1024),
-            seeds=3,
-            base_width=64,
-            data="cifar-10",
-            augment="crop_and_flip",
-            learning_rates={"standard": shared.octaves(-13, -7), "mup": shared.octaves(-11, -7)},
-            steps=15640,
-            batch_size=64,
-            probe_size=1024,
-        ),
-    }
-)
+PRESETS: Mapping[str, sl.Experiment] = {
+    "smoke": shared.smoke(QUICK, shared.octaves(-9, -8), steps=4, widths=(8, 16), base_width=8),
+    "quick": QUICK,
+    "paper": replace(
+        QUICK,
+        depths=(3,),
+        base_depth=3,
+        widths=(64, 128, 256, 512, 1024),
+        seeds=3,
+        base_width=64,
+        data="cifar-10",
+        augment="crop_and_flip",
+        learning_rates={"standard": shared.octaves(-13, -7), "mup": shared.octaves(-11, -7)},
+        steps=15640,
+        batch_size=64,
+        probe_size=1024,
+    ),
+}
 SHOWN_RATE = 2.0**-9
 # Images that the sharpness is of; quick: of 512 its products would see nearly as many as the sweep's steps.
-PROBES: Mapping[str, int] = MappingProxyType({"smoke": 16, "quick": 128, "paper": 1024})
+PROBES: Mapping[str, int] = {"smoke": 16, "quick": 128, "paper": 1024}
 
 
 def find(preset: str, store: Path) -> Finding:
-    """Train what is missing, draw, and judge."""
+    """Train the runs that the store lacks, draw the figure, and judge the claim."""
     standard, mup = (
         shared.measure(
             title, replace(PRESETS[preset], parameterizations=(name,)), SHOWN_RATE, store, probe_size=PROBES[preset]

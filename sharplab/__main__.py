@@ -35,9 +35,9 @@ COMMANDS: Mapping[str, tuple[type, Callable[[Any], int | None]]] = {
 
 
 def _commands(words: Sequence[str]) -> Any:
-    """What tyro parses `words` into: the options of the command that they begin with, of `sweep` those of its --config.
+    """The type that tyro parses `words` into: the options of each command, of `sweep` with the values of its --config.
 
-    All other commands are listed with the first sentences of their help.
+    Commands other than the one that `words` begin with are listed with the first sentences of their help.
     """
     called = words[0].replace("_", "-") if words else ""  # tyro takes either
     types = []

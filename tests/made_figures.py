@@ -13,7 +13,7 @@ NUMBERS = {
 }
 
 
-def sweep_and_courses():
+def sweep_and_trajectories():
     """A table as the figures of transfer leave it, in which one run diverged."""
     rows = []
     for name in ("mup", "ntk"):
@@ -26,8 +26,12 @@ def sweep_and_courses():
                     last = {"learning_rate": rate, "step": 64, "train_loss": loss, "diverged": diverged}
                     rows.append(keys | last | {"part": "sweep"})
                 for step in (0, 32, 64):
-                    course = {"train_loss": 2.0 - step / 64, "sharpness": 1 + step / 32 + seed, "sharpness_error": 0.01}
-                    rows.append(keys | {"learning_rate": 1.0, "step": step} | course | {"part": "course"})
+                    trajectory = {
+                        "train_loss": 2.0 - step / 64,
+                        "sharpness": 1 + step / 32 + seed,
+                        "sharpness_error": 0.01,
+                    }
+                    rows.append(keys | {"learning_rate": 1.0, "step": step} | trajectory | {"part": "course"})
     return pd.DataFrame(rows)
 
 
@@ -36,5 +40,5 @@ def leave(folder, name, *, verdict="holds", preset="quick", claim="It is so.", n
     figure, ax = plt.subplots(figsize=(4, 3))
     ax.plot([0, 1], [0, 1])
     plt.close(figure)
-    finding = Finding(figure, sweep_and_courses() if table is None else table, claim, verdict, numbers)
+    finding = Finding(figure, sweep_and_trajectories() if table is None else table, claim, verdict, numbers)
     save_finding(finding, name, folder, preset=preset, seconds=12.3)

@@ -1,4 +1,4 @@
-"""How a command ends: the code it leaves, and what it says when something went wrong."""
+"""Exit codes of commands, and their messages when something went wrong."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ DONE, SOME_FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 130
 
 
 def exit_code_of(command: Callable[[], int | None]) -> int:
-    """Run a command and return its exit code, what went wrong being said in a sentence on standard error.
+    """Run a command and return its exit code; errors of the user are printed in a sentence on standard error.
 
     0: done, or what the command returns. 1: some groups of a sweep failed. 2: bad input. 130: stopped by Ctrl-C.
     Whatever else is raised is an error of the program, and passes through with its traceback.

@@ -24,7 +24,7 @@ class ExportOptions:
 
 
 def export(options: ExportOptions) -> None:
-    """Write the three files and print their sizes.
+    """Write the two tables and the data card, and print their sizes.
 
     Raises:
         ValueError: where there is no store, or the folder holds other things or cannot be written.

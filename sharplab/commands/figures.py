@@ -1,6 +1,5 @@
-"""`sharplab figure` and `sharplab figures`: one figure, the headline ones, or all there are."""
+"""`sharplab figure` and `sharplab figures`: one figure, the headline figures, or all of them."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -12,6 +11,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from sharplab.commands import VERDICT_COLOURS
 from sharplab.commands.exit_codes import DONE, SOME_FAILED
 from sharplab.core.naming import lookup
 from sharplab.gallery import figure_scripts, write_readme
@@ -20,7 +20,6 @@ from sharplab.gallery.entries import HEADLINE, load_script
 from sharplab.gallery.finding import Finding, save_finding
 
 Preset = Literal["smoke", "quick", "paper"]
-COLOURS: Mapping[str, str] = {"holds": "green", "fails": "red", "inconclusive": "yellow"}
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class FiguresOptions:
 
 
 def make_figure(options: FigureOptions) -> None:
-    """Train what is missing, draw, and write the three files and the README.
+    """Train the runs that the store lacks, draw the figure, and write its three files and the README.
 
     Raises:
         ValueError: for an unknown figure, and where there are no scripts of figures.
@@ -65,12 +64,16 @@ def make_figure(options: FigureOptions) -> None:
 
 
 def make_figures(options: FiguresOptions) -> int:
-    """Make the headline figures, or all, one after another; then write the README and print a table of verdicts.
+    """Make the headline figures or all of them, one after another; write the README and print a table of verdicts.
 
     Returns:
         The exit code: 0, or 1 where a figure could not be made.
+
+    Raises:
+        ValueError: where there are no scripts of figures.
     """
-    names = list(figure_scripts()) if options.all else list(HEADLINE)
+    scripts = figure_scripts()
+    names = list(scripts if options.all else HEADLINE)
     table = Table("figure", "tests", "verdict", "seconds", title=f"preset {options.preset}")
     failed = []
     for i, name in enumerate(names, 1):
@@ -107,4 +110,4 @@ def _make(options: FigureOptions, place: str = "") -> Finding:
 
 
 def _coloured(verdict: str) -> str:
-    return f"[{COLOURS[verdict]} bold]{verdict}[/]"
+    return f"[{VERDICT_COLOURS[verdict]} bold]{verdict}[/]"

@@ -26,7 +26,7 @@ class MergeOptions:
 
 
 def merge(options: MergeOptions) -> None:
-    """Copy the files that are new and print how many there were.
+    """Copy the group files that `into` lacks, and print their number.
 
     Raises:
         ValueError: where one is no store, two of them differ in what a run is, or `into` cannot be written.

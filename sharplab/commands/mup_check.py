@@ -10,11 +10,10 @@ from rich.console import Console
 from sharplab.checks import coordinate_check, inspect_optimizer, wider_is_better
 from sharplab.checks.trainee import Build, Loss, Trainee, make_trainee
 from sharplab.checks.verdict import overall
+from sharplab.commands import VERDICT_COLOURS
 from sharplab.commands.user_module import beside, named_function, named_loss
 from sharplab.core.grid import parse_learning_rates
 from sharplab.scaling.any_module import mup
-
-COLOURS = {"holds": "green", "fails": "red", "inconclusive": "yellow"}
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class MupCheckOptions:
 
 
 def mup_check(options: MupCheckOptions) -> int:
-    """Print the scaling of each parameter, the slopes and three verdicts; the exit code, 1 if a check fails.
+    """Print the scaling of each parameter, the slopes and three verdicts; return the exit code, 1 if a check fails.
 
     Raises:
         ValueError: for bad input, naming the option.
@@ -76,7 +75,7 @@ def mup_check(options: MupCheckOptions) -> int:
     wider = wider_is_better(**settings, steps=options.wider_steps, seeds=options.seeds)
     for check in (coordinates, inspection, wider):
         first, *rest = str(check).split("\n")
-        console.print(first, style=COLOURS[check.verdict], markup=False)
+        console.print(first, style=VERDICT_COLOURS[check.verdict], markup=False)
         for line in rest:
             console.print(line, markup=False)
     if options.output is not None:

@@ -1,4 +1,4 @@
-"""`sharplab report`: all that is made of figures on one page."""
+"""`sharplab report`: the README of a folder of figures, and one page with all of them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,10 @@ class ReportOptions:
 
 
 def report(options: ReportOptions) -> None:
-    """Write both files and print where they are."""
+    """Write README.md and report.html into the folder and print their paths.
+
+    Raises:
+        ValueError: where there are no scripts of figures, or a figure's record is damaged.
+    """
     page = write_report(options.folder)
     print(f"{write_readme(options.folder)}, and on one page with curves to zoom {page}, to open in a browser")

@@ -57,7 +57,7 @@ class SuggestOptions:
 
 
 def suggest(options: SuggestOptions) -> int:
-    """Print the suggestion, and draw and write what is asked for; the exit code, 1 if it is not conclusive.
+    """Print the suggestion, write its picture and table where asked; return the exit code, 1 if it is not conclusive.
 
     Raises:
         ValueError: for bad input, naming the option.

@@ -1,4 +1,4 @@
-"""What a command takes from the module in which someone's network is: functions by name, data, a loss."""
+"""Functions, data and loss that commands take from a user's module, by name."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ from sharplab.losses import LOSSES
 
 
 def named_function(option: str, name: str) -> Callable[..., Any]:
-    """The function that an option names as "module:function"; the current directory is searched too.
+    """The function named "module:function", whose module may lie in the current directory.
 
     Raises:
         ValueError: naming the option, where there is none.

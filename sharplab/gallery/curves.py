@@ -1,4 +1,4 @@
-"""Curves to zoom, of any figure's table: what a column is follows from its name and from how it varies.
+"""Curves to zoom, from any figure's table: the role of a column follows from its name and from how it varies.
 
 A table's `part` column splits it into plots. In each, the horizontal axis is the step where rows differ in nothing
 else, else the learning rate, else another of `AXES`; a line is a width, depth or the like; whatever else tells rows
@@ -49,7 +49,7 @@ class Plot:
 
 @dataclass(frozen=True)
 class Shape:
-    """Which columns of a part are what."""
+    """The roles of a part's columns: horizontal axis, line, panels, and quantities to show."""
 
     x: str
     line: str | None
@@ -71,7 +71,7 @@ def plots(table: pd.DataFrame) -> list[Plot]:
 
 
 def find_shape(part: pd.DataFrame) -> Shape | None:
-    """What is drawn against what, None where that cannot be seen.
+    """The roles of the columns of a part, None where there is no axis or no quantity.
 
     >>> find_shape(pd.DataFrame({"width": [8, 8, 16, 16], "seed": 0, "step": [0, 9, 0, 9], "loss": [2, 1, 2, 0]}))
     Shape(x='step', line='width', panels=(), quantities=('loss',))

@@ -1,4 +1,4 @@
-"""What there is to show: of each figure its script's words, its claims, and what its last making left."""
+"""Entries of the gallery: of each figure its script's docstring, its claims, and the record of its last making."""
 
 import ast
 import json
@@ -10,24 +10,31 @@ from functools import cached_property
 from importlib.util import module_from_spec, spec_from_file_location
 from inspect import cleandoc
 from pathlib import Path
-from types import MappingProxyType, ModuleType
+from types import ModuleType
 from typing import Any, get_args
 
 from sharplab.gallery.claims import TESTED_BY, claim_verdict
 from sharplab.gallery.finding import Verdict
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
-MARKS: Mapping[Verdict, str] = MappingProxyType(
-    {"holds": "✓ holds", "fails": "✗ fails", "inconclusive": "? inconclusive"}
-)
+MARKS: Mapping[Verdict, str] = {"holds": "✓ holds", "fails": "✗ fails", "inconclusive": "? inconclusive"}
 NOT_MADE = "not made yet"
 HEADLINE = ("transfer", "sharpening", "adam", "depth")
 
 
 def figure_scripts(folder: Path = EXPERIMENTS) -> dict[str, Path]:
-    """The scripts that draw a figure, by name, the headline ones first."""
+    """The scripts that draw a figure, by name, the headline ones first.
+
+    Raises:
+        ValueError: where the folder has none, as beside an installed package.
+    """
     scripts = (path for path in sorted(folder.glob("*.py")) if "def find(" in path.read_text(encoding="utf-8"))
     found = {path.stem.replace("_", "-"): path for path in scripts}
+    if not found:
+        raise ValueError(
+            f"{folder} has no scripts of figures: figures are made from a checkout of sharplab, "
+            "there by `make figures`, or by `pip install -e .` and then `sharplab figures`."
+        )
     return {name: found[name] for name in (*HEADLINE, *found) if name in found}
 
 
@@ -44,7 +51,7 @@ def load_script(path: Path) -> ModuleType:
 
 @dataclass(frozen=True)
 class Script:
-    """What a figure's script says of itself, read without running it."""
+    """The docstring and the claim of a figure's script, read without running it."""
 
     file: str
     text: str
@@ -61,7 +68,7 @@ class Script:
 
     @property
     def paper_preset(self) -> str:
-        """What the docstring says after "Paper preset:", to the end of the paragraph, in one line."""
+        """The text after "Paper preset:" to the end of its paragraph, in one line."""
         for part in self._paragraphs:
             _, found, rest = " ".join(part.split()).partition("Paper preset: ")
             if found:
@@ -82,7 +89,7 @@ def read_script(path: Path) -> Script:
 
 @dataclass(frozen=True)
 class Made:
-    """What a figure's JSON file states."""
+    """The record that a figure leaves in its JSON file."""
 
     claim: str
     verdict: Verdict
@@ -93,7 +100,7 @@ class Made:
 
 
 def read_made(folder: Path, name: str) -> Made | None:
-    """What folder/name.json states, None where it is not there.
+    """The record in folder/name.json, None where there is no such file.
 
     Raises:
         ValueError: the file is not such a JSON, or the picture or table beside it is missing; says how to mend it.
@@ -119,7 +126,7 @@ def read_made(folder: Path, name: str) -> Made | None:
 
 @dataclass(frozen=True)
 class Entry:
-    """A figure: made or not, written or not."""
+    """A figure of the gallery, with its script and the record of its last making where there are such."""
 
     name: str
     claims: tuple[str, ...]
@@ -128,7 +135,7 @@ class Entry:
 
     @property
     def claim(self) -> str:
-        """What it tests, in the words of its making, else of its script."""
+        """The claim that the figure tests, as its record has it, else its script."""
         return self.made.claim if self.made else self.script.claim if self.script else ""
 
     @property
@@ -137,20 +144,20 @@ class Entry:
 
     @property
     def mark(self) -> str:
-        """Its verdict as a reader sees it."""
+        """The verdict as text with a symbol, or `NOT_MADE`."""
         if self.made is None:
             return NOT_MADE
         return MARKS[self.made.verdict] + (" (smoke)" if self.made.preset == "smoke" else "")
 
     @property
     def command(self) -> str:
-        """How to make it as it was made."""
+        """The command that makes the figure as it was made."""
         preset = f" PRESET={self.made.preset}" if self.made and self.made.preset != "quick" else ""
         return f"make figure-{self.name}{preset}"
 
     @property
     def wanted(self) -> str:
-        """What would tell, where the verdict is inconclusive, else nothing."""
+        """The run that could decide an inconclusive verdict, as text; else empty."""
         if self.made is None or self.made.verdict != "inconclusive" or self.made.preset == "paper":
             return ""
         said = self.script.paper_preset if self.script else ""

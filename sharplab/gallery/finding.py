@@ -1,4 +1,4 @@
-"""What a figure leaves behind: the picture, the numbers it shows, and a verdict with the settings."""
+"""The result of a figure: the picture, the numbers it shows, and a verdict with the settings."""
 
 import json
 import math
@@ -17,7 +17,7 @@ Verdict = Literal["holds", "fails", "inconclusive"]
 
 @dataclass(frozen=True)
 class Finding:
-    """A drawn figure, the table of what it shows, and what it says about the claim."""
+    """A drawn figure, the table of its numbers, and the verdict on its claim."""
 
     figure: Figure
     table: pd.DataFrame
@@ -30,8 +30,7 @@ def save_finding(finding: Finding, name: str, folder: Path, *, preset: str, seco
     """Write folder/name.png, .csv and .json, and return the picture's path.
 
     `seconds` is what this making took: runs that the store held already cost nothing in it. In the JSON, numbers
-    that are not finite stand as the strings "nan", "inf" and "-inf", which Python's
-    `float` reads back.
+    that are not finite stand as the strings "nan", "inf" and "-inf", which Python's `float` reads back.
     """
     folder.mkdir(parents=True, exist_ok=True)
     finding.figure.savefig(folder / f"{name}.png")

@@ -29,12 +29,12 @@ class Number:
 
     @property
     def determined(self) -> bool:
-        """Whether it is a finite number within an interval of finite ends."""
+        """Whether the value is a finite number, with an interval of finite ends."""
         return self.interval is not None and all(map(_finite, (self.value, *self.interval)))
 
 
 def flatten(numbers: Mapping[str, Any]) -> Iterator[Number]:
-    """The leaves in their order; intervals and standard errors go to the number that they belong to.
+    """The leaves of nested numbers in their order, each with its interval or standard error.
 
     `X_interval` belongs to X, else to the number before it whose name begins with X; the pair `X_low`, `X_high` and
     `X_stderr` belong to X; plain `interval` and `stderr` to the number before them. A part that has but a `value` is

@@ -1,4 +1,4 @@
-"""`report.html`: one file with everything in it, that opens without network: claims, pictures, curves, numbers."""
+"""The page `report.html`, one file that opens without network: claims, pictures, curves to zoom, numbers."""
 
 import base64
 import re
@@ -23,15 +23,16 @@ POLICY = "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; sc
 
 
 def write_report(folder: Path, entries: Sequence[Entry] | None = None) -> Path:
-    """Write folder/report.html from what lies in the folder; returns its path."""
+    """Write folder/report.html from the figures in the folder, and return its path."""
+    text = page(folder, collect(folder) if entries is None else entries)
     path = folder / "report.html"
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(page(folder, collect(folder) if entries is None else entries), encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
     return path
 
 
 def page(folder: Path, entries: Sequence[Entry]) -> str:
-    """The text of it."""
+    """The HTML of the page about the figures in a folder."""
     beyond = [entry for entry in entries if not entry.claims]
     resources = files("sharplab.gallery")
     body = [
@@ -208,7 +209,7 @@ def _p(text: str) -> str:
 
 
 def _inline(text: str) -> str:
-    """Plain text, in which what stands between backticks is code."""
+    """Plain text as HTML, with code between backticks."""
     return re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(text))
 
 

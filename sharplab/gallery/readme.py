@@ -1,4 +1,4 @@
-"""`README.md` of the folder of figures: the claims with their verdicts, then each figure with its numbers."""
+"""The `README.md` of a folder of figures: the claims with their verdicts, then each figure with its numbers."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -20,7 +20,7 @@ PRESETS = {
 
 
 def write_readme(folder: Path, entries: Sequence[Entry] | None = None) -> Path:
-    """Write folder/README.md from what lies in the folder, the same text for the same files; returns its path."""
+    """Write folder/README.md from the figures in the folder, the same text for the same files, and return its path."""
     text = readme(collect(folder) if entries is None else entries)
     path = folder / "README.md"
     folder.mkdir(parents=True, exist_ok=True)
@@ -29,7 +29,7 @@ def write_readme(folder: Path, entries: Sequence[Entry] | None = None) -> Path:
 
 
 def readme(entries: Sequence[Entry]) -> str:
-    """The text of it."""
+    """The Markdown of the README about these figures."""
     beyond = [entry for entry in entries if not entry.claims]
     parts = [
         "# Figures",
@@ -65,7 +65,7 @@ def readme(entries: Sequence[Entry]) -> str:
 
 
 def made_at(entries: Iterable[Entry]) -> str:
-    """Which preset the figures were made at, in a sentence."""
+    """The presets at which the figures were made, in a sentence."""
     by: dict[str, list[str]] = {}
     for entry in entries:
         if entry.made:
@@ -144,7 +144,7 @@ def _frame(table: pd.DataFrame) -> str:
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of cells that are Markdown already."""
+    """A Markdown table, of texts that are Markdown already."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 

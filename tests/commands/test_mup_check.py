@@ -49,16 +49,16 @@ def test_a_plain_optimizer_ends_with_1_and_the_cause(here, capsys):
     plain = ("--own-optimizer", "checked_by_command:plain")
     assert command("--batch", "checked_by_command:examples", *plain) == 1
     said = capsys.readouterr().out
-    assert "optimizer: fails" in said and "a plain optimizer instead of the scaled one" in said
+    assert "optimizer: fails" in said and "plain optimizer" in said
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ((), "give one by --batch module:function"),
-        (("--batch", "checked_by_command:exmples"), "--batch 'checked_by_command:exmples' cannot be imported"),
-        (("--batch", "examples"), "--batch must be module:function"),
-        (("--batch", "checked_by_command:examples", "--learning-rate", "1:4"), "--learning-rate must be one number"),
+        ((), "--batch"),
+        (("--batch", "checked_by_command:exmples"), "--batch 'checked_by_command:exmples'"),
+        (("--batch", "examples"), "--batch .*'examples'"),
+        (("--batch", "checked_by_command:examples", "--learning-rate", "1:4"), "--learning-rate .*1:4"),
     ],
 )
 def test_bad_input_names_the_option(here, words, says):

@@ -1,4 +1,4 @@
-"""The figure `gauss-newton`: its measures against dense matrices, its closed courses, and the rule of its verdict."""
+"""The figure `gauss-newton`: measures against dense matrices, closed trajectories, and the rule of its verdict."""
 
 from dataclasses import replace
 
@@ -19,15 +19,15 @@ TINY = replace(script.LINEAR, widths=(3,), seeds=1, steps=8, records=3, paramete
 
 @pytest.fixture(scope="module")
 def rows():
-    return script.courses.measure(TINY)
+    return script.trajectories.measure(TINY)
 
 
-def test_runs_follow_their_closed_courses(rows):
-    closed = script.courses.closed_courses(TINY)
+def test_runs_follow_their_closed_trajectories(rows):
+    closed = script.trajectories.closed_trajectories(TINY)
     both = rows.merge(closed[np.isfinite(closed["width"])].astype({"width": int}), on="step", suffixes=("", "_closed"))
     assert len(both) == len(rows) == 3
     np.testing.assert_allclose(both["loss"], both["loss_closed"], rtol=1e-5)
-    for name in script.courses.OPERATORS:
+    for name in script.trajectories.OPERATORS:
         assert ((both[name] - both[f"{name}_closed"]).abs() <= 2 * both[f"{name}_error"] + 1e-4).all()
 
 

@@ -22,17 +22,17 @@ def finding(script, tmp_path_factory):
 
 
 def test_predictions_begin_at_the_outputs_of_each_run_and_stay_near(finding):
-    course = finding.table
-    assert len(course) == 2 * 2 * 2 * 3  # widths, learning rates, seeds, records
+    trajectory = finding.table
+    assert len(trajectory) == 2 * 2 * 2 * 3  # widths, learning rates, seeds, records
     assert finding.verdict in ("holds", "fails", "inconclusive")
-    first, last = (course[course["step"] == step] for step in (0, course["step"].max()))
+    first, last = (trajectory[trajectory["step"] == step] for step in (0, trajectory["step"].max()))
     for name in ("train_loss", "eval_loss"):
         assert np.allclose(first[name], first[f"{name}_predicted"], rtol=1e-5)
         wide = last[last["width"] == last["width"].max()]
         # Training moves the loss by more than the prediction misses it.
         moved = np.abs(wide[name].to_numpy() - first[first["width"] == wide["width"].max()][name].to_numpy())
         assert (np.abs(wide[name] - wide[f"{name}_predicted"]) < moved).all()
-    assert course["ntk_1_predicted"].nunique() == 1
+    assert trajectory["ntk_1_predicted"].nunique() == 1
 
 
 def test_numbers_can_be_recomputed_from_the_table(script, finding):
@@ -45,7 +45,7 @@ def test_numbers_can_be_recomputed_from_the_table(script, finding):
 
 
 def test_gaps_of_a_run_are_those_of_the_rule(script):
-    course = pd.DataFrame(
+    trajectory = pd.DataFrame(
         {
             "learning_rate": 1.0,
             "width": 8,
@@ -57,7 +57,7 @@ def test_gaps_of_a_run_are_those_of_the_rule(script):
             "ntk_1_predicted": 1.0,
         }
     )
-    (run,) = script.gaps_of(course).to_dict("records")
+    (run,) = script.gaps_of(trajectory).to_dict("records")
     assert (run["loss_gap"], run["eigenvalue_gap"], run["eigenvalue_move"]) == (1.0, 2.0, 3.0)
 
 

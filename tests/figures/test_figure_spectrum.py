@@ -83,7 +83,7 @@ def test_shrinking_averages_over_blocks():
     assert script.shrunk(images, 2).ravel().tolist() == [2.5, 4.5, 10.5, 12.5]
 
 
-def course(**changes):
+def trajectory(**changes):
     """Forty records of one eigenvalue per operator that keep every promise, but for `changes` in the first rows."""
     rows = {"value": 1.0, "exact": 1.01, "stated_error": 0.02, "residual": 0.2, "to_nearest_exact": 0.01, "rank": 1}
     table = pd.DataFrame([{"operator": name, "products": 5, **rows} for name in script.OPERATORS for _ in range(40)])
@@ -103,7 +103,7 @@ def course(**changes):
     ],
 )
 def test_the_verdict_follows_its_rule(changes, verdict):
-    assert script.judge(course(**changes)) == verdict
+    assert script.judge(trajectory(**changes)) == verdict
 
 
 def test_crossings_count_pairs_that_change_places():

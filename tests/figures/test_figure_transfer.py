@@ -35,8 +35,8 @@ def test_late_loss_is_the_mean_of_the_last_quarter_and_missing_where_a_run_diver
                 "step": 4 * i,
                 "train_loss": y,
             }
-            for (width, seed), course in losses.items()
-            for i, y in enumerate(course)
+            for (width, seed), trajectory in losses.items()
+            for i, y in enumerate(trajectory)
         ]
     ).sample(frac=1, random_state=0)  # in no order
     late = script.with_late_loss(sl.Records(runs, curves)).runs.set_index(["width", "seed"])[script.METRIC]

@@ -129,8 +129,8 @@ LAYERS = 3
 
 
 def made_up_richness(lazy, rich, seeds=3):
-    """Sweeps and courses whose optimum and sharpness go as γ₀^lazy below 1 and γ₀^rich above, and as the inverse."""
-    sweeps, courses = {}, []
+    """Sweeps and trajectories whose optimum goes as γ₀^lazy below 1 and γ₀^rich above, the sharpness inversely."""
+    sweeps, trajectories = {}, []
     rng = np.random.default_rng(1)
     for gamma in 2.0 ** np.arange(-4, 5):
         best = gamma ** (lazy if gamma < 1 else rich)
@@ -139,8 +139,8 @@ def made_up_richness(lazy, rich, seeds=3):
         width, seed, step = (a.ravel() for a in np.meshgrid([16, 64], range(seeds), [0, 8, 16]))
         noise = np.exp(0.02 * rng.standard_normal(width.size))
         table = {"width": width, "seed": seed, "step": step, "sharpness_raw": np.where(step, 1 / best, 5.0) * noise}
-        courses.append(pd.DataFrame({"gamma": gamma, **table}))
-    return sweeps, pd.concat(courses, ignore_index=True)
+        trajectories.append(pd.DataFrame({"gamma": gamma, **table}))
+    return sweeps, pd.concat(trajectories, ignore_index=True)
 
 
 @pytest.mark.parametrize(
@@ -148,8 +148,8 @@ def made_up_richness(lazy, rich, seeds=3):
 )
 def test_slopes_over_richness_are_the_powers_of_each_regime(lazy, rich, verdict):
     gamma = script("gamma")
-    sweeps, course = made_up_richness(lazy, rich)
-    late = gamma.late_sharpness(course)
+    sweeps, trajectory = made_up_richness(lazy, rich)
+    late = gamma.late_sharpness(trajectory)
     slopes = {regime: gamma.regime_slopes(sweeps, late, regime) for regime in gamma.REGIMES}
     for regime, power in (("lazy", lazy), ("rich", rich)):
         optimum, sharpness = slopes[regime]["optimum"], slopes[regime]["sharpness"]
@@ -183,8 +183,8 @@ def test_figure_shows_every_run_and_states_every_column(name, tmp_path):
     assert table["column"].nunique() == COLUMNS[name]
     runs = table[table["part"] == "sweep"]
     assert not runs.duplicated(["column", "width", "learning_rate", "seed"]).any()
-    course = table[table["part"] == "course"]
-    assert (course["sharpness"][course["step"] > 0] > 0).all()
+    trajectory = table[table["part"] == "course"]
+    assert (trajectory["sharpness"][trajectory["step"] > 0] > 0).all()
     for title in table["column"].unique():
         assert math.isfinite(finding.numbers[title]["shift_per_doubling"])
     drawn = [ax for ax in finding.figure.axes if ax.has_data()]
@@ -197,8 +197,8 @@ def test_figure_of_richness_shows_every_run_and_states_four_slopes(tmp_path):
     finding = gamma.find("smoke", tmp_path / "runs")
     assert finding.verdict in ("holds", "fails", "inconclusive")
     assert set(finding.table["gamma"]) == set(gamma.GAMMAS["smoke"])
-    course = finding.table[finding.table["part"] == "course"]
-    assert (course["sharpness_raw"] > 0).all()
+    trajectory = finding.table[finding.table["part"] == "course"]
+    assert (trajectory["sharpness_raw"] > 0).all()
     slopes = finding.numbers["slopes_per_doubling_of_gamma"]
     assert [set(slopes[regime]) for regime in ("lazy", "rich")] == [{"optimum", "sharpness"}] * 2
     assert len(finding.figure.axes) == 2

@@ -34,9 +34,9 @@ def test_figure_shows_every_run_and_states_every_column(name, tmp_path):
     sweep = table[table["part"] == "sweep"]
     assert not sweep.duplicated(["column", size, "learning_rate", "seed"]).any()
     assert (sweep.groupby("column")[size].nunique() == 2).all()
-    course = table[table["part"] == "course"]
-    measured = course.filter(regex="^sharpness(_raw)?$").max(axis=1)
-    assert (measured[course["step"] > 0] > 0).all()
+    trajectory = table[table["part"] == "course"]
+    measured = trajectory.filter(regex="^sharpness(_raw)?$").max(axis=1)
+    assert (measured[trajectory["step"] > 0] > 0).all()
     for title in table["column"].unique():
         stated = finding.numbers[title]
         assert math.isfinite(stated["shift_per_doubling"])
@@ -78,7 +78,7 @@ def test_rule_of_depth(plain, half, one, verdict):
 
 
 def test_rule_of_all_optimizers_and_of_layers_per_block():
-    judge = script("optimizers").judge
+    judge = script("optimizers").shared.judge_all
     assert judge([found("transfers")] * 3) == "holds"
     assert judge([found("transfers"), found("inconclusive")]) == "inconclusive"
     assert judge([found("transfers"), found("inconclusive"), found("shifts")]) == "fails"

@@ -1,4 +1,4 @@
-"""What the figure `gauss-newton` measures: courses of trained networks, and the closed ones of linear networks."""
+"""Trajectories of the figure `gauss-newton`: of trained networks, and the closed ones of linear networks."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +24,7 @@ OPERATORS = ("hessian", "gauss_newton", "residual")
 
 
 def measure(experiment: sl.Experiment) -> pd.DataFrame:
-    """One row per run and record: loss, G's share of H's top, and largest eigenvalues with their errors."""
+    """A table with a row per run and record: loss, G's share of H's top, and largest eigenvalues with their errors."""
     with ThreadPoolExecutor(len(jax.devices())) as pool:
         parts = pool.map(partial(measure_task, experiment), tasks(experiment), cycle(jax.devices()))
         return pd.DataFrame([row for part in parts for row in part])
@@ -38,12 +38,12 @@ def measure_task(experiment: sl.Experiment, task: Task, device: jax.Device) -> l
         return [
             keys | {"seed": seed, "step": step} | row
             for seed in experiment.seeds_of(task.width)
-            for step, row in follow(task, rate, seed)
+            for step, row in measure_run(task, rate, seed)
         ]
 
 
-def follow(task: Task, rate: float, seed: int) -> Iterator[tuple[int, dict[str, float]]]:
-    """A run, measured at the task's record steps; NaN from where it diverged."""
+def measure_run(task: Task, rate: float, seed: int) -> Iterator[tuple[int, dict[str, float]]]:
+    """Train one run and yield its loss, share and eigenvalues at the task's record steps; NaN once it has diverged."""
     recipe, data = find_recipe(task), load_dataset(task.data)
     train = (recipe.prepare(data.train_inputs), jnp.asarray(data.train_targets))
     probe = jax.tree.map(lambda x: x[: task.probe_size], train)
@@ -61,7 +61,7 @@ def follow(task: Task, rate: float, seed: int) -> Iterator[tuple[int, dict[str, 
 
 @partial(jax.jit, static_argnums=0)
 def advance(recipe: Recipe, run: RunState, rate: float, order: jax.Array, train: PyTree, stop: int) -> RunState:
-    """Training up to the step `stop`."""
+    """The run after training to the step `stop`."""
     # It becomes the run's step: of a weak type, it would have the next call compiled anew.
     return recipe.advance(run, jnp.asarray(rate), order, train, jnp.asarray(stop, run.step.dtype))
 
@@ -70,7 +70,10 @@ def advance(recipe: Recipe, run: RunState, rate: float, order: jax.Array, train:
 def spectra(
     recipe: Recipe, params: PyTree, probe: PyTree, vectors: dict[str, PyTree]
 ) -> tuple[dict[str, jax.Array], dict[str, PyTree]]:
-    """Loss and top eigenvalues in the metric of the operators that `vectors`, where to start from, names."""
+    """Loss, share and top eigenvalues in the metric, of the operators that `vectors` names; and the new vectors.
+
+    Each eigenvalue is solved from the vectors of its operator at the last record.
+    """
     root = jax.tree.map(jnp.sqrt, recipe.metric(params, None))
     H = sl.precondition(sl.hessian(recipe.loss, params, probe, model=recipe.forward), root)
     G = sl.precondition(sl.gauss_newton(recipe.forward, recipe.loss, params, probe), root)
@@ -86,8 +89,8 @@ def spectra(
     return row, found
 
 
-def closed_courses(experiment: sl.Experiment) -> pd.DataFrame:
-    """The closed dynamics from the weights of every run, and those of infinite width."""
+def closed_trajectories(experiment: sl.Experiment) -> pd.DataFrame:
+    """A table of the closed dynamics from the first weights of every run, and of those of infinite width."""
     tables = []
     data = load_dataset(experiment.data)
     examples = (data.train_inputs.astype(np.float64), data.train_targets.astype(np.float64))
@@ -102,9 +105,9 @@ def closed_courses(experiment: sl.Experiment) -> pd.DataFrame:
                 keys = [jax.random.key(seed) for seed in range(DRAWS if name == "ntk" else 1)]
                 states += [(np.inf, i, infinite_linear_state(rule, *sizes, key)) for i, key in enumerate(keys)]
             for width, seed, state in states:
-                course = linear_trajectory(state, *examples, rate, task.record_steps)
+                trajectory = linear_trajectory(state, *examples, rate, task.record_steps)
                 tables.append(
-                    as_table(course).assign(parameterization=name, learning_rate=rate, width=width, seed=seed)
+                    as_table(trajectory).assign(parameterization=name, learning_rate=rate, width=width, seed=seed)
                 )
     return pd.concat(tables, ignore_index=True)
 
@@ -115,18 +118,18 @@ def kernels(task: Task, seed: int) -> list[np.ndarray]:
     return [np.asarray(params[layer]["kernel"][...], np.float64) for layer in ("first", "readout")]
 
 
-def as_table(course: LinearTrajectory) -> pd.DataFrame:
-    """The columns that trained runs have."""
-    columns = {"step": course.steps, "loss": course.loss, "hessian": course.hessian}
-    columns |= {"gauss_newton": course.gauss_newton[:, 0], "residual": course.residual[:, 0]}
+def as_table(trajectory: LinearTrajectory) -> pd.DataFrame:
+    """A closed trajectory as a table with the columns of trained runs."""
+    columns = {"step": trajectory.steps, "loss": trajectory.loss, "hessian": trajectory.hessian}
+    columns |= {"gauss_newton": trajectory.gauss_newton[:, 0], "residual": trajectory.residual[:, 0]}
     return pd.DataFrame({name: np.asarray(values) for name, values in columns.items()})
 
 
 def deviations(linear: pd.DataFrame, closed: pd.DataFrame) -> dict:
-    """How far runs are from their closed courses, and these from infinite width.
+    """Distances of runs from their closed trajectories, and of these from infinite width.
 
-    Of each quantity, the largest difference along a run, relative to the largest value along it; eigenvalues of G and R
-    relative to H's.
+    For each quantity the largest difference along a run, relative to the largest value along it; for eigenvalues of G
+    and R, relative to H's.
     """
     keys = ["parameterization", "width", "seed", "step"]
     finite = closed[np.isfinite(closed["width"])].astype({"width": int})

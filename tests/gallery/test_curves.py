@@ -1,0 +1,81 @@
+"""Curves of a figure's table: what is drawn against what, and with which spread."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_figures import sweep_and_trajectories
+
+from sharplab.gallery.curves import MOST_PANELS, average, find_shape, plots
+from sharplab.gallery.entries import figure_scripts
+
+
+def part(name):
+    table = sweep_and_trajectories()
+    return table[table["part"] == name].drop(columns="part").dropna(axis=1, how="all")
+
+
+def traces_of(plot, panel, quantity):
+    figure = dict(plot.panels)[panel]
+    return {trace.name: trace for trace in figure.data if trace.meta["quantity"] == quantity}
+
+
+def test_a_sweep_is_drawn_against_the_learning_rate_and_a_trajectory_against_the_step():
+    sweep, trajectory = plots(sweep_and_trajectories())
+    assert (sweep.title, sweep.quantities) == ("sweep", ("train_loss",))
+    assert (trajectory.title, trajectory.quantities) == ("course", ("sharpness", "train_loss"))
+    for plot in (sweep, trajectory):
+        assert [title for title, _ in plot.panels] == ["muP", "NTK"]
+        assert list(traces_of(plot, "muP", "train_loss")) == ["width 8", "width 16"]
+    assert traces_of(sweep, "muP", "train_loss")["width 8"].x == (0.5, 1.0, 2.0)
+    assert traces_of(trajectory, "muP", "sharpness")["width 8"].x == (0, 32, 64)
+
+
+def test_lines_are_means_over_seeds_with_their_spread_and_without_points_where_a_seed_diverged():
+    sweep, trajectory = plots(sweep_and_trajectories())
+    line = traces_of(trajectory, "NTK", "sharpness")["width 16"]
+    assert line.y == pytest.approx((1.5, 2.5, 3.5))
+    assert line.error_y.array == pytest.approx([np.std([0, 1], ddof=1)] * 3)
+    assert traces_of(sweep, "NTK", "train_loss")["width 8"].x == (0.5, 1.0)
+    assert traces_of(sweep, "NTK", "train_loss")["width 16"].x == (0.5, 1.0, 2.0)
+
+
+def test_of_one_seed_the_spread_is_the_error_that_the_table_states():
+    rows = pd.DataFrame({"step": [0, 1, 2], "top": [1.0, 2.0, np.nan], "top_error": [0.1, 0.2, 0.3]})
+    found = average(rows, "step", "top")
+    assert found["mean"].tolist() == [1.0, 2.0]
+    assert found["spread"].tolist() == [0.1, 0.2]
+
+
+def test_only_the_first_quantity_is_shown_at_first():
+    (_, trajectory) = plots(sweep_and_trajectories())
+    for _, figure in trajectory.panels:
+        shown = {trace.meta["quantity"] for trace in figure.data if trace.visible}
+        assert shown == {"sharpness"}
+
+
+def test_what_another_column_determines_makes_no_panels():
+    table = part("course").assign(optimizer="sgd", column=lambda t: t["parameterization"].str.upper())
+    assert find_shape(table).panels == ("column",)
+    table["learning_rate"] = np.where(table["parameterization"] == "mup", 0.5, 4.0)
+    assert find_shape(table).panels == ("column",)
+
+
+def test_a_table_without_the_shape_of_curves_makes_none():
+    assert plots(pd.DataFrame({"name": ["a", "b"], "seconds": [1.0, 2.0]})) == []
+    many = pd.concat([part("course").assign(column=str(i)) for i in range(MOST_PANELS + 1)])
+    assert plots(many) == []
+
+
+@pytest.mark.parametrize("name", sorted(set(figure_scripts()) - {"calibration"}))  # which has shares of words
+def test_tables_that_were_left_become_curves(name):
+    """Of the figures that lie in the repository, whatever their layout."""
+    made = figure_scripts()[name].parents[1] / "figures" / f"{name}.csv"
+    if not made.exists():
+        pytest.skip(f"needs {made.name}: make figure-{name}")
+    found = plots(pd.read_csv(made))
+    assert found
+    for plot in found:
+        for _, figure in plot.panels:
+            for trace in figure.data:
+                assert len(trace.x) == len(trace.y) == len(set(trace.x)) > 0
+                assert np.isfinite(np.asarray(trace.y, float)).all()

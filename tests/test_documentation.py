@@ -1,0 +1,80 @@
+"""README.md and docs/: their Python runs, their commands parse, and their links lead somewhere."""
+
+import re
+import shlex
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import tyro
+
+from sharplab.__main__ import COMMANDS, _commands
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+PYTHON = [page for page in PAGES if "```python" in page.read_text()]
+MAKEFILE = (ROOT / "Makefile").read_text()
+
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+def blocks(page, language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+def commands(page, program):
+    """The words after `program` of each command of a page, in blocks and between backticks."""
+    text = page.read_text()
+    lines = [line for block in blocks(page, "") for line in block.splitlines()]
+    lines += re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE))
+    split = [shlex.split(line, comments=True) for line in lines if line.startswith(f"{program} ")]
+    return [words[1:] for words in split]
+
+
+def test_the_readme_is_short_and_shows_python_early():
+    lines = README.read_text().splitlines()
+    assert len(README.read_text()) <= 6000
+    assert lines.index("```python") < 30
+    assert any(line.startswith("pip install") for line in lines)
+
+
+@pytest.mark.parametrize("page", PYTHON, ids=lambda page: page.name)
+def test_python_of_a_page_runs(page, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "documentation"}
+    for block in blocks(page, "python"):
+        exec(compile(block, page.name, "exec"), names)
+    assert capsys.readouterr().out
+
+
+@pages
+def test_commands_of_a_page_parse(page):
+    for words in commands(page, "sharplab"):
+        if words[0] in COMMANDS and len(words) > 1:
+            options = tyro.cli(_commands(words), args=words, config=(tyro.conf.OmitSubcommandPrefixes,))
+            assert isinstance(options, COMMANDS[words[0]][0])
+        else:
+            assert words[0] in COMMANDS
+
+
+@pages
+def test_make_targets_of_a_page_exist(page):
+    for words in commands(page, "make"):
+        target = re.sub(r"^figure-.*", "figure-%", words[0])
+        assert re.search(rf"^{re.escape(target)}:", MAKEFILE, flags=re.MULTILINE), words
+        for setting in words[1:]:
+            assert re.search(rf"^{setting.partition('=')[0]} \?=", MAKEFILE, flags=re.MULTILINE), words
+
+
+@pages
+def test_options_of_a_page_exist(page):
+    known = {f"--{field.name.replace('_', '-')}" for options, _ in COMMANDS.values() for field in fields(options)}
+    named = set(re.findall(r"`(--[a-z-]+)", page.read_text())) - {"--help"}
+    assert named <= known
+
+
+@pages
+def test_links_of_a_page_lead_somewhere(page):
+    for link in re.findall(r"\]\((?!http|#)([^)]+)\)", page.read_text()):
+        assert (page.parent / link).exists(), link
