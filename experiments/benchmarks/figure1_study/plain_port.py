@@ -130,15 +130,15 @@ class Port:
         """The examples of the loss."""
         return jnp.asarray(scaled(self.given["eval_images"])), jnp.asarray(self.given["eval_labels"])
 
-    def begin(self, cell: str) -> Weights:
+    def begin(self, network: str) -> Weights:
         """The initial weights of "mean_field-16" or the like."""
-        return {name: jnp.asarray(self.given[f"{cell}/{name}"]) for name in LAYERS}
+        return {name: jnp.asarray(self.given[f"{network}/{name}"]) for name in LAYERS}
 
-    def course(
-        self, cell: str, learning_rate: float, snapshots: tuple[int, ...]
+    def trajectory(
+        self, network: str, learning_rate: float, snapshots: tuple[int, ...]
     ) -> tuple[dict[str, list[float]], list[Weights]]:
         """Held-out loss and effective sharpness before the steps `snapshots`, and the weights there."""
-        parameterization, weights = cell.partition("-")[0], self.begin(cell)
+        parameterization, weights = network.partition("-")[0], self.begin(network)
         factors, scale = multipliers(weights, parameterization), rate_factor(weights, parameterization)
         keys = jax.random.split(jax.random.PRNGKey(0), len(LAYERS))
         vector = unit({n: jax.random.normal(k, weights[n].shape) for n, k in zip(LAYERS, keys, strict=True)})
@@ -155,9 +155,9 @@ class Port:
                 weights, _ = step(weights, next(batches), factors, scale * learning_rate)
         return curves, seen
 
-    def final_loss(self, cell: str, learning_rate: float, steps: int) -> float:
+    def final_loss(self, network: str, learning_rate: float, steps: int) -> float:
         """After so many steps; infinite as soon as a batch's loss is not finite."""
-        parameterization, weights = cell.partition("-")[0], self.begin(cell)
+        parameterization, weights = network.partition("-")[0], self.begin(network)
         factors, scale = multipliers(weights, parameterization), rate_factor(weights, parameterization)
         for batch in self.batches(steps):
             weights, loss = step(weights, batch, factors, scale * learning_rate)

@@ -16,7 +16,7 @@ from sharplab.training.task import Task, find_recipe
 
 @dataclass(frozen=True)
 class _Programs:
-    """What is compiled once per task and process."""
+    """The programs and arrays of a task, compiled once per process."""
 
     loop: PlainLoop
     begin: Callable[[int], PyTree]  # seed → parameters
