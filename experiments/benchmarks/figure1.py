@@ -13,13 +13,13 @@ nothing cached. The lab is asked by `sl.run`: in one process ("here", a device p
 core ("processes"). They run before and after the plain port, which takes eleven minutes and runs once.
 
 Then, untimed: the eigenvalue in float64 at the plain port's weights of each snapshot, with what power iteration and
-the lab's records make of it; and the lab's trajectories from weights moved by one rounding, which says how far
+the lab's records make of it; and the lab's trajectories from weights perturbed by one rounding, which says how far
 rounding alone takes two runs apart.
 
 Rules. Losses at step 0 that differ by more than 1e-5 end the benchmark. Curves are "on top of each other" where at
 every snapshot the losses differ by at most 1e-3 or ten times the most that the rounding has made until then; and the
 sharpnesses by at most the true error of power iteration there, plus the error that the lab states, plus 1e-3 or ten
-times the rounding's. Aim: ten times as fast on 2 cores.
+times the rounding's. Target: ten times as fast on 2 cores.
 
 Cost: half an hour on two idle cores. Leaves figures/bench/figure1.json and .png.
 
@@ -33,7 +33,7 @@ from time import perf_counter
 from typing import Any
 
 from figure1_study.checks import converged, prepare, rounding
-from figure1_study.comparison import aims, compare, require_same_start
+from figure1_study.comparison import compare, require_same_start, targets
 from figure1_study.contestants import here, plain, processes
 from figure1_study.report import picture, tables
 from figure1_study.study import Study
@@ -45,7 +45,7 @@ CONTESTANTS = {"here": here, "processes": processes, "plain": plain}
 
 @dataclass(frozen=True)
 class Preset:
-    """What is done, and in which order: the lab before and after the plain port, should the machine change."""
+    """The study and the order of contestants: the lab before and after the plain port, should the machine change."""
 
     study: Study
     order: tuple[str, ...]
@@ -80,8 +80,8 @@ def study(preset: Preset, say: Say) -> dict[str, Any]:
     return {"study": asdict(preset.study), "comparison": compare(preset.study, answers), "answers": answers}
 
 
-def _aims(found: Mapping[str, Any]) -> dict[str, Any]:
-    return aims(Study.of(found["study"]["study"]), found["study"]["comparison"])
+def _targets(found: Mapping[str, Any]) -> dict[str, Any]:
+    return targets(Study.of(found["study"]["study"]), found["study"]["comparison"])
 
 
 def _picture(found: Mapping[str, Any]) -> Figure:
@@ -93,8 +93,8 @@ BENCHMARK = Benchmark(
     about=__doc__,
     presets=PRESETS,
     parts={"study": study},
-    tables=lambda found: tables(found["study"]["comparison"], _aims(found)),
-    summary=lambda found: {"aims": _aims(found)},
+    tables=lambda found: tables(found["study"]["comparison"], _targets(found)),
+    summary=lambda found: {"targets": _targets(found)},
     picture=_picture,
 )
 

@@ -1,4 +1,4 @@
-"""What all benchmarks share: jobs in processes of their own, contestants in turn, the report, the command line.
+"""The harness of all benchmarks: jobs in processes of their own, contestants in turn, report and command line.
 
 At its top this module imports the standard library alone: a measured process holds nothing but what its job imports.
 """
@@ -31,28 +31,16 @@ TABLE_WIDTH = 120  # characters that the widest table needs; a log is wide enoug
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What is measured, and how it is shown.
+    """The measurements and their presentation: `tables`, `summary` and `picture` take what was found, by part."""
 
-    Attributes:
-        name: of the report, figures/bench/NAME.json.
-        about: the module's docstring, for --help.
-        presets: how much is measured; the last is the default. Where there are `problems`, each preset has a method
-            `only(problems)`.
-        parts: what is measured: (preset, say) → what was found, as JSON has it.
-        tables: what was found, by part → tables for the terminal.
-        summary: what was found, by part → what the report states beside it.
-        picture: what was found, by part → the figure beside the report.
-        problems: names that --problems chooses from. What is measured of them replaces the same in an earlier report.
-    """
-
-    name: str
-    about: str | None
-    presets: Mapping[str, Any]
-    parts: Mapping[str, Callable[[Any, Say], Any]]
+    name: str  # of the report, figures/bench/NAME.json
+    about: str | None  # the module's docstring, for --help
+    presets: Mapping[str, Any]  # how much is measured; the last is the default
+    parts: Mapping[str, Callable[[Any, Say], Any]]  # (preset, say) → what was found, as JSON has it
     tables: Callable[[Mapping[str, Any]], Iterable["Table"]]
-    summary: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+    summary: Callable[[Mapping[str, Any]], Mapping[str, Any]]  # what the report states beside the parts
     picture: Callable[[Mapping[str, Any]], "Figure"] | None = None
-    problems: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()  # that --problems chooses from, by the method `only` of presets
 
 
 def main(benchmark: Benchmark, arguments: Sequence[str] | None = None) -> None:
@@ -213,7 +201,7 @@ def spread(values: "Sequence[float] | np.ndarray") -> dict[str, float]:
 
 
 def timed(function: Callable[..., Any], *args: Any) -> tuple[Any, float]:
-    """What one call returns, its arrays awaited, and its wall time in seconds."""
+    """The result of one call, its arrays awaited, and its wall time in seconds."""
     import jax
 
     began = perf_counter()
@@ -229,7 +217,7 @@ def seconds_of(function: Callable[..., Any], *args: Any) -> float:
 def in_turn(
     contestants: Mapping[str, Callable[[], float]], repetitions: int, *, warm_up: bool = False
 ) -> "dict[str, np.ndarray]":
-    """What each contestant returns, A B A B …, so that a disturbed minute disturbs them all.
+    """The answers of contestants called A B A B …, so that a disturbed minute disturbs them all.
 
     `warm_up` calls each once before, which compiles.
     """

@@ -6,7 +6,9 @@ to it: a step gathers its own batch from arrays on the device, and a power itera
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +18,9 @@ from flax import nnx
 
 from sharplab.core import tree
 from sharplab.core.tree import PyTree
+from sharplab.data import batch_indices, load_dataset
 from sharplab.training.recipe import Recipe
-from sharplab.training.task import Run, Task
+from sharplab.training.task import Run, Task, find_recipe
 from sharplab.training.train import train_runs
 
 POWER_ITERATIONS = 10
@@ -70,7 +73,7 @@ def same_model(recipe: Recipe, images: jax.Array, targets: jax.Array, probe_size
 
 
 def lax_convnet(recipe: Recipe, images: jax.Array, targets: jax.Array, probe_size: int) -> PlainLoop:
-    """By hand, with the Figure-1 ConvNet of the same weights written with `lax.conv_general_dilated`.
+    """The loop by hand, with the Figure-1 ConvNet of the same weights written with `lax.conv_general_dilated`.
 
     Raises:
         ValueError: if the loss is not that of the lab's model: a comparison of speed is worth nothing then.
@@ -107,3 +110,34 @@ def _plain_loop(
         return tree.dot(vector, product), tree.scale(1 / tree.norm(product), product)
 
     return PlainLoop(params, (inputs, targets), (inputs[:probe_size], targets[:probe_size]), objective, step, iterate)
+
+
+def train_by_hand(task: Task, learning_rate: float, seed: int) -> float:
+    """The final train loss of one run, a jitted step at a time; all records are fetched at the end.
+
+    Records are of losses and accuracy. Programs and arrays of a task are made once per process.
+    """
+    loop, begin, record = _programs(task)
+    order = batch_indices(seed, len(loop.train[1]), task.batch_size, 0, task.steps)
+    params, records = begin(seed), []
+    for start, stop in pairwise((0, *task.record_steps)):
+        params = replace(loop, params=params).train_run(learning_rate, order[start:stop])
+        records.append(record(params))
+    return float(jax.device_get(records)[-1][0])
+
+
+@lru_cache
+def _programs(task: Task) -> tuple[PlainLoop, Callable[[int], PyTree], Callable[[PyTree], tuple[jax.Array, ...]]]:
+    """The plain loop, seed → parameters, parameters → observables."""
+    recipe, dataset = find_recipe(task), load_dataset(task.data)
+    loop = same_model(recipe, dataset.train_inputs, jnp.asarray(dataset.train_targets), task.probe_size)
+    held_out = (recipe.prepare(dataset.eval_inputs), jnp.asarray(dataset.eval_targets))
+
+    @jax.jit
+    def record(params: PyTree, probe: PyTree, held_out: PyTree) -> tuple[jax.Array, ...]:
+        inputs, targets = held_out
+        outputs = recipe.forward(params, inputs)
+        accuracy = jnp.mean(jnp.argmax(outputs, axis=-1) == targets)
+        return recipe.objective(params, probe), recipe.loss(outputs, targets), accuracy
+
+    return loop, jax.jit(recipe.init_params), lambda params: record(params, loop.probe, held_out)

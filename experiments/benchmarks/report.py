@@ -26,19 +26,22 @@ def table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]], left:
     return made
 
 
-def judged(aim: float, measured: float, met: bool | None = None) -> dict[str, Any]:
-    """An aim as the report has it; met where as much as it was measured, unless told."""
-    return {"aim": aim, "measured": measured, "met": bool(measured >= aim if met is None else met)}
+def judged(target: float, measured: float, met: bool | None = None) -> dict[str, Any]:
+    """A target as the report has it; met where as much as it was measured, unless told."""
+    return {"target": target, "measured": measured, "met": bool(measured >= target if met is None else met)}
 
 
-def aims_table(aims: Mapping[str, Mapping[str, Any]]) -> Table:
-    """What was aimed at, and what was measured."""
+def targets_table(targets: Mapping[str, Mapping[str, Any]]) -> Table:
+    """The targets, and what was measured."""
 
     def shown(value: float | bool) -> str:
         return ("yes" if value else "no") if isinstance(value, bool) else f"{value:.3g}"
 
-    rows = [(name, shown(aim["aim"]), marked(shown(aim["measured"]), aim["met"])) for name, aim in aims.items()]
-    return table("aims", ("", "aim", "measured"), rows)
+    rows = [
+        (name, shown(target["target"]), marked(shown(target["measured"]), target["met"]))
+        for name, target in targets.items()
+    ]
+    return table("targets", ("", "target", "measured"), rows)
 
 
 def marked(text: str, met: bool) -> str:
@@ -46,21 +49,21 @@ def marked(text: str, met: bool) -> str:
     return f"[green]{text} ✓[/]" if met else f"[red]{text} ✗[/]"
 
 
-def ranged(values: Mapping[str, float], form: str = ".1f", scale: float = 1.0) -> str:
+def ranged(values: Mapping[str, float], spec: str = ".1f", scale: float = 1.0) -> str:
     """Median and range.
 
     >>> ranged({"median": 3.0, "min": 1.0, "max": 8.0})
     '3.0 (1.0–8.0)'
     """
     middle, least, most = (scale * values[name] for name in ("median", "min", "max"))
-    return f"{middle:{form}} ({least:{form}}–{most:{form}})"
+    return f"{middle:{spec}} ({least:{spec}}–{most:{spec}})"
 
 
 Draw = Callable[[Axes, Any], None]
 
 
 def draw_panels(axes: Iterable[Axes], panels: Mapping[str, Draw], found: Mapping[str, Any]) -> None:
-    """What was found of each part on an axes of its own, blank where it was not measured."""
+    """Draw each part on an axes of its own, blank where it was not measured."""
     for ax, (part, draw) in zip(axes, panels.items(), strict=True):
         if part in found:
             draw(ax, found[part])
@@ -99,8 +102,8 @@ def name_sizes(ax: Axes, sizes: Iterable[int]) -> None:
     ax.set_xticks(sorted(set(sizes)), [str(size) for size in sorted(set(sizes))])
 
 
-def plain_ticks(axis: Any, form: str) -> None:
+def plain_ticks(axis: Any, spec: str) -> None:
     """Ticks of a logarithmic axis at 1, 2 and 5 times powers of ten, in plain numbers."""
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:{form}}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:{spec}}"))
     axis.set_minor_formatter(NullFormatter())

@@ -1,4 +1,4 @@
-"""How fast and how truly eigenvalues are found: `sharplab.eigsh` beside every other library for it.
+"""Speed and accuracy of eigenvalue solvers: `sharplab.eigsh` beside every other library for it.
 
 (contest) The top of the Hessian of networks trained for a few hundred steps, on one batch: time, products and true
 relative error (against float64), for true errors of 1e-2, 1e-3 and 1e-5, top-1 and top-10. Each library ends its
@@ -14,7 +14,7 @@ a gradient and products in units of their arithmetic at the rate of a large matr
 (warm) Products to 1e-3 along a training run, each record starting from the last one's eigenvectors, beside what an
 oracle would need from there ("warm oracle": no stopping rule can do with fewer) and from a random start.
 
-Aims at 1e-3: at most 1.3 × the products of plain Lanczos, half the time of the best peer by its own rule whose true
+Targets at 1e-3: at most 1.3 × the products of plain Lanczos, half the time of the best peer by its own rule whose true
 error is within the tolerance; warm at most 0.6 × the cold oracle's products. A Hessian product at most 2.2 gradients,
 a Gauss-Newton product on the GPT 1.5; λ₁ of 124 M parameters within 20 GB. How often the true error is within
 `errors` is counted in tests/spectrum/test_extremal.py; the report keeps an earlier count over five kinds of random
@@ -37,7 +37,7 @@ from harness import Benchmark, JobFailed, Say, in_process, main
 from spectra.contest import Terms, contest, installed, memory
 from spectra.costs import product_costs
 from spectra.problems import LADDER, PROBLEMS, find, make
-from spectra.report import AIM_TOLERANCE, AIMS, headline, picture, tables
+from spectra.report import TARGET_TOLERANCE, TARGETS, headline, picture, tables
 from spectra.truth import oracle, truth
 from spectra.warm import warm
 
@@ -49,7 +49,7 @@ MEMORY_PATIENCE = 3600.0  # seconds
 
 @dataclass(frozen=True)
 class Preset:
-    """How much is measured."""
+    """The networks, sizes and repetitions that are measured."""
 
     problems: tuple[str, ...]
     warm_problems: tuple[str, ...]
@@ -62,7 +62,7 @@ class Preset:
     repetitions: int = 7
 
     def only(self, names: tuple[str, ...]) -> "Preset":
-        """The same of some networks alone."""
+        """This preset on some networks alone."""
         networks = ("problems", "warm_problems", "ladder")
         return replace(self, **{each: tuple(n for n in getattr(self, each) if n in names) for each in networks})
 
@@ -73,7 +73,7 @@ PRESETS: Mapping[str, Preset] = {
         warm_problems=("mlp-17k",),
         ladder=("ladder-1M",),
         peer_ladder=("ladder-1M",),
-        terms=Terms(tolerances=(1e-2, AIM_TOLERANCE), starts=1, patience=5.0),
+        terms=Terms(tolerances=(1e-2, TARGET_TOLERANCE), starts=1, patience=5.0),
         records=4,
         most=64,
         repetitions=2,
@@ -83,7 +83,7 @@ PRESETS: Mapping[str, Preset] = {
         warm_problems=("mlp-0.1M", "convnet", "gpt-1M"),
         ladder=tuple(LADDER),
         peer_ladder=("ladder-1M", "ladder-4M", "ladder-10M", "ladder-38M"),
-        terms=Terms(tolerances=(1e-2, AIM_TOLERANCE, 1e-5), starts=3, patience=30.0),
+        terms=Terms(tolerances=(1e-2, TARGET_TOLERANCE, 1e-5), starts=3, patience=30.0),
     ),
 }
 
@@ -157,7 +157,7 @@ def _memory(preset: Preset, say: Say) -> dict[str, Any]:
             if contestant in peers and name not in preset.peer_ladder:
                 continue
             say(f"{name}: memory of {contestant}")
-            row = _or_failed(memory, contestant=contestant, made=made, tol=AIM_TOLERANCE)
+            row = _or_failed(memory, contestant=contestant, made=made, tol=TARGET_TOLERANCE)
             rows.append({"problem": name, "parameters": find(name).parameters} | row)
     return found
 
@@ -167,7 +167,7 @@ def _warm(preset: Preset, say: Say) -> list[dict[str, Any]]:
     settings = {"counts": preset.counts, "records": preset.records, "most": preset.most}
     for name in preset.warm_problems:
         say(f"{name}: along its training")
-        rows += in_process(warm, problem=name, tol=AIM_TOLERANCE, starts=3, **settings)
+        rows += in_process(warm, problem=name, tol=TARGET_TOLERANCE, starts=3, **settings)
     return rows
 
 
@@ -177,7 +177,7 @@ BENCHMARK = Benchmark(
     presets=PRESETS,
     parts={"contest": _contest, "costs": _costs, "memory": _memory, "warm": _warm},
     tables=tables,
-    summary=lambda found: {"aims": AIMS, "headline": headline(found.get("contest", {}))},
+    summary=lambda found: {"targets": TARGETS, "headline": headline(found.get("contest", {}))},
     picture=picture,
     problems=(*PROBLEMS, *LADDER),
 )

@@ -1,4 +1,4 @@
-"""How fast whole sweeps are, and what the engine around the training costs.
+"""Speed of whole sweeps, and the cost of the engine around the training.
 
 (training) Runs per hour of `sharplab.run`, in this process and with worker processes, beside the plain loop (one run
 after another, a jitted step at a time) and a pool of processes with one run per task, both with the lab's own model
@@ -13,7 +13,7 @@ plain loop's share bounds how many times as fast as it anything can be that comp
 (growth) Sweeps of 100 to 10,000 such runs in groups of 25: start-up, planning, the whole run, a second call that finds
 everything there, loading, and peak memory, each in a process of its own.
 
-Contestants take turns; numbers are medians with their range. Aims, none of them tuned: a share of 60 % at width 512;
+Contestants take turns; numbers are medians with their range. Targets, none of them tuned: a share of 60 % at width 512;
 3 × the plain loop at width 64; 10,000 runs loaded in less than 2 s.
 
 Cost: about twenty minutes on two idle cores. Leaves figures/bench/sweep_speed.json and .png.
@@ -32,7 +32,7 @@ from harness import Benchmark, Say, in_process, main, spread
 from sweeps.arithmetic import matmul_share
 from sweeps.contestants import CONTESTANTS, contest
 from sweeps.immediate import find_all, load_all, seconds_per_group, train_many
-from sweeps.report import HALF, aims, picture, tables
+from sweeps.report import HALF, picture, tables, targets
 from sweeps.runs import Runs
 
 AGREEMENT = 0.02  # of final losses: a comparison of speed is worth nothing if the runs differ
@@ -41,7 +41,7 @@ RUNS = 25  # per group, in sweeps of many runs
 
 @dataclass(frozen=True)
 class Preset:
-    """How much is measured."""
+    """The runs, sizes and repetitions that are measured."""
 
     runs: tuple[Runs, ...]  # by width
     rows: int  # of the matrices that the machine's rate is measured by
@@ -144,7 +144,7 @@ BENCHMARK = Benchmark(
     presets=PRESETS,
     parts={"training": training, "arithmetic": arithmetic, "overhead": overhead, "growth": growth},
     tables=tables,
-    summary=lambda found: {"aims": aims(found)},
+    summary=lambda found: {"targets": targets(found)},
     picture=picture,
 )
 

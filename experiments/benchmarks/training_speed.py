@@ -1,4 +1,4 @@
-"""How fast the lab trains and tracks, against the loop that a researcher would write by hand.
+"""Speed of training and tracking, against the loop that a researcher would write by hand.
 
 (training) Optimizer steps and sharpness records per second of `sharplab.training.train.train_runs`, against one
 jitted step dispatched per step, one learning rate after another, with ten power iterations per record: same weights,
@@ -11,7 +11,7 @@ and records, at 17 records in 256 steps and at the paper's 51 in 19,550 (arXiv 2
 
 Contestants run in turn, compiled beforehand; numbers are medians, with the range of all repetitions in the JSON.
 What a Hessian product costs is measured by spectrum.py; the report keeps an earlier measurement as "products".
-Aims: 2× (steps) and 5× (records) at widths up to 64; 8 gradients per record; a share of 20 % at the paper's cadence.
+Targets: 2× (steps) and 5× (records) at widths up to 64; 8 gradients per record; a share of 20 % at the paper's cadence.
 
 Cost: about six minutes on two idle cores. Leaves figures/bench/training_speed.json.
 
@@ -41,7 +41,7 @@ from sharplab.training.layout import use_all_cores
 from sharplab.training.recipe import Recipe, RunState
 from sharplab.training.task import Run, Task, find_recipe
 
-AIMS = {"steps_ratio": 2.0, "records_ratio": 5.0, "record_in_gradients": 8.0, "paper_share": 0.2}
+TARGETS = {"steps_ratio": 2.0, "records_ratio": 5.0, "record_in_gradients": 8.0, "paper_share": 0.2}
 DATA = "fashion-mnist-10k"
 REFERENCE_TOLERANCE = 1e-5
 CADENCES = {"quick": (17, 256), "paper": (51, 19_550)}  # records, steps
@@ -50,7 +50,7 @@ COMPARE_EVERY = 4  # records of the tracked run
 
 @dataclass(frozen=True)
 class Network:
-    """How one of the models is trained here."""
+    """The settings that one of the models is trained with."""
 
     short: str
     depth: int
@@ -66,7 +66,7 @@ NETWORKS: Mapping[str, Network] = {
 
 @dataclass(frozen=True)
 class Preset:
-    """How much is timed."""
+    """The sizes and repetitions that are timed."""
 
     widths: tuple[int, ...]
     tracked_width: int
@@ -237,7 +237,7 @@ def tracking(preset: Preset, say: Say) -> list[dict[str, Any]]:
 
 
 def _records(workload: Workload) -> list[dict[str, float]]:
-    """What each record costs along a run of the first learning rate, and its error, beside power iteration's.
+    """Costs and errors of the records along a run of the first learning rate, beside power iteration's.
 
     At every `COMPARE_EVERY`-th record the eigenvalue is computed to 1e-5 and ten power iterations are made.
     """
@@ -321,14 +321,14 @@ def tables(found: Mapping[str, Any]) -> Iterator[Table]:
 
 
 def _training_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    def per_second(row: Mapping[str, Any], name: str, form: str) -> str:
-        return " : ".join(f"{row[f'{who}_{name}_per_second']['median']:{form}}" for who in ("lab", "plain"))
+    def per_second(row: Mapping[str, Any], name: str, spec: str) -> str:
+        return " : ".join(f"{row[f'{who}_{name}_per_second']['median']:{spec}}" for who in ("lab", "plain"))
 
     def ratio(row: Mapping[str, Any], name: str) -> str:
-        return marked(ranged(row[name]), row[name]["median"] >= AIMS[name])
+        return marked(ranged(row[name]), row[name]["median"] >= TARGETS[name])
 
     title = "training per second, lab : plain, and how many times faster (range)"
-    steps, records = (f"aim {AIMS[name]:g}×" for name in ("steps_ratio", "records_ratio"))
+    steps, records = (f"target {TARGETS[name]:g}×" for name in ("steps_ratio", "records_ratio"))
     heads = ("model", "width", "plain loop", "steps/s", steps, "records/s", records, "both")
     cells = (
         (
@@ -350,9 +350,9 @@ def _tracking_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     def errors(values: Mapping[str, float]) -> str:
         return f"{values['median']:.1e}, {values['max']:.1e}"
 
-    cost, share = AIMS["record_in_gradients"], AIMS["paper_share"]
+    cost, share = TARGETS["record_in_gradients"], TARGETS["paper_share"]
     lines: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
-        f"warm record, median (aim {cost:g})": lambda row: marked(
+        f"warm record, median (target {cost:g})": lambda row: marked(
             ranged(row["record_in_gradients"]), row["record_in_gradients"]["median"] <= cost
         ),
         "warm record, mean": lambda row: f"{row['record_in_gradients']['mean']:.1f}",
@@ -364,7 +364,7 @@ def _tracking_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         "ten power iterations": lambda row: ranged(row["power_in_gradients"]),
         "their true error, median and largest": lambda row: errors(row["power_error"]),
         "share of tracking, quick cadence": lambda row: f"{row['tracking_share']['quick']:.0%}",
-        f"share of tracking, paper's (aim {share:.0%})": lambda row: marked(
+        f"share of tracking, paper's (target {share:.0%})": lambda row: marked(
             f"{row['tracking_share']['paper']:.1%}", row["tracking_share"]["paper"] <= share
         ),
     }
@@ -379,7 +379,7 @@ BENCHMARK = Benchmark(
     presets=PRESETS,
     parts={"training": training, "tracking": tracking},
     tables=tables,
-    summary=lambda found: {"aims": AIMS},
+    summary=lambda found: {"targets": TARGETS},
 )
 
 if __name__ == "__main__":

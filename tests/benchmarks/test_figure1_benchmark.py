@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from figure1_study.comparison import aims, compare, require_same_start
+from figure1_study.comparison import compare, require_same_start, targets
 from figure1_study.contestants import plain
 from figure1_study.given import as_bytes, experiments, given, kernels, trajectory_tasks, with_kernels
 from figure1_study.plain_port import Port, augmented, mean_loss, multipliers, rate_factor, top_eigenvalue, unit
@@ -114,7 +114,7 @@ def test_job_that_fails_says_why(tmp_path):
 
 
 def answers(*, loss_apart=0.0, sharpness_apart=0.0, power_error=0.0, stated=0.0, rounding=0.0, lab_seconds=5.0):
-    """Of contestants whose curves differ by so much, relative, from the first snapshot but one on."""
+    """Answers of contestants whose curves differ by so much, relative, from the first snapshot but one on."""
     trajectory = np.array([1.0, 2.0, 3.0])
     later = np.array([0.0, 1.0, 1.0])
     plain = {"loss": trajectory, "sharpness": trajectory * (1 + power_error)}
@@ -165,7 +165,7 @@ def answers(*, loss_apart=0.0, sharpness_apart=0.0, power_error=0.0, stated=0.0,
 def test_curves_are_on_top_of_each_other_by_the_rule(apart_by, on_top):
     comparison = compare(STUDY, answers(**apart_by))
     assert comparison["on_top"] == on_top
-    assert aims(STUDY, comparison)["curves on top of each other"]["met"] == on_top
+    assert targets(STUDY, comparison)["curves on top of each other"]["met"] == on_top
     assert headline(comparison).startswith("Same curves") == on_top
 
 
@@ -173,10 +173,10 @@ def test_speed_is_of_whole_processes_and_judged_against_ten():
     comparison = compare(STUDY, answers())
     assert comparison["times"]["here"]["times_as_fast"]["median"] == 12.0
     assert comparison["times"]["here"]["compile_seconds"]["median"] == 1.5
-    found = aims(Study(), comparison)
+    found = targets(Study(), comparison)
     assert found["times the plain port, here"]["met"]
     assert not found["times the plain port, processes"]["met"]
-    assert "times the plain port, here" not in aims(STUDY, comparison)
+    assert "times the plain port, here" not in targets(STUDY, comparison)
 
 
 def test_runs_that_diverge_are_no_best_ones():
@@ -197,7 +197,7 @@ def test_runs_that_begin_apart_are_not_compared():
 def test_every_part_is_told_and_drawn():
     found = answers()
     comparison = compare(STUDY, found)
-    assert [table.row_count for table in tables(comparison, aims(Study(), comparison))] == [3, 2, 4]
+    assert [table.row_count for table in tables(comparison, targets(Study(), comparison))] == [3, 2, 4]
     drawn = picture(STUDY, found, comparison)
     assert len(drawn.axes) == 7
     assert all(ax.lines or ax.patches for ax in drawn.axes)
@@ -209,7 +209,7 @@ def test_smoke_preset_trains_the_same_runs(tmp_path):
     main(figure1.BENCHMARK, ["--preset", "smoke", "--output", str(output)])
     report = json.loads(output.read_text())
     comparison = report["parts"]["study"]["found"]["comparison"]
-    assert report["aims"]["curves on top of each other"]["met"]
+    assert report["targets"]["curves on top of each other"]["met"]
     assert comparison["largest"]["first_loss_difference"] < 1e-5
     for network in comparison["networks"].values():
         assert max(network["converged_error"]) < 1e-6

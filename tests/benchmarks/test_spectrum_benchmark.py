@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from harness import merged
 from scipy.linalg import eigh_tridiagonal
 from spectra import problems
 from spectra.contest import Contestant, Meter, OutOfTime, Solution, Terms, oracle_rows, own_rows, relative_error
@@ -239,14 +238,3 @@ def test_panels_of_the_picture_do_not_overlap():
 def test_extreme_eigenvalues_are_in_order(float64):
     values, _ = extreme_eigenvalues(diagonal_operator(np.linspace(-3, 2, 90)), 3, "LM")
     assert list(np.abs(values)) == sorted(np.abs(values), reverse=True)
-
-
-def test_problems_measured_again_replace_their_own_rows_alone():
-    rows = [{"problem": "a", "products": 1}, {"problem": "b", "products": 2}]
-    again = [{"problem": "b", "products": 3}]
-    assert merged(rows, again) == [rows[0], again[0]]
-    assert merged({"sharplab": rows, "scipy": rows}, {"sharplab": again}) == {
-        "sharplab": [rows[0], again[0]],
-        "scipy": rows,
-    }
-    assert merged({"a": {"x": 1}, "b": {"x": 2}}, {"b": {"x": 3}}) == {"a": {"x": 1}, "b": {"x": 3}}

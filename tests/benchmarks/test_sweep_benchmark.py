@@ -1,4 +1,4 @@
-"""The benchmark of sweeps compares the same runs, counts arithmetic as it is, and judges its aims by its numbers."""
+"""The benchmark of sweeps compares the same runs, counts arithmetic as it is, and judges its targets by its numbers."""
 
 import json
 
@@ -12,7 +12,7 @@ from sweep_speed import require_agreement, speed_row
 from sweeps.arithmetic import matrix_sizes, step_flops
 from sweeps.contestants import CONTESTANTS, contest, lab, plain_loop
 from sweeps.immediate import Immediate, find_all, load_all, many_runs
-from sweeps.report import aims, picture, tables
+from sweeps.report import picture, tables, targets
 from sweeps.runs import Runs
 
 import sharplab as sl
@@ -112,8 +112,8 @@ def test_speed_is_of_the_same_repetition():
     assert row["warm_runs_per_hour"]["median"] == 4 * 3600 / 2.0
 
 
-def test_aims_are_judged_where_their_sizes_were_measured():
-    assert {name: aim["met"] for name, aim in aims(found()).items()} == {
+def test_targets_are_judged_where_their_sizes_were_measured():
+    assert {name: target["met"] for name, target in targets(found()).items()} == {
         "matmul share, width 512": False,
         "times the plain loop, width 64, here, cold": False,
         "times the plain loop, width 64, here, warm": True,
@@ -121,7 +121,7 @@ def test_aims_are_judged_where_their_sizes_were_measured():
         "times the plain loop, width 64, processes, warm": False,
         "seconds to load 10,000 runs": True,
     }
-    assert len(aims(found(width=16))) == 2
+    assert len(targets(found(width=16))) == 2
 
 
 def test_every_part_has_its_table_and_is_drawn():
@@ -138,5 +138,5 @@ def test_smoke_preset_measures_every_part(tmp_path):
     assert set(report["parts"]) == {"training", "arithmetic", "overhead", "growth"}
     assert [row["contestant"] for row in report["parts"]["training"]["found"]] == list(CONTESTANTS)
     assert [row["runs"] for row in report["parts"]["growth"]["found"]] == [50, 100]
-    assert report["aims"] == {}
+    assert report["targets"] == {}
     assert output.with_suffix(".png").stat().st_size > 10_000

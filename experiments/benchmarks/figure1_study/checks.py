@@ -21,7 +21,7 @@ from sharplab.training.recipe import Recipe
 from sharplab.training.task import Task, find_recipe
 
 TOLERANCE = 1e-8  # of converged eigenvalues, in float64
-MOVED = 2.0**-23  # of each weight, times a normal number: about a rounding
+PERTURBATION = 2.0**-23  # of each weight, times a normal number: about a rounding
 
 
 def prepare(folder: str, settings: dict[str, Any]) -> None:
@@ -91,22 +91,22 @@ def _exact(recipe: Recipe, trajectory: list[Any], arrays: Arrays) -> dict[str, l
 
 
 def rounding(folder: str, settings: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
-    """Loss and sharpness of the lab's trajectories from weights moved by one rounding.
+    """Loss and sharpness of the lab's trajectories from weights perturbed by one rounding.
 
     How far they come away from the lab's is what rounding alone does to such trajectories.
     """
     return {
-        network.label: _moved_trajectory(task, TRAJECTORY_RATE[network.parameterization])
+        network.label: _perturbed_trajectory(task, TRAJECTORY_RATE[network.parameterization])
         for network, task in trajectory_tasks(Study.of(settings))
     }
 
 
-def _moved_trajectory(task: Task, learning_rate: float) -> dict[str, list[float]]:
+def _perturbed_trajectory(task: Task, learning_rate: float) -> dict[str, list[float]]:
     recipe = find_recipe(task)
     arrays = _arrays(recipe, task)
     run = recipe.begin(jnp.int32(SEED))
     noise = tree.normal(jax.random.key(1), run.params)
-    run = run._replace(params=jax.tree.map(lambda w, n: w * (1 + MOVED * n), run.params, noise))
+    run = run._replace(params=jax.tree.map(lambda w, n: w * (1 + PERTURBATION * n), run.params, noise))
     advance, record = jax.jit(recipe.advance), _records(recipe, arrays)
     order = batch_indices(SEED, len(arrays.train[1]), task.batch_size, 0, task.steps)
     rows = [record(run.params)]

@@ -9,7 +9,7 @@ from report import judged
 
 from figure1_study.study import Network, Study
 
-AIM = 10.0  # times the plain port
+TARGET = 10.0  # times the plain port
 START = 1e-5  # by which losses at step 0 may differ, relative: there the runs are the same but for rounding
 SMALL = 1e-3  # relative: curves so near are on top of each other whatever rounding does
 ROUNDINGS = 10.0  # as far as rounding alone takes a trajectory, two that differ by rounding may be apart
@@ -39,10 +39,10 @@ def times(answers: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def aims(study: Study, comparison: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The aims and whether they were met; speed is judged where the study is the paper's."""
+def targets(study: Study, comparison: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The targets and whether they were met; speed is judged where the study is the paper's."""
     speeds = {
-        f"times the plain port, {name}": judged(AIM, comparison["times"][name]["times_as_fast"]["median"])
+        f"times the plain port, {name}": judged(TARGET, comparison["times"][name]["times_as_fast"]["median"])
         for name in (("here", "processes") if study == Study() else ())
     }
     agreement = {"curves on top of each other": "on_top", "same best learning rates": "same_best_rates"}

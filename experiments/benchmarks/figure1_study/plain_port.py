@@ -26,14 +26,14 @@ Batch = tuple[Any, Any]  # images as floats, labels
 
 
 def multipliers(weights: Weights, parameterization: str) -> tuple[float, ...]:
-    """What stands in front of each layer's weights of variance 1."""
+    """The multipliers in front of each layer's weights of variance 1."""
     gamma = math.sqrt(len(weights["readout"])) if parameterization == "mean_field" else 1.0
     fans = [math.prod(weights[name].shape[:-1]) for name in LAYERS]
     return 1 / math.sqrt(fans[0]), 1 / math.sqrt(fans[1]), 1 / (math.sqrt(fans[2]) * gamma)
 
 
 def rate_factor(weights: Weights, parameterization: str) -> int:
-    """What a base learning rate is multiplied by."""
+    """The factor that a base learning rate is multiplied by."""
     return len(weights["readout"]) if parameterization == "mean_field" else 1
 
 
@@ -113,7 +113,7 @@ class Port:
     probe_size: int
 
     def batches(self, steps: int) -> Iterator[Batch]:
-        """Of each step, made on the host when it is asked for."""
+        """The batch of each step, made on the host when it is asked for."""
         for t in range(steps):
             rows = self.given["order"][t]
             images = augmented(self.given["images"][rows], self.given["corners"][t], self.given["flips"][t])
@@ -156,7 +156,7 @@ class Port:
         return curves, seen
 
     def final_loss(self, network: str, learning_rate: float, steps: int) -> float:
-        """After so many steps; infinite as soon as a batch's loss is not finite."""
+        """The held-out loss after so many steps; infinite as soon as a batch's loss is not finite."""
         parameterization, weights = network.partition("-")[0], self.begin(network)
         factors, scale = multipliers(weights, parameterization), rate_factor(weights, parameterization)
         for batch in self.batches(steps):

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from report import aims_table, ranged, table
+from report import ranged, table, targets_table
 from rich.table import Table
 
 from figure1_study.study import TRAJECTORY_RATE, Network, Study
@@ -22,8 +22,8 @@ CONTESTANTS: Mapping[str, str] = {
 PARAMETERIZATIONS: Mapping[str, str] = {"mean_field": "muP", "ntk": "NTK"}
 
 
-def tables(comparison: Mapping[str, Any], aims: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:
-    """Times, agreement, and the aims."""
+def tables(comparison: Mapping[str, Any], targets: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:
+    """Times, agreement, and the targets."""
     times = (
         (label, *(ranged(comparison["times"][name][key]) for key in ("seconds", "times_as_fast")))
         for name, label in CONTESTANTS.items()
@@ -40,7 +40,7 @@ def tables(comparison: Mapping[str, Any], aims: Mapping[str, Mapping[str, Any]])
         for label, row in comparison["networks"].items()
     )
     yield table("relative differences along the trajectories, the largest", heads, rows)
-    yield aims_table(aims)
+    yield targets_table(targets)
 
 
 def picture(study: Study, answers: Mapping[str, Any], comparison: Mapping[str, Any]) -> Figure:

@@ -50,46 +50,30 @@ class Solution:
 
 @dataclass(frozen=True)
 class Contestant:
-    """A library's way to the top of a Hessian's spectrum.
+    """A library's way to the top of a Hessian's spectrum; a setting is a tolerance or a number of iterations."""
 
-    Attributes:
-        which: "LA" for the largest eigenvalues, "LM" for the largest by modulus.
-        solve: (k, setting, seed) → Solution; the setting is a tolerance or a number of iterations.
-        own: tolerance → the setting that it takes for it, all else at its defaults; None if it has no rule.
-        settings: (k, seed) → (setting, eigenvalues at it) at rising cost, for the oracle to choose from; None if
-            the oracle has no part in it.
-        product: make one product alone.
-        gauss_newton: the same with the Gauss-Newton matrix, where it has one.
-        compiles: whether a solve's first call compiles.
-    """
-
-    which: str
-    solve: Callable[[int, Setting, int], Solution]
-    own: Callable[[float], Setting] | None
+    which: str  # "LA" for the largest eigenvalues, "LM" for the largest by modulus
+    solve: Callable[[int, Setting, int], Solution]  # (k, setting, seed) → Solution
+    own: Callable[[float], Setting] | None  # tolerance → its setting, all else at the defaults; None without a rule
+    # (k, seed) → (setting, eigenvalues at it) at rising cost, for the oracle to choose from; None where it has no part
     settings: Callable[[int, int], Iterable[tuple[Setting, np.ndarray]]] | None
-    product: Callable[[], Any]
-    gauss_newton: Callable[[], Any] | None = None
-    compiles: bool = False
+    product: Callable[[], Any]  # makes one product alone
+    gauss_newton: Callable[[], Any] | None = None  # the same with the Gauss-Newton matrix, where it has one
+    compiles: bool = False  # in a solve's first call
 
 
 @dataclass(frozen=True)
 class Terms:
-    """The terms that contestants meet on.
+    """The terms that contestants meet on."""
 
-    Attributes:
-        tolerances: true relative errors to reach, from loose to tight.
-        starts: solves per row, each from a random start of its own.
-        patience: seconds for the solves of a row, or the oracle's searches, after which no further start is made.
-    """
-
-    tolerances: tuple[float, ...]
-    starts: int
-    patience: float
+    tolerances: tuple[float, ...]  # true relative errors to reach, from loose to tight
+    starts: int  # solves per row, each from a random start of its own
+    patience: float  # seconds for a row's solves, or the oracle's searches, after which no further start is made
 
 
 @dataclass(frozen=True)
 class Library:
-    """What a contestant's numbers depend on."""
+    """The packages that a contestant's numbers depend on."""
 
     module: str  # whose presence says that it is installed
     packages: tuple[str, ...]
@@ -107,7 +91,7 @@ LIBRARIES: Mapping[str, Library] = {
 
 
 def installed() -> dict[str, bool]:
-    """Whether each contestant's library is there."""
+    """The contestants, and whether the library of each is installed."""
     return {name: find_spec(library.module) is not None for name, library in LIBRARIES.items()}
 
 
@@ -138,7 +122,7 @@ def own_rows(contestant: Contestant, truth: Sequence[float], terms: Terms) -> It
 
 
 def oracle_rows(contestant: Contestant, truth: Sequence[float], terms: Terms) -> Iterator[dict[str, Any]]:
-    """The same at the cheapest setting whose true error is within each tolerance, searched for per start."""
+    """Products, seconds and true errors at the cheapest setting within each tolerance, searched for per start."""
     if contestant.settings is None:
         return
     found: list[dict[float, Setting]] = []

@@ -14,7 +14,7 @@ from sharplab.plotting import house_style
 from spectra.contest import LIBRARIES
 from spectra.costs import LIMITS
 
-AIMS: Mapping[str, float] = {
+TARGETS: Mapping[str, float] = {
     "products_over_oracle": 1.3,
     "seconds_of_best_peer": 2.0,
     "warm_products_over_oracle": 0.6,
@@ -22,8 +22,8 @@ AIMS: Mapping[str, float] = {
     "gauss_newton_over_gradient": 1.5,
     "memory_bytes": 20e9,
 }
-AIM_TOLERANCE = 1e-3
-GAUSS_NEWTON_AIM_KIND = "gpt"  # the kind of network that the aim for its products speaks of
+TARGET_TOLERANCE = 1e-3
+GAUSS_NEWTON_TARGET_KIND = "gpt"  # the kind of network that the target for its products speaks of
 COLOURS = dict(
     zip(LIBRARIES, ("#000000", "#0072b2", "#56b4e9", "#009e73", "#d55e00", "#cc79a7", "#e69f00"), strict=True)
 )
@@ -56,18 +56,19 @@ def headline(found: Found) -> dict[str, Any]:
     numbers: dict[str, Any] = {}
     for name, problem in found.items():
         for k in map(int, problem["oracle"]):
-            rows = contest_rows(problem, k, AIM_TOLERANCE, "own")
+            rows = contest_rows(problem, k, TARGET_TOLERANCE, "own")
             ours = rows.pop("sharplab", None)
             if ours is None or not ours["finished"]:
                 continue
             peers = {
                 peer: float(np.median(row["seconds"]))
                 for peer, row in rows.items()
-                if row["finished"] and np.median(row["errors"]) <= AIM_TOLERANCE
+                if row["finished"] and np.median(row["errors"]) <= TARGET_TOLERANCE
             }
             best = min(peers, key=peers.__getitem__, default=None)
             numbers[f"{name}, top {k}"] = {
-                "products_over_oracle": float(np.median(ours["products"])) / oracle_median(problem, k, AIM_TOLERANCE),
+                "products_over_oracle": float(np.median(ours["products"]))
+                / oracle_median(problem, k, TARGET_TOLERANCE),
                 "best_peer": best,
                 "seconds_of_best_peer": peers[best] / float(np.median(ours["seconds"])) if best else None,
             }
@@ -136,7 +137,7 @@ def _solved(row: Found | None, tol: float) -> tuple[str, str, str]:
 def _costs_table(found: Found) -> Iterator[Table]:
     def judged(row: Found, kind: str, applies: bool) -> tuple[str, str]:
         ratio = row[kind]["over_gradient"]["median"]
-        text = marked(f"{ratio:.2f}", ratio <= AIMS[f"{kind}_over_gradient"]) if applies else f"{ratio:.2f}"
+        text = marked(f"{ratio:.2f}", ratio <= TARGETS[f"{kind}_over_gradient"]) if applies else f"{ratio:.2f}"
         return text, f"{row[kind]['alone_over_gradient']['median']:.2f}"
 
     rows = (
@@ -145,7 +146,7 @@ def _costs_table(found: Found) -> Iterator[Table]:
             f"{1e3 * row['gradient_seconds']['median']:.1f} ms",
             f"{row['gradient_over_arithmetic']:.2f}",
             *judged(row, "hessian", True),
-            *judged(row, "gauss_newton", name.startswith(GAUSS_NEWTON_AIM_KIND)),
+            *judged(row, "gauss_newton", name.startswith(GAUSS_NEWTON_TARGET_KIND)),
         )
         for name, row in found.items()
     )
@@ -158,7 +159,7 @@ def _memory_table(found: Found) -> Iterator[Table]:
         if "failed" in row:
             return row["failed"], "", "", ""
         peak, seconds = row["peak_bytes"], row.get("solve_seconds", row.get("gradient_seconds"))
-        gigabytes = marked(f"{peak / 1e9:.2f}", peak <= AIMS["memory_bytes"])
+        gigabytes = marked(f"{peak / 1e9:.2f}", peak <= TARGETS["memory_bytes"])
         return gigabytes, f"{peak / row['parameters']:.0f}", str(row.get("products", "–")), f"{seconds:.3g}"
 
     rows = ((name, f"{row['parameters']:,}", *cells(row)) for name, own in found.items() for row in own)
@@ -172,7 +173,7 @@ def _warm_table(found: Rows) -> Iterator[Table]:
             row["problem"],
             str(row["k"]),
             *(f"{np.mean(row[name][1:]):.1f}" for name in ("products", "warm_oracle", "oracle")),
-            marked(f"{row['ratio']:.2f}", row["ratio"] <= AIMS["warm_products_over_oracle"]),
+            marked(f"{row['ratio']:.2f}", row["ratio"] <= TARGETS["warm_products_over_oracle"]),
             f"{row['warm_oracle_ratio']:.2f}",
             f"{max(row['errors']):.1e}",
         )
@@ -232,14 +233,14 @@ def _draw_memory(ax: Axes, found: Found) -> None:
         done = [row for row in rows if "peak_bytes" in row]
         sizes, peaks = [row["parameters"] for row in done], [row["peak_bytes"] / 1e9 for row in done]
         ax.plot(sizes, peaks, "o-", color=COLOURS.get(name, "0.5"), label=name, ms=4)
-    ax.axhline(AIMS["memory_bytes"] / 1e9, color="0.6", ls="--", lw=0.8)
+    ax.axhline(TARGETS["memory_bytes"] / 1e9, color="0.6", ls="--", lw=0.8)
     ax.set(xscale="log", yscale="log", xlabel="parameters", title="peak memory\nof λ₁, GB")
     ax.legend()
 
 
 def _draw_warm(ax: Axes, found: Rows) -> None:
-    ax.axhline(AIMS["warm_products_over_oracle"], color="0.6", ls="--", lw=0.8)
+    ax.axhline(TARGETS["warm_products_over_oracle"], color="0.6", ls="--", lw=0.8)
     ratios = {"sharplab": "ratio", "warm oracle": "warm_oracle_ratio"}
     names = [f"{row['problem']}, top {row['k']}" for row in found]
     draw_pairs(ax, names, {label: [row[ratio] for row in found] for label, ratio in ratios.items()})
-    ax.set(title="products of a warm start\n÷ cold oracle's (dashed: aim)")
+    ax.set(title="products of a warm start\n÷ cold oracle's (dashed: target)")

@@ -5,12 +5,11 @@ from typing import Any
 import jax
 import numpy as np
 from harness import in_turn, seconds_of, spread
-from plain_loop import lab_seconds
+from plain_loop import lab_seconds, train_by_hand
 
 from sharplab.data import load_dataset
 from sharplab.training.layout import use_all_cores
 from sharplab.training.task import Run, Task
-from sweeps.by_hand import train_by_hand
 from sweeps.runs import Runs
 
 

@@ -10,10 +10,11 @@ from itertools import product
 from time import perf_counter
 from typing import Any
 
+from plain_loop import train_by_hand
+
 from sharplab.sweep import run
 from sharplab.sweep.executors.processes import Processes
 from sharplab.training.layout import use_all_cores
-from sweeps.by_hand import train_by_hand
 from sweeps.runs import Runs
 
 Losses = dict[tuple[float, int], float]  # (learning rate, seed) → final train loss

@@ -5,7 +5,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from report import aims_table, draw_ranges, judged, name_sizes, plain_ticks, ranged, table
+from report import draw_ranges, judged, name_sizes, plain_ticks, ranged, table, targets_table
 from report import picture as side_by_side
 from rich.table import Table
 
@@ -28,28 +28,28 @@ COSTS: Mapping[str, tuple[str, str]] = {
     "planning_seconds": ("planning", "#56b4e9"),
     "load_seconds": ("load", "#d55e00"),
 }
-AIMS: Mapping[str, float] = {"matmul_share": 0.6, "over_plain_loop": 3.0, "load_seconds": 2.0}
-SHARE_WIDTH, SPEED_WIDTH, LOAD_RUNS = 512, 64, 10_000  # that the aims speak of
+TARGETS: Mapping[str, float] = {"matmul_share": 0.6, "over_plain_loop": 3.0, "load_seconds": 2.0}
+SHARE_WIDTH, SPEED_WIDTH, LOAD_RUNS = 512, 64, 10_000  # that the targets speak of
 
 Rows = Sequence[Mapping[str, Any]]
 
 
-def aims(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The aims whose sizes were measured."""
+def targets(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The targets whose sizes were measured."""
     shares = {
-        f"matmul share, width {SHARE_WIDTH}": judged(AIMS["matmul_share"], row["share_made"]["median"])
+        f"matmul share, width {SHARE_WIDTH}": judged(TARGETS["matmul_share"], row["share_made"]["median"])
         for row in found.get("arithmetic", ())
         if row["width"] == SHARE_WIDTH
     }
     speeds = {
         f"times the plain loop, width {SPEED_WIDTH}, {row['contestant']}, {half}": judged(
-            AIMS["over_plain_loop"], row[f"{half}_over_plain"]["median"]
+            TARGETS["over_plain_loop"], row[f"{half}_over_plain"]["median"]
         )
         for row in found.get("training", ())
         if row["width"] == SPEED_WIDTH and row["contestant"] in ("here", "processes")
         for half in HALF
     }
-    most = AIMS["load_seconds"]
+    most = TARGETS["load_seconds"]
     loads = {
         f"seconds to load {LOAD_RUNS:,} runs": judged(most, seconds := row["load_seconds"]["median"], seconds < most)
         for row in found.get("growth", ())
@@ -59,7 +59,7 @@ def aims(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def tables(found: Mapping[str, Any]) -> Iterator[Table]:
-    """Those of the parts that were measured, and the aims."""
+    """Those of the parts that were measured, and the targets."""
     if "training" in found:
         yield from _training_tables(found["training"])
     if "arithmetic" in found:
@@ -68,8 +68,8 @@ def tables(found: Mapping[str, Any]) -> Iterator[Table]:
         yield _overhead_table(found["overhead"])
     if "growth" in found:
         yield _growth_table(found["growth"])
-    if aims(found):
-        yield aims_table(aims(found))
+    if targets(found):
+        yield targets_table(targets(found))
 
 
 def _training_tables(rows: Rows) -> Iterator[Table]:
@@ -157,7 +157,7 @@ def _draw_training(ax: Axes, rows: Rows) -> None:
 def _draw_arithmetic(ax: Axes, rows: Rows) -> None:
     for name, key in {"here": "share_made", "plain": "plain_share_made"}.items():
         draw_ranges(ax, [(row["width"], row[key]) for row in rows], color=COLOURS[name], label=NAMES[name])
-    draw_threshold(ax, AIMS["matmul_share"], f"aim at width {SHARE_WIDTH}")
+    draw_threshold(ax, TARGETS["matmul_share"], f"target at width {SHARE_WIDTH}")
     name_sizes(ax, [row["width"] for row in rows])
     ax.set(xlabel="width", ylim=(0, None), title="arithmetic ÷ rate of a large product")
     ax.legend()
@@ -166,6 +166,6 @@ def _draw_arithmetic(ax: Axes, rows: Rows) -> None:
 def _draw_growth(ax: Axes, rows: Rows) -> None:
     for key, (label, colour) in COSTS.items():
         draw_ranges(ax, [(row["runs"], row[key]) for row in rows], color=colour, label=label)
-    draw_threshold(ax, AIMS["load_seconds"], "aim of load")
+    draw_threshold(ax, TARGETS["load_seconds"], "target of load")
     ax.set(xscale="log", yscale="log", xlabel="runs", title="seconds, training none")
     ax.legend()

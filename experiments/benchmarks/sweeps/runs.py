@@ -28,7 +28,7 @@ class Runs:
         return tuple(range(half * self.seeds, (half + 1) * self.seeds))
 
     def experiment(self, seeds: tuple[int, ...]) -> Experiment:
-        """What `sharplab.run` is asked for."""
+        """The experiment for `sharplab.run`."""
         return Experiment(
             widths=(self.width,),
             learning_rates=tuple(self.learning_rates),
