@@ -1,10 +1,15 @@
 """Contestants take turns, jobs answer from processes of their own, and reports keep what is not measured again."""
 
 import json
+from pathlib import Path
 
+import figure1
 import harness
 import pytest
-from harness import Benchmark, in_process, in_turn, main, merged, spread
+import spectrum
+import sweep_speed
+import training_speed
+from harness import FOLDER, Benchmark, in_process, in_turn, main, merged, spread
 
 
 def test_contestants_take_turns():
@@ -70,3 +75,15 @@ def test_report_keeps_what_is_not_measured_again(benchmark, tmp_path):
     assert found("--parts") == {"first": {"x": 1, "y": 3}, "second": {"y": 2}}
     assert json.loads(output.read_text())["parts measured"] == ["first", "second"]
     assert found("--preset", "smoke", "--parts", "first") == {"first": {"x": 2}}
+
+
+@pytest.mark.parametrize("module", [figure1, spectrum, sweep_speed, training_speed], ids=lambda module: module.__name__)
+def test_committed_reports_are_read_and_drawn(module):
+    benchmark = module.BENCHMARK
+    report = json.loads((Path(__file__).parents[2] / FOLDER / f"{benchmark.name}.json").read_text())
+    found = {name: part["found"] for name, part in report["parts"].items()}
+    assert set(benchmark.parts) <= set(found)
+    assert all(table.row_count for table in benchmark.tables(found))
+    assert benchmark.summary(found).items() <= report.items()
+    if benchmark.picture:
+        assert benchmark.picture(found).axes
