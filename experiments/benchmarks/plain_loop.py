@@ -5,17 +5,23 @@ iterations from a random vector, each a jitted Hessian-vector product `jax.jvp(j
 to it: a step gathers its own batch from arrays on the device, and a power iteration is one program.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
+from figure1_study.given import kernels
+from figure1_study.plain_port import LAYERS, mean_loss
 from flax import nnx
 
 from sharplab.core import tree
 from sharplab.core.tree import PyTree
+from sharplab.data import batch_indices, load_dataset
 from sharplab.training.recipe import Recipe
+from sharplab.training.task import Run, Task, find_recipe
+from sharplab.training.train import train_runs
 
 POWER_ITERATIONS = 10
 Objective = Callable[[PyTree, PyTree], jax.Array]  # (params, (inputs, targets)) → mean loss
@@ -48,48 +54,42 @@ class PlainLoop:
         return value
 
 
+def lab_seconds(task: Task, runs: Sequence[Run]) -> float:
+    """Wall time of all runs by the lab, without the placing of the data.
+
+    Raises:
+        ValueError: if a run diverged, which would cost too little.
+    """
+    results = [result for run_batch in train_runs(task, list(runs)) for result in run_batch]
+    if any(result.diverged for result in results):
+        raise ValueError(f"a run of {task.model}, width {task.width}, diverged: give smaller learning rates.")
+    return sum(result.seconds for result in results)
+
+
 def same_model(recipe: Recipe, images: jax.Array, targets: jax.Array, probe_size: int) -> PlainLoop:
-    """By hand, but with the lab's own model code and prepared inputs."""
+    """The loop by hand, but with the lab's own model code and prepared inputs."""
     params = recipe.init_params(jnp.zeros((), jnp.int32))
     return _plain_loop(params, recipe.factors(), recipe.objective, recipe.prepare(images), targets, probe_size)
 
 
 def lax_convnet(recipe: Recipe, images: jax.Array, targets: jax.Array, probe_size: int) -> PlainLoop:
-    """By hand, with the Figure-1 ConvNet of the same weights written with `lax.conv_general_dilated`."""
-    network = recipe.network.source.draw(nnx.Rngs(0))
-    strides = {"first": 2, "second": 4}
+    """The loop by hand, with the Figure-1 ConvNet of the same weights written with `lax.conv_general_dilated`.
 
-    def forward(kernels: dict[str, jax.Array], images: jax.Array) -> jax.Array:
-        h_BxHxWxN = images
-        for name, stride in strides.items():
-            h_BxHxWxN = jax.lax.conv_general_dilated(
-                h_BxHxWxN, kernels[name], (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-            )
-            h_BxHxWxN = jax.nn.relu(getattr(network, name).multiplier * h_BxHxWxN)
-            h_BxHxWxN = jax.lax.reduce_window(h_BxHxWxN, -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
-        return network.readout.multiplier * (h_BxHxWxN.reshape(len(images), -1) @ kernels["readout"])
-
-    def objective(kernels: dict[str, jax.Array], batch: PyTree) -> jax.Array:
-        inputs, targets = batch
-        return recipe.loss(forward(kernels, inputs), targets)
-
-    params = _kernels(recipe.init_params(jnp.zeros((), jnp.int32)))
-    channels = {"first": images.shape[-1], "second": recipe.network.source.rule.width}
-    for name, count in channels.items():
-        params[name] = params[name].reshape(3, 3, count, recipe.network.source.rule.width)
-    _check_agreement(recipe, forward(params, images[:8]), images[:8])
-    return _plain_loop(params, _kernels(recipe.factors()), objective, jnp.asarray(images), targets, probe_size)
-
-
-def _kernels(params: nnx.State) -> dict[str, Any]:
-    return {name: layer["kernel"] for name, layer in nnx.to_pure_dict(params).items()}
-
-
-def _check_agreement(recipe: Recipe, logits: jax.Array, images: jax.Array) -> None:
-    """A comparison of speed is worth nothing if the two networks differ."""
-    expected = recipe.forward(recipe.init_params(jnp.zeros((), jnp.int32)), recipe.prepare(images))
-    if not jnp.allclose(logits, expected, rtol=1e-4, atol=1e-5):
-        raise ValueError("the plain ConvNet does not compute the logits of figure1_convnet: bring it up to date.")
+    Raises:
+        ValueError: if the loss is not that of the lab's model: a comparison of speed is worth nothing then.
+    """
+    network, initial = recipe.network.source.draw(nnx.Rngs(0)), recipe.init_params(jnp.zeros((), jnp.int32))
+    multipliers = tuple(getattr(network, name).multiplier for name in LAYERS)
+    params = kernels(initial)
+    few = images[:8], targets[:8]
+    expected = recipe.objective(initial, (recipe.prepare(few[0]), few[1]))
+    if not jnp.allclose(mean_loss(params, few, multipliers), expected, rtol=1e-5):
+        raise ValueError("the plain ConvNet is not figure1_convnet: bring it up to date.")
+    factors = nnx.to_pure_dict(recipe.factors())
+    factors = {name: factors[name]["kernel"] for name in LAYERS}
+    return _plain_loop(
+        params, factors, lambda w, batch: mean_loss(w, batch, multipliers), jnp.asarray(images), targets, probe_size
+    )
 
 
 def _plain_loop(
@@ -110,3 +110,34 @@ def _plain_loop(
         return tree.dot(vector, product), tree.scale(1 / tree.norm(product), product)
 
     return PlainLoop(params, (inputs, targets), (inputs[:probe_size], targets[:probe_size]), objective, step, iterate)
+
+
+def train_by_hand(task: Task, learning_rate: float, seed: int) -> float:
+    """The final train loss of one run, a jitted step at a time; all records are fetched at the end.
+
+    Records are of losses and accuracy. Programs and arrays of a task are made once per process.
+    """
+    loop, begin, record = _programs(task)
+    order = batch_indices(seed, len(loop.train[1]), task.batch_size, 0, task.steps)
+    params, records = begin(seed), []
+    for start, stop in pairwise((0, *task.record_steps)):
+        params = replace(loop, params=params).train_run(learning_rate, order[start:stop])
+        records.append(record(params))
+    return float(jax.device_get(records)[-1][0])
+
+
+@lru_cache
+def _programs(task: Task) -> tuple[PlainLoop, Callable[[int], PyTree], Callable[[PyTree], tuple[jax.Array, ...]]]:
+    """The plain loop, seed → parameters, parameters → observables."""
+    recipe, dataset = find_recipe(task), load_dataset(task.data)
+    loop = same_model(recipe, dataset.train_inputs, jnp.asarray(dataset.train_targets), task.probe_size)
+    held_out = (recipe.prepare(dataset.eval_inputs), jnp.asarray(dataset.eval_targets))
+
+    @jax.jit
+    def record(params: PyTree, probe: PyTree, held_out: PyTree) -> tuple[jax.Array, ...]:
+        inputs, targets = held_out
+        outputs = recipe.forward(params, inputs)
+        accuracy = jnp.mean(jnp.argmax(outputs, axis=-1) == targets)
+        return recipe.objective(params, probe), recipe.loss(outputs, targets), accuracy
+
+    return loop, jax.jit(recipe.init_params), lambda params: record(params, loop.probe, held_out)

@@ -1,4 +1,4 @@
-"""How fast and how truly eigenvalues are found: `sharplab.eigsh` beside every other library for it.
+"""Speed and accuracy of eigenvalue solvers: `sharplab.eigsh` beside every other library for it.
 
 (contest) The top of the Hessian of networks trained for a few hundred steps, on one batch: time, products and true
 relative error (against float64), for true errors of 1e-2, 1e-3 and 1e-5, top-1 and top-10. Each library ends its
@@ -13,141 +13,174 @@ a gradient and products in units of their arithmetic at the rate of a large matr
 (memory) Peak memory and time of λ₁ of an untrained GPT on four sequences, by size, each in a process of its own.
 (warm) Products to 1e-3 along a training run, each record starting from the last one's eigenvectors, beside what an
 oracle would need from there ("warm oracle": no stopping rule can do with fewer) and from a random start.
-(calibration) On random matrices with known eigenvalues: how often the true error is within `errors`.
 
-Aims at 1e-3: at most 1.3 × the products of plain Lanczos, half the time of the best peer by its own rule whose true
+Targets at 1e-3: at most 1.3 × the products of plain Lanczos, half the time of the best peer by its own rule whose true
 error is within the tolerance; warm at most 0.6 × the cold oracle's products. A Hessian product at most 2.2 gradients,
-a Gauss-Newton product on the GPT 1.5; λ₁ of 124 M parameters within 20 GB.
-
-What was found (2 cores, at 1e-3). Products: 1.00 to 1.40 times the oracle's; above the aim are convnet, mlp-4M and
-gpt-10M for λ₁, by a single product of 8, 7 and 15, and convnet's ten, some of whose 25 look for missed copies. The ten
-of gpt-10M (1.00) are from a single start. λ₁ comes 2.3 to 4.5 times as fast as from the best peer, but on mlp-4M, where
-the power iteration of PyHessian ends within the tolerance (on no other network does it) in 0.83 of sharplab's time. Ten
-eigenvalues come 1.3 to 1.9 times as fast as scipy's, which is given sharplab's own products: on mlp-0.1M twice as fast
-would leave the time of 27 products and nothing else; the oracle needs 25, sharplab 32 to 34 to be certain. Warm, the
-oracle itself needs 0.67, 0.64 and 0.89 (top-1 of mlp-0.1M, convnet, gpt-1M) and 0.93, 0.83 and 0.96 (top-10) times the
-cold one's products, so far do 15 steps of Adam move eigenvectors: no stopping rule reaches 0.6 from there. sharplab
-needs 0.94, 0.91 and 1.14; 1.25, 1.20 and 1.20. The contests of mlp-0.1M, convnet, mlp-1M and gpt-1M were timed before
-orthogonalising went over the basis once rather than twice, which changes no count of products. On gpt-10M the power
-iteration of hessian-eigenthings was broken off before it was through, for want of time.
+a Gauss-Newton product on the GPT 1.5; λ₁ of 124 M parameters within 20 GB. How often the true error is within
+`errors` is counted in tests/spectrum/test_extremal.py; the report keeps an earlier count over five kinds of random
+spectra as "calibration".
 
 Trained weights, true eigenvalues and oracles' counts are kept under runs/bench. What --parts and --problems choose
-replaces the same in the earlier report, the rest of which stays. Leaves figures/bench/spectrum.json and .png.
+replaces the same in the earlier report, the rest of which stays.
+Cost: hours on two idle cores. Leaves figures/bench/spectrum.json and .png.
 
     make bench-spectrum
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from time import perf_counter
-from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
-import tyro
-from rich.console import Console
-from spectra.contest import Terms
-from spectra.parts import PARTS, Preset, headline, merged
-from spectra.problems import LADDER, PROBLEMS
-from spectra.report import AIM_TOLERANCE, AIMS, picture, tables
-from training_speed import hardware
+from harness import Benchmark, JobFailed, Say, in_process, main
+from spectra.contest import Terms, contest, installed, memory
+from spectra.costs import product_costs
+from spectra.problems import LADDER, PROBLEMS, find, make
+from spectra.report import TARGET_TOLERANCE, TARGETS, headline, picture, tables
+from spectra.truth import oracle, truth
+from spectra.warm import warm
 
-from sharplab.core.naming import lookup
-from sharplab.core.provenance import versions
-
-TABLE_WIDTH = 118
-OUTPUT = Path("figures/bench/spectrum.json")
-Part = Literal["contest", "costs", "memory", "warm", "calibration"]
-
-
-PRESETS: Mapping[str, Preset] = MappingProxyType(
-    {
-        "smoke": Preset(
-            problems=("mlp-17k", "gpt-26k"),
-            warm_problems=("mlp-17k",),
-            ladder=("ladder-1M",),
-            peer_ladder=("ladder-1M",),
-            terms=Terms(tolerances=(1e-2, AIM_TOLERANCE), starts=1, patience=5.0),
-            records=4,
-            most=64,
-            repetitions=2,
-            random_problems=15,
-        ),
-        "full": Preset(
-            problems=("mlp-0.1M", "mlp-1M", "mlp-4M", "convnet", "gpt-1M", "gpt-10M"),
-            warm_problems=("mlp-0.1M", "convnet", "gpt-1M"),
-            ladder=tuple(LADDER),
-            peer_ladder=("ladder-1M", "ladder-4M", "ladder-10M", "ladder-38M"),
-            terms=Terms(tolerances=(1e-2, AIM_TOLERANCE, 1e-5), starts=3, patience=30.0),
-        ),
-    }
-)
+TOP = 10
+LENIENCE = 3  # how many times as long as sharplab's longest solve a peer's may take
+MEMORY_PEERS = ("curvlinops", "pyhessian")
+MEMORY_PATIENCE = 3600.0  # seconds
 
 
 @dataclass(frozen=True)
-class Options:
-    """Measure eigenvalue solvers."""
+class Preset:
+    """The networks, sizes and repetitions that are measured."""
 
-    preset: Literal["smoke", "full"] = "full"
-    """smoke: minutes, on toys; full: hours on two idle cores"""
+    problems: tuple[str, ...]
+    warm_problems: tuple[str, ...]
+    ladder: tuple[str, ...]
+    peer_ladder: tuple[str, ...]  # sizes that peers are measured at too
+    terms: Terms
+    counts: tuple[int, ...] = (1, TOP)
+    records: int = 21
+    most: int = 256  # steps of a plain Lanczos run
+    repetitions: int = 7
 
-    parts: tuple[Part, ...] = ("contest", "costs", "memory", "warm", "calibration")
-    """what to measure"""
-
-    problems: tuple[str, ...] = ()
-    """networks of contest, costs and memory; all of the preset unless told"""
-
-    output: Path = OUTPUT
-    """the JSON; the picture lies beside it"""
-
-
-def comparable(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether two reports were made on the like of one machine."""
-    return all(before[name] == now[name] for name in ("cpu", "cores", "device"))
+    def only(self, names: tuple[str, ...]) -> "Preset":
+        """This preset on some networks alone."""
+        networks = ("problems", "warm_problems", "ladder")
+        return replace(self, **{each: tuple(n for n in getattr(self, each) if n in names) for each in networks})
 
 
-def main() -> None:
-    """Measure, print, and leave numbers and picture behind."""
-    options = tyro.cli(Options, description=__doc__)
-    for name in options.problems:
-        lookup("problem", name, PROBLEMS | LADDER)
-    preset = PRESETS[options.preset]
-    console = Console(width=max(Console().width, TABLE_WIDTH))
-    began, machine = perf_counter(), hardware()
+PRESETS: Mapping[str, Preset] = {
+    "smoke": Preset(
+        problems=("mlp-17k", "gpt-26k"),
+        warm_problems=("mlp-17k",),
+        ladder=("ladder-1M",),
+        peer_ladder=("ladder-1M",),
+        terms=Terms(tolerances=(1e-2, TARGET_TOLERANCE), starts=1, patience=5.0),
+        records=4,
+        most=64,
+        repetitions=2,
+    ),
+    "full": Preset(
+        problems=("mlp-0.1M", "mlp-1M", "mlp-4M", "convnet", "gpt-1M", "gpt-10M"),
+        warm_problems=("mlp-0.1M", "convnet", "gpt-1M"),
+        ladder=tuple(LADDER),
+        peer_ladder=("ladder-1M", "ladder-4M", "ladder-10M", "ladder-38M"),
+        terms=Terms(tolerances=(1e-2, TARGET_TOLERANCE, 1e-5), starts=3, patience=30.0),
+    ),
+}
 
-    def say(text: str) -> None:
-        console.print(f"{perf_counter() - began:5.0f} s  {text}", highlight=False, markup=False)
 
-    report = json.loads(options.output.read_text()) if options.output.exists() else {}
-    report = report if report.get("preset") == options.preset else {"preset": options.preset, "parts": {}}
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    defaults = {"memory": preset.ladder, "warm": preset.warm_problems}
-    for part in options.parts:
-        since = perf_counter()
-        names = defaults.get(part, preset.problems)
-        chosen = tuple(name for name in names if not options.problems or name in options.problems)
-        found = PARTS[part](preset, chosen, say)
-        earlier = report["parts"].get(part)
-        if options.problems and earlier and comparable(earlier["hardware"], machine):
-            found = merged(earlier["found"], found)
-        report["parts"][part] = {
-            "seconds": perf_counter() - since,
-            "hardware": machine,
-            "versions": versions(),
-            "found": found,
-        }
-        if part == "contest":
-            report["headline"] = headline(found)
-        # After each part, since the next may take hours.
-        report["aims"] = dict(AIMS)
-        options.output.write_text(json.dumps(report, indent=1) + "\n")
-        picture(report["parts"]).savefig(options.output.with_suffix(".png"))
-    for table in tables(report["parts"]):
-        console.print(table)
-    console.print_json(data=report.get("headline", {}))
-    console.print(f"{options.output} after {perf_counter() - began:.0f} s, on {machine['cpu']}", highlight=False)
+def _kept(path: Path, make: Callable[[], Any]) -> Any:
+    """The content of `path`, made where it is not there."""
+    if not path.exists():
+        path.write_text(json.dumps(make(), indent=1))
+    return json.loads(path.read_text())
 
+
+def _contest(preset: Preset, say: Say) -> dict[str, Any]:
+    return {name: _contest_on(preset, name, say) for name in preset.problems}
+
+
+def _contest_on(preset: Preset, name: str, say: Say) -> dict[str, Any]:
+    """Every contestant on one problem."""
+    say(f"{name}: weights, truth, oracle")
+    made, terms = in_process(make, problem=name), preset.terms
+    path = Path(made["path"])
+    exact = _kept(path.with_suffix(".truth.json"), lambda: in_process(truth, double=True, problem=name, count=TOP))
+    settings = {"counts": preset.counts, "tolerances": terms.tolerances, "starts": terms.starts, "most": preset.most}
+    mark = "-".join(f"{tol:g}" for tol in terms.tolerances) + f"-{terms.starts}"
+    needed = _kept(
+        path.with_suffix(f".oracle-{mark}.json"),
+        lambda: in_process(oracle, problem=name, truth=exact["LA"], **settings),
+    )
+    found: dict[str, Any] = {}
+    for peer, there in installed().items():
+        limit = solve_limit(terms, found.get("sharplab", {}))
+        if not there:
+            found[peer] = {"failed": "not installed"}
+            continue
+        say(f"{name}: {peer}")
+        asked = {"made": made | {"seconds": limit}, "truth": exact, "counts": preset.counts, "terms": terms}
+        found[peer] = _or_failed(contest, contestant=peer, **asked)
+    answer = {"parameters": exact["parameters"], "truth": exact, "oracle": needed}
+    return answer | {"limit_seconds": limit, "contestants": found}
+
+
+def _or_failed(job: Callable[..., Any], **settings: Any) -> Any:
+    try:
+        return in_process(job, **settings)
+    except JobFailed as failure:
+        return {"failed": str(failure)}
+
+
+def solve_limit(terms: Terms, ours: Mapping[str, Any]) -> float:
+    """Seconds after which a solve is given up: the terms' patience, or thrice the longest of `ours` that came first."""
+    longest = max((max(row["seconds"]) for row in ours.get("rows", ()) if row["finished"]), default=0.0)
+    return max(terms.patience, LENIENCE * longest)
+
+
+def _costs(preset: Preset, say: Say) -> dict[str, Any]:
+    found = {}
+    for name in preset.problems:
+        say(f"{name}: costs of products")
+        in_process(make, problem=name)
+        found[name] = in_process(product_costs, problem=name, repetitions=preset.repetitions)
+    return found
+
+
+def _memory(preset: Preset, say: Say) -> dict[str, Any]:
+    """Peak memory by size, of a gradient, of sharplab's λ₁ and of peers'."""
+    peers = [peer for peer in MEMORY_PEERS if installed()[peer]]
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in ("gradient", "sharplab", *peers)}
+    for name in preset.ladder:
+        say(f"{name}: weights")
+        made = in_process(make, problem=name) | {"seconds": MEMORY_PATIENCE}
+        for contestant, rows in found.items():
+            if contestant in peers and name not in preset.peer_ladder:
+                continue
+            say(f"{name}: memory of {contestant}")
+            row = _or_failed(memory, contestant=contestant, made=made, tol=TARGET_TOLERANCE)
+            rows.append({"problem": name, "parameters": find(name).parameters} | row)
+    return found
+
+
+def _warm(preset: Preset, say: Say) -> list[dict[str, Any]]:
+    rows = []
+    settings = {"counts": preset.counts, "records": preset.records, "most": preset.most}
+    for name in preset.warm_problems:
+        say(f"{name}: along its training")
+        rows += in_process(warm, problem=name, tol=TARGET_TOLERANCE, starts=3, **settings)
+    return rows
+
+
+BENCHMARK = Benchmark(
+    name="spectrum",
+    about=__doc__,
+    presets=PRESETS,
+    parts={"contest": _contest, "costs": _costs, "memory": _memory, "warm": _warm},
+    tables=tables,
+    summary=lambda found: {"targets": TARGETS, "headline": headline(found.get("contest", {}))},
+    picture=picture,
+    problems=(*PROBLEMS, *LADDER),
+)
 
 if __name__ == "__main__":
-    main()
+    main(BENCHMARK)

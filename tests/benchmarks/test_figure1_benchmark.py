@@ -1,26 +1,26 @@
 """The benchmark of the Figure-1 study trains the lab's runs by another program, and judges by the rules it states."""
 
 import json
-import sys
 
 import figure1
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from figure1_study.comparison import compare, judged, require_same_start
-from figure1_study.given import as_bytes, course_tasks, experiments, given, kernels, with_kernels
+from figure1_study.comparison import compare, require_same_start, targets
+from figure1_study.contestants import plain
+from figure1_study.given import as_bytes, experiments, given, kernels, trajectory_tasks, with_kernels
 from figure1_study.plain_port import Port, augmented, mean_loss, multipliers, rate_factor, top_eigenvalue, unit
 from figure1_study.report import headline, picture, tables
-from figure1_study.study import COURSE_RATE, SEED, Study
-from figure1_study.worker import JobFailed, apart
+from figure1_study.study import SEED, TRAJECTORY_RATE, Study
+from harness import JobFailed, in_process, main
 
 import sharplab as sl
 from sharplab.data import AUGMENTATIONS, load_dataset
 from sharplab.training.task import find_recipe
 
 STUDY = Study(widths=(3,), steps=4, snapshots=3, sweep_steps=2, batch_size=16, probe_size=8)
-CELLS = pytest.mark.parametrize("cell, task", list(course_tasks(STUDY)), ids=[c.label for c in STUDY.cells])
+CELLS = pytest.mark.parametrize("network, task", list(trajectory_tasks(STUDY)), ids=[c.label for c in STUDY.networks])
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -38,8 +38,8 @@ def port():
 
 def test_both_take_snapshots_at_the_same_steps():
     for study in (STUDY, *(preset.study for preset in figure1.PRESETS.values())):
-        courses, sweep = experiments(study)
-        assert courses.record_steps() == study.snapshot_steps
+        trajectories, sweep = experiments(study)
+        assert trajectories.record_steps() == study.snapshot_steps
         assert sweep.record_steps() == (0, study.sweep_steps)
         assert study.steps != study.sweep_steps  # by which runs are told apart
 
@@ -63,11 +63,11 @@ def test_augmentation_moves_and_mirrors_as_drawn():
 
 
 @CELLS
-def test_loss_and_gradient_are_those_of_the_lab(port, cell, task):
-    recipe, weights = find_recipe(task), port.begin(cell.label)
+def test_loss_and_gradient_are_those_of_the_lab(port, network, task):
+    recipe, weights = find_recipe(task), port.begin(network.label)
     params = with_kernels(recipe.init_params(jnp.int32(1)), weights)
     images, labels = port.probe
-    batch, factors = (recipe.prepare(images), labels), multipliers(weights, cell.parameterization)
+    batch, factors = (recipe.prepare(images), labels), multipliers(weights, network.parameterization)
     expected, gradient = jax.jit(jax.value_and_grad(recipe.objective))(params, batch)
     found, by_port = jax.jit(jax.value_and_grad(mean_loss))(weights, (images, labels), factors)
     assert found == pytest.approx(float(expected), rel=1e-5)
@@ -76,69 +76,75 @@ def test_loss_and_gradient_are_those_of_the_lab(port, cell, task):
 
 
 @CELLS
-def test_steps_are_those_of_the_lab(port, cell, task):
+def test_steps_are_those_of_the_lab(port, network, task):
     recipe = find_recipe(task)
-    run, step, rate = recipe.begin(jnp.int32(SEED)), jax.jit(recipe.step), COURSE_RATE[cell.parameterization]
+    run, step, rate = recipe.begin(jnp.int32(SEED)), jax.jit(recipe.step), TRAJECTORY_RATE[network.parameterization]
     dataset = load_dataset(task.data)
     for rows in port.given["order"][: STUDY.steps]:
         run = step(run, rate, (dataset.train_inputs[rows], dataset.train_targets[rows]))
-    _, seen = port.course(cell.label, rate, STUDY.snapshot_steps)
+    _, seen = port.trajectory(network.label, rate, STUDY.snapshot_steps)
     for name, kernel in kernels(run.params).items():
         np.testing.assert_allclose(seen[-1][name], kernel, rtol=1e-3, atol=1e-4)
         assert not np.allclose(seen[-1][name], seen[0][name], rtol=1e-3, atol=1e-4)
 
 
 @CELLS
-def test_power_iteration_and_the_labs_operator_see_one_matrix(port, cell, task):
-    recipe, weights = find_recipe(task), port.begin(cell.label)
+def test_power_iteration_and_the_labs_operator_see_one_matrix(port, network, task):
+    recipe, weights = find_recipe(task), port.begin(network.label)
     params = with_kernels(recipe.init_params(jnp.int32(SEED)), weights)
     images, labels = port.probe
     op = sl.hessian(recipe.loss, params, (recipe.prepare(images), labels), model=recipe.forward)
     eigenvalues = np.linalg.eigvalsh(np.asarray(op.dense(), float))
     vector = unit(jax.tree.map(lambda w: jax.random.normal(jax.random.key(2), w.shape), weights))
     for _ in range(30):
-        value, vector = top_eigenvalue(weights, vector, port.probe, multipliers(weights, cell.parameterization))
+        value, vector = top_eigenvalue(weights, vector, port.probe, multipliers(weights, network.parameterization))
     assert value == pytest.approx(np.abs(eigenvalues).max(), rel=1e-3)
-    scale = rate_factor(weights, cell.parameterization)
+    scale = rate_factor(weights, network.parameterization)
     assert jax.tree.leaves(recipe.factors()) == pytest.approx([scale] * 3)
 
 
 def test_inputs_that_are_no_bytes_are_refused():
-    with pytest.raises(ValueError, match="not bytes scaled"):
+    with pytest.raises(ValueError, match=r"127\.5"):
         as_bytes(np.array([0.1], np.float32))
 
 
 def test_job_that_fails_says_why(tmp_path):
     with pytest.raises(JobFailed, match=r"plain: .*given\.npz"):
-        apart("plain", tmp_path, STUDY)
+        in_process(plain, began=0.0, folder=tmp_path, settings=STUDY)
 
 
 def answers(*, loss_apart=0.0, sharpness_apart=0.0, power_error=0.0, stated=0.0, rounding=0.0, lab_seconds=5.0):
-    """Of contestants whose curves differ by so much, relative, from the first snapshot but one on."""
-    course = np.array([1.0, 2.0, 3.0])
+    """Answers of contestants whose curves differ by so much, relative, from the first snapshot but one on."""
+    trajectory = np.array([1.0, 2.0, 3.0])
     later = np.array([0.0, 1.0, 1.0])
-    plain = {"loss": course, "sharpness": course * (1 + power_error)}
+    plain = {"loss": trajectory, "sharpness": trajectory * (1 + power_error)}
     lab = {
-        "loss": course * (1 + loss_apart * later),
-        "sharpness": course * (1 + power_error + sharpness_apart * later),
-        "stated_error": course * stated,
+        "loss": trajectory * (1 + loss_apart * later),
+        "sharpness": trajectory * (1 + power_error + sharpness_apart * later),
+        "stated_error": trajectory * stated,
     }
     moved = {name: lab[name] * (1 + rounding * later) for name in ("loss", "sharpness")}
-    exact = {"values": course, "errors": 0 * course, "lowest": -course / 2, "tracked": course, "stated_error": course}
-    finals = {cell.label: [2.0, 1.0, 1.5, 3.0, None] for cell in STUDY.cells}
+    exact = {
+        "values": trajectory,
+        "errors": 0 * trajectory,
+        "lowest": -trajectory / 2,
+        "tracked": trajectory,
+        "stated_error": trajectory,
+    }
+    finals = {network.label: [2.0, 1.0, 1.5, 3.0, None] for network in STUDY.networks}
 
     def answer(seconds, curves):
-        return {"seconds": seconds, "courses": of_cells(curves), "finals": finals}
+        return {"seconds": seconds, "trajectories": of_networks(curves), "finals": finals}
 
-    def of_cells(curves):
-        return {cell.label: {name: list(values) for name, values in curves.items()} for cell in STUDY.cells}
+    def of_networks(curves):
+        return {network.label: {name: list(values) for name, values in curves.items()} for network in STUDY.networks}
 
     return {
         "plain": [answer(60.0, plain)],
         "here": [answer(lab_seconds, lab) | {"compile_seconds": {"observe": 1.0, "advance": 0.5}}],
         "processes": [answer(2 * lab_seconds, lab)] * 3,
-        "converged": of_cells(exact),
-        "rounding": of_cells(moved),
+        "converged": of_networks(exact),
+        "rounding": of_networks(moved),
     }
 
 
@@ -159,7 +165,7 @@ def answers(*, loss_apart=0.0, sharpness_apart=0.0, power_error=0.0, stated=0.0,
 def test_curves_are_on_top_of_each_other_by_the_rule(apart_by, on_top):
     comparison = compare(STUDY, answers(**apart_by))
     assert comparison["on_top"] == on_top
-    assert judged(STUDY, comparison)["curves on top of each other"]["met"] == on_top
+    assert targets(STUDY, comparison)["curves on top of each other"]["met"] == on_top
     assert headline(comparison).startswith("Same curves") == on_top
 
 
@@ -167,44 +173,44 @@ def test_speed_is_of_whole_processes_and_judged_against_ten():
     comparison = compare(STUDY, answers())
     assert comparison["times"]["here"]["times_as_fast"]["median"] == 12.0
     assert comparison["times"]["here"]["compile_seconds"]["median"] == 1.5
-    aims = judged(Study(), comparison)
-    assert aims["times the plain port, here"]["met"]
-    assert not aims["times the plain port, processes"]["met"]
-    assert "times the plain port, here" not in judged(STUDY, comparison)
+    found = targets(Study(), comparison)
+    assert found["times the plain port, here"]["met"]
+    assert not found["times the plain port, processes"]["met"]
+    assert "times the plain port, here" not in targets(STUDY, comparison)
 
 
 def test_runs_that_diverge_are_no_best_ones():
-    cell = compare(STUDY, answers())["cells"]["ntk-3"]
-    assert cell["best_rate"] == {"plain": 3.0, "here": 3.0}
-    assert cell["diverged_rates"] == {"plain": [60.0], "here": [60.0]}
-    assert cell["final_difference"] == [0.0] * 4 + [None]
+    network = compare(STUDY, answers())["networks"]["ntk-3"]
+    assert network["best_rate"] == {"plain": 3.0, "here": 3.0}
+    assert network["diverged_rates"] == {"plain": [60.0], "here": [60.0]}
+    assert network["final_difference"] == [0.0] * 4 + [None]
 
 
 def test_runs_that_begin_apart_are_not_compared():
     require_same_start(STUDY, answers())
     different = answers()
-    different["here"][0]["courses"]["ntk-3"]["loss"][0] *= 1.001
-    with pytest.raises(ValueError, match="begin ntk-3 with losses"):
+    different["here"][0]["trajectories"]["ntk-3"]["loss"][0] *= 1.001
+    with pytest.raises(ValueError, match="ntk-3"):
         require_same_start(STUDY, different)
 
 
 def test_every_part_is_told_and_drawn():
     found = answers()
     comparison = compare(STUDY, found)
-    assert [table.row_count for table in tables(comparison, judged(Study(), comparison))] == [3, 2, 4]
+    assert [table.row_count for table in tables(comparison, targets(Study(), comparison))] == [3, 2, 4]
     drawn = picture(STUDY, found, comparison)
     assert len(drawn.axes) == 7
     assert all(ax.lines or ax.patches for ax in drawn.axes)
 
 
 @pytest.mark.slow
-def test_smoke_preset_trains_the_same_runs(tmp_path, monkeypatch):
+def test_smoke_preset_trains_the_same_runs(tmp_path):
     output = tmp_path / "bench" / "figure1.json"
-    monkeypatch.setattr(sys, "argv", ["figure1.py", "--preset", "smoke", "--output", str(output)])
-    figure1.main()
+    main(figure1.BENCHMARK, ["--preset", "smoke", "--output", str(output)])
     report = json.loads(output.read_text())
-    assert report["aims"]["curves on top of each other"]["met"]
-    assert report["comparison"]["largest"]["first_loss_difference"] < 1e-5
-    for cell in report["comparison"]["cells"].values():
-        assert max(cell["converged_error"]) < 1e-6
+    comparison = report["parts"]["study"]["found"]["comparison"]
+    assert report["targets"]["curves on top of each other"]["met"]
+    assert comparison["largest"]["first_loss_difference"] < 1e-5
+    for network in comparison["networks"].values():
+        assert max(network["converged_error"]) < 1e-6
     assert output.with_suffix(".png").stat().st_size > 10_000

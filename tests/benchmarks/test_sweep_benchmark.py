@@ -1,20 +1,18 @@
-"""The benchmark of sweeps compares the same runs, counts arithmetic as it is, and judges its aims by its numbers."""
+"""The benchmark of sweeps compares the same runs, counts arithmetic as it is, and judges its targets by its numbers."""
 
 import json
-import sys
 
 import jax
 import numpy as np
 import pytest
 import sweep_speed
 from flax import nnx
-from sweeps import worker
-from sweeps.apart import MeasurementFailed, apart
+from harness import JobFailed, in_process, main
+from sweep_speed import require_agreement, speed_row
 from sweeps.arithmetic import matrix_sizes, step_flops
-from sweeps.contestants import lab, plain_loop
-from sweeps.immediate import Immediate, many_runs
-from sweeps.parts import CONTESTANTS, judged, require_agreement, speed_row
-from sweeps.report import picture, tables
+from sweeps.contestants import CONTESTANTS, contest, lab, plain_loop
+from sweeps.immediate import Immediate, find_all, load_all, many_runs
+from sweeps.report import picture, tables, targets
 from sweeps.runs import Runs
 
 import sharplab as sl
@@ -60,8 +58,8 @@ def test_immediate_training_fills_a_store_and_is_not_asked_again(tmp_path):
     run_with(trainer, experiment, tmp_path)
     assert len(trainer.begun) == 4
     assert len(sl.load(tmp_path).runs) == 40
-    assert worker.find_all(groups=4, runs=10, store=str(tmp_path))["again_seconds"] > 0
-    found = worker.load_all(groups=4, runs=10, store=str(tmp_path))
+    assert find_all(groups=4, runs=10, store=str(tmp_path))["again_seconds"] > 0
+    found = load_all(groups=4, runs=10, store=str(tmp_path))
     assert found["curve_rows"] == 40 * 12
     assert found["load_peak_bytes"] >= found["before_load_bytes"] > 0
 
@@ -78,54 +76,44 @@ def test_runs_that_differ_are_not_compared():
     same = {name: [1.0, 2.0] for name in CONTESTANTS}
     require_agreement(same)
     for losses in ([1.0, 2.1], [1.0, float("nan")]):
-        with pytest.raises(ValueError, match="pool does not train the same runs"):
+        with pytest.raises(ValueError, match="pool"):
             require_agreement(same | {"pool": losses})
 
 
 def test_measurement_that_fails_says_why():
-    with pytest.raises(MeasurementFailed, match="contest: KeyError: 'nobody'"):
-        apart("contest", began=0.0, contestant="nobody", runs={"width": 4, "seeds": 1})
+    with pytest.raises(JobFailed, match="contest: KeyError: 'nobody'"):
+        in_process(contest, began=0.0, contestant="nobody", runs=RUNS)
 
 
 def answers(cold, warm):
     return [{"cold_seconds": cold, "warm_seconds": warm, "import_seconds": 1.0}] * 3
 
 
-def parts(width=64, share=0.5):
-    found = {"here": answers(8.0, 2.0), "processes": answers(9.0, 4.0)}
-    found |= {"plain": answers(12.0, 8.0), "pool": answers(16.0, 4.0)}
+def found(width=64, share=0.5):
+    seconds = {"here": answers(8.0, 2.0), "processes": answers(9.0, 4.0)}
+    seconds |= {"plain": answers(12.0, 8.0), "pool": answers(16.0, 4.0)}
     spread = {"median": share, "min": share, "max": share}
-    seconds = {name: spread for name in ("start_up", "planning", "run", "again", "load")}
-    peaks = {f"{name}_bytes": spread for name in ("run_peak", "again_peak", "load_peak", "before_load")}
-    growth = {"runs": 10_000, "groups": 400} | {f"{name}_seconds": value for name, value in seconds.items()} | peaks
-    arithmetic = {"width": 512, "matrix_entries": 9, "steps_per_second": spread, "matmul_flops_per_second": spread}
+    growth = {f"{name}_seconds": spread for name in ("start_up", "planning", "run", "again", "load")}
+    growth |= {f"{name}_bytes": spread for name in ("run_peak", "again_peak", "load_peak", "before_load")}
+    rates = ("steps_per_second", "matmul_flops_per_second", "share_made", "share_six", "plain_share_made")
+    both = {"here": spread, "processes": spread}
     return {
-        "training": {"found": [speed_row(Runs(width, seeds=1), name, found) for name in CONTESTANTS]},
-        "arithmetic": {
-            "found": [arithmetic | {name: spread for name in ("share_made", "share_six", "plain_share_made")}]
-        },
-        "overhead": {
-            "found": {
-                "groups": 2,
-                "runs": 5,
-                "start_of_workers_seconds": 1.0,
-                "seconds_per_group": {"here": spread, "processes": spread},
-            }
-        },
-        "growth": {"found": [growth]},
+        "training": [speed_row(Runs(width, seeds=1), name, seconds) for name in CONTESTANTS],
+        "arithmetic": [{"width": 512, "matrix_entries": 9} | dict.fromkeys(rates, spread)],
+        "overhead": {"groups": 2, "runs": 5, "start_of_workers_seconds": 1.0, "seconds_per_group": both},
+        "growth": [{"runs": 10_000, "groups": 400} | growth],
     }
 
 
 def test_speed_is_of_the_same_repetition():
-    row = parts()["training"]["found"][0]
+    row = found()["training"][0]
     assert row["warm_over_plain"]["median"] == 4.0
     assert row["cold_over_pool"]["median"] == 2.0
     assert row["warm_runs_per_hour"]["median"] == 4 * 3600 / 2.0
 
 
-def test_aims_are_judged_where_their_sizes_were_measured():
-    aims = judged(parts())
-    assert {name: aim["met"] for name, aim in aims.items()} == {
+def test_targets_are_judged_where_their_sizes_were_measured():
+    assert {name: target["met"] for name, target in targets(found()).items()} == {
         "matmul share, width 512": False,
         "times the plain loop, width 64, here, cold": False,
         "times the plain loop, width 64, here, warm": True,
@@ -133,24 +121,22 @@ def test_aims_are_judged_where_their_sizes_were_measured():
         "times the plain loop, width 64, processes, warm": False,
         "seconds to load 10,000 runs": True,
     }
-    assert len(judged(parts(width=16))) == 2
+    assert len(targets(found(width=16))) == 2
 
 
 def test_every_part_has_its_table_and_is_drawn():
-    assert len(tables(parts(), judged(parts()))) == 6
-    drawn = picture(parts())
-    assert [bool(ax.lines) for ax in drawn.axes] == [True] * 3
-    assert len(tables({}, {})) == 0
+    assert len(list(tables(found()))) == 6
+    assert [bool(ax.lines) for ax in picture(found()).axes] == [True] * 3
+    assert not list(tables({}))
 
 
 @pytest.mark.slow
-def test_smoke_preset_measures_every_part(tmp_path, monkeypatch):
+def test_smoke_preset_measures_every_part(tmp_path):
     output = tmp_path / "bench" / "sweep_speed.json"
-    monkeypatch.setattr(sys, "argv", ["sweep_speed.py", "--preset", "smoke", "--output", str(output)])
-    sweep_speed.main()
+    main(sweep_speed.BENCHMARK, ["--preset", "smoke", "--output", str(output)])
     report = json.loads(output.read_text())
     assert set(report["parts"]) == {"training", "arithmetic", "overhead", "growth"}
     assert [row["contestant"] for row in report["parts"]["training"]["found"]] == list(CONTESTANTS)
     assert [row["runs"] for row in report["parts"]["growth"]["found"]] == [50, 100]
-    assert report["aims"] == {}
+    assert report["targets"] == {}
     assert output.with_suffix(".png").stat().st_size > 10_000

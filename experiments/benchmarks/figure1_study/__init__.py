@@ -1,1 +1,1 @@
-"""The parts of `experiments/benchmarks/figure1.py`: study, contestants, checks, comparison, report."""
+"""The study, contestants, checks and report of `experiments/benchmarks/figure1.py`."""

@@ -1,28 +1,29 @@
-"""What the contestants' answers come to: times, and how far apart their curves are and why."""
+"""Times, and how far apart the contestants' curves are beside what rounding and power iteration explain."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from measures import spread
+from harness import spread
+from report import judged
 
-from figure1_study.study import Cell, Study
+from figure1_study.study import Network, Study
 
-AIM = 10.0  # times the plain port
+TARGET = 10.0  # times the plain port
 START = 1e-5  # by which losses at step 0 may differ, relative: there the runs are the same but for rounding
 SMALL = 1e-3  # relative: curves so near are on top of each other whatever rounding does
-ROUNDINGS = 10.0  # as far as rounding alone takes a course, two that differ by rounding may be apart
+ROUNDINGS = 10.0  # as far as rounding alone takes a trajectory, two that differ by rounding may be apart
 
 
 def compare(study: Study, answers: Mapping[str, Any]) -> dict[str, Any]:
-    """The comparison of all answers: `plain`, `here` and `processes` lists of them, `converged` and `rounding`."""
-    cells = {cell.label: _cell(cell, study, answers) for cell in study.cells}
+    """The comparison of all answers: lists of `plain`, `here` and `processes`, and `converged` and `rounding`."""
+    networks = {network.label: _compared(network, study, answers) for network in study.networks}
     return {
         "times": times(answers),
-        "largest": _largest(cells),
-        "on_top": all(cell["loss_on_top"] and cell["sharpness_on_top"] for cell in cells.values()),
-        "same_best_rates": all(cell["best_rate"]["plain"] == cell["best_rate"]["here"] for cell in cells.values()),
-        "cells": cells,
+        "largest": _largest(networks),
+        "on_top": all(row["loss_on_top"] and row["sharpness_on_top"] for row in networks.values()),
+        "same_best_rates": all(row["best_rate"]["plain"] == row["best_rate"]["here"] for row in networks.values()),
+        "networks": networks,
     }
 
 
@@ -38,29 +39,27 @@ def times(answers: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def judged(study: Study, comparison: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """What was aimed at, what was found, and whether it was met; speed is judged where the study is the paper's."""
-    found: dict[str, dict[str, Any]] = {}
-    for name in ("here", "processes") if study == Study() else ():
-        ratio = comparison["times"][name]["times_as_fast"]["median"]
-        found[f"times the plain port, {name}"] = {"aim": AIM, "measured": ratio, "met": ratio >= AIM}
-    for name, key in (("curves on top of each other", "on_top"), ("same best learning rates", "same_best_rates")):
-        found[name] = {"aim": True, "measured": comparison[key], "met": comparison[key]}
-    return found
+def targets(study: Study, comparison: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The targets and whether they were met; speed is judged where the study is the paper's."""
+    speeds = {
+        f"times the plain port, {name}": judged(TARGET, comparison["times"][name]["times_as_fast"]["median"])
+        for name in (("here", "processes") if study == Study() else ())
+    }
+    agreement = {"curves on top of each other": "on_top", "same best learning rates": "same_best_rates"}
+    return speeds | {name: judged(True, comparison[key]) for name, key in agreement.items()}
 
 
 def require_same_start(study: Study, answers: Mapping[str, Any]) -> None:
     """ValueError unless all begin with the same losses: a comparison of speed is worth nothing if the runs differ."""
-    for cell in study.cells:
-        (reference, *others) = (answers[name][0]["courses"][cell.label]["loss"][0] for name in ("plain", "here"))
-        for loss in others:
-            if not abs(loss / reference - 1) <= START:
-                raise ValueError(f"the lab and the plain port begin {cell.label} with losses {loss} and {reference}.")
+    for network in study.networks:
+        plain, lab = (answers[name][0]["trajectories"][network.label]["loss"][0] for name in ("plain", "here"))
+        if not abs(lab / plain - 1) <= START:
+            raise ValueError(f"the lab and the plain port begin {network.label} with losses {lab} and {plain}.")
 
 
-def _cell(cell: Cell, study: Study, answers: Mapping[str, Any]) -> dict[str, Any]:
-    plain, lab = (_arrays(answers[name][0]["courses"][cell.label]) for name in ("plain", "here"))
-    exact, moved = (_arrays(answers[name][cell.label]) for name in ("converged", "rounding"))
+def _compared(network: Network, study: Study, answers: Mapping[str, Any]) -> dict[str, Any]:
+    plain, lab = (_arrays(answers[name][0]["trajectories"][network.label]) for name in ("plain", "here"))
+    exact, moved = (_arrays(answers[name][network.label]) for name in ("converged", "rounding"))
     loss = np.abs(lab["loss"] / plain["loss"] - 1)
     loss_rounding = _so_far(moved["loss"] / lab["loss"] - 1)
     sharpness = np.abs(lab["sharpness"] - plain["sharpness"]) / exact["values"]
@@ -68,7 +67,7 @@ def _cell(cell: Cell, study: Study, answers: Mapping[str, Any]) -> dict[str, Any
     power_error = np.abs(plain["sharpness"] / exact["values"] - 1)
     stated = lab["stated_error"] / exact["values"]
     bound = power_error + stated + np.maximum(SMALL, ROUNDINGS * sharpness_rounding)
-    course = {
+    trajectory = {
         "loss_difference": loss,
         "loss_rounding": loss_rounding,
         "sharpness_difference": sharpness,
@@ -79,10 +78,10 @@ def _cell(cell: Cell, study: Study, answers: Mapping[str, Any]) -> dict[str, Any
         "tracked_stated_error": exact["stated_error"] / exact["values"],
         "converged_error": exact["errors"] / exact["values"],
     }
-    finals = {name: np.array(answers[name][0]["finals"][cell.label], float) for name in ("plain", "here")}
+    finals = {name: np.array(answers[name][0]["finals"][network.label], float) for name in ("plain", "here")}
     sound = np.isfinite(finals["plain"]) & np.isfinite(finals["here"])
-    rates = study.rates_of(cell)
-    return {name: values.tolist() for name, values in course.items()} | {
+    rates = study.rates_of(network)
+    return {name: values.tolist() for name, values in trajectory.items()} | {
         "loss_on_top": bool((loss <= np.maximum(SMALL, ROUNDINGS * loss_rounding)).all()),
         "sharpness_on_top": bool((sharpness <= bound).all()),
         "negative_end_larger": int((-exact["lowest"] > exact["values"]).sum()),
@@ -98,18 +97,19 @@ def _cell(cell: Cell, study: Study, answers: Mapping[str, Any]) -> dict[str, Any
     }
 
 
-def _arrays(course: Mapping[str, Sequence[float]]) -> dict[str, np.ndarray]:
-    return {name: np.array(values, float) for name, values in course.items()}
+def _arrays(trajectory: Mapping[str, Sequence[float]]) -> dict[str, np.ndarray]:
+    return {name: np.array(values, float) for name, values in trajectory.items()}
 
 
 def _so_far(difference: np.ndarray) -> np.ndarray:
     return np.maximum.accumulate(np.abs(difference))
 
 
-def _largest(cells: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+def _largest(networks: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     names = ("loss_difference", "sharpness_difference", "power_error", "tracked_error", "tracked_stated_error")
-    found = {name: max(max(cell[name]) for cell in cells.values()) for name in names}
-    early = {f"first_{name}": max(cell[name][0] for cell in cells.values()) for name in names[:2]}
-    medians = {f"median_{name}": float(np.median([cell[name] for cell in cells.values()])) for name in names[2:4]}
-    final = max(x for cell in cells.values() for x in cell["final_difference"] if x is not None)
+    rows = networks.values()
+    found = {name: max(max(row[name]) for row in rows) for name in names}
+    early = {f"first_{name}": max(row[name][0] for row in rows) for name in names[:2]}
+    medians = {f"median_{name}": float(np.median([row[name] for row in rows])) for name in names[2:4]}
+    final = max(x for row in rows for x in row["final_difference"] if x is not None)
     return found | early | medians | {"final_difference": final}

@@ -1,52 +1,59 @@
-"""Who trains the study, in a process of its own each, timed from its start.
+"""The contestants of the study, each timed from the start of its process.
 
-All answer alike: `seconds`; `seconds_of` the work of each cell; `courses`, cell → loss, sharpness and, where there is
-one, its stated error at every snapshot; and `finals`, cell → a loss per learning rate, None where the run
+All answer alike: `seconds`; `seconds_of` each network's work; `trajectories`, network → loss, sharpness and, where
+there is one, its stated error at every snapshot; and `finals`, network → a loss per learning rate, None where the run
 diverged. Nothing is imported before it is needed: the plain port's process holds nothing of the lab.
 """
 
 import tempfile
-from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from time import perf_counter
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from figure1_study.study import COURSE_RATE, Study
+from figure1_study.study import TRAJECTORY_RATE, Study
 
 GIVEN, SNAPSHOTS = "given.npz", "snapshots.npz"
 
 
-def plain(began: float, folder: Path, study: Study) -> dict[str, Any]:
+def plain(began: float, folder: str, settings: dict[str, Any]) -> dict[str, Any]:
     """The port of the authors' script. Leaves its weights at every snapshot in `folder`, after the clock is read."""
     from figure1_study.plain_port import Port
 
-    with np.load(folder / GIVEN) as arrays:
+    study = Study.of(settings)
+    with np.load(Path(folder) / GIVEN) as arrays:
         port = Port(dict(arrays), study.probe_size)
-    answer: dict[str, Any] = {"courses": {}, "finals": {}, "seconds_of": {}}
+    answer: dict[str, Any] = {"trajectories": {}, "finals": {}, "seconds_of": {}}
     weights: dict[str, Any] = {}
-    for cell in study.cells:
+    for network in study.networks:
         started = perf_counter()
-        curves, seen = port.course(cell.label, COURSE_RATE[cell.parameterization], study.snapshot_steps)
-        answer["courses"][cell.label] = curves
-        answer["seconds_of"][f"{cell.label} course"] = perf_counter() - started
-        weights |= {f"{cell.label}/{i}/{name}": kernel for i, at in enumerate(seen) for name, kernel in at.items()}
-    for cell in study.cells:
+        curves, seen = port.trajectory(network.label, TRAJECTORY_RATE[network.parameterization], study.snapshot_steps)
+        answer["trajectories"][network.label] = curves
+        answer["seconds_of"][f"{network.label} trajectory"] = perf_counter() - started
+        weights |= {f"{network.label}/{i}/{name}": kernel for i, at in enumerate(seen) for name, kernel in at.items()}
+    for network in study.networks:
         started = perf_counter()
-        rates = study.rates_of(cell)
-        losses = (port.final_loss(cell.label, rate, study.sweep_steps) for rate in rates)
-        answer["finals"][cell.label] = [_if_finite(loss) for loss in losses]
-        answer["seconds_of"][f"{cell.label} sweep"] = perf_counter() - started
+        rates = study.rates_of(network)
+        losses = (port.final_loss(network.label, rate, study.sweep_steps) for rate in rates)
+        answer["finals"][network.label] = [_if_finite(loss) for loss in losses]
+        answer["seconds_of"][f"{network.label} sweep"] = perf_counter() - started
     answer["seconds"] = perf_counter() - began
-    np.savez(folder / SNAPSHOTS, **weights)
+    np.savez(Path(folder) / SNAPSHOTS, **weights)
     return answer
 
 
-def lab(began: float, folder: Path, study: Study, *, processes: bool = False) -> dict[str, Any]:
-    """`sl.run` into a new store: in this process with a device per core, or in a worker process per core."""
+def here(began: float, folder: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """`sl.run` into a new store, in this process with a device per core."""
+    return _lab(began, folder, Study.of(settings))
+
+
+def processes(began: float, folder: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """`sl.run` into a new store, in a worker process per core."""
+    return _lab(began, folder, Study.of(settings), processes=True)
+
+
+def _lab(began: float, folder: str, study: Study, *, processes: bool = False) -> dict[str, Any]:
     import sharplab as sl
     from figure1_study.given import experiments
     from sharplab.sweep import Processes
@@ -69,7 +76,7 @@ def lab(began: float, folder: Path, study: Study, *, processes: bool = False) ->
 
 
 def compile_seconds() -> dict[str, float]:
-    """Seconds by program that jax traces, lowers and compiles from now on, in a dict that grows."""
+    """Seconds that jax traces, lowers and compiles from now on, by program, in a dict that grows."""
     import jax
 
     found: dict[str, float] = {}
@@ -85,25 +92,20 @@ def compile_seconds() -> dict[str, float]:
 
 def answer(records: Any, study: Study) -> dict[str, Any]:
     """The lab's records in the form that all answer in."""
-    found: dict[str, Any] = {"courses": {}, "finals": {}, "seconds_of": {}}
-    for cell in study.cells:
-        own = records.select(parameterization=cell.parameterization, width=cell.width)
-        course, sweep = own.select(steps=study.steps), own.select(steps=study.sweep_steps)
-        curves = course.curves.sort_values("step")
+    found: dict[str, Any] = {"trajectories": {}, "finals": {}, "seconds_of": {}}
+    for network in study.networks:
+        own = records.select(parameterization=network.parameterization, width=network.width)
+        trajectory, sweep = own.select(steps=study.steps), own.select(steps=study.sweep_steps)
+        curves = trajectory.curves.sort_values("step")
         assert curves["step"].tolist() == list(study.snapshot_steps), "the lab's snapshots are at other steps"
         columns = {"loss": "eval_loss", "sharpness": "sharpness", "stated_error": "sharpness_error"}
-        found["courses"][cell.label] = {name: curves[column].tolist() for name, column in columns.items()}
+        found["trajectories"][network.label] = {name: curves[column].tolist() for name, column in columns.items()}
         finals = sweep.runs.set_index("learning_rate")["eval_loss"]
-        found["finals"][cell.label] = [_if_finite(float(finals[rate])) for rate in study.rates_of(cell)]
-        for part, runs in (("course", course.runs), ("sweep", sweep.runs)):
-            found["seconds_of"][f"{cell.label} {part}"] = float(runs["seconds"].sum())
+        found["finals"][network.label] = [_if_finite(float(finals[rate])) for rate in study.rates_of(network)]
+        for part, runs in (("trajectory", trajectory.runs), ("sweep", sweep.runs)):
+            found["seconds_of"][f"{network.label} {part}"] = float(runs["seconds"].sum())
     return found
 
 
 def _if_finite(loss: float) -> float | None:
     return loss if np.isfinite(loss) else None
-
-
-CONTESTANTS: Mapping[str, Callable[[float, Path, Study], dict[str, Any]]] = MappingProxyType(
-    {"plain": plain, "here": lab, "processes": partial(lab, processes=True)}
-)

@@ -1,4 +1,4 @@
-"""What the plain port is given, so that it trains the lab's runs: images, batches, draws, initial weights."""
+"""Images, batches, draws and initial weights, which the plain port is given so that it trains the lab's runs."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from figure1_study.study import COURSE_RATE, RATES, SEED, Cell, Study
+from figure1_study.study import RATES, SEED, TRAJECTORY_RATE, Network, Study
 from sharplab.data import AUGMENTATIONS, Augmentation, batch_indices, load_dataset
 from sharplab.data.augmentations import PADDING
 from sharplab.sweep import Experiment
@@ -20,20 +20,20 @@ MODEL, DATA, AUGMENT = "figure1_convnet", "fashion-mnist-10k", "crop_and_flip"
 
 
 def experiments(study: Study) -> tuple[Experiment, Experiment]:
-    """The courses and the sweep, as the lab is asked for them."""
+    """The experiments of trajectories and sweep that the lab is asked for."""
     settings: dict[str, Any] = {
         "model": MODEL,
         "widths": study.widths,
         "depths": (2,),
-        "parameterizations": tuple(COURSE_RATE),
+        "parameterizations": tuple(TRAJECTORY_RATE),
         "seeds": (SEED,),
         "data": DATA,
         "augment": AUGMENT,
         "batch_size": study.batch_size,
         "probe_size": study.probe_size,
     }
-    courses = Experiment(
-        learning_rates=dict(COURSE_RATE),
+    trajectories = Experiment(
+        learning_rates=dict(TRAJECTORY_RATE),
         steps=study.steps,
         records=study.snapshots,
         observables=("eval_loss", "sharpness"),
@@ -46,22 +46,22 @@ def experiments(study: Study) -> tuple[Experiment, Experiment]:
         observables=("eval_loss",),
         **settings,
     )
-    return courses, sweep
+    return trajectories, sweep
 
 
-def course_tasks(study: Study) -> Iterator[tuple[Cell, Task]]:
-    """What the lab makes of each course."""
+def trajectory_tasks(study: Study) -> Iterator[tuple[Network, Task]]:
+    """Each network and the lab's task for its trajectory."""
     for task in tasks(experiments(study)[0]):
-        yield Cell(task.parameterization, task.width), task
+        yield Network(task.parameterization, task.width), task
 
 
 def given(study: Study) -> dict[str, np.ndarray]:
-    """All that the port cannot know by itself.
+    """The arrays that the port cannot make by itself.
 
     Returns:
         `images`, `eval_images` uint8 (n, 32, 32, C) and `labels`, `eval_labels` int32 (n,); for each step the rows
         of its batch, `order` int32 (steps, B), the `corners` of its crops int32 (steps, B, 2) and whether each is
-        mirrored, `flips` bool (steps, B); and "mean_field-16/first" and the like, the weights of each cell's layers.
+        mirrored, `flips` bool (steps, B); and "mean_field-16/first" and the like, the weights of each network's layers.
     """
     dataset = load_dataset(DATA)
     steps = max(study.steps, study.sweep_steps)
@@ -77,14 +77,14 @@ def given(study: Study) -> dict[str, np.ndarray]:
         "corners": corners,
         "flips": flips,
     }
-    for cell, task in course_tasks(study):
+    for network, task in trajectory_tasks(study):
         for name, kernel in kernels(find_recipe(task).init_params(jnp.int32(SEED))).items():
-            arrays[f"{cell.label}/{name}"] = np.asarray(kernel)
+            arrays[f"{network.label}/{name}"] = np.asarray(kernel)
     return arrays
 
 
 def kernels(params: nnx.State) -> dict[str, jax.Array]:
-    """Layer → its weights, those of a convolution in the order of `lax.conv`: (3, 3, channels, width)."""
+    """Weights by layer, those of a convolution as `lax.conv` takes them: (3, 3, channels, width)."""
     found = {name: layer["kernel"] for name, layer in nnx.to_pure_dict(params).items()}
     return {name: k if name == "readout" else k.reshape(3, 3, -1, k.shape[1]) for name, k in found.items()}
 
@@ -96,7 +96,7 @@ def with_kernels(params: nnx.State, kernels: Mapping[str, jax.typing.ArrayLike])
 
 
 def as_bytes(inputs: np.ndarray) -> np.ndarray:
-    """x/127.5 − 1 in float32 → x in uint8, of any shape.
+    """The bytes x of inputs x/127.5 − 1 in float32, of any shape.
 
     Raises:
         ValueError: unless scaling gives back the inputs to the bit.
@@ -111,7 +111,7 @@ def as_bytes(inputs: np.ndarray) -> np.ndarray:
 
 
 def draws(augment: Augmentation, steps: int, batch_size: int, pixels: int) -> tuple[np.ndarray, np.ndarray]:
-    """What the lab's crop and flip draws along a run, read off images whose pixels tell where they were.
+    """The draws of the lab's crop and flip along a run, read off images whose pixels tell where they were.
 
     Returns corners int32 (steps, B, 2), row and column in the padded image, and flips bool (steps, B).
     """

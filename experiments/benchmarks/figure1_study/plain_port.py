@@ -26,14 +26,14 @@ Batch = tuple[Any, Any]  # images as floats, labels
 
 
 def multipliers(weights: Weights, parameterization: str) -> tuple[float, ...]:
-    """What stands in front of each layer's weights of variance 1."""
+    """The multipliers in front of each layer's weights of variance 1."""
     gamma = math.sqrt(len(weights["readout"])) if parameterization == "mean_field" else 1.0
     fans = [math.prod(weights[name].shape[:-1]) for name in LAYERS]
     return 1 / math.sqrt(fans[0]), 1 / math.sqrt(fans[1]), 1 / (math.sqrt(fans[2]) * gamma)
 
 
 def rate_factor(weights: Weights, parameterization: str) -> int:
-    """What a base learning rate is multiplied by."""
+    """The factor that a base learning rate is multiplied by."""
     return len(weights["readout"]) if parameterization == "mean_field" else 1
 
 
@@ -113,7 +113,7 @@ class Port:
     probe_size: int
 
     def batches(self, steps: int) -> Iterator[Batch]:
-        """Of each step, made on the host when it is asked for."""
+        """The batch of each step, made on the host when it is asked for."""
         for t in range(steps):
             rows = self.given["order"][t]
             images = augmented(self.given["images"][rows], self.given["corners"][t], self.given["flips"][t])
@@ -130,15 +130,15 @@ class Port:
         """The examples of the loss."""
         return jnp.asarray(scaled(self.given["eval_images"])), jnp.asarray(self.given["eval_labels"])
 
-    def begin(self, cell: str) -> Weights:
+    def begin(self, network: str) -> Weights:
         """The initial weights of "mean_field-16" or the like."""
-        return {name: jnp.asarray(self.given[f"{cell}/{name}"]) for name in LAYERS}
+        return {name: jnp.asarray(self.given[f"{network}/{name}"]) for name in LAYERS}
 
-    def course(
-        self, cell: str, learning_rate: float, snapshots: tuple[int, ...]
+    def trajectory(
+        self, network: str, learning_rate: float, snapshots: tuple[int, ...]
     ) -> tuple[dict[str, list[float]], list[Weights]]:
         """Held-out loss and effective sharpness before the steps `snapshots`, and the weights there."""
-        parameterization, weights = cell.partition("-")[0], self.begin(cell)
+        parameterization, weights = network.partition("-")[0], self.begin(network)
         factors, scale = multipliers(weights, parameterization), rate_factor(weights, parameterization)
         keys = jax.random.split(jax.random.PRNGKey(0), len(LAYERS))
         vector = unit({n: jax.random.normal(k, weights[n].shape) for n, k in zip(LAYERS, keys, strict=True)})
@@ -155,9 +155,9 @@ class Port:
                 weights, _ = step(weights, next(batches), factors, scale * learning_rate)
         return curves, seen
 
-    def final_loss(self, cell: str, learning_rate: float, steps: int) -> float:
-        """After so many steps; infinite as soon as a batch's loss is not finite."""
-        parameterization, weights = cell.partition("-")[0], self.begin(cell)
+    def final_loss(self, network: str, learning_rate: float, steps: int) -> float:
+        """The held-out loss after so many steps; infinite as soon as a batch's loss is not finite."""
+        parameterization, weights = network.partition("-")[0], self.begin(network)
         factors, scale = multipliers(weights, parameterization), rate_factor(weights, parameterization)
         for batch in self.batches(steps):
             weights, loss = step(weights, batch, factors, scale * learning_rate)

@@ -1,4 +1,4 @@
-"""The benchmark for the eye: tables, and one picture."""
+"""Tables of the study's times and differences, and its picture."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -8,10 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from rich import box
+from report import ranged, table, targets_table
 from rich.table import Table
 
-from figure1_study.study import COURSE_RATE, Cell, Study
+from figure1_study.study import TRAJECTORY_RATE, Network, Study
 from sharplab.plotting import draw_threshold, house_style, log_ticks, size_colours, size_legend
 
 CONTESTANTS: Mapping[str, str] = {
@@ -22,53 +22,38 @@ CONTESTANTS: Mapping[str, str] = {
 PARAMETERIZATIONS: Mapping[str, str] = {"mean_field": "muP", "ntk": "NTK"}
 
 
-def tables(comparison: Mapping[str, Any], aims: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:
-    """Times, agreement, and the aims."""
-    table = _table("seconds from start to answer: median (range)", ("", "seconds", "times as fast"))
-    for name, label in CONTESTANTS.items():
-        found = comparison["times"][name]
-        table.add_row(label, _ranged(found["seconds"], ".1f"), _ranged(found["times_as_fast"], ".1f"))
-    yield table
+def tables(comparison: Mapping[str, Any], targets: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:
+    """Times, agreement, and the targets."""
+    times = (
+        (label, *(ranged(comparison["times"][name][key]) for key in ("seconds", "times_as_fast")))
+        for name, label in CONTESTANTS.items()
+    )
+    yield table("seconds from start to answer: median (range)", ("", "seconds", "times as fast"), times)
     heads = ("", "loss apart", "by rounding", "sharpness apart", "by rounding", "power iteration", "lab (stated)")
-    table = _table("relative differences along the courses, the largest", heads)
-    for label, cell in comparison["cells"].items():
-        tracked = f"{max(cell['tracked_error']):.1e} ({max(cell['tracked_stated_error']):.1e})"
-        keys = ("loss_difference", "loss_rounding", "sharpness_difference", "sharpness_rounding", "power_error")
-        table.add_row(label, *(f"{max(cell[key]):.1e}" for key in keys), tracked)
-    yield table
-    table = _table("aims", ("", "aim", "measured"))
-    for name, aim in aims.items():
-        colour, mark = ("green", "✓") if aim["met"] else ("red", "✗")
-        table.add_row(name, _told(aim["aim"]), f"[{colour}]{_told(aim['measured'])} {mark}[/]")
-    yield table
-
-
-def _told(value: float | bool) -> str:
-    return ("yes" if value else "no") if isinstance(value, bool) else f"{value:.3g}"
-
-
-def _table(title: str, heads: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    for i, head in enumerate(heads):
-        table.add_column(head, justify="left" if i == 0 else "right")
-    return table
-
-
-def _ranged(values: Mapping[str, float], form: str) -> str:
-    return f"{values['median']:{form}} ({values['min']:{form}}–{values['max']:{form}})"
+    keys = ("loss_difference", "loss_rounding", "sharpness_difference", "sharpness_rounding", "power_error")
+    rows = (
+        (
+            label,
+            *(f"{max(row[key]):.1e}" for key in keys),
+            f"{max(row['tracked_error']):.1e} ({max(row['tracked_stated_error']):.1e})",
+        )
+        for label, row in comparison["networks"].items()
+    )
+    yield table("relative differences along the trajectories, the largest", heads, rows)
+    yield targets_table(targets)
 
 
 def picture(study: Study, answers: Mapping[str, Any], comparison: Mapping[str, Any]) -> Figure:
     """A row per parameterization: sharpness, loss and sweep, the lab's on the plain port's; and the times."""
     with house_style():
         mosaic: list[Any] = [
-            [f"{part} {name}" for part in ("sharpness", "loss", "sweep")] + ["times"] for name in COURSE_RATE
+            [f"{part} {name}" for part in ("sharpness", "loss", "sweep")] + ["times"] for name in TRAJECTORY_RATE
         ]
         figure, axes = plt.subplot_mosaic(mosaic, figsize=(11, 5.6), width_ratios=(1, 1, 1, 0.8))
-        for name in COURSE_RATE:
-            own = [cell for cell in study.cells if cell.parameterization == name]
-            _draw_courses(axes[f"sharpness {name}"], own, study, answers, "sharpness")
-            _draw_courses(axes[f"loss {name}"], own, study, answers, "loss")
+        for name in TRAJECTORY_RATE:
+            own = [network for network in study.networks if network.parameterization == name]
+            _draw_trajectories(axes[f"sharpness {name}"], own, study, answers, "sharpness")
+            _draw_trajectories(axes[f"loss {name}"], own, study, answers, "loss")
             _draw_sweep(axes[f"sweep {name}"], own, study, answers)
             _name_axes(name, *(axes[f"{part} {name}"] for part in ("sharpness", "loss", "sweep")))
         _draw_times(axes["times"], comparison["times"])
@@ -86,7 +71,7 @@ def picture(study: Study, answers: Mapping[str, Any], comparison: Mapping[str, A
 
 
 def headline(comparison: Mapping[str, Any]) -> str:
-    """What was found, in a line."""
+    """Agreement and speed in a line."""
     curves = "Same curves" if comparison["on_top"] else "Curves that differ by more than rounding"
     plain = comparison["times"]["plain"]["seconds"]["median"]
     best = min((comparison["times"][name] for name in ("here", "processes")), key=lambda t: t["seconds"]["median"])
@@ -94,33 +79,34 @@ def headline(comparison: Mapping[str, Any]) -> str:
     return f"{curves}; the plain port takes {plain:.3g} s, sharplab {seconds:.3g} s: {ratio:.1f} times as fast"
 
 
-def _draw_courses(ax: Axes, cells: Sequence[Cell], study: Study, answers: Mapping[str, Any], quantity: str) -> None:
+def _draw_trajectories(
+    ax: Axes, networks: Sequence[Network], study: Study, answers: Mapping[str, Any], quantity: str
+) -> None:
     colours = size_colours(study.widths)
-    for cell in cells:
-        plain, lab = (answers[name][0]["courses"][cell.label] for name in ("plain", "here"))
-        ax.plot(study.snapshot_steps, plain[quantity], color=colours[cell.width], linewidth=4, alpha=0.35)
+    for network in networks:
+        plain, lab = (answers[name][0]["trajectories"][network.label] for name in ("plain", "here"))
+        ax.plot(study.snapshot_steps, plain[quantity], color=colours[network.width], linewidth=4, alpha=0.35)
         errors = lab["stated_error"] if quantity == "sharpness" else None
-        ax.errorbar(
-            study.snapshot_steps, lab[quantity], errors, color=colours[cell.width], fmt="o", markersize=3, elinewidth=1
-        )
+        style = {"color": colours[network.width], "fmt": "o", "markersize": 3, "elinewidth": 1}
+        ax.errorbar(study.snapshot_steps, lab[quantity], errors, **style)
     log_ticks(ax)
 
 
-def _draw_sweep(ax: Axes, cells: Sequence[Cell], study: Study, answers: Mapping[str, Any]) -> None:
+def _draw_sweep(ax: Axes, networks: Sequence[Network], study: Study, answers: Mapping[str, Any]) -> None:
     colours = size_colours(study.widths)
-    for cell in cells:
-        plain, lab = (np.array(answers[name][0]["finals"][cell.label], float) for name in ("plain", "here"))
-        rates = study.rates_of(cell)
-        ax.plot(rates, plain, color=colours[cell.width], linewidth=4, alpha=0.35)
-        ax.plot(rates, lab, "o", color=colours[cell.width], markersize=3)
+    for network in networks:
+        plain, lab = (np.array(answers[name][0]["finals"][network.label], float) for name in ("plain", "here"))
+        rates = study.rates_of(network)
+        ax.plot(rates, plain, color=colours[network.width], linewidth=4, alpha=0.35)
+        ax.plot(rates, lab, "o", color=colours[network.width], markersize=3)
     ax.set_xscale("log")
-    rates = study.rates_of(cells[0])
+    rates = study.rates_of(networks[0])
     ax.set_xticks(rates, [f"{rate:g}" for rate in rates])
     ax.minorticks_off()
 
 
 def _name_axes(name: str, sharpness: Axes, loss: Axes, sweep: Axes) -> None:
-    rate, label = COURSE_RATE[name], PARAMETERIZATIONS[name]
+    rate, label = TRAJECTORY_RATE[name], PARAMETERIZATIONS[name]
     draw_threshold(sharpness, 2 / rate, "2/η")
     sharpness.margins(y=0.12)
     sharpness.set(title=f"{label}, η = {rate:g}", xlabel="step", ylabel="effective sharpness")

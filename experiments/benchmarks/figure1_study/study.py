@@ -1,25 +1,25 @@
-"""Which runs the contestants train."""
+"""The runs that the contestants train."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 # The authors' learning rates. muP with weights of unit variance, as the paper writes it, is "mean_field" in the lab.
 RATES = {"mean_field": (0.1, 0.2, 0.5, 1.0, 2.0), "ntk": (1.0, 3.0, 7.0, 20.0, 60.0)}
-COURSE_RATE: Mapping[str, float] = {"mean_field": 0.5, "ntk": 7.0}
+TRAJECTORY_RATE: Mapping[str, float] = {"mean_field": 0.5, "ntk": 7.0}
 SEED = 0
 
 
-class Cell(NamedTuple):
-    """A network, which is trained once along its course and once at every learning rate of the sweep."""
+class Network(NamedTuple):
+    """A network, trained once along its trajectory and once at every learning rate of the sweep."""
 
     parameterization: str
     width: int
 
     @property
     def label(self) -> str:
-        """As "mean_field-16"."""
+        """The network's name, as "mean_field-16"."""
         return f"{self.parameterization}-{self.width}"
 
 
@@ -27,9 +27,9 @@ class Cell(NamedTuple):
 class Study:
     """The study of the paper's first figure, one seed, muP and NTK at every width.
 
-    Courses of `steps` steps with `snapshots` of the held-out loss and of the sharpness on `probe_size` training
-    images, at one learning rate; and the final held-out loss after `sweep_steps` at each of `rates`, which must be
-    fewer or more steps than those of the courses.
+    Trajectories of `steps` steps with `snapshots` of the held-out loss and of the sharpness on `probe_size` training
+    images, at one learning rate; and the final held-out loss after `sweep_steps` at each of `rates`. Runs are told
+    apart by their steps: `sweep_steps` is not `steps`.
     """
 
     widths: tuple[int, ...] = (16, 64, 256)
@@ -40,14 +40,19 @@ class Study:
     batch_size: int = 128
     probe_size: int = 32
 
-    @property
-    def cells(self) -> tuple[Cell, ...]:
-        """Every parameterization at every width."""
-        return tuple(Cell(name, width) for name, width in product(COURSE_RATE, self.widths))
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> "Study":
+        """The study of those fields, as JSON has them."""
+        return cls(**settings | {"widths": tuple(settings["widths"])})
 
-    def rates_of(self, cell: Cell) -> tuple[float, ...]:
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """Every parameterization at every width."""
+        return tuple(Network(name, width) for name, width in product(TRAJECTORY_RATE, self.widths))
+
+    def rates_of(self, network: Network) -> tuple[float, ...]:
         """The learning rates of the sweep."""
-        return tuple((self.rates or RATES)[cell.parameterization])
+        return tuple((self.rates or RATES)[network.parameterization])
 
     @property
     def snapshot_steps(self) -> tuple[int, ...]:

@@ -1,1 +1,1 @@
-"""The parts of `experiments/benchmarks/spectrum.py`: problems, contestants, and what is measured of them."""
+"""The problems, contestants and measurements of `experiments/benchmarks/spectrum.py`."""

@@ -1,17 +1,20 @@
-"""What is asked of every library alike: eigenvalues at its own stopping rule, and as an oracle would stop it.
+"""Eigenvalues from every library alike, at its own stopping rule and as an oracle would stop it.
 
-Nothing here knows jax or PyTorch, of which a contestant's process holds one.
+At its top nothing here knows jax or PyTorch, of which a contestant's process holds one.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
 from time import perf_counter
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from harness import peak_memory
 
 Setting = float | int | None
+UNFINISHED: Mapping[str, Any] = {"finished": False}
 
 
 class OutOfTime(Exception):
@@ -38,13 +41,7 @@ class Meter:
 
 @dataclass(frozen=True)
 class Solution:
-    """What a solve answered.
-
-    Attributes:
-        values: eigenvalues, the wanted ones first.
-        products: how many it made.
-        claimed: its own estimates of the values' errors, where it has any.
-    """
+    """A solve's eigenvalues, the wanted ones first, its count of products, and its own estimates of the errors."""
 
     values: np.ndarray
     products: int
@@ -53,26 +50,49 @@ class Solution:
 
 @dataclass(frozen=True)
 class Contestant:
-    """A library's way to the top of a Hessian's spectrum.
+    """A library's way to the top of a Hessian's spectrum; a setting is a tolerance or a number of iterations."""
 
-    Attributes:
-        which: "LA" for the largest eigenvalues, "LM" for the largest by modulus.
-        solve: (k, setting, seed) → Solution; the setting is a tolerance or a number of iterations.
-        own: tolerance → the setting that it takes for it, all else at its defaults; None if it has no rule.
-        settings: (k, seed) → (setting, eigenvalues at it) at rising cost, for the oracle to choose from; None if
-            the oracle has no part in it.
-        product: make one product alone.
-        gauss_newton: the same with the Gauss-Newton matrix, where it has one.
-        compiles: whether a solve's first call compiles.
-    """
-
-    which: str
-    solve: Callable[[int, Setting, int], Solution]
-    own: Callable[[float], Setting] | None
+    which: str  # "LA" for the largest eigenvalues, "LM" for the largest by modulus
+    solve: Callable[[int, Setting, int], Solution]  # (k, setting, seed) → Solution
+    own: Callable[[float], Setting] | None  # tolerance → its setting, all else at the defaults; None without a rule
+    # (k, seed) → (setting, eigenvalues at it) at rising cost, for the oracle to choose from; None where it has no part
     settings: Callable[[int, int], Iterable[tuple[Setting, np.ndarray]]] | None
-    product: Callable[[], Any]
-    gauss_newton: Callable[[], Any] | None = None
-    compiles: bool = False
+    product: Callable[[], Any]  # makes one product alone
+    gauss_newton: Callable[[], Any] | None = None  # the same with the Gauss-Newton matrix, where it has one
+    compiles: bool = False  # in a solve's first call
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The terms that contestants meet on."""
+
+    tolerances: tuple[float, ...]  # true relative errors to reach, from loose to tight
+    starts: int  # solves per row, each from a random start of its own
+    patience: float  # seconds for a row's solves, or the oracle's searches, after which no further start is made
+
+
+@dataclass(frozen=True)
+class Library:
+    """The packages that a contestant's numbers depend on."""
+
+    module: str  # whose presence says that it is installed
+    packages: tuple[str, ...]
+
+
+LIBRARIES: Mapping[str, Library] = {
+    "sharplab": Library("sharplab", ("sharplab", "jax")),
+    "matfree": Library("matfree", ("matfree", "jax")),
+    "scipy": Library("scipy", ("scipy", "jax")),
+    "curvlinops": Library("curvlinops", ("curvlinops-for-pytorch", "scipy", "torch")),
+    "pyhessian": Library("pyhessian", ("pyhessian", "torch")),
+    "eigenthings lanczos": Library("hessian_eigenthings", ("hessian-eigenthings", "torch")),
+    "eigenthings power": Library("hessian_eigenthings", ("hessian-eigenthings", "torch")),
+}
+
+
+def installed() -> dict[str, bool]:
+    """The contestants, and whether the library of each is installed."""
+    return {name: find_spec(library.module) is not None for name, library in LIBRARIES.items()}
 
 
 def relative_error(values: Sequence[float] | np.ndarray, truth: Sequence[float] | np.ndarray) -> float:
@@ -88,36 +108,21 @@ def wanted_first(values: np.ndarray, which: str, k: int) -> np.ndarray:
     return values[np.argsort(-(np.abs(values) if which == "LM" else values))][:k]
 
 
-@dataclass(frozen=True)
-class Terms:
-    """On what terms contestants meet.
-
-    Attributes:
-        tolerances: true relative errors to reach, from loose to tight.
-        starts: solves per row, each from a random start of its own.
-        patience: seconds for the solves of a row, or the oracle's searches, after which no further start is made.
-    """
-
-    tolerances: tuple[float, ...]
-    starts: int
-    patience: float
-
-
 def own_rows(contestant: Contestant, truth: Sequence[float], terms: Terms) -> Iterator[dict[str, Any]]:
-    """Per tolerance: products, seconds and true errors of solves that the contestant ends itself."""
+    """Products, seconds and true errors of solves that the contestant ends itself, per tolerance."""
     if contestant.own is None:
         return
     finished = True
     for tol in terms.tolerances:
         settings = [contestant.own(tol)] * terms.starts
         # What was too much at a loose tolerance is not tried at a tighter one.
-        row = _solves(contestant, truth, settings, terms.patience) if finished else _UNFINISHED
+        row = _solves(contestant, truth, settings, terms.patience) if finished else UNFINISHED
         finished = row["finished"]
         yield {"stopping": "own", "tol": tol} | row
 
 
 def oracle_rows(contestant: Contestant, truth: Sequence[float], terms: Terms) -> Iterator[dict[str, Any]]:
-    """Per tolerance: the same at the cheapest setting whose true error is within it, searched for per start."""
+    """Products, seconds and true errors at the cheapest setting within each tolerance, searched for per start."""
     if contestant.settings is None:
         return
     found: list[dict[float, Setting]] = []
@@ -126,17 +131,14 @@ def oracle_rows(contestant: Contestant, truth: Sequence[float], terms: Terms) ->
         found.append(_cheapest(contestant, truth, terms.tolerances, seed=len(found)))
     for tol in terms.tolerances:
         settings = [cheapest.get(tol) for cheapest in found]
-        row = _UNFINISHED if None in settings else _solves(contestant, truth, settings, terms.patience)
+        row = UNFINISHED if None in settings else _solves(contestant, truth, settings, terms.patience)
         yield {"stopping": "oracle", "tol": tol} | row
-
-
-_UNFINISHED: Mapping[str, Any] = MappingProxyType({"finished": False})
 
 
 def _cheapest(
     contestant: Contestant, truth: Sequence[float], tolerances: Sequence[float], seed: int
 ) -> dict[float, Setting]:
-    """By tolerance; those that no setting reached in time are absent."""
+    """The cheapest setting by tolerance; those that no setting reached in time are absent."""
     found: dict[float, Setting] = {}
     assert contestant.settings is not None
     try:
@@ -164,7 +166,7 @@ def _solves(
                 first_seconds[setting] = _timed(contestant, k, setting, seed)[1]
             solution, elapsed = _timed(contestant, k, setting, seed)
         except OutOfTime:
-            return _UNFINISHED
+            return UNFINISHED
         solutions.append(solution)
         seconds.append(elapsed)
         if sum(seconds) > patience:
@@ -187,12 +189,70 @@ def _timed(contestant: Contestant, k: int, setting: Setting, seed: int) -> tuple
     return solution, perf_counter() - began
 
 
-def median_seconds(function: Callable[[], Any], repetitions: int = 7) -> float:
-    """Of a call that has been made once before."""
-    function()
+def _median_seconds(function: Callable[[], Any], repetitions: int = 7) -> float:
+    """The median time of a call that has been made once before; contestants await their own arrays."""
     seconds = []
-    for _ in range(repetitions):
+    for _ in range(repetitions + 1):
         began = perf_counter()
         function()
         seconds.append(perf_counter() - began)
-    return float(np.median(seconds))
+    return float(np.median(seconds[1:]))
+
+
+def enter(name: str, problem: dict[str, Any], path: str, seconds: float) -> tuple[Contestant, Any]:
+    """The contestant of that name, set up on the problem of the file `path`, and its gradient."""
+    meter = Meter(seconds)
+    if "torch" in LIBRARIES[name].packages:
+        from spectra import networks, pytorch
+
+        twin = networks.load(problem, path)
+        return pytorch.CONTESTANTS[name](twin, meter), twin.loss_and_gradient
+    from spectra import jaxed
+    from spectra.problems import Problem
+
+    setup = jaxed.Setup.load(Problem(**problem))
+    return jaxed.CONTESTANTS[name](setup, meter), setup.gradient
+
+
+def _versions(name: str) -> dict[str, Any]:
+    return {"versions": {package: version(package) for package in LIBRARIES[name].packages}}
+
+
+def contest(
+    contestant: str, made: dict[str, Any], truth: dict[str, list[float]], counts: list[int], terms: dict[str, Any]
+) -> dict[str, Any]:
+    """Rows of one contestant on one problem; a solve longer than `made["seconds"]` is given up."""
+    entered, gradient = enter(contestant, **made)
+    found: dict[str, Any] = {
+        "gradient_seconds": _median_seconds(gradient),
+        "product_seconds": _median_seconds(entered.product),
+        "gauss_newton_seconds": _median_seconds(entered.gauss_newton) if entered.gauss_newton else None,
+        "which": entered.which,
+    }
+    rows = []
+    for k in counts:
+        for kind in (own_rows, oracle_rows):
+            rows += [{"k": k} | row for row in kind(entered, truth[entered.which][:k], Terms(**terms))]
+    return found | {"rows": rows, "peak_bytes": peak_memory()} | _versions(contestant)
+
+
+def memory(contestant: str, made: dict[str, Any], tol: float) -> dict[str, Any]:
+    """Peak memory and time of λ₁ alone, or of one gradient for comparison, with the file already read."""
+    began = perf_counter()
+    if contestant == "gradient":
+        _, gradient = enter("sharplab", **made)
+        before = peak_memory()
+        gradient()
+        return {"before_bytes": before, "peak_bytes": peak_memory(), "gradient_seconds": _median_seconds(gradient, 3)}
+    entered, _ = enter(contestant, **made)
+    before, loaded = peak_memory(), perf_counter()
+    assert entered.own is not None, "a contestant without stopping rule cannot end itself"
+    solution = entered.solve(1, entered.own(tol), 0)
+    return {
+        "before_bytes": before,
+        "peak_bytes": peak_memory(),
+        "setup_seconds": loaded - began,
+        "solve_seconds": perf_counter() - loaded,
+        "products": solution.products,
+        "value": float(solution.values[0]),
+    } | _versions(contestant)

@@ -19,7 +19,7 @@ def _norm(width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:
 
 
 class Block(nnx.Module):
-    """h ← h + attention(norm(h)); h ← h + mlp(norm(h))."""
+    """A transformer block: h ← h + attention(norm(h)); h ← h + mlp(norm(h))."""
 
     def __init__(self, width: int, heads: int, depth: int, rngs: nnx.Rngs) -> None:
         residual_std = INIT_STD / (2 * depth) ** 0.5
@@ -43,7 +43,7 @@ class Block(nnx.Module):
 
 
 class GPT(nnx.Module):
-    """Token and position embeddings, `depth` blocks, a last norm, logits by the token embedding's transpose."""
+    """A GPT-2: embeddings of tokens and positions, `depth` blocks, a norm, logits by the tokens' embedding."""
 
     def __init__(self, *, vocabulary: int, positions: int, width: int, depth: int, heads: int, rngs: nnx.Rngs) -> None:
         embed = nnx.initializers.normal(INIT_STD)

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
-from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -32,22 +31,22 @@ class Setup:
 
     @classmethod
     def load(cls, problem: Problem) -> "Setup":
-        """From the problem's file."""
+        """The setup of the problem's file."""
         return cls(problem, *problems.load(problem))
 
     @cached_property
     def hessian(self) -> LinearOperator:
-        """Of the mean loss over the batch."""
+        """The Hessian of the mean loss over the batch."""
         return hessian(cross_entropy, self.params, self.batch, model=self.problem.forward)
 
     @cached_property
     def gauss_newton(self) -> LinearOperator:
-        """The same without the curvature of the network."""
+        """The Gauss-Newton matrix of the same loss."""
         return gauss_newton(self.problem.forward, cross_entropy, self.params, self.batch)
 
     @cached_property
     def gradient(self) -> Callable[[], PyTree]:
-        """Loss and gradient, compiled."""
+        """A compiled call for loss and gradient."""
         compiled = jax.jit(jax.value_and_grad(self.problem.objective))
         return lambda: jax.block_until_ready(compiled(self.params, self.batch))
 
@@ -76,7 +75,7 @@ def sharplab_eigsh(setup: Setup, meter: Meter) -> Contestant:
 
 
 def matfree(setup: Setup, meter: Meter) -> Contestant:
-    """Its tridiagonalisation with full reorthogonalisation, of a depth fixed beforehand; it has no default depth."""
+    """matfree's tridiagonalisation with full reorthogonalisation, of a depth fixed beforehand; it has no default."""
     from matfree import decomp, eig
 
     flat, unravel = ravel_pytree(setup.params)
@@ -145,6 +144,8 @@ def scipy_arpack(setup: Setup, meter: Meter) -> Contestant:
     )
 
 
-CONTESTANTS: Mapping[str, Callable[[Setup, Meter], Contestant]] = MappingProxyType(
-    {"sharplab": sharplab_eigsh, "matfree": matfree, "scipy": scipy_arpack}
-)
+CONTESTANTS: Mapping[str, Callable[[Setup, Meter], Contestant]] = {
+    "sharplab": sharplab_eigsh,
+    "matfree": matfree,
+    "scipy": scipy_arpack,
+}

@@ -1,4 +1,4 @@
-"""What several contestants share: scipy's ARPACK, and Lanczos runs cut short after the fact."""
+"""Searches that several contestants share: scipy's ARPACK, and Lanczos runs cut short after the fact."""
 
 from collections.abc import Callable, Iterator
 from math import ceil
@@ -27,7 +27,7 @@ def arpack(operator: LinearOperator, meter: Meter, k: int, setting: Setting, see
 
 
 def basis_ladder(solve: Callable[[int, Setting, int], Solution], k: int, seed: int) -> Iterator[tuple[int, np.ndarray]]:
-    """(basis size, eigenvalues) from small to large."""
+    """Pairs (basis size, eigenvalues) from small to large."""
     size = k + 2
     while size <= LAST_DEPTH:
         yield size, solve(k, size, seed).values
@@ -35,7 +35,7 @@ def basis_ladder(solve: Callable[[int, Setting, int], Solution], k: int, seed: i
 
 
 def depths(size: int) -> Iterator[tuple[int, int]]:
-    """(steps already seen, steps to make) of Lanczos runs, each twice as deep as the one before."""
+    """Pairs (steps already seen, steps to make) of Lanczos runs, each twice as deep as the one before."""
     seen, depth = 0, FIRST_DEPTH
     while depth <= min(LAST_DEPTH, size):
         yield seen, depth
@@ -45,7 +45,7 @@ def depths(size: int) -> Iterator[tuple[int, int]]:
 def truncations(
     diagonal: np.ndarray, off_diagonal: np.ndarray, k: int, seen: int = 0
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """(steps, the k largest Ritz values after so many) of one Lanczos run, for steps of more than `seen`."""
+    """Pairs (steps, the k largest Ritz values after so many) of one Lanczos run, for more than `seen` steps."""
     a, b = np.asarray(diagonal, float), np.asarray(off_diagonal, float)
     for steps in range(max(k, seen + 1), len(a) + 1):
         yield steps, wanted_first(eigvalsh_tridiagonal(a[:steps], b[: steps - 1]), "LA", k)

@@ -58,7 +58,7 @@ class Block(nn.Module):
         self.heads = heads
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
-        """h (B, T, D) → the same shape."""
+        """The block's output, of the shape (B, T, D) of its input."""
         B, T, D = h.shape
         q, k, v = self.attend(self.norm1(h)).reshape(B, T, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
         scores = q @ k.transpose(-1, -2) / (D // self.heads) ** 0.5
@@ -95,16 +95,16 @@ class Setup:
 
     @property
     def params(self) -> list[nn.Parameter]:
-        """In the model's order."""
+        """The weights in the model's order."""
         return list(self.model.parameters())
 
     @property
     def size(self) -> int:
-        """How many numbers they hold."""
+        """The number of weights."""
         return sum(p.numel() for p in self.params)
 
     def loss_and_gradient(self) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-        """On the batch."""
+        """The loss on the batch and its gradient."""
         loss = F.cross_entropy(self.model(self.inputs), self.targets)
         return loss, torch.autograd.grad(loss, self.params)
 

@@ -5,11 +5,10 @@ images or tokens, targets, and the loss and its gradient to compare with.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -51,33 +50,27 @@ class Problem:
 
     @property
     def path(self) -> Path:
-        """Where its weights lie, under a name that changes with its definition."""
+        """The file of its weights, under a name that changes with its definition."""
         mark = hashlib.sha256(repr(sorted(asdict(self).items())).encode()).hexdigest()[:8]
         return CACHE / f"{self.name}-{mark}.npz"
 
     @property
     def parameters(self) -> int:
-        """How many there are."""
+        """The number of its weights."""
         return tree.size(_abstract(self)[1])
 
     def build(self, rngs: nnx.Rngs) -> Any:
         """The network, freshly drawn."""
         if self.kind == "gpt":
-            return GPT(
-                vocabulary=self.vocabulary,
-                positions=self.positions,
-                width=self.width,
-                depth=self.depth,
-                heads=self.heads,
-                rngs=rngs,
-            )
+            shape = {name: getattr(self, name) for name in ("vocabulary", "positions", "width", "depth", "heads")}
+            return GPT(**shape, rngs=rngs)
         rule = Rule(parameterization("standard"), self.width, depth=DepthRule(self.depth, alpha=0.5))
         return find_model(IMAGE_MODELS[self.kind])(
             input_shape=(32, 32, 1), classes=10, width=self.width, depth=self.depth, rule=rule, rngs=rngs
         )
 
     def initial(self) -> PyTree:
-        """Weights as drawn."""
+        """The weights as drawn."""
         return nnx.split(self.build(nnx.Rngs(0)))[1]
 
     def forward(self, params: PyTree, inputs: jax.Array) -> jax.Array:
@@ -90,7 +83,7 @@ class Problem:
         return cross_entropy(self.forward(params, inputs), targets)
 
     def raw(self, examples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Images and classes, or tokens and those that follow."""
+        """Examples: images and classes, or tokens and those that follow."""
         if self.kind == "gpt":
             text = markov_text(self.vocabulary, examples, self.length + 1, seed)
             return text[:, :-1], text[:, 1:]
@@ -136,8 +129,8 @@ def _step(problem: Problem, params: PyTree, state: PyTree, batch: PyTree) -> tup
     return optax.apply_updates(params, updates), state
 
 
-def make(problem: Problem) -> Path:
-    """Train it and write its file, unless it is there."""
+def write(problem: Problem) -> Path:
+    """Train the network and write its file, unless that is there."""
     if problem.path.exists():
         return problem.path
     params, raw = problem.trained(), problem.raw(problem.examples, seed=0)
@@ -149,6 +142,12 @@ def make(problem: Problem) -> Path:
     np.savez(unfinished, inputs=raw[0], targets=raw[1], loss=loss, **arrays)
     unfinished.rename(problem.path)
     return problem.path
+
+
+def make(problem: str) -> dict[str, Any]:
+    """The file of the problem of that name, made where it is not there, and the problem's fields."""
+    found = find(problem)
+    return {"path": str(write(found)), "problem": asdict(found)}
 
 
 def load(problem: Problem) -> tuple[PyTree, PyTree]:
@@ -170,34 +169,28 @@ def _gpt(name: str, width: int, depth: int, heads: int, **settings: Any) -> Prob
     return Problem(name, "gpt", width, depth, heads=heads, **_TEXT | settings)
 
 
-PROBLEMS: Mapping[str, Problem] = MappingProxyType(
-    {
-        problem.name: problem
-        for problem in (
-            Problem("mlp-17k", "mlp", width=16, depth=1, examples=128, steps=30),
-            _gpt("gpt-26k", width=32, depth=2, heads=2, vocabulary=32, length=16, positions=16, examples=8, steps=30),
-            Problem("mlp-0.1M", "mlp", width=80, depth=3, examples=1024),
-            Problem("mlp-1M", "mlp", width=430, depth=3, examples=512),
-            Problem("mlp-4M", "mlp", width=1000, depth=3, examples=256),
-            Problem("convnet", "convnet", width=64, depth=2, examples=512),
-            _gpt("gpt-1M", width=128, depth=5, heads=4, examples=16),
-            _gpt("gpt-10M", width=320, depth=8, heads=5, examples=8),
-        )
-    }
+def _named(*problems: Problem) -> dict[str, Problem]:
+    return {problem.name: problem for problem in problems}
+
+
+PROBLEMS: dict[str, Problem] = _named(
+    Problem("mlp-17k", "mlp", width=16, depth=1, examples=128, steps=30),
+    _gpt("gpt-26k", width=32, depth=2, heads=2, vocabulary=32, length=16, positions=16, examples=8, steps=30),
+    Problem("mlp-0.1M", "mlp", width=80, depth=3, examples=1024),
+    Problem("mlp-1M", "mlp", width=430, depth=3, examples=512),
+    Problem("mlp-4M", "mlp", width=1000, depth=3, examples=256),
+    Problem("convnet", "convnet", width=64, depth=2, examples=512),
+    _gpt("gpt-1M", width=128, depth=5, heads=4, examples=16),
+    _gpt("gpt-10M", width=320, depth=8, heads=5, examples=8),
 )
 
 # Untrained, for memory and time against size; the last is GPT-2's smallest, exactly.
-LADDER: Mapping[str, Problem] = MappingProxyType(
-    {
-        problem.name: problem
-        for problem in (
-            _gpt("ladder-1M", width=128, depth=5, heads=4, examples=4, steps=0),
-            _gpt("ladder-4M", width=256, depth=5, heads=4, examples=4, steps=0),
-            _gpt("ladder-10M", width=320, depth=8, heads=5, examples=4, steps=0),
-            _gpt("ladder-38M", width=512, depth=12, heads=8, examples=4, steps=0),
-            _gpt("ladder-124M", width=768, depth=12, heads=12, examples=4, steps=0, vocabulary=50257, positions=1024),
-        )
-    }
+LADDER: dict[str, Problem] = _named(
+    _gpt("ladder-1M", width=128, depth=5, heads=4, examples=4, steps=0),
+    _gpt("ladder-4M", width=256, depth=5, heads=4, examples=4, steps=0),
+    _gpt("ladder-10M", width=320, depth=8, heads=5, examples=4, steps=0),
+    _gpt("ladder-38M", width=512, depth=12, heads=8, examples=4, steps=0),
+    _gpt("ladder-124M", width=768, depth=12, heads=12, examples=4, steps=0, vocabulary=50257, positions=1024),
 )
 
 

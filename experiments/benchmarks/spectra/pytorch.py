@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from importlib import import_module
-from types import MappingProxyType
 from typing import Any
 
 import hessian_eigenthings
@@ -24,7 +23,7 @@ ITERATIONS = tuple(sorted({round(2 ** (i / 2)) for i in range(2, 25)}))  # 2 …
 
 
 def curvlinops(setup: Setup, meter: Meter) -> Contestant:
-    """Its Hessian given to scipy's ARPACK, as its documentation does."""
+    """The Hessian of curvlinops given to scipy's ARPACK, as its documentation does."""
     data = [(setup.inputs, setup.targets)]
     hessian, ggn = (
         kind(setup.model, nn.CrossEntropyLoss(), setup.params, data, check_deterministic=False).to_scipy()
@@ -49,7 +48,7 @@ def curvlinops(setup: Setup, meter: Meter) -> Contestant:
 
 
 def pyhessian_power(setup: Setup, meter: Meter) -> Contestant:
-    """Its power iteration with deflation, the graph of the gradient made once per solve."""
+    """PyHessian's power iteration with deflation, the graph of the gradient made once per solve."""
     # The package's name for its class hides the module that the product is looked up in.
     module = import_module("pyhessian.hessian")
     plain = hessian_vector_product
@@ -84,7 +83,7 @@ def pyhessian_power(setup: Setup, meter: Meter) -> Contestant:
 
 
 def _eigenthings(setup: Setup) -> tuple[Any, Any]:
-    """Its Hessian and its Gauss-Newton matrix."""
+    """The Hessian and the Gauss-Newton matrix of hessian-eigenthings."""
     data, criterion = [(setup.inputs, setup.targets)], nn.CrossEntropyLoss()
     ggn = hessian_eigenthings.GGNOperator(
         setup.model,
@@ -104,7 +103,7 @@ def _counted(operator: Any, meter: Meter) -> Any:
 
 
 def eigenthings_lanczos(setup: Setup, meter: Meter) -> Contestant:
-    """Its Lanczos, of a number of steps fixed beforehand: 2k by default, whatever the tolerance."""
+    """The Lanczos of hessian-eigenthings, of a number of steps fixed beforehand: 2k by default."""
     hessian, ggn = _eigenthings(setup)
     operator, vector = _counted(hessian, meter), torch.randn(setup.size)
 
@@ -133,7 +132,7 @@ def eigenthings_lanczos(setup: Setup, meter: Meter) -> Contestant:
 
 
 def eigenthings_power(setup: Setup, meter: Meter) -> Contestant:
-    """Its power iteration with deflation."""
+    """The power iteration of hessian-eigenthings, with deflation."""
     hessian, ggn = _eigenthings(setup)
     operator, vector = _counted(hessian, meter), torch.randn(setup.size)
 
@@ -153,14 +152,12 @@ def eigenthings_power(setup: Setup, meter: Meter) -> Contestant:
     )
 
 
-CONTESTANTS: Mapping[str, Callable[[Setup, Meter], Contestant]] = MappingProxyType(
-    {
-        "curvlinops": curvlinops,
-        "pyhessian": pyhessian_power,
-        "eigenthings lanczos": eigenthings_lanczos,
-        "eigenthings power": eigenthings_power,
-    }
-)
+CONTESTANTS: Mapping[str, Callable[[Setup, Meter], Contestant]] = {
+    "curvlinops": curvlinops,
+    "pyhessian": pyhessian_power,
+    "eigenthings lanczos": eigenthings_lanczos,
+    "eigenthings power": eigenthings_power,
+}
 
 # PyHessian keeps the gradient's graph on purpose, which PyTorch warns of.
 warnings.filterwarnings("ignore", message="Using backward\\(\\) with create_graph=True")

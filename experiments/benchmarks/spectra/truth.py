@@ -1,11 +1,14 @@
-"""What the contestants are measured by: eigenvalues to the last digits, and how few products would have done."""
+"""The standards of the contest: eigenvalues to the last digits, and how few products would have done."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from scipy.sparse.linalg import eigsh as arpack_eigsh
 
 from sharplab.curvature import LinearOperator
+from spectra.jaxed import Setup
+from spectra.problems import find
 
 RESIDUAL = 1e-8  # relative; the eigenvalue's error is of its square
 ROUGHLY = 1e-2  # relative
@@ -14,7 +17,7 @@ Needed = dict[int, dict[float, int | None]]
 
 
 def extreme_eigenvalues(op: LinearOperator, k: int, which: str) -> tuple[np.ndarray, np.ndarray]:
-    """The k first eigenvalues and estimates of their relative errors, by ARPACK.
+    """The k first eigenvalues by ARPACK, with estimates of their relative errors.
 
     The estimates are those of Kato and Temple, r²/gap to the next of the k (for the last to the one before it), but
     no less than rounding.
@@ -40,14 +43,14 @@ def both_orders(op: LinearOperator, k: int) -> dict[str, tuple[np.ndarray, np.nd
 
 
 def random_start(op: LinearOperator, seed: int) -> np.ndarray:
-    """A cold run's first vector."""
+    """The first vector of a cold run."""
     return np.random.default_rng(seed).standard_normal(op.shape[0]).astype(op.dtype)
 
 
 def oracle_products(
     op: LinearOperator, truth: Mapping[int, Sequence[float]], tolerances: Sequence[float], start: np.ndarray, most: int
 ) -> Needed:
-    """By k and tolerance: after how many products a Lanczos run has the k largest eigenvalues within it.
+    """The number of products after which a Lanczos run has the k largest eigenvalues, by k and tolerance.
 
     The run keeps all its vectors and reorthogonalises them fully: from its start, no method that sees the operator
     through products alone does with fewer. `truth[k]` are the k eigenvalues; None means more than `most`.
@@ -78,3 +81,23 @@ def _plain_lanczos(op: LinearOperator, start: np.ndarray, most: int) -> Iterator
             column += part
         projected[: j + 1, j] = projected[j, : j + 1] = column
         yield np.linalg.eigvalsh(projected[: j + 1, : j + 1])[::-1]
+
+
+def truth(problem: str, count: int) -> dict[str, Any]:
+    """The first `count` eigenvalues of either order; a job to be run in double precision."""
+    op = Setup.load(find(problem)).hessian
+    found: dict[str, Any] = {"dtype": str(op.dtype), "parameters": op.shape[0], "relative_errors": {}}
+    for which, (values, errors) in both_orders(op, count).items():
+        found[which] = values.tolist()
+        found["relative_errors"][which] = errors.tolist()
+    return found
+
+
+def oracle(
+    problem: str, truth: list[float], counts: list[int], tolerances: list[float], starts: int, most: int
+) -> dict[str, Any]:
+    """The products that a cold Lanczos run needs by k and tolerance, one number per start."""
+    op = Setup.load(find(problem)).hessian
+    wanted = {k: truth[:k] for k in counts}
+    runs = [oracle_products(op, wanted, tolerances, random_start(op, seed), most) for seed in range(starts)]
+    return {str(k): {f"{tol:g}": [run[k][tol] for run in runs] for tol in tolerances} for k in counts}

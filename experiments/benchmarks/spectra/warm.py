@@ -12,14 +12,19 @@ from sharplab.curvature import hessian
 from sharplab.losses import cross_entropy
 from sharplab.spectrum import eigsh
 from spectra.contest import relative_error
-from spectra.problems import Problem
+from spectra.problems import Problem, find
 from spectra.truth import extreme_eigenvalues, oracle_products, random_start
+
+
+def warm(problem: str, **settings: Any) -> list[dict[str, Any]]:
+    """Products along the training of the problem of that name."""
+    return along_training(find(problem), **settings)
 
 
 def along_training(
     problem: Problem, counts: Sequence[int], tol: float, records: int, starts: int, most: int
 ) -> list[dict[str, Any]]:
-    """One row per k: products of warm records with their true errors, and of runs that an oracle would stop.
+    """Products of warm records with their true errors, and of runs that an oracle would stop: one row per k.
 
     "oracle" starts cold (median of `starts`), "warm_oracle" where the warm record does, at the sum of the last vectors;
     what that one needs, no stopping rule can save. The first record is cold.
@@ -41,8 +46,8 @@ def along_training(
         cold = [needed(random_start(op, seed), counts) for seed in range(starts)]
         for k, row in rows.items():
             row["oracle"].append(float(np.median([by_k[k] for by_k in cold])))
-            warm = cold[0] if vectors[k] is None else needed(_sum(vectors[k]), [k])
-            row["warm_oracle"].append(warm[k])
+            from_last = cold[0] if vectors[k] is None else needed(_sum(vectors[k]), [k])
+            row["warm_oracle"].append(from_last[k])
             pairs = eigsh(op, k, tol=tol, start=vectors[k])
             vectors[k] = pairs.vectors
             row["values"].append(float(truth[0]))

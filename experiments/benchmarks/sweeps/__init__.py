@@ -1,1 +1,1 @@
-"""The parts of `experiments/benchmarks/sweep_speed.py`: contestants, arithmetic, immediate training, the report."""
+"""The contestants and measurements of `experiments/benchmarks/sweep_speed.py`."""

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from itertools import product
-from types import MappingProxyType
+from time import perf_counter
+from typing import Any
+
+from plain_loop import train_by_hand
 
 from sharplab.sweep import run
 from sharplab.sweep.executors.processes import Processes
 from sharplab.training.layout import use_all_cores
-from sweeps.by_hand import train_by_hand
 from sweeps.runs import Runs
 
 Losses = dict[tuple[float, int], float]  # (learning rate, seed) → final train loss
@@ -33,7 +35,7 @@ def lab(runs: Runs, executor: Executor | None = None) -> Iterator[Train]:
 
 @contextmanager
 def lab_here(runs: Runs) -> Iterator[Train]:
-    """In this process, a device per core, as `sharplab sweep` does unless told."""
+    """The lab in this process, a device per core, as `sharplab sweep` does unless told."""
     use_all_cores()
     with lab(runs) as train:
         yield train
@@ -41,14 +43,14 @@ def lab_here(runs: Runs) -> Iterator[Train]:
 
 @contextmanager
 def lab_processes(runs: Runs) -> Iterator[Train]:
-    """In a worker process per core, as `sharplab sweep --executor processes` does."""
+    """The lab in a worker process per core, as `sharplab sweep --executor processes` does."""
     with Processes() as executor, lab(runs, executor) as train:
         yield train
 
 
 @contextmanager
 def plain_loop(runs: Runs) -> Iterator[Train]:
-    """By hand, one run after another in this process, every product on all cores."""
+    """Runs by hand, one after another in this process, every product on all cores."""
     yield lambda seeds: {
         (rate, seed): train_by_hand(runs.task, rate, seed) for rate, seed in product(runs.learning_rates, seeds)
     }
@@ -56,7 +58,7 @@ def plain_loop(runs: Runs) -> Iterator[Train]:
 
 @contextmanager
 def pool(runs: Runs) -> Iterator[Train]:
-    """By hand, each run a task of a spawned `ProcessPoolExecutor`, a worker per core.
+    """Runs by hand, each a task of a spawned `ProcessPoolExecutor`, a worker per core.
 
     A worker keeps its data and compiled functions from run to run; workers share nothing. As a favour each is kept
     on a core of its own, so that they do not get into each other's way.
@@ -69,9 +71,9 @@ def pool(runs: Runs) -> Iterator[Train]:
     with ProcessPoolExecutor(len(cores), mp_context=context, initializer=_stay, initargs=(free,)) as workers:
 
         def train(seeds: tuple[int, ...]) -> Losses:
-            cells = list(product(runs.learning_rates, seeds))
-            losses = workers.map(train_by_hand, [runs.task] * len(cells), *zip(*cells, strict=True))
-            return dict(zip(cells, losses, strict=True))
+            settings = list(product(runs.learning_rates, seeds))
+            losses = workers.map(train_by_hand, [runs.task] * len(settings), *zip(*settings, strict=True))
+            return dict(zip(settings, losses, strict=True))
 
         yield train
 
@@ -82,6 +84,25 @@ def _stay(free: multiprocessing.SimpleQueue) -> None:
         os.sched_setaffinity(0, {free.get()})
 
 
-CONTESTANTS: Mapping[str, Callable[[Runs], AbstractContextManager[Train]]] = MappingProxyType(
-    {"here": lab_here, "processes": lab_processes, "plain": plain_loop, "pool": pool}
-)
+CONTESTANTS: Mapping[str, Callable[[Runs], AbstractContextManager[Train]]] = {
+    "here": lab_here,
+    "processes": lab_processes,
+    "plain": plain_loop,
+    "pool": pool,
+}
+
+
+def contest(began: float, contestant: str, runs: dict[str, Any]) -> dict[str, Any]:
+    """Seconds from `began`, when this process was started, to its first runs' end, and of as many further runs."""
+    ready, work = perf_counter(), Runs(**runs)
+    with CONTESTANTS[contestant](work) as train:
+        train(work.seeds_of(0))
+        cold = perf_counter()
+        losses = train(work.seeds_of(1))
+        warm = perf_counter()
+    return {
+        "import_seconds": ready - began,
+        "cold_seconds": cold - began,
+        "warm_seconds": warm - cold,
+        "losses": [losses[key] for key in sorted(losses)],
+    }

@@ -8,9 +8,9 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from measures import in_turn, spread
+from harness import in_turn, peak_memory, spread
 
-from sharplab.sweep import Experiment
+from sharplab.sweep import Experiment, load
 from sharplab.sweep.executors.processes import Here, Processes
 from sharplab.sweep.runner import run_with
 from sharplab.training.task import Run, Task
@@ -42,7 +42,7 @@ class Immediate:
 
 
 def many_runs(groups: int, runs: int) -> Experiment:
-    """So many groups of so many runs, a multiple of 5, with 12 records of 4 observables.
+    """A sweep of so many groups of so many runs, a multiple of 5, with 12 records of 4 observables.
 
     >>> many_runs(400, 25).widths[-1], many_runs(400, 25).depths[-1]
     (160, 10)
@@ -65,7 +65,7 @@ def many_runs(groups: int, runs: int) -> Experiment:
 
 
 def seconds_per_group(groups: int, runs: int, repetitions: int) -> dict[str, Any]:
-    """In this process and with a worker process per core, in turn; and what the workers' start takes, once."""
+    """The engine's time in this process and with a worker process per core, in turn, and once of the workers' start."""
     experiment = many_runs(groups, runs)
 
     def timed_by(executor: Executor) -> Callable[[], float]:
@@ -88,3 +88,41 @@ def _seconds(experiment: Experiment, executor: Executor) -> float:
         began = perf_counter()
         run_with(Immediate(), experiment, store, executor=executor)
         return perf_counter() - began
+
+
+def train_many(began: float, groups: int, runs: int, store: str) -> dict[str, float]:
+    """Time and memory of a sweep that trains at once, from `began`, when this process was started."""
+    trainer = Immediate()
+    called = perf_counter()
+    run_with(trainer, many_runs(groups, runs), store)
+    ended = perf_counter()
+    return {
+        "start_up_seconds": trainer.begun[0] - began,
+        "planning_seconds": trainer.begun[0] - called,
+        "run_seconds": ended - called,
+        "run_peak_bytes": peak_memory(),
+    }
+
+
+def find_all(groups: int, runs: int, store: str) -> dict[str, float]:
+    """Time and memory of the same sweep once more, with every run there."""
+    trainer = Immediate()
+    called = perf_counter()
+    run_with(trainer, many_runs(groups, runs), store)
+    seconds = perf_counter() - called
+    assert not trainer.begun, "runs that are stored were trained again"
+    return {"again_seconds": seconds, "again_peak_bytes": peak_memory()}
+
+
+def load_all(groups: int, runs: int, store: str) -> dict[str, float]:
+    """Time and memory of loading the sweep's records, without the time of imports."""
+    before, called = peak_memory(), perf_counter()
+    records = load(store)
+    seconds = perf_counter() - called
+    assert len(records.runs) == groups * runs, "runs are missing"
+    return {
+        "load_seconds": seconds,
+        "load_peak_bytes": peak_memory(),
+        "before_load_bytes": before,
+        "curve_rows": len(records.curves),
+    }

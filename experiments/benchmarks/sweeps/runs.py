@@ -1,4 +1,4 @@
-"""Which runs the contestants train."""
+"""The runs that the contestants train."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,11 +24,11 @@ class Runs:
     batch_size: int = 128
 
     def seeds_of(self, half: int) -> tuple[int, ...]:
-        """Of the first (0) or the second (1) half."""
+        """Seeds of the first (0) or the second (1) half."""
         return tuple(range(half * self.seeds, (half + 1) * self.seeds))
 
     def experiment(self, seeds: tuple[int, ...]) -> Experiment:
-        """What `sharplab.run` is asked for."""
+        """The experiment for `sharplab.run`."""
         return Experiment(
             widths=(self.width,),
             learning_rates=tuple(self.learning_rates),
@@ -42,7 +42,7 @@ class Runs:
 
     @property
     def task(self) -> Task:
-        """What all of them share."""
+        """The settings that all runs share."""
         return next(tasks(self.experiment((0,))))
 
     @property
