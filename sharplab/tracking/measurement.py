@@ -14,7 +14,7 @@ from sharplab.core.tree import PyTree
 from sharplab.curvature import LinearOperator, directional_sharpness, gauss_newton, hessian, ntk, precondition
 from sharplab.spectrum.estimate import mean_of
 from sharplab.spectrum.products import each
-from sharplab.spectrum.stochastic import trace_on_the_way
+from sharplab.spectrum.stochastic import unchecked_trace
 from sharplab.tracking.eigentracking import Tracked, TrackedPairs, begin_tracking, track_eigenpairs
 from sharplab.tracking.observables import Spectral, find_spectral
 
@@ -84,7 +84,7 @@ class Measurement:
         key = jax.random.fold_in(key, state.records)
         if "hessian_trace" in self.observables:
             op = self._operator(CURVATURE, params, probe, D)
-            estimate = trace_on_the_way(op, jax.random.fold_in(key, 1), TRACE_MATVECS, loop)
+            estimate = unchecked_trace(op, jax.random.fold_in(key, 1), TRACE_MATVECS, loop)
             row |= {"hessian_trace": estimate.value, "hessian_trace_error": estimate.stderr}
         if "batch_sharpness" in self.observables:
             row |= self._of_batches(params, probe, D, loop)
