@@ -9,7 +9,7 @@ from sharplab.curvature.directional import (
     leaf_shares,
     subspace_overlap,
 )
-from sharplab.curvature.factor import Factor, Form
+from sharplab.curvature.factor import Factor, Structure
 from sharplab.curvature.fisher_information import fisher
 from sharplab.curvature.ggn import gauss_newton
 from sharplab.curvature.loss_hessian import hessian
@@ -20,8 +20,8 @@ from sharplab.curvature.tangent_kernel import ntk
 __all__ = [
     "BatchSharpness",
     "Factor",
-    "Form",
     "LinearOperator",
+    "Structure",
     "batch_sharpness",
     "block",
     "check_deterministic",

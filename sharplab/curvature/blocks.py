@@ -32,7 +32,9 @@ def block(op: LinearOperator, select: Callable[[str], bool]) -> LinearOperator:
     chosen = {path: leaf for path, leaf in named.items() if select(path)}
     if not chosen:
         raise ValueError(f"select chooses none of the parameters: choose among {', '.join(named)}.")
-    factor = None if op.factor is None else Factor(_narrowed_factor, (op.factor, op.domain, chosen), op.factor.form)
+    factor = (
+        None if op.factor is None else Factor(_block_factor, (op.factor, op.domain, chosen), op.factor.out_structure)
+    )
     return LinearOperator(_block_product, (op, chosen), chosen, factor, op.jittable)
 
 
@@ -42,7 +44,7 @@ def _block_product(args: PyTree) -> LinearMap:
     return lambda v: _restrict(product(_embed(v, op.domain)), chosen)
 
 
-def _narrowed_factor(args: PyTree) -> tuple[LinearMap, LinearMap]:
+def _block_factor(args: PyTree) -> tuple[LinearMap, LinearMap]:
     factor, domain, chosen = args
     forward, backward = factor.maps()
     return lambda v: forward(_embed(v, domain)), lambda u: _restrict(backward(u), chosen)

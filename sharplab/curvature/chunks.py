@@ -1,4 +1,4 @@
-"""A batch cut along its examples, so that a compiled program holds the activations of one piece at a time."""
+"""A batch cut along its examples, so that a compiled program holds the activations of one chunk at a time."""
 
 import operator
 from collections.abc import Callable
@@ -39,39 +39,39 @@ class Chunks:
 
     def sum(self, term: Term, u: PyTree = None) -> PyTree:
         """Σ_b term(chunk_b, u_b), with u cut along its first axis as the examples are."""
-        sweep = self._sweep(term, u)
-        total, _ = sweep.scan(lambda total, part: (jax.tree.map(jnp.add, total, part), None))
-        rest = sweep.rest(total)
+        chunks = self._chunk_pass(term, u)
+        total, _ = chunks.scan(lambda total, part: (jax.tree.map(jnp.add, total, part), None))
+        rest = chunks.rest(total)
         return total if rest is None else jax.tree.map(jnp.add, total, rest)
 
     def concatenate(self, term: Term) -> PyTree:
         """The term(chunk_b, None) one after another along their first axis."""
-        sweep = self._sweep(term, None)
-        last, parts = sweep.scan(lambda _, part: (part, part))
+        chunks = self._chunk_pass(term, None)
+        last, parts = chunks.scan(lambda _, part: (part, part))
         joined = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), parts)
-        rest = sweep.rest(last)
+        rest = chunks.rest(last)
         return joined if rest is None else jax.tree.map(lambda *x: jnp.concatenate(x), joined, rest)
 
-    def _sweep(self, term: Term, u: PyTree) -> "_Sweep":
+    def _chunk_pass(self, term: Term, u: PyTree) -> "_ChunkPass":
         first = jax.tree.map(lambda x: jax.ShapeDtypeStruct((self.chunk, *x.shape[1:]), x.dtype), (self.batch, u))
         # XLA's CPU backend runs the gradient of a convolution in a compiled loop tens of times slower.
         unrolled = choose_loop(_run, term, *first) == "python"
-        return _Sweep(term, (self.batch, u), self.examples, self.chunk, _run.eval_shape(term, *first), unrolled)
+        return _ChunkPass(term, (self.batch, u), self.examples, self.chunk, _run.eval_shape(term, *first), unrolled)
 
 
 @dataclass(frozen=True)
-class _Sweep:
+class _ChunkPass:
     """One pass over all chunks."""
 
     term: Term
-    pieces: PyTree
+    arrays: PyTree
     examples: int
     chunk: int
-    answer: PyTree
+    structure: PyTree
     unrolled: bool
 
     def scan(self, combine: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]) -> tuple[PyTree, PyTree]:
-        start = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), self.answer)
+        start = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), self.structure)
         firsts = jnp.arange(0, self.examples - self.chunk + 1, self.chunk)
 
         def step(carry: PyTree, first: jax.Array) -> tuple[PyTree, PyTree]:
@@ -86,7 +86,7 @@ class _Sweep:
     def _part(self, carry: PyTree, first: jax.Array, size: int) -> PyTree:
         if self.unrolled:
             first = first + _zero_after(jax.lax.stop_gradient(carry)).astype(first.dtype)
-        return _run(self.term, *jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, first, size), self.pieces))
+        return _run(self.term, *jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, first, size), self.arrays))
 
 
 def count_examples(batch: PyTree, name: str = "batch") -> int:

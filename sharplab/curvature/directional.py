@@ -11,7 +11,7 @@ import numpy as np
 from sharplab.core import tree
 from sharplab.core.tree import PyTree
 from sharplab.curvature.functions import as_partial, objective
-from sharplab.curvature.operator import LinearOperator, arranged
+from sharplab.curvature.operator import LinearOperator, match_structure
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def subspace_overlap(g: PyTree, vectors: PyTree) -> jax.Array:
     >>> round(float(subspace_overlap(jnp.array([3.0, 4.0]), jnp.array([[1.0, 0.0]]))), 6)
     0.36
     """
-    coefficients = jax.vmap(_dot, (0, None))(arranged(g, vectors, "vectors"), g)
+    coefficients = jax.vmap(_dot, (0, None))(match_structure(g, vectors, "vectors"), g)
     return jnp.sum(coefficients**2) / _dot(g, g)
 
 
@@ -110,10 +110,10 @@ def subspace_overlap(g: PyTree, vectors: PyTree) -> jax.Array:
 def _sharpness_of_batch(functions: PyTree, params: PyTree, batch: PyTree) -> jax.Array:
     gradient = jax.grad(lambda w: objective(functions, w, batch))
     with jax.default_matmul_precision("highest"):
-        g, curve = jax.linearize(gradient, params)
-        return tree.dot(g, curve(g)) / tree.dot(g, g)
+        g, hvp = jax.linearize(gradient, params)
+        return tree.dot(g, hvp(g)) / tree.dot(g, g)
 
 
 def _dot(x: PyTree, y: PyTree) -> jax.Array:
     """⟨x, y⟩ of pytrees with the same paths."""
-    return tree.dot(x, arranged(x, y, "v"))
+    return tree.dot(x, match_structure(x, y, "v"))

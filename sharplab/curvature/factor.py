@@ -14,15 +14,15 @@ LinearMap = Callable[[PyTree], PyTree]
 
 
 @dataclass(frozen=True)
-class Form:
-    """Structure, shapes and types of a pytree, without its numbers: hashable, and free to carry along."""
+class Structure:
+    """Tree structure, shapes and types of a pytree of arrays, without its values: hashable, so static under `jit`."""
 
     leaves: tuple[jax.ShapeDtypeStruct, ...]
     treedef: Any
 
     @classmethod
-    def of(cls, example: PyTree, leading: int | None = None) -> "Form":
-        """The form of `example`; with `leading`, its leaves' first axis has that length instead."""
+    def of(cls, example: PyTree, leading: int | None = None) -> "Structure":
+        """The structure of `example`; with `leading`, its leaves' first axis has that length instead."""
         leaves, treedef = jax.tree.flatten(example)
         shapes = [leaf.shape if leading is None else (leading, *leaf.shape[1:]) for leaf in leaves]
         return cls(
@@ -35,11 +35,11 @@ class Form:
         return jax.tree.unflatten(self.treedef, self.leaves)
 
     def zeros(self) -> PyTree:
-        """A pytree of this form."""
+        """Zeros in this structure."""
         return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), self.abstract)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["args"], meta_fields=["prepare", "form"])
+@partial(jax.tree_util.register_dataclass, data_fields=["args"], meta_fields=["prepare", "out_structure"])
 @dataclass(frozen=True)
 class Factor:
     """R with A = RᵀR.
@@ -47,26 +47,26 @@ class Factor:
     Attributes:
         prepare: args → (R, Rᵀ), two linear functions on pytrees.
         args: pytree of all arrays that they depend on.
-        form: what R answers with.
+        out_structure: the structure of R v.
     """
 
     prepare: Callable[[PyTree], tuple[LinearMap, LinearMap]]
     args: PyTree
-    form: Form
+    out_structure: Structure
 
     @property
     def range(self) -> PyTree:
         """Shapes and types of R v, a pytree of `jax.ShapeDtypeStruct`; `tree.size` of it is the dual's size."""
-        return self.form.abstract
+        return self.out_structure.abstract
 
     def maps(self) -> tuple[LinearMap, LinearMap]:
         """(R, Rᵀ), with the shared work done now."""
         with jax.default_matmul_precision("highest"):
             forward, backward = self.prepare(self.args)
-        return precisely(forward), precisely(backward)
+        return at_highest_precision(forward), at_highest_precision(backward)
 
 
-def precisely(function: LinearMap) -> LinearMap:
+def at_highest_precision(function: LinearMap) -> LinearMap:
     """`function` with matrix products in full float32: an accelerator's default loses three to four digits."""
 
     def precise(v: PyTree) -> PyTree:
@@ -83,7 +83,7 @@ def scaled_factor(args: PyTree) -> tuple[LinearMap, LinearMap]:
     return lambda v: forward(multiply(scale, v)), lambda u: multiply(scale, backward(u))
 
 
-def swapped_factor(factor: Factor) -> tuple[LinearMap, LinearMap]:
+def transposed_factor(factor: Factor) -> tuple[LinearMap, LinearMap]:
     """R → (Rᵀ, R), the factor of R Rᵀ."""
     forward, backward = factor.maps()
     return backward, forward

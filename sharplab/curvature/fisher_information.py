@@ -142,12 +142,12 @@ def _product(shared: Shared, batch: PyTree) -> LinearMap:
 def _root(shared: Shared, batch: PyTree, n: int) -> tuple[LinearMap, LinearMap]:
     """R v of shape (n, …, S): one number per draw."""
     functions, params = shared
-    outputs, push, pull = linearized(functions[1], params, batch[0])
+    outputs, jvp, vjp = linearized(functions[1], params, batch[0])
     scores = _scores(functions, outputs, batch)
     per_prediction = (..., None) if outputs.ndim == 1 else ...
     predictions = outputs.size / (1 if outputs.ndim == 1 else outputs.shape[-1])
     scores = scores[per_prediction] * (n * predictions / len(outputs)) ** -0.5
     return (
-        lambda v: jnp.einsum("s...c,...c->...s", scores, push(v)[per_prediction]),
-        lambda w: pull(jnp.einsum("s...c,...s->...c", scores, w).reshape(outputs.shape)),
+        lambda v: jnp.einsum("s...c,...c->...s", scores, jvp(v)[per_prediction]),
+        lambda w: vjp(jnp.einsum("s...c,...s->...c", scores, w).reshape(outputs.shape)),
     )

@@ -54,30 +54,30 @@ def gauss_newton(
 
 def linearized(model: Callable[..., Any], params: PyTree, inputs: PyTree) -> tuple[PyTree, LinearMap, LinearMap]:
     """(outputs, v → J v, u → Jᵀ u), the model's own pass being done once."""
-    outputs, push = jax.linearize(lambda w: model(w, inputs), params)
-    pull = jax.linear_transpose(push, params)
-    return outputs, push, lambda u: pull(u)[0]
+    outputs, jvp = jax.linearize(lambda w: model(w, inputs), params)
+    vjp = jax.linear_transpose(jvp, params)
+    return outputs, jvp, lambda u: vjp(u)[0]
 
 
 def _gauss_newton_product(shared: Shared, batch: PyTree) -> LinearMap:
     (loss, model), params = shared
     inputs, targets = batch
-    outputs, push, pull = linearized(model, params, inputs)
+    outputs, jvp, vjp = linearized(model, params, inputs)
     closed = output_hessian(loss)
     if closed is None:
-        curve = jax.linearize(jax.grad(lambda f: loss(f, targets)), outputs)[1]
-        return lambda v: pull(curve(push(v)))
-    curve = closed.product(outputs)
+        output_hvp = jax.linearize(jax.grad(lambda f: loss(f, targets)), outputs)[1]
+        return lambda v: vjp(output_hvp(jvp(v)))
+    output_hvp = closed.product(outputs)
     predictions = outputs.size // outputs.shape[-1]
-    return lambda v: pull(curve(push(v)) / predictions)
+    return lambda v: vjp(output_hvp(jvp(v)) / predictions)
 
 
 def _gauss_newton_root(shared: Shared, batch: PyTree, n: int) -> tuple[LinearMap, LinearMap]:
     (loss, model), params = shared
     inputs, _ = batch
-    outputs, push, pull = linearized(model, params, inputs)
+    outputs, jvp, vjp = linearized(model, params, inputs)
     closed = output_hessian(loss)
     assert closed is not None, "a loss without closed form has no root"
     transposed, straight = closed.root(outputs)
     weight = (n * outputs.size / (len(outputs) * outputs.shape[-1])) ** -0.5
-    return lambda v: weight * transposed(push(v)), lambda u: pull(weight * straight(u))
+    return lambda v: weight * transposed(jvp(v)), lambda u: vjp(weight * straight(u))

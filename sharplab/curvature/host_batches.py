@@ -77,8 +77,8 @@ class HostBatches:
             )
         first = 0
         for count, batch in self._read():
-            piece = jax.tree.map(lambda x, i=first, n=count: x[i : i + n], u)
-            yield _apply(term, batch, piece, self.chunk, joined)
+            u_part = jax.tree.map(lambda x, i=first, n=count: x[i : i + n], u)
+            yield _apply(term, batch, u_part, self.chunk, joined)
             first += count
 
     def _read(self) -> Iterator[tuple[int, PyTree]]:

@@ -14,7 +14,14 @@ from jax.flatten_util import ravel_pytree
 
 from sharplab.core import tree
 from sharplab.core.tree import PyTree
-from sharplab.curvature.factor import Factor, Form, LinearMap, precisely, scaled_factor, swapped_factor
+from sharplab.curvature.factor import (
+    Factor,
+    LinearMap,
+    Structure,
+    at_highest_precision,
+    scaled_factor,
+    transposed_factor,
+)
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator as ScipyOperator
@@ -75,7 +82,7 @@ class LinearOperator:
         """v → A v for v like `domain`, with the shared work done now: call it once, apply it many times."""
         with jax.default_matmul_precision("highest"):
             product = self.prepare(self.args)
-        return precisely(product)
+        return at_highest_precision(product)
 
     def dual(self) -> "LinearOperator":
         """R Rᵀ, on vectors like `factor.range`: its non-zero eigenvalues are those of A = RᵀR.
@@ -85,8 +92,9 @@ class LinearOperator:
         Raises:
             ValueError: if the operator has no factor.
 
-        >>> factor = Factor(lambda x: (lambda v: x @ v, lambda u: x.T @ u), jnp.ones((1, 3)), Form.of(jnp.zeros(1)))
-        >>> op = LinearOperator(lambda x: lambda v: x.T @ (x @ v), jnp.ones((1, 3)), jnp.zeros(3), factor)
+        >>> R = jnp.ones((1, 3))
+        >>> factor = Factor(lambda R: (lambda v: R @ v, lambda u: R.T @ u), R, Structure.of(jnp.zeros(1)))
+        >>> op = LinearOperator(lambda R: lambda v: R.T @ (R @ v), R, jnp.zeros(3), factor)
         >>> op.dual().dense().tolist()
         [[3.0]]
         """
@@ -95,8 +103,8 @@ class LinearOperator:
                 "the operator has no factor R with A = RᵀR, hence no dual: gauss_newton and fisher (of arrays) and "
                 "ntk have one."
             )
-        factor = Factor(swapped_factor, self.factor, Form.of(self.domain))
-        return LinearOperator(_dual_product, self.factor, self.factor.form.zeros(), factor, self.jittable)
+        factor = Factor(transposed_factor, self.factor, Structure.of(self.domain))
+        return LinearOperator(_dual_product, self.factor, self.factor.out_structure.zeros(), factor, self.jittable)
 
     def __call__(self, v: PyTree) -> PyTree:
         named, wanted = tree.named_leaves(v), tree.named_leaves(self.domain)
@@ -138,7 +146,7 @@ class LinearOperator:
         factor = None
         if self.factor is not None and not isinstance(number, jax.core.Tracer) and float(number) >= 0:
             root = jax.tree.map(lambda _: float(number) ** 0.5, self.domain)
-            factor = Factor(scaled_factor, (self.factor, root), self.factor.form)
+            factor = Factor(scaled_factor, (self.factor, root), self.factor.out_structure)
         return LinearOperator(_multiple, (self, number), self.domain, factor, self.jittable)
 
     __rmul__ = __mul__
@@ -170,7 +178,7 @@ class LinearOperator:
         return ScipyOperator(self.shape, matvec=product, rmatvec=product, matmat=product, rmatmat=product, dtype=dtype)
 
 
-def arranged(domain: PyTree, values: PyTree, name: str) -> PyTree:
+def match_structure(domain: PyTree, values: PyTree, name: str) -> PyTree:
     """`values` in the structure of `domain`, matched by path; a ValueError names the argument they came as."""
     named, wanted = tree.named_leaves(values), tree.named_leaves(domain)
     if named.keys() != wanted.keys():
@@ -192,8 +200,8 @@ def _sum(operators: tuple[LinearOperator, LinearOperator]) -> LinearMap:
     first, second = left.matvec(), right.matvec()
 
     def product(v: PyTree) -> PyTree:
-        other = second(arranged(right.domain, v, "v"))
-        return jax.tree.map(jnp.add, first(v), arranged(left.domain, other, "v"))
+        other = second(match_structure(right.domain, v, "v"))
+        return jax.tree.map(jnp.add, first(v), match_structure(left.domain, other, "v"))
 
     return product
 

@@ -2,7 +2,7 @@
 
 from sharplab.core.tree import PyTree
 from sharplab.curvature.factor import Factor, LinearMap, multiply, scaled_factor
-from sharplab.curvature.operator import LinearOperator, arranged
+from sharplab.curvature.operator import LinearOperator, match_structure
 
 
 def precondition(op: LinearOperator, scale: PyTree) -> LinearOperator:
@@ -22,8 +22,8 @@ def precondition(op: LinearOperator, scale: PyTree) -> LinearOperator:
     >>> precondition(diagonal, jnp.array([2.0, 1.0])).dense().tolist()
     [[4.0, 0.0], [0.0, 3.0]]
     """
-    scale = arranged(op.domain, scale, "scale")
-    factor = None if op.factor is None else Factor(scaled_factor, (op.factor, scale), op.factor.form)
+    scale = match_structure(op.domain, scale, "scale")
+    factor = None if op.factor is None else Factor(scaled_factor, (op.factor, scale), op.factor.out_structure)
     return LinearOperator(_scaled_product, (op, scale), op.domain, factor, op.jittable)
 
 

@@ -15,7 +15,7 @@ from sharplab.core import tree
 from sharplab.core.tree import PyTree
 from sharplab.curvature.chunks import Chunks, count_examples
 from sharplab.curvature.determinism import check_mean
-from sharplab.curvature.factor import Factor, Form, LinearMap
+from sharplab.curvature.factor import Factor, LinearMap, Structure
 from sharplab.curvature.host_batches import HostBatches, read_host_batches, source_of
 from sharplab.curvature.operator import LinearOperator
 
@@ -49,7 +49,7 @@ def mean_operator(
     factor = None
     if root is not None and not isinstance(examples, HostBatches):
         args = (Partial(root), shared, examples)
-        factor = Factor(streamed_maps, args, streamed_form(root, shared, examples))
+        factor = Factor(streamed_maps, args, streamed_structure(root, shared, examples))
     jittable = not isinstance(examples, HostBatches)
     return LinearOperator(_mean_product, (Partial(product), shared, examples), shared[1], factor, jittable)
 
@@ -85,7 +85,7 @@ def count(examples: Any) -> int:
 
 
 def check_independence(mean: Callable[..., PyTree], shared: Shared, examples: Any) -> None:
-    """`check_mean` on two examples, where they will be read in pieces."""
+    """`check_mean` on two examples, where they will be read in parts."""
     if isinstance(examples, Chunks | HostBatches):
         check_mean(mean, shared, examples.head)
 
@@ -102,12 +102,12 @@ def streamed_maps(args: PyTree) -> tuple[LinearMap, LinearMap]:
     )
 
 
-def streamed_form(maps: Maps, shared: Shared, examples: Any) -> Form:
+def streamed_structure(maps: Maps, shared: Shared, examples: Any) -> Structure:
     """What M answers with."""
     n = count(examples)
-    piece = examples.head if isinstance(examples, Chunks | HostBatches) else examples
-    answer = _abstract_forward(Partial(maps), shared, n, shared[1], piece)
-    return Form.of(answer, leading=n)
+    part = examples.head if isinstance(examples, Chunks | HostBatches) else examples
+    structure = _abstract_forward(Partial(maps), shared, n, shared[1], part)
+    return Structure.of(structure, leading=n)
 
 
 def _mean_product(args: PyTree) -> LinearMap:

@@ -9,12 +9,12 @@ import numpy as np
 from jax.tree_util import Partial
 
 from sharplab.core.tree import PyTree
-from sharplab.curvature.factor import Factor, Form, LinearMap, multiply
+from sharplab.curvature.factor import Factor, LinearMap, Structure, multiply
 from sharplab.curvature.functions import as_partial
 from sharplab.curvature.ggn import linearized
 from sharplab.curvature.host_batches import HostBatches
-from sharplab.curvature.operator import LinearOperator, arranged
-from sharplab.curvature.streaming import Shared, check_independence, stream, streamed_form, streamed_maps
+from sharplab.curvature.operator import LinearOperator, match_structure
+from sharplab.curvature.streaming import Shared, check_independence, stream, streamed_maps, streamed_structure
 
 
 def ntk(
@@ -44,13 +44,13 @@ def ntk(
     >>> ntk(model, jnp.zeros(2), x).dense().tolist()  # xxᵀ
     [[1.0, 1.0], [1.0, 5.0]]
     """
-    root = jax.tree.map(lambda _: 1.0, params) if scale is None else _root(arranged(params, scale, "scale"))
+    root = jax.tree.map(lambda _: 1.0, params) if scale is None else _root(match_structure(params, scale, "scale"))
     shared = ((as_partial(model, params), root), params)
     examples = stream(inputs, chunk, "inputs")
     check_independence(_mean_square, shared, examples)
     args = (Partial(_scaled_jacobian), shared, examples)
-    outputs = streamed_form(_scaled_jacobian, shared, examples).zeros()
-    factor = Factor(_root_factor, args, Form.of(params))
+    outputs = streamed_structure(_scaled_jacobian, shared, examples).zeros()
+    factor = Factor(_root_factor, args, Structure.of(params))
     return LinearOperator(_kernel_product, args, outputs, factor, not isinstance(examples, HostBatches))
 
 
@@ -67,8 +67,8 @@ def _mean_square(functions: PyTree, params: PyTree, inputs: PyTree) -> PyTree:
 
 def _scaled_jacobian(shared: Shared, inputs: PyTree, n: int) -> tuple[LinearMap, LinearMap]:
     (model, root), params = shared
-    _, push, pull = linearized(model, params, inputs)
-    return lambda v: push(multiply(root, v)), lambda u: multiply(root, pull(u))
+    _, jvp, vjp = linearized(model, params, inputs)
+    return lambda v: jvp(multiply(root, v)), lambda u: multiply(root, vjp(u))
 
 
 def _kernel_product(args: PyTree) -> LinearMap:

@@ -11,7 +11,7 @@ from sharplab.core.tree import PyTree
 from sharplab.curvature.operator import LinearOperator
 
 
-def solved_in_range(op: LinearOperator, k: int, which: str) -> bool:
+def solved_by_dual(op: LinearOperator, k: int, which: str) -> bool:
     """Whether the k wanted eigenpairs are better found as those of RRᵀ: it is smaller, and they are not its zeros."""
     if op.factor is None or not op.jittable or which not in ("LA", "LM"):
         return False
@@ -19,14 +19,14 @@ def solved_in_range(op: LinearOperator, k: int, which: str) -> bool:
 
 
 @jax.jit
-def pushed(op: LinearOperator, vectors: PyTree) -> PyTree:
+def to_range(op: LinearOperator, vectors: PyTree) -> PyTree:
     """R v for each v of a stack."""
     assert op.factor is not None
     return jax.lax.map(op.factor.maps()[0], vectors)
 
 
 @jax.jit
-def lifted(op: LinearOperator, vectors: PyTree) -> tuple[PyTree, jax.Array]:
+def from_range(op: LinearOperator, vectors: PyTree) -> tuple[PyTree, jax.Array]:
     """Rᵀu/‖Rᵀu‖ for each u of a stack, and ‖Rᵀu‖ = √λ; 0 where that is 0."""
     assert op.factor is not None
     back = jax.lax.map(op.factor.maps()[1], vectors)

@@ -14,12 +14,12 @@ from sharplab.core import tree
 from sharplab.core.loops import Loop, repeat_while
 from sharplab.core.naming import lookup
 from sharplab.core.tree import PyTree
-from sharplab.curvature.operator import LinearOperator, arranged
+from sharplab.curvature.operator import LinearOperator, match_structure
 from sharplab.spectrum import search as searching
-from sharplab.spectrum.duality import lifted, pushed, solved_in_range
+from sharplab.spectrum.duality import from_range, solved_by_dual, to_range
 from sharplab.spectrum.products import loop_of
 from sharplab.spectrum.rows import combine_rows
-from sharplab.spectrum.search import PREFERENCES, Aim, Search
+from sharplab.spectrum.search import PREFERENCES, Search, Target
 
 RANDOM_SHARE = 0.1  # of a warm start's norm, so that an eigenvector orthogonal to it can rise
 NEXT_SHARE = 0.3  # of vectors given beyond the k wanted, which may have come to the top since
@@ -103,10 +103,10 @@ def eigsh(
         raise ValueError(f"k is {k}: an operator of shape {op.shape} has 1 to {op.shape[0]} eigenpairs.")
     limit = 240 + 40 * k if max_matvecs is None else max_matvecs
     solution = solve_extreme(
-        op, k, start, jax.random.key(0) if key is None else key, which=which, tol=tol, limit=limit, look=k > 1
+        op, k, start, jax.random.key(0) if key is None else key, which=which, tol=tol, limit=limit, check_missed=k > 1
     )
     if not isinstance(solution.scale, jax.core.Tracer):
-        _refuse_unsound(solution)
+        _check_sound(solution)
     return solution.pairs
 
 
@@ -118,7 +118,7 @@ class Solution(NamedTuple):
     scale: jax.Array  # ‖A‖ as far as it is known
 
 
-def _refuse_unsound(solution: Solution) -> None:
+def _check_sound(solution: Solution) -> None:
     if not jnp.isfinite(solution.scale):
         raise ValueError("the operator's product is not finite: check params and batch for NaN or inf.")
     if solution.pairs.floor > ASYMMETRY_LIMIT * solution.scale:
@@ -141,23 +141,23 @@ def solve_extreme(
     which: str = "LA",
     tol: float = 1e-3,
     limit: int = 240,
-    look: bool | jax.Array = False,
+    check_missed: bool | jax.Array = False,
     spare: int = 0,
 ) -> Solution:
     """`eigsh` for callers that take NaN, from an operator that is not finite, as an answer.
 
-    `look`: whether to look for missed eigenpairs with a random vector, an array where that is decided under `jit`;
+    `check_missed`: whether to look for missed eigenpairs with a random vector, an array where `jit` decides that;
     `spare`: how many vectors `nearby` holds beyond k.
     """
     start = None if start is None else _stacked(op.domain, start)
-    aim, look = Aim(which, k, look is not False), jnp.asarray(look)
-    if solved_in_range(op, k, which):
-        below = None if start is None else pushed(op, start)
-        solution = _lift(op, _solve(op.dual(), aim, below, key, look, tol, limit, spare))
+    target, check_missed = Target(which, k, check_missed is not False), jnp.asarray(check_missed)
+    if solved_by_dual(op, k, which):
+        below = None if start is None else to_range(op, start)
+        solution = _from_dual(op, _solve(op.dual(), target, below, key, check_missed, tol, limit, spare))
         # A value that is zero but for rounding has no vector to lift. Under jit that is reported, not mended.
         if _under_jit(solution) or jnp.isfinite(solution.pairs.residuals).all() or not jnp.isfinite(solution.scale):
             return solution
-    return _solve(op, aim, start, key, look, tol, limit, spare)
+    return _solve(op, target, start, key, check_missed, tol, limit, spare)
 
 
 def _under_jit(values: PyTree) -> bool:
@@ -166,12 +166,12 @@ def _under_jit(values: PyTree) -> bool:
 
 def _stacked(domain: PyTree, start: PyTree) -> PyTree:
     """One vector or a stack of them, as a stack in the domain's structure."""
-    start = arranged(domain, start, "start")
+    start = match_structure(domain, start, "start")
     return jax.tree.map(lambda v, like: jnp.reshape(v, (-1, *jnp.shape(like))), start, domain)
 
 
-def _lift(op: LinearOperator, solution: Solution) -> Solution:
-    nearby, norms = lifted(op, solution.nearby)
+def _from_dual(op: LinearOperator, solution: Solution) -> Solution:
+    nearby, norms = from_range(op, solution.nearby)
     pairs = solution.pairs
     k = len(pairs.values)
     norms = norms[:k]
@@ -191,10 +191,10 @@ def _lift(op: LinearOperator, solution: Solution) -> Solution:
 
 def _solve(
     op: LinearOperator,
-    aim: Aim,
+    target: Target,
     start: PyTree | None,
     key: jax.Array,
-    look: jax.Array,
+    check_missed: jax.Array,
     tol: float,
     limit: int,
     spare: int,
@@ -203,30 +203,30 @@ def _solve(
     if flat:
         # A random vector of one array is a program several times smaller than one of a network's many leaves.
         flat_start = None if start is None else jax.vmap(tree.ravel)(start)
-        first = _first(jax.eval_shape(tree.ravel, op.domain), aim.k, flat_start, key)
+        first = _first(jax.eval_shape(tree.ravel, op.domain), target.k, flat_start, key)
     else:
-        first = _placed(_first(op.domain, aim.k, start, key), op.domain)
+        first = _laid_out(_first(op.domain, target.k, start, key), op.domain)
     tolerance, most = jnp.asarray(tol, jnp.result_type(op.dtype, jnp.float32)), jnp.asarray(limit)
     if loop_of(op, key) == "compiled":
-        return _solve_compiled(op, first, key, look, tolerance, most, aim, spare, flat)
+        return _solve_compiled(op, first, key, check_missed, tolerance, most, target, spare, flat)
 
     def product(v: PyTree) -> PyTree:
         return _ravel_once(op(_unravel_once(v, op.domain))) if flat else op(v)
 
-    search = _driven(
-        lambda s: _unfinished_once(s, tolerance, most, op.shape[0], aim),
-        lambda s: _crowded_once(s, tolerance, aim),
-        lambda s: _restart_once(s, aim),
-        lambda s: _take_once(s, product(_direction_once(s)), tolerance, key, aim),
-        _begin_once(first, key, look, aim),
+    search = _run_loops(
+        lambda s: _unfinished_once(s, tolerance, most, op.shape[0], target),
+        lambda s: _needs_restart_once(s, tolerance, target),
+        lambda s: _restart_once(s, target),
+        lambda s: _take_once(s, product(_direction_once(s)), tolerance, key, target),
+        _begin_once(first, key, check_missed, target),
         "python",
     )
-    return _finish_once(search, op.domain, tolerance, aim, spare, flat)
+    return _finish_once(search, op.domain, tolerance, target, spare, flat)
 
 
-def _driven(
+def _run_loops(
     unfinished: Callable[[Search], jax.Array],
-    crowded: Callable[[Search], jax.Array],
+    needs_restart: Callable[[Search], jax.Array],
     restart: Callable[[Search], Search],
     take: Callable[[Search], Search],
     search: Search,
@@ -235,8 +235,8 @@ def _driven(
     """Products, and restarts between them: loops of their own, since a branch would copy the basis."""
 
     def grow(search: Search) -> Search:
-        search = repeat_while(crowded, restart, search, loop)  # once at most
-        return repeat_while(lambda s: unfinished(s) & ~crowded(s), take, search, loop)
+        search = repeat_while(needs_restart, restart, search, loop)  # once at most
+        return repeat_while(lambda s: unfinished(s) & ~needs_restart(s), take, search, loop)
 
     return repeat_while(unfinished, grow, search, loop)
 
@@ -270,7 +270,7 @@ def _first(domain: PyTree, k: int, start: PyTree | None, key: jax.Array) -> PyTr
     return jax.tree.map(lambda v, r: v + (share * r).astype(v.dtype), total, noise)
 
 
-def _placed(v: PyTree, domain: PyTree) -> PyTree:
+def _laid_out(v: PyTree, domain: PyTree) -> PyTree:
     """v laid out over devices as the parameters are, and with it all vectors of the search."""
 
     def place(x: jax.Array, like: jax.Array) -> jax.Array:
@@ -280,10 +280,10 @@ def _placed(v: PyTree, domain: PyTree) -> PyTree:
     return jax.tree.map(place, v, domain)
 
 
-def _finish(search: Search, domain: PyTree, tol: jax.Array, aim: Aim, spare: int, flat: bool) -> Solution:
-    wanted = slice(0, aim.k)
+def _finish(search: Search, domain: PyTree, tol: jax.Array, target: Target, spare: int, flat: bool) -> Solution:
+    wanted = slice(0, target.k)
     values = jnp.where(search.ritz.used[wanted], search.ritz.values[wanted], jnp.nan)
-    nearby = searching.ritz_vectors(search, min(aim.k + spare, len(search.space.projected)))
+    nearby = searching.ritz_vectors(search, min(target.k + spare, len(search.space.projected)))
     if flat:
         nearby = jax.vmap(tree.unravel, (0, None))(nearby, domain)
     floor = searching.rounding_floor(search.space, search.ritz)
@@ -294,20 +294,20 @@ def _finish(search: Search, domain: PyTree, tol: jax.Array, aim: Aim, spare: int
         errors=search.errors,
         floor=floor,
         matvecs=search.matvecs,
-        converged=searching.converged(search, tol, aim) & jnp.isfinite(values),
+        converged=searching.converged(search, tol, target) & jnp.isfinite(values),
     )
     return Solution(pairs, nearby, searching.spectral_scale(search.ritz))
 
 
-@partial(jax.jit, static_argnames=("aim", "spare", "flat"))
+@partial(jax.jit, static_argnames=("target", "spare", "flat"))
 def _solve_compiled(
     op: LinearOperator,
     first: PyTree,
     key: jax.Array,
-    look: jax.Array,
+    check_missed: jax.Array,
     tol: jax.Array,
     limit: jax.Array,
-    aim: Aim,
+    target: Target,
     spare: int,
     flat: bool,
 ) -> Solution:
@@ -316,22 +316,22 @@ def _solve_compiled(
     def product(v: PyTree) -> PyTree:
         return tree.ravel(matvec(tree.unravel(v, op.domain))) if flat else matvec(v)
 
-    search = _driven(
-        lambda s: searching.unfinished(s, tol, limit, op.shape[0], aim),
-        lambda s: searching.crowded(s, tol, aim),
-        lambda s: searching.restart(s, aim),
-        lambda s: searching.take(s, product(s.space.direction), tol, key, aim),
-        searching.begin(first, key, look, aim),
+    search = _run_loops(
+        lambda s: searching.unfinished(s, tol, limit, op.shape[0], target),
+        lambda s: searching.needs_restart(s, tol, target),
+        lambda s: searching.restart(s, target),
+        lambda s: searching.take(s, product(s.space.direction), tol, key, target),
+        searching.begin(first, key, check_missed, target),
         "compiled",
     )
-    return _finish(search, op.domain, tol, aim, spare, flat)
+    return _finish(search, op.domain, tol, target, spare, flat)
 
 
 _ravel_once, _unravel_once = jax.jit(tree.ravel), jax.jit(tree.unravel)
 _direction_once = jax.jit(lambda search: search.space.direction)
-_begin_once = jax.jit(searching.begin, static_argnames="aim")
-_take_once = jax.jit(searching.take, static_argnames="aim", donate_argnames="search")
-_restart_once = jax.jit(searching.restart, static_argnames="aim", donate_argnames="search")
-_crowded_once = jax.jit(searching.crowded, static_argnames="aim")
-_unfinished_once = jax.jit(searching.unfinished, static_argnames=("size", "aim"))
-_finish_once = jax.jit(_finish, static_argnames=("aim", "spare", "flat"))
+_begin_once = jax.jit(searching.begin, static_argnames="target")
+_take_once = jax.jit(searching.take, static_argnames="target", donate_argnames="search")
+_restart_once = jax.jit(searching.restart, static_argnames="target", donate_argnames="search")
+_needs_restart_once = jax.jit(searching.needs_restart, static_argnames="target")
+_unfinished_once = jax.jit(searching.unfinished, static_argnames=("size", "target"))
+_finish_once = jax.jit(_finish, static_argnames=("target", "spare", "flat"))

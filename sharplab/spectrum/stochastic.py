@@ -90,7 +90,7 @@ def _estimate(method: Method, exact: Method, op: LinearOperator, matvecs: int, k
     return found
 
 
-def trace_on_the_way(op: LinearOperator, key: jax.Array, matvecs: int, loop: Loop) -> Estimate:
+def unchecked_trace(op: LinearOperator, key: jax.Array, matvecs: int, loop: Loop) -> Estimate:
     """As `trace` by XTrace, for records of training: under this loop, and NaN where products are not finite."""
     return _found(_xtrace, _exact_trace, op, key, matvecs, loop)
 

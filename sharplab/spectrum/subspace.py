@@ -38,7 +38,7 @@ class Subspace(NamedTuple):
         return self.row(self.filled)
 
     @property
-    def taken(self) -> jax.Array:
+    def in_use(self) -> jax.Array:
         """How many rows count."""
         return self.filled + self.pending
 
@@ -58,12 +58,12 @@ def empty_subspace(like: PyTree, rows: int) -> Subspace:
     return Subspace(basis, jnp.zeros((rows, rows), dtype), none, none, jnp.zeros((), dtype))
 
 
-def absorb(space: Subspace, product: PyTree, least: jax.typing.ArrayLike) -> Subspace:
+def with_product(space: Subspace, product: PyTree, least: jax.typing.ArrayLike) -> Subspace:
     """Take in the product of A with `direction`: that row is filled now, what it reaches beyond all rows is pending.
 
     A part beyond that is no longer than `least` is taken for rounding. There must be a row left for it, even so.
     """
-    j, end, slots = space.filled, space.taken, jnp.arange(len(space.projected))
+    j, end, slots = space.filled, space.in_use, jnp.arange(len(space.projected))
     row = space.projected[j]  # ⟨A q_i, q_j⟩ of the filled rows i, known from their own products
     known = jnp.where(slots < j, row, 0).at[j].set(tree.dot(space.direction, product))
     q, rest, column = orthonormal(space, product, known)
@@ -83,7 +83,7 @@ def absorb(space: Subspace, product: PyTree, least: jax.typing.ArrayLike) -> Sub
 
 def with_direction(space: Subspace, q: PyTree, wanted: jax.Array) -> Subspace:
     """If `wanted`, with q, of length 1 and orthogonal to all rows and their products, as a new row and `direction`."""
-    j, end, slots = space.filled, space.taken, jnp.arange(len(space.projected))
+    j, end, slots = space.filled, space.in_use, jnp.arange(len(space.projected))
     slot = jnp.where(wanted, end, j)  # where the row goes that stood first among the pending ones
     exchange = jnp.where(slots == j, slot, jnp.where(slots == slot, j, slots))
     places = jnp.stack([slot, j])
@@ -99,20 +99,20 @@ def with_direction(space: Subspace, q: PyTree, wanted: jax.Array) -> Subspace:
     )
 
 
-def turned(space: Subspace, weights: jax.Array) -> Subspace:
+def rotated(space: Subspace, weights: jax.Array) -> Subspace:
     """With the pending rows rotated among themselves, so that `direction` is along Σ weights[i] q_i of theirs.
 
     Where these weights are 0, all stays as it is.
     """
     slots = jnp.arange(len(space.projected))
-    weights = jnp.where((slots >= space.filled) & (slots < space.taken), weights, 0)
+    weights = jnp.where((slots >= space.filled) & (slots < space.in_use), weights, 0)
     weights = weights * jnp.where(weights[space.filled] < 0, -1, 1) * _reciprocal(jnp.linalg.norm(weights))
     # The reflection I − 2wwᵀ that takes the first pending row there; none where it is there.
     w = jnp.where(slots == space.filled, 1, 0) - weights
     length = jnp.linalg.norm(w)
     wanted = weights.any() & (length > jnp.finfo(w.dtype).eps)
     w = jnp.where(wanted, w * _reciprocal(length), 0)
-    end = jnp.where(wanted, space.taken, space.filled)
+    end = jnp.where(wanted, space.in_use, space.filled)
 
     def reflected(Q: jax.Array) -> jax.Array:
         along = jax.lax.cond(wanted, lambda: combine_rows(w, Q), lambda: jnp.zeros_like(Q[0]))
@@ -149,7 +149,7 @@ def _filled_part(space: Subspace, begin: jax.Array) -> tuple[jax.Array, jax.Arra
 def residuals(space: Subspace, ritz: RitzPairs) -> jax.Array:
     """A y − θ y of every Ritz pair, by its coefficients in the rows of the basis: shape (m, m), column i of pair i."""
     slots = jnp.arange(len(space.projected))
-    pending = (slots >= space.filled) & (slots < space.taken)
+    pending = (slots >= space.filled) & (slots < space.in_use)
     beyond = jnp.where(pending[:, None] & (slots < space.filled), space.projected, 0)
     return jnp.matmul(beyond, ritz.coordinates, precision="highest")
 
@@ -166,7 +166,7 @@ def orthonormal(space: Subspace, v: PyTree, known: jax.Array) -> tuple[PyTree, j
     length = tree.norm(v)
     known = known * _reciprocal(length)
     v = without_some_rows(tree.scale(_reciprocal(length), v), space.basis, known)
-    counted = jnp.arange(len(space.projected)) < space.taken
+    counted = jnp.arange(len(space.projected)) < space.in_use
 
     def leaves_little(passed: tuple[PyTree, ...]) -> jax.Array:
         _, _, before, rest = passed

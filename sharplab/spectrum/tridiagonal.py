@@ -35,7 +35,7 @@ def tridiagonalize(
     matvec: Callable[[PyTree], PyTree], start: PyTree, rows: int, loop: Loop = "compiled"
 ) -> Tridiagonal:
     """At most `rows` steps from start/‖start‖, fewer where the Krylov space is exhausted; memory `rows` vectors."""
-    return repeat_while(_unfinished, lambda s: _absorb(s, matvec(_newest(s))), _begin(start, rows), loop)
+    return repeat_while(_unfinished, lambda s: _lanczos_step(s, matvec(_last_row(s))), _begin(start, rows), loop)
 
 
 @partial(jax.jit, static_argnames="rows")
@@ -52,12 +52,12 @@ def _unfinished(state: Tridiagonal) -> jax.Array:
 
 
 @jax.jit
-def _newest(state: Tridiagonal) -> PyTree:
+def _last_row(state: Tridiagonal) -> PyTree:
     return jax.tree.map(lambda Q: Q[state.filled], state.basis)
 
 
 @partial(jax.jit, donate_argnums=0)
-def _absorb(state: Tridiagonal, w: PyTree) -> Tridiagonal:
+def _lanczos_step(state: Tridiagonal, w: PyTree) -> Tridiagonal:
     """Take in w = A q_filled, and append what it has outside of the basis."""
     j = state.filled
     column = jnp.zeros_like(state.diagonal)

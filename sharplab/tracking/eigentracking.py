@@ -67,7 +67,7 @@ def track_eigenpairs(
         cold = first | (state.number == 1)
         start = tree.where(cold, jax.tree.map(jnp.zeros_like, tracked.vectors), tracked.vectors)
         solution = solve_extreme(
-            op, k, start, jax.random.fold_in(key, state.number), tol=tol, look=cold if k > 1 else False, spare=1
+            op, k, start, jax.random.fold_in(key, state.number), tol=tol, check_missed=cold if k > 1 else False, spare=1
         )
         new, old = solution.pairs, state.pairs
         higher = ((new.values - old.values) > new.errors + old.errors).any()

@@ -17,7 +17,7 @@ from sharplab.core.tree import PyTree
 from sharplab.curvature import LinearOperator, directional_sharpness, gauss_newton, hessian, ntk, precondition
 from sharplab.spectrum.estimate import mean_of
 from sharplab.spectrum.products import each
-from sharplab.spectrum.stochastic import trace_on_the_way
+from sharplab.spectrum.stochastic import unchecked_trace
 from sharplab.tracking.context import Context, Objective
 
 TRACE_MATVECS = 30  # of a recorded trace, whose standard error is then of some per cent
@@ -179,7 +179,7 @@ def _sharpness_of_batch(objective: Objective, params: PyTree, batch: PyTree, D: 
 
 def _hessian_trace(context: Context) -> Row:
     key = jax.random.fold_in(context.key, 1)
-    estimate = trace_on_the_way(_hessian(context), key, TRACE_MATVECS, context.loop)
+    estimate = unchecked_trace(_hessian(context), key, TRACE_MATVECS, context.loop)
     return {"hessian_trace": estimate.value, "hessian_trace_error": estimate.stderr}
 
 

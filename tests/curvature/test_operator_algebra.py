@@ -10,7 +10,7 @@ from jax.flatten_util import ravel_pytree
 from networks import network
 from problems import cast, matrix_operator, symmetric
 
-from sharplab.curvature import Factor, Form, LinearOperator, block, gauss_newton, precondition
+from sharplab.curvature import Factor, LinearOperator, Structure, block, gauss_newton, precondition
 
 DOMAIN = {"w": jnp.zeros((2, 3)), "b": jnp.zeros(2)}
 ROOT = np.random.default_rng(5).standard_normal((3, 8))
@@ -28,7 +28,7 @@ def gram_product(R):
 def factored():
     """RᵀR on `DOMAIN`, R of shape (3, 8)."""
     R = jnp.asarray(ROOT)
-    factor = Factor(apply_root, R, Form.of(jnp.zeros(3, R.dtype)))
+    factor = Factor(apply_root, R, Structure.of(jnp.zeros(3, R.dtype)))
     return LinearOperator(gram_product, R, cast(DOMAIN, R.dtype), factor)
 
 

@@ -8,7 +8,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from sharplab.curvature import gauss_newton, hessian
 from sharplab.losses import cross_entropy
 from sharplab.spectrum import eigsh, extremal, spectral_density, trace
-from sharplab.spectrum.search import Aim
+from sharplab.spectrum.search import Target
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_disable_most_optimizations", True)  # what takes time here is compiling
@@ -74,7 +74,7 @@ def temporary(params, batch):
     """Bytes that one device needs beside arguments and results."""
     op = operators(params, batch)[0]
     zero, key = jnp.asarray(0.0), jax.random.key(0)
-    program = extremal._solve_compiled.lower(op, op.domain, key, zero > 0, zero, zero, Aim("LA", 3, False), 0, False)
+    program = extremal._solve_compiled.lower(op, op.domain, key, zero > 0, zero, zero, Target("LA", 3, False), 0, False)
     return program.compile().memory_analysis().temp_size_in_bytes
 
 

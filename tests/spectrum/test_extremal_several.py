@@ -164,7 +164,7 @@ def test_few_of_200_random_problems_lack_one_of_the_top_five(record_property):
 def test_stack_of_vectors_starts_the_next_solve_with_fewer_products():
     recipe, (before, now) = moments_recipe("residual_mlp"), moments("residual_mlp")[3:5]
     ops = [hessian(recipe.loss, m.params, m.batch, model=recipe.forward) for m in (before, now)]
-    last = solve_extreme(ops[0], 4, None, jax.random.key(0), look=True, spare=1)
+    last = solve_extreme(ops[0], 4, None, jax.random.key(0), check_missed=True, spare=1)
     cold = [int(eigsh(ops[1], 4, key=jax.random.key(i)).matvecs) for i in range(4)]
     warm = [int(eigsh(ops[1], 4, start=last.nearby, key=jax.random.key(i)).matvecs) for i in range(4)]
     assert np.mean(warm) < np.mean(cold), (warm, cold)

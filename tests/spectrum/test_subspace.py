@@ -14,7 +14,7 @@ from sharplab.spectrum.subspace import (
     restarted,
     ritz_pairs,
     ritz_values_from,
-    turned,
+    rotated,
     with_direction,
 )
 
@@ -22,7 +22,7 @@ N, ROWS = 30, 12
 A = symmetric(np.linspace(-1, 3, N) ** 3)
 LARGEST = PREFERENCES["LA"]
 NOTHING = np.zeros(ROWS)  # is known of the coefficients
-absorb, orthonormal = jax.jit(subspace.absorb), jax.jit(subspace.orthonormal)
+with_product, orthonormal = jax.jit(subspace.with_product), jax.jit(subspace.orthonormal)
 
 
 def with_random(space, seed):
@@ -33,7 +33,7 @@ def with_random(space, seed):
 
 def multiplied(space, products, matrix=A):
     for _ in range(products):
-        space = absorb(space, matrix @ space.direction, 0.0)
+        space = with_product(space, matrix @ space.direction, 0.0)
     return space
 
 
@@ -46,7 +46,7 @@ def grown_from_two():
     """Four products in, a random vector is taken in, so that two rows are pending, which are then mixed."""
     space = multiplied(with_random(grown(4), 1), 2)
     assert space.pending == 2
-    return multiplied(turned(space, jnp.arange(ROWS) - 8.0), 1)
+    return multiplied(rotated(space, jnp.arange(ROWS) - 8.0), 1)
 
 
 def restarted_once():
@@ -57,10 +57,10 @@ def restarted_once():
 @pytest.mark.parametrize("make", [lambda: grown(6), grown_from_two, restarted_once])
 def test_products_of_filled_rows_are_those_that_the_projection_says(make, float64):
     space = make()
-    filled, taken = int(space.filled), int(space.taken)
-    Q = space.basis[:taken]
-    assert np.allclose(Q @ Q.T, np.eye(taken), atol=1e-14)
-    assert np.allclose(space.projected[:filled, :taken] @ Q, Q[:filled] @ A, atol=1e-12)
+    filled, in_use = int(space.filled), int(space.in_use)
+    Q = space.basis[:in_use]
+    assert np.allclose(Q @ Q.T, np.eye(in_use), atol=1e-14)
+    assert np.allclose(space.projected[:filled, :in_use] @ Q, Q[:filled] @ A, atol=1e-12)
     assert np.allclose(space.projected, space.projected.T)
     assert space.asymmetry < 1e-12
 
@@ -87,14 +87,14 @@ def test_residuals_are_those_of_the_ritz_pairs(make, float64):
 @pytest.mark.parametrize("weights", [(3.0, 4.0), (-3.0, 4.0), (0.0, 1.0), (1.0, 1e-9)])
 def test_direction_turns_to_the_weights_of_the_pending_rows(weights, float64):
     space = with_random(grown(4), 1)
-    after = turned(space, jnp.r_[jnp.ones(4), jnp.array(weights), jnp.ones(ROWS - 6)])
+    after = rotated(space, jnp.r_[jnp.ones(4), jnp.array(weights), jnp.ones(ROWS - 6)])
     found, wanted = (space.basis @ after.direction)[:6], np.r_[np.zeros(4), weights] / np.linalg.norm(weights)
     assert np.allclose(found, wanted, atol=1e-8) or np.allclose(found, -wanted, atol=1e-8)
 
 
 def test_nothing_turns_without_weights_of_pending_rows():
     space = with_random(grown(4), 1)
-    assert np.array_equal(turned(space, jnp.r_[jnp.ones(4), jnp.zeros(ROWS - 4)]).basis, space.basis)
+    assert np.array_equal(rotated(space, jnp.r_[jnp.ones(4), jnp.zeros(ROWS - 4)]).basis, space.basis)
 
 
 def test_restart_keeps_the_first_ritz_pairs_with_their_residuals(float64):
@@ -107,7 +107,7 @@ def test_restart_keeps_the_first_ritz_pairs_with_their_residuals(float64):
     assert np.allclose(again.values[:3], ritz.values[:3])
     norms = [np.linalg.norm(residuals(s, r)[:, :3], axis=0) for s, r in ((smaller, again), (space, ritz))]
     assert np.allclose(*norms)
-    left = space.basis[int(space.taken) - 3]  # of what a restart left behind, nothing counts
+    left = space.basis[int(space.in_use) - 3]  # of what a restart left behind, nothing counts
     _, rest, _ = orthonormal(smaller, left, NOTHING)
     Q = smaller.basis[:5]
     assert np.isclose(rest, np.linalg.norm(left - Q.T @ (Q @ left)))
@@ -169,4 +169,4 @@ def test_what_is_known_of_coefficients_changes_nothing_but_the_work(known, off, 
     expected = jnp.asarray(NOTHING).at[jnp.asarray(known, int)].set(off + inside[jnp.asarray(known, int)])
     for found, plain in zip(orthonormal(space, v, expected), orthonormal(space, v, NOTHING), strict=True):
         assert np.allclose(found, plain, rtol=0, atol=1e-14)
-    assert np.allclose(space.basis[: int(space.taken)] @ orthonormal(space, v, expected)[0], 0, atol=1e-15)
+    assert np.allclose(space.basis[: int(space.in_use)] @ orthonormal(space, v, expected)[0], 0, atol=1e-15)
