@@ -78,7 +78,7 @@ def lax_convnet(recipe: Recipe, images: jax.Array, targets: jax.Array, probe_siz
     Raises:
         ValueError: if the loss is not that of the lab's model: a comparison of speed is worth nothing then.
     """
-    network, initial = recipe.network.source.draw(nnx.Rngs(0)), recipe.init_params(jnp.zeros((), jnp.int32))
+    network, initial = recipe.network.source.draw(jax.random.key(0)), recipe.init_params(jnp.zeros((), jnp.int32))
     multipliers = tuple(getattr(network, name).multiplier for name in LAYERS)
     params = kernels(initial)
     few = images[:8], targets[:8]

@@ -44,8 +44,8 @@ class Source(Protocol):
 
     output_multiplier: float
 
-    def draw(self, rngs: nnx.Rngs) -> nnx.Module:
-        """The module, freshly drawn."""
+    def draw(self, key: jax.Array) -> nnx.Module:
+        """The module, drawn from a key."""
 
     def scaled(self, path: str, parameter: nnx.Variable, optimizer: Optimizer) -> Scaled:
         """What the scaling asks of the optimizer for the parameter at this path."""
@@ -70,8 +70,8 @@ class ByRule:
     classes: int
     output_multiplier = 1.0  # the richness is in the rule
 
-    def draw(self, rngs: nnx.Rngs) -> Any:
-        """The module, freshly drawn."""
+    def draw(self, key: jax.Array) -> Any:
+        """The module, drawn from a key."""
         return call_build(
             self.build,
             {
@@ -80,7 +80,7 @@ class ByRule:
                 "input_shape": self.input_shape,
                 "classes": self.classes,
                 "rule": self.rule,
-                "rngs": rngs,
+                "rngs": nnx.Rngs(params=key),
             },
         )
 
@@ -120,9 +120,9 @@ class ByRoles:
         """What outputs are multiplied by."""
         return 1 / self.gamma
 
-    def draw(self, rngs: nnx.Rngs) -> Any:
-        """The module, drawn by its own initialisers and brought to its size under the parameterization."""
-        return self.scaling.init(rngs.params())
+    def draw(self, key: jax.Array) -> Any:
+        """The module, drawn by its own initialisers and brought to its size: `scaling.init(key)`."""
+        return self.scaling.init(key)
 
     def scaled(self, path: str, parameter: nnx.Variable, optimizer: Optimizer) -> Scaled:
         """By the growth of the parameter with width."""
@@ -218,14 +218,14 @@ class Network:
 
     def init(self, seed: jax.Array) -> tuple[PyTree, Variables]:
         """The parameters and variables that belong to a seed, a scalar integer array."""
-        _, params, *variables = _split(self.source.draw(nnx.Rngs(params=jax.random.key(seed))))
+        _, params, *variables = _split(self.source.draw(jax.random.key(seed)))
         # Weak types, as of jnp.full(shape, 1.0), are lost with the first step: programs would be compiled twice.
         strong = jax.tree.map(lambda w: jax.lax.convert_element_type(w, w.dtype), params)
         return strong, Variables(*variables)
 
     def prepare(self, inputs: jax.typing.ArrayLike) -> jax.Array:
         """What the network does to inputs without any parameter, to be done once per data set."""
-        return self.source.draw(nnx.Rngs(0)).prepare(inputs) if self.abstract.prepares else jnp.asarray(inputs)
+        return self.source.draw(jax.random.key(0)).prepare(inputs) if self.abstract.prepares else jnp.asarray(inputs)
 
     def forward(self, params: PyTree, prepared: PyTree, state: Variables | None = None) -> Any:
         """Outputs, a function of parameters and inputs: dropout is off, batch statistics are those of these inputs."""
@@ -306,7 +306,7 @@ class Abstract(NamedTuple):
 
 @lru_cache(maxsize=256)
 def _abstract(network: Network) -> Abstract:
-    module = nnx.eval_shape(lambda: network.source.draw(nnx.Rngs(0)))
+    module = nnx.eval_shape(lambda: network.source.draw(jax.random.key(0)))
     graphdef, params, randomness, statistics = _split(module)
     variables = Variables(randomness, statistics)
     return Abstract(

@@ -18,11 +18,11 @@ from sharplab.scaling import PARAMETERIZATIONS, ROLES
 @pytest.mark.parametrize("model", ["mlp", "linear_network", "residual_convnet_batchnorm", "vit", "gpt", "gpt_tied"])
 def test_all_parameterizations_are_one_function_at_the_base_width(float64, model):
     inputs, _ = small_batch(model)
-    expected = small_recipe(model, scaling="standard").network.source.draw(nnx.Rngs(1))(inputs)
+    expected = small_recipe(model, scaling="standard").network.source.draw(jax.random.key(1))(inputs)
     assert expected.shape == (*(inputs.shape if model.startswith("gpt") else inputs.shape[:1]), CLASSES)
     assert 0.1 < jnp.std(expected) < 10
     for name in PARAMETERIZATIONS:
-        network = small_recipe(model, scaling=name).network.source.draw(nnx.Rngs(1))
+        network = small_recipe(model, scaling=name).network.source.draw(jax.random.key(1))
         assert np.allclose(network(inputs), expected, rtol=1e-10)
 
 
@@ -30,7 +30,7 @@ def features(model, width):
     """The size of what reaches the readout, or the norm before it, over examples, units and three seeds."""
     squares, inputs = [], as_inputs(model, small_batch(model)[0])
     for seed in range(3):
-        network = small_recipe(model, width).network.source.draw(nnx.Rngs(seed))
+        network = small_recipe(model, width).network.source.draw(jax.random.key(seed))
         network.readout = jnp.asarray
         if hasattr(network, "norm"):
             network.norm = jnp.asarray

@@ -22,7 +22,11 @@ def convnet():
     recipe = make_recipe("figure1_convnet", 8)
     images, classes = make_batch("figure1_convnet", EXAMPLES, seed=1)
     batch = recipe.prepare(images.astype(np.float64)), classes
-    return partial(recipe.objective, batch=batch), nnx.split(recipe.network.source.draw(nnx.Rngs(0)))[1], 8 * 8 * 4 * 8
+    return (
+        partial(recipe.objective, batch=batch),
+        nnx.split(recipe.network.source.draw(jax.random.key(0)))[1],
+        8 * 8 * 4 * 8,
+    )
 
 
 def transformer():

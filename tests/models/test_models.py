@@ -37,7 +37,7 @@ PLAIN = {"residual_mlp": plain_residual_mlp, "figure1_convnet": plain_convnet}
 @pytest.mark.parametrize("model, scaling", [("residual_mlp", "standard"), ("figure1_convnet", "mup")])
 def test_output_and_gradient_equal_a_plain_implementation(float64, model, scaling):
     recipe = make_recipe(model, 8, scaling)
-    network = recipe.network.source.draw(nnx.Rngs(0))
+    network = recipe.network.source.draw(jax.random.key(0))
     images, classes = make_batch(model, examples=6)
     images = images.astype(np.float64)
     params = nnx.split(network)[1]
@@ -62,7 +62,7 @@ def test_output_and_gradient_equal_a_plain_implementation(float64, model, scalin
 
 @pytest.mark.parametrize("model", MODELS)
 def test_call_is_forward_of_prepare(model):
-    network = make_recipe(model, 4).network.source.draw(nnx.Rngs(0))
+    network = make_recipe(model, 4).network.source.draw(jax.random.key(0))
     images, _ = make_batch(model, examples=2)
     assert np.array_equal(network(images), network.forward(network.prepare(images)))
 
@@ -75,7 +75,7 @@ def test_call_is_forward_of_prepare(model):
     ],
 )
 def test_every_parameter_names_its_role(model, roles):
-    state = nnx.split(make_recipe(model, 4).network.source.draw(nnx.Rngs(0)))[1]
+    state = nnx.split(make_recipe(model, 4).network.source.draw(jax.random.key(0)))[1]
     found = {path[0]: variable.get_metadata()["role"] for path, variable in nnx.to_flat_state(state)}
     assert found == roles
 

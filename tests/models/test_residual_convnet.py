@@ -55,7 +55,7 @@ def plain(params, x, multipliers, norm_axes):
 def test_outputs_and_gradient_equal_a_plain_implementation(float64, model, norm_axes):
     recipe = small_recipe(model, 16, depth=6)
     images, classes = small_batch(model)
-    network = recipe.network.source.draw(nnx.Rngs(0))
+    network = recipe.network.source.draw(jax.random.key(0))
     params = nnx.split(network)[1]
     params = jax.tree.map(lambda w: w + 0.1 * jnp.cos(jnp.arange(w.size)).reshape(w.shape), params)  # gains unlike 1
     # muP, base 8: multipliers √2 of input weights, 1 of hidden ones, 1/√2 of the readout, of sizes at the base.

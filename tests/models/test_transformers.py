@@ -126,7 +126,7 @@ def test_heads_are_eight_or_as_many_as_divide_the_width(width, heads):
 
 
 def test_a_block_without_its_last_layers_is_the_identity():
-    block = small_recipe("vit").network.source.draw(nnx.Rngs(0)).blocks[0]
+    block = small_recipe("vit").network.source.draw(jax.random.key(0)).blocks[0]
     h = jnp.asarray(np.random.default_rng(0).standard_normal((2, 3, 8)), jnp.float32)
     assert np.abs(block(h) - h).max() > 0.1
     for layer in (block.attention.mix, block.mlp.contract):
@@ -136,7 +136,7 @@ def test_a_block_without_its_last_layers_is_the_identity():
 
 def test_patches_may_stand_in_any_order_if_their_positions_go_with_them():
     recipe = small_recipe("vit")
-    network, (images, _) = recipe.network.source.draw(nnx.Rngs(0)), small_batch("vit")
+    network, (images, _) = recipe.network.source.draw(jax.random.key(0)), small_batch("vit")
     patches = network.prepare(images.astype(np.float32))
     assert patches.shape == (4, 6, 32)
     expected, order = network.forward(patches), np.array([3, 1, 5, 0, 2, 4])
@@ -146,7 +146,7 @@ def test_patches_may_stand_in_any_order_if_their_positions_go_with_them():
 
 
 def test_pixels_of_one_patch_stay_together():
-    network = small_recipe("vit").network.source.draw(nnx.Rngs(0))
+    network = small_recipe("vit").network.source.draw(jax.random.key(0))
     image = np.zeros((1, 8, 12, 2), np.float32)
     image[0, 4:, 8:] = 1  # the last of 2×3 patches
     assert network.prepare(image)[0].sum(-1).tolist() == [0, 0, 0, 0, 0, 32]
@@ -155,7 +155,9 @@ def test_pixels_of_one_patch_stay_together():
 @pytest.mark.parametrize("name", PARAMETERIZATIONS)
 def test_a_tied_table_reads_out_with_the_size_of_an_untied_readout(name):
     """Over widths beyond the base, and in one parameter."""
-    tied, untied = (small_recipe(model, 64, name).network.source.draw(nnx.Rngs(0)) for model in ("gpt_tied", "gpt"))
+    tied, untied = (
+        small_recipe(model, 64, name).network.source.draw(jax.random.key(0)) for model in ("gpt_tied", "gpt")
+    )
     assert not any(name.startswith("readout") for name in tree.named_leaves(nnx.state(tied)))
     sizes = [
         tied.tied_multiplier * jnp.std(tied.tokens.rows[...]),
@@ -180,7 +182,7 @@ def test_a_tied_table_learns_from_both_of_its_roles(float64):
     recipe = small_recipe("gpt_tied", 16)
     params, batch = recipe.init_params(0), small_batch("gpt_tied")
     untied = small_recipe("gpt", 16)
-    network = untied.network.source.draw(nnx.Rngs(0))
+    network = untied.network.source.draw(jax.random.key(0))
     nnx.update(network, params)
     tied = nnx.merge(recipe.network.abstract.graphdef, params)
     to_readout = tied.tied_multiplier / network.readout.multiplier

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 from problems import make_batch, make_recipe
 
 from sharplab.scaling import PARAMETERIZATIONS, ROLES, DepthRule, Rule, parameterization
@@ -159,7 +158,9 @@ def test_all_parameterizations_are_one_network_at_the_base_width(float64, model)
     images, _ = make_batch(model, examples=4)
 
     def outputs(name):
-        return make_recipe(model, 8, name, base_width=8).network.source.draw(nnx.Rngs(1))(images.astype(np.float64))
+        return make_recipe(model, 8, name, base_width=8).network.source.draw(jax.random.key(1))(
+            images.astype(np.float64)
+        )
 
     expected = outputs("standard")
     assert np.abs(expected).max() > 0.1

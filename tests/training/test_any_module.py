@@ -52,7 +52,7 @@ def test_a_run_under_mup_is_that_of_the_scaling_by_hand(optimizer):
     scaling = sl.mup(Net, base=8, width=16, optimizer=optimizer)
     found = trained(recipe, batch)
 
-    model = scaling.init(nnx.Rngs(params=jax.random.key(3)).params())
+    model = scaling.init(jax.random.key(3))
     graphdef, params = nnx.split(model)
     transformation = scaling.optimizer(RATE)
     state = transformation.init(params)
@@ -119,18 +119,18 @@ def test_dropout_and_batch_statistics_go_with_the_run_and_not_with_its_records()
 def test_depth_is_scaled_where_the_module_takes_what_its_branches_are_multiplied_by():
     deep = recipe_of(Branched, depth=4, alpha=0.5)
     assert isinstance(deep.network.source, ByRoles)
-    assert deep.network.source.draw(nnx.Rngs(0)).branch == 0.5
+    assert deep.network.source.draw(jax.random.key(0)).branch == 0.5
     factors = named_leaves(recipe_of(Branched, depth=4, alpha=1.0, optimizer="adam").factors())
     assert factors["blocks/3/kernel"] == 8 / 16  # of width; of depth m^(alpha − 1) = 1
     with pytest.raises(ValueError, match="branch_multiplier"):
         recipe_of(Deep, depth=4, alpha=0.5)
-    assert len(recipe_of(Deep, depth=4).network.source.draw(nnx.Rngs(0)).blocks) == 4
+    assert len(recipe_of(Deep, depth=4).network.source.draw(jax.random.key(0)).blocks) == 4
 
 
 @pytest.mark.parametrize(("name", "multiplier"), [("mup", 1 / 4), ("ntk", 1 / 2), ("standard", 1.0)])
 def test_a_tied_readout_is_multiplied_where_the_module_takes_the_multiplier(name, multiplier):
     recipe = recipe_of(Tied, name, width=32, shape=(6,))
-    assert recipe.network.source.draw(nnx.Rngs(0)).multiplier == multiplier
+    assert recipe.network.source.draw(jax.random.key(0)).multiplier == multiplier
 
     def deaf(width, rngs, classes):
         return Tied(width, rngs, classes)
