@@ -81,14 +81,5 @@ def find(preset: str, store: Path) -> Finding:
         shared.measure(title, replace(sweep, parameterizations=(name,)), SHOWN_RATE, store)
         for name, title in (("standard", "standard"), ("mup", "muP"))
     )
-    difference, interval = sl.shift_difference(standard.found, mup.found)
-    numbers = shared.numbers((standard, mup)) | {
-        "mup_shift_less_standard_shift": {"difference": difference, "interval": interval}
-    }
-    return Finding(
-        shared.draw((standard, mup)),
-        shared.table((standard, mup)),
-        CLAIM,
-        shared.judge_contrast(standard.found, mup.found),
-        numbers,
-    )
+    more = {"mup_shift_less_standard_shift": shared.contrast(standard.found, mup.found)}
+    return shared.finding((standard, mup), CLAIM, shared.judge_contrast(standard.found, mup.found), more)

@@ -71,14 +71,5 @@ def find(preset: str, store: Path) -> Finding:
         shared.measure(title, replace(PRESETS[preset], augment=augment), SHOWN_RATES[preset], store)
         for title, augment in AUGMENTATIONS.items()
     )
-    difference, interval = sl.shift_difference(plain.found, augmented.found)
-    numbers = shared.numbers((plain, augmented)) | {
-        "augmented_shift_less_plain_shift": {"difference": difference, "interval": interval}
-    }
-    return Finding(
-        shared.draw((plain, augmented)),
-        shared.table((plain, augmented)),
-        CLAIM,
-        shared.judge_all((plain.found, augmented.found)),
-        numbers,
-    )
+    more = {"augmented_shift_less_plain_shift": shared.contrast(plain.found, augmented.found)}
+    return shared.finding((plain, augmented), CLAIM, shared.judge_all((plain.found, augmented.found)), more)

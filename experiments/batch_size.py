@@ -82,19 +82,12 @@ def find(preset: str, store: Path) -> Finding:
         for size in BATCH_SIZES
     ]
     over_batch = shared.shifts_over("batch_size", [column.finals for column in columns])
-    return Finding(
-        shared.draw(columns, note(over_batch)),
-        shared.table(columns),
-        CLAIM,
-        shared.judge_all(column.found for column in columns),
-        shared.numbers(columns)
-        | {
-            "octaves_per_doubling_of_batch_size": {
-                str(width): {"shift": found.shift, "interval": found.shift_interval}
-                for width, found in over_batch.items()
-            }
-        },
-    )
+    more = {
+        "octaves_per_doubling_of_batch_size": {
+            str(width): {"shift": found.shift, "interval": found.shift_interval} for width, found in over_batch.items()
+        }
+    }
+    return shared.finding(columns, CLAIM, shared.judge_all(column.found for column in columns), more, note(over_batch))
 
 
 def note(over_batch: Mapping[int, sl.Transfer]) -> str:

@@ -89,7 +89,7 @@ def find(preset: str, store: Path) -> Finding:
         sweep = replace(PRESETS[preset], alpha=alpha, learning_rates=GRIDS[title])
         columns.append(shared.measure(title, sweep, SHOWN_RATES[title], store, over="depth"))
     verdict = judge(*(column.found for column in columns))
-    return Finding(shared.draw(columns), shared.table(columns), CLAIM, verdict, shared.numbers(columns))
+    return shared.finding(columns, CLAIM, verdict)
 
 
 def judge(plain: sl.Transfer, *scaled: sl.Transfer) -> Verdict:

@@ -83,7 +83,7 @@ def find(preset: str, store: Path) -> Finding:
         for title, model in MODELS.items()
     )
     verdict = judge(*(column.found for column in columns))
-    return Finding(shared.draw(columns), shared.table(columns), CLAIM, verdict, shared.numbers(columns))
+    return shared.finding(columns, CLAIM, verdict)
 
 
 def judge(one: sl.Transfer, *several: sl.Transfer) -> Verdict:

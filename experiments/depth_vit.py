@@ -75,7 +75,7 @@ PROBES: Mapping[str, int] = {"smoke": 16, "quick": 128, "paper": 1024}
 def find(preset: str, store: Path) -> Finding:
     """Train the runs that the store lacks, draw the figure, and judge the claim."""
     column = shared.measure("Depth-muP", PRESETS[preset], SHOWN_RATE, store, over="depth", probe_size=PROBES[preset])
-    return Finding(shared.draw([column]), shared.table([column]), CLAIM, judge(column.found), shared.numbers([column]))
+    return shared.finding([column], CLAIM, judge(column.found))
 
 
 def judge(depth_mup: sl.Transfer) -> Verdict:

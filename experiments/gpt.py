@@ -80,6 +80,4 @@ def find(preset: str, store: Path) -> Finding:
         )
         for name, title in (("standard", "standard"), ("mup", "muP"))
     )
-    verdict = shared.judge_contrast(standard.found, mup.found)
-    columns = (standard, mup)
-    return Finding(shared.draw(columns), shared.table(columns), CLAIM, verdict, shared.numbers(columns))
+    return shared.finding((standard, mup), CLAIM, shared.judge_contrast(standard.found, mup.found))

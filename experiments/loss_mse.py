@@ -70,15 +70,10 @@ def find(preset: str, store: Path) -> Finding:
         shared.measure(title, replace(PRESETS[preset], parameterizations=(name,)), SHOWN_RATES[name], store)
         for name, title in (("mup", "muP"), ("ntk", "NTK"))
     )
-    numbers = shared.numbers((mup, ntk))
-    late = {width: value / mup.threshold for width, value in numbers["muP"]["late_sharpness"]["mean"].items()}
-    return Finding(
-        shared.draw((mup, ntk)),
-        shared.table((mup, ntk)),
-        CLAIM,
-        judge(mup.found, ntk.found, late.values()),
-        numbers | {"mup_late_sharpness_over_threshold": late},
-    )
+    late_sharpness = shared.numbers((mup,))["muP"]["late_sharpness"]["mean"]
+    late = {width: value / mup.threshold for width, value in late_sharpness.items()}
+    verdict = judge(mup.found, ntk.found, late.values())
+    return shared.finding((mup, ntk), CLAIM, verdict, {"mup_late_sharpness_over_threshold": late})
 
 
 def judge(mup: sl.Transfer, ntk: sl.Transfer, late_sharpness: Iterable[float]) -> Verdict:

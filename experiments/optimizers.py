@@ -88,4 +88,4 @@ def find(preset: str, store: Path) -> Finding:
         sweep = replace(PRESETS[preset], optimizer=name, learning_rates=shared.octaves(low, high))
         columns.append(shared.measure(name, sweep, 2.0**shown, store))
     verdict = shared.judge_all(column.found for column in columns)
-    return Finding(shared.draw(columns), shared.table(columns), CLAIM, verdict, shared.numbers(columns))
+    return shared.finding(columns, CLAIM, verdict)

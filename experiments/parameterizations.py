@@ -122,8 +122,8 @@ def find(preset: str, store: Path) -> Finding:
         (column.found for column in columns if column.title in ONE_RATE),
         (column.found for column in columns if column.title not in ONE_RATE),
     )
-    numbers = shared.numbers(columns) | {"mean_field_against_mup": distance(finals["mean field"], finals["muP"])}
-    return Finding(shared.draw(columns), shared.table(columns), CLAIM, verdict, numbers)
+    more = {"mean_field_against_mup": distance(finals["mean field"], finals["muP"])}
+    return shared.finding(columns, CLAIM, verdict, more)
 
 
 def judge(one_rate: Iterable[sl.Transfer], per_layer: Iterable[sl.Transfer]) -> Verdict:

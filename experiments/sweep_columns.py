@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 import sharplab as sl
-from sharplab.gallery.finding import Verdict
+from sharplab.gallery.finding import Finding, Verdict
 from sharplab.optimizers import OPTIMIZERS
 from sharplab.plotting import (
     draw_curves,
@@ -97,6 +97,19 @@ def smoke(sweep: sl.Experiment, rates: tuple[float, ...], steps: int, **sizes: A
         probe_size=16,
         refine=False,
     )
+
+
+def finding(
+    columns: Sequence[Column], claim: str, verdict: Verdict, more: Mapping | None = None, note: str = ""
+) -> Finding:
+    """The finding of sweeps side by side, with `more` numbers and a `note` under the picture."""
+    return Finding(draw(columns, note), table(columns), claim, verdict, numbers(columns) | (more or {}))
+
+
+def contrast(first: sl.Transfer, second: sl.Transfer) -> dict:
+    """The numbers of the second shift less the first, with its interval."""
+    difference, interval = sl.shift_difference(first, second)
+    return {"difference": difference, "interval": interval}
 
 
 MOST_COLUMNS = 4  # side by side

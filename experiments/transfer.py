@@ -28,7 +28,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
-from sweep_columns import FINDINGS, octaves, transfer_numbers
+from sweep_columns import FINDINGS, contrast, octaves, transfer_numbers
 
 import sharplab as sl
 from sharplab.gallery.finding import Finding, Verdict
@@ -150,8 +150,7 @@ def numbers(transfers: Mapping[str, sl.Transfer], agreements: Mapping[str, sl.Co
                 "p_value_of_no_difference": agreed.p_value,
             },
         }
-    difference, interval = sl.shift_difference(transfers["mup"], transfers["ntk"])
-    stated["ntk_shift_less_mup_shift"] = {"difference": difference, "interval": interval}
+    stated["ntk_shift_less_mup_shift"] = contrast(transfers["mup"], transfers["ntk"])
     return stated
 
 

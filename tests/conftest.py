@@ -27,19 +27,18 @@ def float64():
         yield
 
 
-# Their dozens of programs run on tiny arrays: compiling them is what takes time, and optimising doubles it.
-# Tests of these train long enough that the programs pay for their optimisation; elsewhere dozens of programs run on
-# tiny arrays, and optimising doubles the time that compiling them takes.
-OPTIMISED = {"core", "executors", "faults", "figures", "store", "sweep"}
-
-
 @pytest.fixture(autouse=True, scope="module")
 def quick_compilation(request):
-    """Less optimisation where it does not pay."""
-    optimised = jax.config.read("jax_disable_most_optimizations")
-    where = {request.path.name, request.path.parent.name} & OPTIMISED
-    jax.config.update("jax_disable_most_optimizations", optimised or not where)
-    yield
-    jax.config.update("jax_disable_most_optimizations", optimised)
+    """Less optimisation by XLA in this process and those it starts, except in modules marked `optimised`.
+
+    Most tests run dozens of programs on tiny arrays: compiling them is what takes time, and optimising doubles it.
+    """
+    before = jax.config.read("jax_disable_most_optimizations")
+    with pytest.MonkeyPatch.context() as patch:
+        if request.node.get_closest_marker("optimised") is None:
+            jax.config.update("jax_disable_most_optimizations", True)
+            patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+        yield
+    jax.config.update("jax_disable_most_optimizations", before)
     # Each compiled program holds memory maps, of which a process has no more than some ten thousand.
     jax.clear_caches()

@@ -8,7 +8,6 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from problems import QUICK_COMPILATION
 
 ROOT = Path(__file__).parents[1]
 
@@ -34,7 +33,7 @@ def site(tmp_path_factory):
 
 
 def run(site, cwd, *words):
-    environment = os.environ | QUICK_COMPILATION | {"PYTHONPATH": str(site)}
+    environment = os.environ | {"PYTHONPATH": str(site)}
     return subprocess.run([sys.executable, *words], cwd=cwd, env=environment, capture_output=True, text=True)
 
 

@@ -1,7 +1,6 @@
 """The commands as a person types them: what they say, where they leave things, how they end."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -10,13 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from problems import QUICK_COMPILATION
 
 from sharplab.__main__ import COMMANDS, main
 from sharplab.gallery.entries import HEADLINE, figure_scripts
 
 ROOT = Path(__file__).parents[2]
-QUICK = os.environ | QUICK_COMPILATION
 
 
 def sharplab(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -24,7 +21,7 @@ def sharplab(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def run(command: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=QUICK)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
 
 
 def help_of(*words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
@@ -101,7 +98,7 @@ def test_a_dry_run_with_a_file_shows_the_plan_and_leaves_nothing(tmp_path):
 def test_an_interrupted_sweep_ends_with_code_130_and_goes_on(tmp_path):
     script = [sys.executable, str(ROOT / "experiments" / "width_sweep.py"), "--preset", "smoke", "--no-refine"]
     endless = [*script, "--store", "runs", "--steps", "100000000"]
-    with subprocess.Popen(endless, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=QUICK) as process:
+    with subprocess.Popen(endless, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and process.poll() is None and not list(tmp_path.glob("runs/running/*")):
             time.sleep(0.1)

@@ -29,7 +29,7 @@ from sharplab.sweep.runner import run_with
 from sharplab.sweep.store import group_file
 from sharplab.sweep.store.directory import open_store, read_rows
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.optimised]
 
 HERE = Path(__file__).parent
 KILLS = {"main": 22, "workers": 22, "scheduler": 8}
