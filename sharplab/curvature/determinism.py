@@ -66,7 +66,7 @@ def check_mean(mean: Callable[..., PyTree], shared: Any, pair: PyTree) -> None:
     references = [reference(function, _INDEPENDENT.discard) for function in functions]
     if all(known in _INDEPENDENT for known in references):
         return
-    with jax.ensure_compile_time_eval():  # what is concrete can be checked inside of a program being traced, too
+    with jax.ensure_compile_time_eval():  # concrete values can be checked while a program is traced, too
         both, first, second = (
             _evaluate(Partial(mean), shared, jax.tree.map(lambda x, part=part: x[part], pair))
             for part in (slice(0, 2), slice(0, 1), slice(1, 2))

@@ -43,7 +43,7 @@ def fisher(
     The N predictions are all leading indices of the outputs (…, C): n examples, or n·T for sequences.
 
     - "exact": y follows the model, softmax(outputs) for `losses.cross_entropy`, a normal distribution of unit variance
-      around the outputs for `losses.squared_error`. For both F *equals* the Gauss-Newton matrix, which is returned.
+      around the outputs for `losses.squared_error`. For both, F equals the Gauss-Newton matrix, which is returned.
     - "mc": y is drawn from these, `samples` per prediction, by keys of the example's number, so that neither chunks
       nor host batches change the draw. Its mean over keys is the exact one.
     - "empirical": y is the batch's target. It is far from the Fisher information where the model fits badly

@@ -16,7 +16,7 @@ from sharplab.core.tree import PyTree
 from sharplab.curvature.operator import LinearOperator, match_structure
 from sharplab.spectrum.duality import from_range, solved_by_dual, to_range
 from sharplab.spectrum.eigenpairs import Eigenpairs, Solution
-from sharplab.spectrum.products import loop_of, product, require_finite
+from sharplab.spectrum.products import NOT_FINITE, loop_of, product
 from sharplab.spectrum.rows import combine_rows
 from sharplab.spectrum.target import PREFERENCES, Target
 from sharplab.spectrum.thick_restart import State, ThickRestart, ritz_vectors
@@ -82,7 +82,8 @@ def eigsh(
 
 
 def _check_sound(solution: Solution) -> None:
-    require_finite(solution.scale)
+    if not jnp.isfinite(solution.scale):
+        raise ValueError(NOT_FINITE)
     if solution.pairs.floor > ASYMMETRY_LIMIT * solution.scale:
         raise ValueError(
             "the operator's products are not those of one symmetric matrix: dropout, batch statistics or a data source "
@@ -108,10 +109,11 @@ def solve_extreme(
 ) -> Solution:
     """The k extreme eigenpairs as `eigsh` finds them, with NaN as the answer where products are not finite.
 
-    Args beyond those of `eigsh`:
+    Args:
+        op, k, start, key, which, tol: as in `eigsh`.
         limit: the most products to make.
         check_missed: whether to look for missed eigenpairs with a random vector, an array where `jit` decides that.
-        spare: how many vectors `nearby` holds beyond k.
+        spare: the number of vectors that `nearby` holds beyond k.
     """
     start = None if start is None else _stacked(op.domain, start)
     solver = ThickRestart(

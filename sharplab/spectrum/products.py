@@ -14,6 +14,8 @@ from sharplab.curvature.operator import LinearOperator
 
 LinearMap = Callable[[PyTree], PyTree]
 
+NOT_FINITE = "the operator's product is not finite: check params and batch for NaN or inf."
+
 
 def loop_of(op: LinearOperator, key: jax.Array) -> Loop:
     """The loop for products with `op`: "compiled", unless it convolves on CPUs or reads batches from the host.
@@ -69,7 +71,7 @@ def require_finite(value: PyTree) -> None:
     """Raise a ValueError outside of `jit` if a product was not finite; under `jit` NaN passes through."""
     for leaf in jax.tree.leaves(value):
         if not isinstance(leaf, jax.core.Tracer) and not jnp.isfinite(leaf).all():
-            raise ValueError("the operator's product is not finite: check params and batch for NaN or inf.")
+            raise ValueError(NOT_FINITE)
 
 
 def require_at_least(name: str, number: int, least: int) -> None:
