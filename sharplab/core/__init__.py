@@ -1,1 +1,1 @@
-"""What all of the lab rests on: pytrees, loops over steps, lookups by name, files that are whole, versions."""
+"""Helpers without a subject of their own: pytree algebra, loops over steps, lookup by name, atomic files, versions."""

@@ -1,7 +1,7 @@
-"""How a step is repeated: as a compiled loop, or dispatched from Python.
+"""Loops over a step: compiled, or dispatched from Python.
 
-Everything that loops over steps comes here. The results are the same; the speed is not: XLA's CPU backend runs
-the gradient of a convolution inside a compiled loop tens of times slower than outside of one.
+Both give the same results. Their speed differs: XLA's CPU backend runs the gradient of a convolution inside a
+compiled loop tens of times slower than outside of one.
 """
 
 from collections.abc import Callable
@@ -16,10 +16,10 @@ Loop = Literal["compiled", "python"]
 
 
 def choose_loop(function: Callable[..., Any], *args: Any) -> Loop:
-    """ "python" where `function(*args)` convolves and runs on CPUs, else "compiled".
+    """The faster loop over `function(*args)`: "python" where it convolves and runs on CPUs, else "compiled".
 
-    `args` may be abstract (`jax.ShapeDtypeStruct`); nothing is computed, and what was found is remembered for
-    arguments of the same shapes.
+    `args` may be abstract (`jax.ShapeDtypeStruct`); nothing is computed, and the answer is cached by
+    function and shapes.
     """
     if jax.default_backend() != "cpu":
         return "compiled"
@@ -54,7 +54,7 @@ def _is_jaxpr(value: Any) -> bool:
 def repeat_while(
     unfinished: Callable[[Any], jax.Array], step: Callable[[Any], Any], state: Any, loop: Loop = "compiled"
 ) -> Any:
-    """state ← step(state) while unfinished(state), a scalar boolean array.
+    """The last state of state ← step(state), repeated while `unfinished(state)`, a scalar boolean array.
 
     Under "python" `step` should be compiled, and the host waits for `unfinished` at each step.
     """
@@ -66,7 +66,7 @@ def repeat_while(
 
 
 def dispatch(step: Callable[[Any, int], Any], state: Any, times: int) -> Any:
-    """state ← step(state, i) for i < times, `step` being compiled; the host never waits for the device."""
+    """The last state of state ← step(state, i) for i < times; the host does not wait for a compiled `step`."""
     for i in range(times):
         state = step(state, i)
     return state

@@ -1,4 +1,4 @@
-"""Look a name up in a table; an unknown one is answered with the nearest known ones."""
+"""Lookup by name, with the nearest known names in the error for an unknown one."""
 
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -8,7 +8,10 @@ T = TypeVar("T")
 
 
 def lookup(kind: str, name: str, table: Mapping[str, T], *, also: str = "") -> T:
-    """`table[name]`, or a ValueError that says what `kind` of name was not found, which are near, and `also`.
+    """The entry `table[name]`.
+
+    Raises:
+        ValueError: for an unknown name, with its `kind`, the names that are near, and `also`.
 
     >>> lookup("optimizer", "sgd", {"sgd": 1})
     1

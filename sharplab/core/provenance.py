@@ -1,4 +1,4 @@
-"""What a number depends on beside its settings."""
+"""The versions of the software that a number depends on."""
 
 import platform
 from importlib.metadata import version
@@ -7,5 +7,5 @@ LIBRARIES = ("sharplab", "jax", "jaxlib", "flax", "optax", "numpy", "scipy")
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the libraries that the numbers depend on."""
+    """The versions of Python and of the libraries that the numbers depend on."""
     return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}

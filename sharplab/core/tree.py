@@ -1,4 +1,4 @@
-"""Vectors that are pytrees: the linear algebra that Lanczos and the operators need."""
+"""Linear algebra on vectors that are pytrees."""
 
 import operator
 from typing import Any
@@ -11,29 +11,29 @@ PyTree = Any
 
 
 def size(tree: PyTree) -> int:
-    """How many numbers the leaves hold."""
+    """The number of entries of all leaves."""
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
 def dtype(tree: PyTree) -> jnp.dtype:
-    """The type in which sums over all leaves are made."""
+    """The promoted type of all leaves, in which sums over them are made."""
     return jnp.result_type(*jax.tree.leaves(tree))
 
 
 def dot(x: PyTree, y: PyTree) -> jax.Array:
-    """⟨x, y⟩ over all leaves."""
+    """The inner product ⟨x, y⟩ over all leaves, at the highest precision."""
     # Not by jnp.vdot, whose reshaping gathers leaves that are split over devices.
     products = jax.tree.map(lambda a, b: jnp.tensordot(a, b, axes=jnp.ndim(a), precision="highest"), x, y)
     return jax.tree.reduce(operator.add, products)
 
 
 def norm(x: PyTree) -> jax.Array:
-    """‖x‖₂ over all leaves."""
+    """The Euclidean norm ‖x‖₂ over all leaves."""
     return jnp.sqrt(dot(x, x))
 
 
 def scale(factor: jax.Array, x: PyTree) -> PyTree:
-    """factor · x, each leaf in its own type."""
+    """The multiple factor · x, each leaf in its own type."""
     return jax.tree.map(lambda leaf: (factor * leaf).astype(leaf.dtype), x)
 
 
@@ -49,21 +49,28 @@ def named_leaves(tree: PyTree) -> dict[str, Any]:
     }
 
 
+def is_traced(tree: PyTree) -> bool:
+    """Whether any leaf is being traced, by `jit` or another transformation."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(tree))
+
+
 def normal(key: jax.Array, like: PyTree) -> PyTree:
-    """Independent standard normal entries, shaped like `like`."""
+    """A pytree of independent standard normal entries, shaped like `like`."""
     leaves, treedef = jax.tree.flatten(like)
     keys = jax.random.split(key, len(leaves))
     noise = [jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
     return jax.tree.unflatten(treedef, noise)
 
 
+@jax.jit
 def ravel(x: PyTree) -> jax.Array:
-    """All leaves one after another, in at least float32."""
+    """The flat vector of all leaves one after another, in at least float32."""
     leaves = jax.tree.leaves(x)
     wide = jnp.result_type(jnp.float32, *leaves)
     return jnp.concatenate([leaf.reshape(-1).astype(wide) for leaf in leaves])
 
 
+@jax.jit
 def unravel(flat: jax.Array, like: PyTree) -> PyTree:
     """The pytree shaped like `like`, in its types, of which `flat` is the `ravel`.
 
@@ -79,5 +86,5 @@ def unravel(flat: jax.Array, like: PyTree) -> PyTree:
 
 
 def where(condition: jax.Array, x: PyTree, y: PyTree) -> PyTree:
-    """x if the scalar condition holds, else y."""
+    """The pytree x if the scalar condition holds, else y."""
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), x, y)

@@ -1,4 +1,4 @@
-"""Matrix-free operators on parameters: what a loss's curvature is, in any metric, and on any of the parameters."""
+"""Matrix-free curvature operators on parameters, in any metric and on any of the parameters."""
 
 from sharplab.curvature.blocks import block
 from sharplab.curvature.determinism import check_deterministic

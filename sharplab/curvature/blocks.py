@@ -1,4 +1,4 @@
-"""The part of an operator that acts within some of the parameters."""
+"""Diagonal blocks of an operator, on some of its parameters."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ from sharplab.curvature.operator import LinearOperator
 
 
 def block(op: LinearOperator, select: Callable[[str], bool]) -> LinearOperator:
-    """The diagonal block E A Eᵀ, where E keeps the parameters that `select` chooses.
+    """The diagonal block E A Eᵀ of A, where E keeps the parameters that `select` chooses.
 
     Args:
         op: A; its factor R becomes R Eᵀ.

@@ -17,7 +17,7 @@ Term = Callable[[PyTree, PyTree], PyTree]
 @partial(jax.tree_util.register_dataclass, data_fields=["batch"], meta_fields=["chunk"])
 @dataclass(frozen=True)
 class Chunks:
-    """n examples that are read c at a time, and then the n mod c that are left over.
+    """A batch of n examples, read c at a time, and then the n mod c that are left over.
 
     Attributes:
         batch: a pytree of arrays (n, …).
@@ -29,7 +29,7 @@ class Chunks:
 
     @property
     def examples(self) -> int:
-        """n."""
+        """The number n of examples."""
         return count_examples(self.batch)
 
     @property
@@ -38,14 +38,14 @@ class Chunks:
         return jax.tree.map(lambda x: x[:2], self.batch)
 
     def sum(self, term: Term, u: PyTree = None) -> PyTree:
-        """Σ_b term(chunk_b, u_b), with u cut along its first axis as the examples are."""
+        """The sum Σ_b term(chunk_b, u_b), with u cut along its first axis as the examples are."""
         chunks = self._chunk_pass(term, u)
         total, _ = chunks.scan(lambda total, part: (jax.tree.map(jnp.add, total, part), None))
         rest = chunks.rest(total)
         return total if rest is None else jax.tree.map(jnp.add, total, rest)
 
     def concatenate(self, term: Term) -> PyTree:
-        """The term(chunk_b, None) one after another along their first axis."""
+        """The values term(chunk_b, None), concatenated along their first axis."""
         chunks = self._chunk_pass(term, None)
         last, parts = chunks.scan(lambda _, part: (part, part))
         joined = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), parts)
@@ -107,16 +107,16 @@ def count_examples(batch: PyTree, name: str = "batch") -> int:
 
 @jax.jit
 def _run(term: Term, batch: PyTree, u: PyTree) -> PyTree:
-    """term(batch, u), traced once for all chunks of one shape."""
+    """The value term(batch, u), traced once for all chunks of one shape."""
     return term(batch, u)
 
 
 @jax.custom_batching.custom_vmap
 def _zero_after(carry: PyTree) -> jax.Array:
-    """False, but not before `carry` is computed: the place of a chunk that waits for it depends on it.
+    """The value False with a data dependence on `carry`, so that a chunk whose offset it is added to waits for that.
 
-    Without, XLA's CPU scheduler computes unrolled chunks side by side, and all their activations are in memory.
-    A barrier alone does not hold, for it is removed before scheduling; it keeps the comparison from being simplified.
+    Otherwise XLA's CPU scheduler computes unrolled chunks side by side, with all their activations in memory. The
+    barrier keeps the comparison from being simplified; alone it does not suffice, as it is removed before scheduling.
     """
     leaves = jax.lax.optimization_barrier(jax.tree.leaves(carry))
     return jax.tree.reduce(operator.add, [leaf.ravel()[0].astype(jnp.float32) for leaf in leaves]) > jnp.inf
@@ -124,5 +124,5 @@ def _zero_after(carry: PyTree) -> jax.Array:
 
 @_zero_after.def_vmap
 def _zero_after_all(axis_size: int, batched: PyTree, carry: PyTree) -> tuple[jax.Array, bool]:
-    """One place for all vectors, so that they share the chunk's own pass."""
+    """The same offset for all vectors of a vmap, so that they share the forward pass of the chunk."""
     return _zero_after(carry), False

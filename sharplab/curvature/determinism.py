@@ -1,4 +1,4 @@
-"""Whether an operator is one matrix, and whether its examples are independent of each other."""
+"""Checks that an operator is one matrix, and that its loss is a mean over independent examples."""
 
 from collections.abc import Callable
 from math import isfinite
@@ -14,8 +14,7 @@ from sharplab.core.tree import PyTree
 from sharplab.curvature.functions import reference
 from sharplab.curvature.operator import LinearOperator
 
-SMALL = 1e-4  # below it a loss's own rounding may hide what is looked for
-RELATIVE = 1e-2
+SMALL, RELATIVE = 1e-4, 1e-2  # absolute and relative tolerance: smaller differences may be the loss's rounding
 
 _INDEPENDENT: set[ref] = set()  # functions whose examples have been found independent
 
@@ -24,12 +23,12 @@ def check_deterministic(op: LinearOperator, key: jax.Array | None = None) -> Non
     """Raise a ValueError if two products with one vector differ beyond rounding.
 
     A loss that draws dropout masks, moves batch statistics, or reads shuffled and augmented data is a different
-    function at each product, and no eigenvalue of it means anything. Both products are evaluated afresh, outside
-    of compiled programs: it takes as long as two uncompiled products.
+    function at each product, and its eigenvalues mean nothing. Both products are evaluated outside of compiled
+    programs.
 
     Args:
         op: the operator.
-        key: of the random vector; a fixed one unless told.
+        key: of the random vector; a fixed one by default.
 
     Raises:
         ValueError: if they differ by more than √ε of their norm, ε the unit of rounding.
@@ -53,22 +52,21 @@ def check_deterministic(op: LinearOperator, key: jax.Array | None = None) -> Non
 def check_mean(mean: Callable[..., PyTree], shared: Any, pair: PyTree) -> None:
     """Raise a ValueError if the mean over a pair of examples is not the mean of the two alone.
 
-    Nothing is done under tracing, for fewer than two examples, for values that are not finite, or for functions that
-    have passed before.
+    The check is skipped under tracing, for fewer than two examples, for values that are not finite, and for functions
+    that have passed before.
 
     Args:
         mean: (functions, params, batch) → a mean over the examples of `batch`, scalar or not.
         shared: (functions, params), the functions as `Partial`s or None.
         pair: a batch of two examples.
     """
-    leaves = jax.tree.leaves((shared, pair))
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves) or len(jax.tree.leaves(pair)[0]) < 2:
+    if tree.is_traced((shared, pair)) or len(jax.tree.leaves(pair)[0]) < 2:
         return
     functions = [function.func for function in shared[0] if isinstance(function, Partial)]
     references = [reference(function, _INDEPENDENT.discard) for function in functions]
     if all(known in _INDEPENDENT for known in references):
         return
-    with jax.ensure_compile_time_eval():  # what is concrete can be checked inside of a program being traced, too
+    with jax.ensure_compile_time_eval():  # concrete values can be checked while a program is traced, too
         both, first, second = (
             _evaluate(Partial(mean), shared, jax.tree.map(lambda x, part=part: x[part], pair))
             for part in (slice(0, 2), slice(0, 1), slice(1, 2))

@@ -1,4 +1,4 @@
-"""Curvature along directions: of the gradient, of mini-batches, and how directions share out over the layers."""
+"""Curvature along a direction, and the shares of a direction in layers and subspaces."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from sharplab.curvature.operator import LinearOperator, match_structure
 
 @dataclass(frozen=True)
 class BatchSharpness:
-    """A mean over batches.
+    """The mean over batches of the sharpness along each batch's gradient.
 
     Attributes:
         value: the mean.
         stderr: its standard error; NaN for a single batch.
-        batches: how many there were.
+        batches: the number of batches.
     """
 
     value: float
@@ -30,7 +30,7 @@ class BatchSharpness:
 
 
 def directional_sharpness(op: LinearOperator, g: PyTree) -> jax.Array:
-    """gᵀAg/‖g‖², a scalar: the curvature that a step along g meets. NaN for g = 0.
+    """The Rayleigh quotient gᵀAg/‖g‖², a scalar: the curvature that a step along g meets; NaN for g = 0.
 
     Args:
         op: A.
@@ -52,8 +52,7 @@ def batch_sharpness(
 ) -> BatchSharpness:
     """The mean over batches of gᵀHg/‖g‖², g and H the gradient and the Hessian of the loss on that batch.
 
-    It is what SGD holds near 2/η (Andreyev & Beneventano, arXiv 2412.20553), above the curvature along the gradient
-    of the whole loss.
+    SGD holds it near 2/η (Andreyev & Beneventano, arXiv 2412.20553).
 
     Args:
         loss: `loss(params, batch)` → mean over examples; with `model`, `loss(outputs, targets)`.
@@ -79,7 +78,7 @@ def batch_sharpness(
 
 
 def leaf_shares(vector: PyTree) -> dict[str, jax.Array]:
-    """Of ‖v‖², the share that each leaf holds, by path.
+    """The share of each leaf in ‖v‖², by path.
 
     >>> {path: float(share) for path, share in leaf_shares({"a": jnp.ones(3), "b": jnp.ones(1)}).items()}
     {'a': 0.75, 'b': 0.25}
@@ -90,7 +89,7 @@ def leaf_shares(vector: PyTree) -> dict[str, jax.Array]:
 
 
 def subspace_overlap(g: PyTree, vectors: PyTree) -> jax.Array:
-    """‖Vᵀg‖²/‖g‖², the share of g within the span of k orthonormal vectors, a scalar in [0, 1].
+    """The share ‖Vᵀg‖²/‖g‖² of g in the span of k orthonormal vectors, a scalar in [0, 1].
 
     Args:
         g: a pytree.
@@ -115,5 +114,5 @@ def _sharpness_of_batch(functions: PyTree, params: PyTree, batch: PyTree) -> jax
 
 
 def _dot(x: PyTree, y: PyTree) -> jax.Array:
-    """⟨x, y⟩ of pytrees with the same paths."""
+    """The inner product ⟨x, y⟩ of pytrees with the same paths."""
     return tree.dot(x, match_structure(x, y, "v"))

@@ -1,4 +1,4 @@
-"""A root of a positive semi-definite operator: A = RᵀR, which shares its non-zero spectrum with RRᵀ."""
+"""Factors R of positive semi-definite operators A = RᵀR, which share their non-zero spectrum with RRᵀ."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,11 +42,11 @@ class Structure:
 @partial(jax.tree_util.register_dataclass, data_fields=["args"], meta_fields=["prepare", "out_structure"])
 @dataclass(frozen=True)
 class Factor:
-    """R with A = RᵀR.
+    """A factor R of an operator A = RᵀR.
 
     Attributes:
         prepare: args → (R, Rᵀ), two linear functions on pytrees.
-        args: pytree of all arrays that they depend on.
+        args: a pytree of all arrays that they depend on.
         out_structure: the structure of R v.
     """
 
@@ -56,18 +56,18 @@ class Factor:
 
     @property
     def range(self) -> PyTree:
-        """Shapes and types of R v, a pytree of `jax.ShapeDtypeStruct`; `tree.size` of it is the dual's size."""
+        """The shapes and types of R v, a pytree of `jax.ShapeDtypeStruct`; its `tree.size` is that of the dual."""
         return self.out_structure.abstract
 
     def maps(self) -> tuple[LinearMap, LinearMap]:
-        """(R, Rᵀ), with the shared work done now."""
+        """The maps (R, Rᵀ), with the shared work done now."""
         with jax.default_matmul_precision("highest"):
             forward, backward = self.prepare(self.args)
         return at_highest_precision(forward), at_highest_precision(backward)
 
 
 def at_highest_precision(function: LinearMap) -> LinearMap:
-    """`function` with matrix products in full float32: an accelerator's default loses three to four digits."""
+    """The function with its matrix products in full float32: an accelerator's default loses three to four digits."""
 
     def precise(v: PyTree) -> PyTree:
         with jax.default_matmul_precision("highest"):
@@ -77,18 +77,18 @@ def at_highest_precision(function: LinearMap) -> LinearMap:
 
 
 def scaled_factor(args: PyTree) -> tuple[LinearMap, LinearMap]:
-    """(factor, s) → (R S, S Rᵀ), s a pytree of diagonal entries."""
+    """The maps (R S, S Rᵀ) of `args` (factor, s), s a pytree of the diagonal entries of S."""
     factor, scale = args
     forward, backward = factor.maps()
     return lambda v: forward(multiply(scale, v)), lambda u: multiply(scale, backward(u))
 
 
 def transposed_factor(factor: Factor) -> tuple[LinearMap, LinearMap]:
-    """R → (Rᵀ, R), the factor of R Rᵀ."""
+    """The maps (Rᵀ, R), which factor R Rᵀ."""
     forward, backward = factor.maps()
     return backward, forward
 
 
 def multiply(scale: PyTree, v: PyTree) -> PyTree:
-    """diag(scale) v, each leaf in the type that it has in v."""
+    """The product diag(scale) v, each leaf in the type that it has in v."""
     return jax.tree.map(lambda x, s: (s * x).astype(x.dtype), v, scale)

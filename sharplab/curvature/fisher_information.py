@@ -1,4 +1,4 @@
-"""The Fisher information of the model's own predictions: exact, by sampling, or at the targets that were seen."""
+"""The Fisher information of the model's predictions: exact, by sampling, or empirical."""
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -38,16 +38,16 @@ def fisher(
     key: jax.Array | None = None,
     samples: int = 1,
 ) -> LinearOperator:
-    """F = (1/N) Σ_i E_y[g_i(y) g_i(y)ᵀ], g_i(y) = the gradient of prediction i's loss at target y; shape (P, P).
+    """The Fisher matrix F = (1/N) Σ_i E_y[g_i(y) g_i(y)ᵀ], g_i(y) the gradient of loss i at target y; shape (P, P).
 
     The N predictions are all leading indices of the outputs (…, C): n examples, or n·T for sequences.
 
     - "exact": y follows the model, softmax(outputs) for `losses.cross_entropy`, a normal distribution of unit variance
-      around the outputs for `losses.squared_error`. For both F *equals* the Gauss-Newton matrix, which is returned.
-    - "mc": y is drawn from these, `samples` per prediction, by keys that belong to the example's number, so that
-      neither chunks nor host batches change the draw. Its mean over keys is the exact one.
-    - "empirical": y is the batch's target. That is no Fisher information, and far from one where the model fits
-      badly (Kunstner et al., arXiv 1905.12558).
+      around the outputs for `losses.squared_error`. For both, F equals the Gauss-Newton matrix, which is returned.
+    - "mc": y is drawn from these, `samples` per prediction, by keys of the example's number, so that neither chunks
+      nor host batches change the draw. Its mean over keys is the exact one.
+    - "empirical": y is the batch's target. It is far from the Fisher information where the model fits badly
+      (Kunstner et al., arXiv 1905.12558).
 
     The last two have a factor of one number per draw, R = SᵀJ/√(N·samples), and so a dual of N·samples rows (arrays
     only, no host batches).
@@ -58,8 +58,8 @@ def fisher(
         params: any pytree of floats.
         batch: (inputs, targets), arrays with a leading example axis, or a source of such pairs (see `hessian`).
         kind: "exact", "mc" or "empirical".
-        chunk: examples whose activations are in memory at a time; all at once unless told.
-        key: of the draws of "mc"; a fixed one unless told.
+        chunk: the number of examples whose activations are in memory at a time; all by default.
+        key: of the draws of "mc"; a fixed one by default.
         samples: draws per prediction of "mc".
 
     Raises:
@@ -94,7 +94,7 @@ def fisher(
 
 
 def _numbered(batch: Any) -> Any:
-    """Each example with its number among all: a third part of every batch."""
+    """The batch, or source of batches, with each example's number as a third part."""
     source = source_of(batch)
     if source is not None:
         return partial(_numbered_batches, source)
@@ -115,7 +115,7 @@ def _mean_loss(functions: PyTree, params: PyTree, batch: PyTree) -> jax.Array:
 
 
 def _scores(functions: PyTree, outputs: jax.Array, batch: PyTree) -> jax.Array:
-    """∂(loss of prediction i at draw s)/∂ its outputs, shape (S, n, …, C), divided by √S."""
+    """The gradients of prediction i's loss at draw s in its outputs, shape (S, n, …, C), divided by √S."""
     loss, _, keys = functions
     targets = batch[1][None] if keys is None else _draws(loss, keys, outputs, batch[2])
     predictions = outputs.size // (outputs.shape[-1] if outputs.ndim > 1 else 1)
@@ -140,7 +140,7 @@ def _product(shared: Shared, batch: PyTree) -> LinearMap:
 
 
 def _root(shared: Shared, batch: PyTree, n: int) -> tuple[LinearMap, LinearMap]:
-    """R v of shape (n, …, S): one number per draw."""
+    """The factor (R, Rᵀ), with R v of shape (n, …, S): one number per draw."""
     functions, params = shared
     outputs, jvp, vjp = linearized(functions[1], params, batch[0])
     scores = _scores(functions, outputs, batch)

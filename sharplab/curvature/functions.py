@@ -1,4 +1,4 @@
-"""Users' functions on their way into compiled programs."""
+"""Users' functions as static parts of compiled programs."""
 
 import functools
 import inspect
@@ -13,17 +13,17 @@ from jax.tree_util import Partial
 
 from sharplab.core.tree import PyTree
 
-MANY = 8  # function objects of one source and one size of problem, from which on a warning is due
+MANY = 8  # different function objects from one place in the source, for params of one shape, before a warning
 
 _SEEN: dict[tuple[CodeType, Any], set[weakref.ref]] = {}
 _COUNTS: dict[tuple[CodeType, Any], int] = {}
 
 
 def as_partial(function: Callable[..., Any], params: PyTree) -> Partial:
-    """`function` as a pytree without leaves, by which programs are told apart.
+    """The function as a `Partial`, a pytree without leaves.
 
-    Each new function object costs a new program. When many that come from one place in the source, for params of
-    the same shapes, have passed, a UserWarning says so once.
+    Each new function object compiles a new program; for `MANY` of them from one place in the source, with params of
+    the same shapes, a UserWarning is given once.
     """
     if isinstance(function, Partial):
         return function
@@ -34,7 +34,7 @@ def as_partial(function: Callable[..., Any], params: PyTree) -> Partial:
 
 
 def objective(functions: tuple[Partial, Partial | None], params: PyTree, batch: PyTree) -> jax.Array:
-    """loss(params, batch), or with a model loss(model(params, inputs), targets)."""
+    """The value loss(params, batch), or with a model loss(model(params, inputs), targets)."""
     loss, model = functions
     if model is None:
         return loss(params, batch)
@@ -43,7 +43,7 @@ def objective(functions: tuple[Partial, Partial | None], params: PyTree, batch: 
 
 
 def reference(function: Callable[..., Any], forget: Callable[[weakref.ref], None]) -> weakref.ref | None:
-    """A weak reference, equal for equal functions (bound methods too); None where there can be none."""
+    """A weak reference that is equal for equal functions, bound methods too; None where there can be none."""
     kind = weakref.WeakMethod if inspect.ismethod(function) else weakref.ref
     try:
         return kind(function, forget)

@@ -1,4 +1,4 @@
-"""The Gauss-Newton matrix, and its root where the loss's own Hessian has one in closed form."""
+"""The Gauss-Newton matrix, with a factor where the loss's Hessian has one in closed form."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +21,7 @@ def gauss_newton(
     *,
     chunk: int | None = None,
 ) -> LinearOperator:
-    """G = Jᵀ H_L J, J = ∂ outputs/∂ params, H_L = the loss's Hessian in the outputs; shape (P, P).
+    """The Gauss-Newton matrix G = Jᵀ H_L J, J = ∂ outputs/∂ params, H_L the loss's Hessian in the outputs; (P, P).
 
     It is the Hessian of the loss for the model linearised at `params`, and positive semi-definite for convex losses
     (Schraudolph 2002). H_L is used in closed form for `losses.cross_entropy` and `losses.squared_error`, for which
@@ -33,7 +33,7 @@ def gauss_newton(
         params: any pytree of floats.
         batch: (inputs, targets), arrays with a leading example axis, or a source of such pairs (see `hessian`), for
             which there is no factor.
-        chunk: examples whose activations are in memory at a time; all at once unless told.
+        chunk: the number of examples whose activations are in memory at a time; all by default.
 
     Raises:
         ValueError: as `hessian`.
@@ -53,7 +53,7 @@ def gauss_newton(
 
 
 def linearized(model: Callable[..., Any], params: PyTree, inputs: PyTree) -> tuple[PyTree, LinearMap, LinearMap]:
-    """(outputs, v → J v, u → Jᵀ u), the model's own pass being done once."""
+    """The outputs and the maps v → J v and u → Jᵀ u, with the model's forward pass done once."""
     outputs, jvp = jax.linearize(lambda w: model(w, inputs), params)
     vjp = jax.linear_transpose(jvp, params)
     return outputs, jvp, lambda u: vjp(u)[0]

@@ -1,4 +1,4 @@
-"""Examples beyond the device's memory: batches read from the host again for every product."""
+"""Batches that are read from the host again for every product, for examples beyond the device's memory."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
+from sharplab.core import tree
 from sharplab.core.tree import PyTree
 from sharplab.curvature.chunks import Chunks, count_examples
 
@@ -17,7 +18,7 @@ Source = Callable[[], Iterable[PyTree]]
 
 
 def source_of(batch: Any) -> Source | None:
-    """What gives the batches anew at each call, or None where `batch` is a pytree of arrays.
+    """The function that returns the batches anew at each call, or None where `batch` is a pytree of arrays.
 
     Sources are: a function without arguments that returns an iterator; an object that can be iterated again and
     again, such as a data loader; a list of batches, each a container; an iterator, which is read once and kept in
@@ -37,13 +38,13 @@ def source_of(batch: Any) -> Source | None:
 @jax.tree_util.register_static
 @dataclass(frozen=True, eq=False)
 class HostBatches:
-    """Batches of arrays as a source gives them.
+    """Batches of arrays from a source.
 
     Attributes:
-        source: gives an iterator over the batches at each call.
+        source: returns an iterator over the batches at each call.
         counts: the number of examples of each batch.
         head: the first two examples.
-        chunk: examples that are held in device memory as activations at a time; None for a batch at once.
+        chunk: the number of examples whose activations are in device memory at a time; None for a batch at once.
     """
 
     source: Source
@@ -53,11 +54,11 @@ class HostBatches:
 
     @property
     def examples(self) -> int:
-        """How many there are in all batches."""
+        """The number of examples in all batches."""
         return sum(self.counts)
 
     def sum(self, term: Partial, u: PyTree = None) -> PyTree:
-        """Σ_b term(batch_b, u_b), with u cut along its first axis as the examples are."""
+        """The sum Σ_b term(batch_b, u_b), with u cut along its first axis as the examples are."""
         total = None
         for part in self._terms(term, u):
             # At most one batch waits for the device while another is computed.
@@ -65,12 +66,12 @@ class HostBatches:
         return total
 
     def concatenate(self, term: Partial) -> PyTree:
-        """The term(batch_b, None) one after another along their first axis."""
+        """The values term(batch_b, None), concatenated along their first axis."""
         parts = list(self._terms(term, None, joined=True))
         return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
 
     def _terms(self, term: Partial, u: PyTree, joined: bool = False) -> Iterator[PyTree]:
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((term, u))):
+        if tree.is_traced((term, u)):
             raise ValueError(
                 "an operator of host batches cannot run under jit, vmap or grad: call it outside of them, or give "
                 "batch as arrays, with chunk= to bound the memory."
@@ -97,7 +98,7 @@ class HostBatches:
 
 
 def read_host_batches(source: Source, chunk: int | None, name: str) -> HostBatches:
-    """Read the source once, to count its examples.
+    """The batches of a source, which is read once to count its examples.
 
     Raises:
         ValueError: if the source is empty.

@@ -20,10 +20,9 @@ def hessian(
     model: Callable[..., Any] | None = None,
     chunk: int | None = None,
 ) -> LinearOperator:
-    """H = ∇²L(w), L(w) = the mean of the loss over the examples of `batch`; shape (P, P).
+    """The Hessian ∇²L(w), L(w) the mean of the loss over the examples of `batch`; shape (P, P).
 
-    Products are forward over reverse mode, with the gradient's own pass linearised once per matvec(), so that
-    a product costs one to two gradients (Pearlmutter 1994).
+    Products are forward over reverse mode (Pearlmutter 1994), with the gradient linearised once per matvec().
 
     Args:
         loss: `loss(params, batch)` → scalar; with `model`, `loss(outputs, targets)` → scalar.
@@ -33,10 +32,10 @@ def hessian(
             loader, a list of batches, or an iterator (read once and kept in the host's memory). The operator then
             does not run under `jit`.
         model: `model(params, inputs)` → outputs.
-        chunk: examples whose activations are in memory at a time, the gradient's pass being done again for each
-            product; all at once unless told.
+        chunk: the number of examples whose activations are in memory at a time, the gradient being computed again for
+            each product; all by default.
 
-    Pass functions that live on (not fresh lambdas): a program is compiled once per function object. A
+    Pass the same function objects each time, not fresh lambdas: each compiles its own program. A
     `jax.tree_util.Partial` counts as its function.
 
     Raises:

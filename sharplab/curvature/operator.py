@@ -1,4 +1,4 @@
-"""A symmetric linear map known by its products alone."""
+"""Symmetric linear operators, known by their products with vectors."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,8 +43,8 @@ class LinearOperator:
     as long as `prepare` is the same function.
 
     Attributes:
-        prepare: args → (v → A v). What all products share (the gradient's primal pass, say) is done in it once.
-        args: pytree of all arrays that the products depend on.
+        prepare: args → (v → A v); the work that products share, such as the gradient's primal pass, is done here once.
+        args: a pytree of all arrays that the products depend on.
         domain: a pytree of arrays shaped like the vectors; its values are not used.
         factor: R with A = RᵀR, where one is known; see `dual`.
         jittable: False where products read batches from the host, and so cannot run under `jit`.
@@ -70,22 +70,22 @@ class LinearOperator:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(P, P), with P the number of parameters."""
+        """The shape (P, P), with P the number of parameters."""
         return (tree.size(self.domain),) * 2
 
     @property
     def dtype(self) -> jnp.dtype:
-        """The type in which products are summed up."""
+        """The promoted type of all parameters."""
         return tree.dtype(self.domain)
 
     def matvec(self) -> LinearMap:
-        """v → A v for v like `domain`, with the shared work done now: call it once, apply it many times."""
+        """The map v → A v for v like `domain`, with the shared work done now: make it once, apply it many times."""
         with jax.default_matmul_precision("highest"):
             product = self.prepare(self.args)
         return at_highest_precision(product)
 
     def dual(self) -> "LinearOperator":
-        """R Rᵀ, on vectors like `factor.range`: its non-zero eigenvalues are those of A = RᵀR.
+        """The operator R Rᵀ on vectors like `factor.range`: its non-zero eigenvalues are those of A = RᵀR.
 
         An eigenvector u of the dual to the eigenvalue λ > 0 gives Rᵀu/√λ, one of A.
 
@@ -155,7 +155,7 @@ class LinearOperator:
         return self * (1 / number) if isinstance(number, Real | jax.Array | np.ndarray) else NotImplemented
 
     def dense(self) -> jax.Array:
-        """The matrix, shape (P, P), in the order of `jax.flatten_util.ravel_pytree`.
+        """The dense matrix, shape (P, P), in the order of `jax.flatten_util.ravel_pytree`.
 
         Raises:
             ValueError: if P exceeds 4,096.
@@ -179,7 +179,11 @@ class LinearOperator:
 
 
 def match_structure(domain: PyTree, values: PyTree, name: str) -> PyTree:
-    """`values` in the structure of `domain`, matched by path; a ValueError names the argument they came as."""
+    """The leaves of `values` in the structure of `domain`, matched by path.
+
+    Raises:
+        ValueError: naming the argument `name`, if the paths differ.
+    """
     named, wanted = tree.named_leaves(values), tree.named_leaves(domain)
     if named.keys() != wanted.keys():
         raise ValueError(f"{name} must have a leaf for each of {', '.join(wanted)}, not for {', '.join(named)}.")

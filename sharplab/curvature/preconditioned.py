@@ -6,7 +6,7 @@ from sharplab.curvature.operator import LinearOperator, match_structure
 
 
 def precondition(op: LinearOperator, scale: PyTree) -> LinearOperator:
-    """S A S with S = diag(scale).
+    """The preconditioned operator S A S with S = diag(scale).
 
     The effective sharpness in a metric D is λmax(D^½ H D^½): pass √D.
 

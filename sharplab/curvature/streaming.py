@@ -1,7 +1,4 @@
-"""Operators that are means over examples: of a whole batch, of its chunks in turn, or of batches from the host.
-
-An operator says what it is on one batch; how the examples come to it is decided here.
-"""
+"""Operators that are means over examples: of a whole batch, of its chunks in turn, or of batches from the host."""
 
 from collections.abc import Callable
 from operator import index
@@ -33,7 +30,7 @@ def mean_operator(
     mean: Callable[..., PyTree],
     root: Maps | None = None,
 ) -> LinearOperator:
-    """A = Σ_b (n_b/n) A_b on params, the mean over all examples of `batch`.
+    """The operator A = Σ_b (n_b/n) A_b on params, the mean over all examples of `batch`.
 
     Args:
         product: (shared, batch) → (v → A_b v), a function of a module.
@@ -55,7 +52,7 @@ def mean_operator(
 
 
 def stream(batch: Any, chunk: int | None, name: str = "batch") -> Any:
-    """The examples of `batch` as they will be read: a pytree of arrays, `Chunks`, or `HostBatches`.
+    """The examples of `batch` in the form they are read in: a pytree of arrays, `Chunks`, or `HostBatches`.
 
     Raises:
         ValueError: if `chunk` is no positive integer, if a batch's leaves differ in their number of examples, or if
@@ -80,18 +77,18 @@ def stream(batch: Any, chunk: int | None, name: str = "batch") -> Any:
 
 
 def count(examples: Any) -> int:
-    """How many examples there are."""
+    """The number of examples."""
     return examples.examples if isinstance(examples, Chunks | HostBatches) else count_examples(examples)
 
 
 def check_independence(mean: Callable[..., PyTree], shared: Shared, examples: Any) -> None:
-    """`check_mean` on two examples, where they will be read in parts."""
+    """Apply `check_mean` to two examples, where they are read in parts."""
     if isinstance(examples, Chunks | HostBatches):
         check_mean(mean, shared, examples.head)
 
 
 def streamed_maps(args: PyTree) -> tuple[LinearMap, LinearMap]:
-    """(maps, shared, examples) → (M, Mᵀ): M v = the M_b v one after another, Mᵀ u = Σ_b M_bᵀ u_b."""
+    """The maps (M, Mᵀ) of `args` (maps, shared, examples): M v concatenates the M_b v, and Mᵀ u = Σ_b M_bᵀ u_b."""
     maps, shared, examples = args
     n = count(examples)
     if not isinstance(examples, Chunks | HostBatches):
@@ -103,7 +100,7 @@ def streamed_maps(args: PyTree) -> tuple[LinearMap, LinearMap]:
 
 
 def streamed_structure(maps: Maps, shared: Shared, examples: Any) -> Structure:
-    """What M answers with."""
+    """The structure of M v."""
     n = count(examples)
     part = examples.head if isinstance(examples, Chunks | HostBatches) else examples
     structure = _abstract_forward(Partial(maps), shared, n, shared[1], part)

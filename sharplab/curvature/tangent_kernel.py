@@ -1,4 +1,4 @@
-"""The neural tangent kernel, as products."""
+"""The neural tangent kernel as an operator."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,18 +20,17 @@ from sharplab.curvature.streaming import Shared, check_independence, stream, str
 def ntk(
     model: Callable[..., Any], params: PyTree, inputs: Any, *, scale: PyTree | None = None, chunk: int | None = None
 ) -> LinearOperator:
-    """K = J D Jᵀ, J = ∂ outputs/∂ params over all inputs, D = diag(scale); shape (n·C, n·C), no 1/n.
+    """The kernel K = J D Jᵀ, J = ∂ outputs/∂ params over all inputs, D = diag(scale); shape (n·C, n·C), no 1/n.
 
     With D the optimizer's metric it is how outputs move per unit of learning rate (Jacot et al. 2018). Its factor is
     R = D^½ Jᵀ, so that `dual()` is D^½ JᵀJ D^½ on params: with squared error n times the Gauss-Newton in that metric.
-    Neither J nor K is formed; a product is one pass of J and one of Jᵀ.
 
     Args:
         model: `model(params, inputs)` → outputs, shape (n, C) or (n, …).
         params: any pytree of floats.
         inputs: arrays with a leading example axis, or a source of such inputs on the host (see `hessian`).
-        scale: D ≥ 0, a pytree of the same paths as params, whose leaves may be plain numbers; 1 unless told.
-        chunk: examples whose activations are in memory at a time; all at once unless told.
+        scale: D ≥ 0, a pytree of the same paths as params, whose leaves may be plain numbers; 1 by default.
+        chunk: the number of examples whose activations are in memory at a time; all by default.
 
     The domain is shaped like the outputs.
 

@@ -1,8 +1,9 @@
-"""Spectra of linear operators from products alone, every value with its error."""
+"""Spectra of symmetric operators from matrix-vector products alone, each value with its error."""
 
 from sharplab.spectrum.density import SpectralDensity, spectral_density
+from sharplab.spectrum.eigenpairs import Eigenpairs
 from sharplab.spectrum.estimate import Estimate
-from sharplab.spectrum.extremal import Eigenpairs, eigsh
+from sharplab.spectrum.extremal import eigsh
 from sharplab.spectrum.functionals import effective_dimension, logdet
 from sharplab.spectrum.resampling import Resampled, resample
 from sharplab.spectrum.stochastic import diagonal, trace

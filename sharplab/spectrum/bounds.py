@@ -1,20 +1,19 @@
-"""How far Ritz values may lie from eigenvalues."""
+"""Error estimates of Ritz values."""
 
 import jax
 import jax.numpy as jnp
 
-CLOSEST = 100  # a share of |θ|: how near an eigenvalue must be reckoned with that no Ritz value shows
+CLOSEST = 100  # |θ| ÷ the distance at which an eigenvalue must be reckoned with that no Ritz value shows
 
 
 def kato_temple(values: jax.Array, residuals: jax.Array, used: jax.Array) -> jax.Array:
     """Estimates of |θ_i − λ_i| from the residuals r_i = ‖A y_i − θ_i y_i‖ of Ritz pairs, shape (m,).
 
-    Any other Ritz value θ_j may bound a cluster around θ_i: those nearer to θ_i than θ_j is. With the rest of the
-    spectrum at a distance δ_ij = |θ_i − θ_j| − r_j or more, |θ_i − λ_i| ≤ Σ_cluster r²/δ_ij. The least over j is
-    taken, and r_i, which always bounds the distance to some eigenvalue, if that is less. For the nearest θ_j this is
-    the inequality of Kato and Temple. It is an estimate, since the rest of the spectrum is known by Ritz values only:
-    a Ritz value may blend two eigenvalues that the subspace does not tell apart yet. So no δ above |θ_i|/100 is
-    believed, which makes such blends rare (a third of those without it) for a product or less.
+    Each other Ritz value θ_j bounds a cluster: the Ritz values nearer to θ_i. With the rest of the spectrum at a
+    distance δ_ij = |θ_i − θ_j| − r_j or more, |θ_i − λ_i| ≤ Σ_cluster r²/δ_ij; for the nearest θ_j this is the
+    inequality of Kato and Temple. The least over j is taken, or r_i, which always bounds the distance to some
+    eigenvalue, if that is less. It is an estimate, since the rest of the spectrum is known by Ritz values only, and one
+    of these may blend two eigenvalues. So no δ above |θ_i|/100 is believed, which makes such errors rare.
 
     Args:
         values: θ, shape (m,).
@@ -39,15 +38,15 @@ def kato_temple(values: jax.Array, residuals: jax.Array, used: jax.Array) -> jax
     return jnp.minimum(residuals, sharp.min(axis=1))
 
 
-SLOWEST = 0.8  # the share of an error that a product is taken to leave at most
+SLOWEST = 0.8  # the largest ratio of successive changes that is believed
 SAFETY = 2.0
 
 
 def remaining_change(change: jax.Array, before: jax.Array) -> jax.Array:
-    """What later products may still change in a value, if the changes fall off as the last two did.
+    """An estimate of what later products still change in a value, if the changes decay as the last two did.
 
-    With c the last change and ρ its ratio to the one before, at most 0.8 (which is also taken while the one before is
-    not known, given as inf), the changes to come add up to c·ρ/(1 − ρ); twice that is returned.
+    With c the last change and ρ its ratio to the one before, at most 0.8 (and 0.8 where the one before is unknown,
+    given as inf), the changes to come add up to c·ρ/(1 − ρ). Twice that is returned.
 
     >>> [round(float(x), 4) for x in remaining_change(jnp.array([0.1, 0.1]), jnp.array([1.0, jnp.inf]))]
     [0.0222, 0.8]

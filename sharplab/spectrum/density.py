@@ -18,18 +18,18 @@ from sharplab.spectrum.tridiagonal import Rule, gauss_rule, tridiagonalize
 @partial(jax.tree_util.register_dataclass, data_fields=["nodes", "weights", "coarser", "matvecs"], meta_fields=["size"])
 @dataclass(frozen=True)
 class SpectralDensity:
-    """φ(t) = (1/P) Σ_i δ(t − λ_i), known by a quadrature rule for each random probe.
+    """The density φ(t) = (1/P) Σ_i δ(t − λ_i) of eigenvalues, by a quadrature rule for each random probe.
 
     Attributes:
         nodes: shape (probes, steps), ascending in each row.
         weights: shape (probes, steps); each row sums to 1, unused slots are 0.
-        coarser: the rules (nodes, weights) that about three quarters of the steps give, shaped alike: what differs
-            between both tells the error of the quadrature.
-        matvecs: how many products were made.
+        coarser: the rules (nodes, weights) of about three quarters of the steps, shaped alike; the difference between
+            both tells the error of the quadrature.
+        matvecs: the number of products made.
         size: P.
 
-    Every standard error here is √(sampling² + quadrature²): the spread over probes ÷ √probes, and the difference
-    that the last quarter of the steps made.
+    Every standard error here is √(sampling² + quadrature²): the spread over probes ÷ √probes, and the change that
+    the last quarter of the steps made.
     """
 
     nodes: jax.Array
@@ -39,16 +39,16 @@ class SpectralDensity:
     size: int
 
     def integrate(self, function: Callable[[jax.Array], jax.Array]) -> Estimate:
-        """∫ f φ = tr f(A)/P for a function that works elementwise on arrays (probes, steps).
+        """The integral ∫ f φ = tr f(A)/P of a function that works elementwise on arrays (probes, steps).
 
-        A function that answers (..., probes, steps) stands for many, and gets an estimate of shape (...).
+        A function with values of shape (..., probes, steps) gives an estimate of shape (...).
         """
         values, coarser_values = function(self.nodes), function(self.coarser.nodes)
         mean, stderr = _mean(self.weights, values, self.coarser.weights, coarser_values)
         return Estimate(mean, stderr, self.matvecs)
 
     def moment(self, p: int) -> jax.Array:
-        """tr(Aᵖ)/P, without quadrature error for p < 2·steps."""
+        """The moment tr(Aᵖ)/P, without quadrature error for p < 2·steps."""
         return self.integrate(lambda x: x**p).value
 
     def moment_stderr(self, p: int) -> jax.Array:
@@ -56,20 +56,20 @@ class SpectralDensity:
         return self.integrate(lambda x: x**p).stderr
 
     def density(self, grid: ArrayLike, width: float | None = None) -> jax.Array:
-        """φ smoothed by a Gaussian of standard deviation `width`, shaped like `grid`; it integrates to 1.
+        """The density smoothed by a Gaussian of standard deviation `width`, shaped like `grid`; it integrates to 1.
 
-        Unless told, `width` is `default_width(grid)`.
+        The default of `width` is `default_width(grid)`.
         """
         return self._smoothed(grid, width).value
 
     def density_stderr(self, grid: ArrayLike, width: float | None = None) -> jax.Array:
-        """The standard error of `density(grid, width)`, of the smoothed density that is."""
+        """The standard error of the smoothed `density(grid, width)`."""
         return self._smoothed(grid, width).stderr
 
     def default_width(self, grid: ArrayLike) -> jax.Array:
-        """5 standard deviations of the spectrum ÷ steps, but at least the grid's mean spacing.
+        """The default width: 5 standard deviations of the spectrum ÷ steps, but at least the grid's mean spacing.
 
-        The first is the distance of neighbouring nodes in the middle of an even spectrum; what is narrower than
+        The first is the distance of neighbouring nodes in the middle of an even spectrum; a narrower bump than
         the second would fall between the points of the grid.
         """
         grid = jnp.asarray(grid, self.nodes.dtype)
@@ -111,10 +111,10 @@ def spectral_density(
 
     Args:
         op: the operator.
-        steps: the nodes of each rule, at most P; 64 tell outliers one by one and the bulk to some per cent of its
+        steps: the nodes of each rule, at most P; 64 resolve single outliers, and the bulk to some per cent of its
             width.
-        probes: independent probes, from whose spread errors are told.
-        key: for the probes; a fixed one unless told.
+        probes: the number of independent probes.
+        key: for the probes; a fixed one by default.
 
     Raises:
         ValueError: if steps or probes are fewer than 2; and, outside of `jit`, if a product is not finite.

@@ -4,15 +4,15 @@ With fewer outputs than parameters this is the smaller problem: the basis holds 
 """
 
 import jax
-import jax.numpy as jnp
 
 from sharplab.core import tree
 from sharplab.core.tree import PyTree
 from sharplab.curvature.operator import LinearOperator
+from sharplab.spectrum.rows import reciprocal
 
 
 def solved_by_dual(op: LinearOperator, k: int, which: str) -> bool:
-    """Whether the k wanted eigenpairs are better found as those of RRᵀ: it is smaller, and they are not its zeros."""
+    """Whether the k wanted eigenpairs are found as those of RRᵀ: where it is smaller, and they are not its zeros."""
     if op.factor is None or not op.jittable or which not in ("LA", "LM"):
         return False
     return k < tree.size(op.factor.range) < op.shape[0]
@@ -20,16 +20,15 @@ def solved_by_dual(op: LinearOperator, k: int, which: str) -> bool:
 
 @jax.jit
 def to_range(op: LinearOperator, vectors: PyTree) -> PyTree:
-    """R v for each v of a stack."""
+    """The products R v of a stack of vectors v."""
     assert op.factor is not None
     return jax.lax.map(op.factor.maps()[0], vectors)
 
 
 @jax.jit
 def from_range(op: LinearOperator, vectors: PyTree) -> tuple[PyTree, jax.Array]:
-    """Rᵀu/‖Rᵀu‖ for each u of a stack, and ‖Rᵀu‖ = √λ; 0 where that is 0."""
+    """The vectors Rᵀu/‖Rᵀu‖ of a stack of u, and the norms ‖Rᵀu‖ = √λ; 0 where that is 0."""
     assert op.factor is not None
     back = jax.lax.map(op.factor.maps()[1], vectors)
     norms = jax.vmap(tree.norm)(back)
-    inverse = jnp.where(norms > 0, 1 / jnp.where(norms > 0, norms, 1), 0)
-    return jax.vmap(tree.scale)(inverse, back), norms
+    return jax.vmap(tree.scale)(reciprocal(norms), back), norms

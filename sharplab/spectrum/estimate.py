@@ -1,4 +1,4 @@
-"""A number found by sampling, with its standard error."""
+"""Estimates by sampling, with their standard errors."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from sharplab.core.tree import PyTree
 
-ROUNDING = 4  # in units of ε: what a sum of many products comes to
+ROUNDING = 4  # units of ε: the relative rounding of a sum of many products
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["value", "stderr", "matvecs"], meta_fields=[])
@@ -18,8 +18,8 @@ class Estimate:
 
     Attributes:
         value: a scalar, or a pytree where a vector was estimated.
-        stderr: one standard error of `value`, shaped like it, with what rounding adds.
-        matvecs: how many products were made.
+        stderr: one standard error of `value`, shaped like it, including rounding.
+        matvecs: the number of products made.
 
     >>> float(Estimate(jnp.asarray(2.0), jnp.asarray(0.1), jnp.asarray(10)))
     2.0
@@ -39,5 +39,5 @@ def mean_of(samples: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def with_rounding(stderr: jax.Array, magnitude: jax.Array) -> jax.Array:
-    """The error including the rounding of a sum whose terms have moduli that sum to `magnitude`."""
+    """The standard error including the rounding of a sum whose terms have moduli that sum to `magnitude`."""
     return jnp.hypot(stderr, ROUNDING * jnp.finfo(stderr.dtype).eps * magnitude)

@@ -1,4 +1,4 @@
-"""Functionals of a spectrum that need no eigenvalue: the log-determinant and the effective dimension."""
+"""The log-determinant and the effective dimension of an operator, by quadrature."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +14,7 @@ from sharplab.spectrum.estimate import Estimate
 def logdet(
     op: LinearOperator, shift: float | jax.Array, *, steps: int = 64, probes: int = 8, key: jax.Array | None = None
 ) -> Estimate:
-    """log det(A + shift·I) = Σ_i log(λ_i + shift), by stochastic Lanczos quadrature (see `spectral_density`).
+    """The log-determinant log det(A + shift·I) = Σ_i log(λ_i + shift), by stochastic Lanczos quadrature.
 
     Its standard error covers sampling and quadrature; the latter grows with the condition number of A + shift·I.
     Eigenvalues below the rounding of products, ε‖A‖, are not told apart: keep the shift well above.
@@ -22,9 +22,7 @@ def logdet(
     Args:
         op: A, of shape (P, P).
         shift: must exceed −λ_min.
-        steps: as in `spectral_density`.
-        probes: likewise.
-        key: likewise.
+        steps, probes, key: as in `spectral_density`.
 
     Raises:
         ValueError: outside of `jit`, if A + shift·I is found not to be positive definite (under `jit` the value is
@@ -42,7 +40,7 @@ def logdet(
 def effective_dimension(
     op: LinearOperator, shift: float | jax.Array, *, steps: int = 64, probes: int = 8, key: jax.Array | None = None
 ) -> Estimate:
-    """tr(A (A + shift·I)⁻¹) = Σ_i λ_i/(λ_i + shift), by stochastic Lanczos quadrature (see `spectral_density`).
+    """The effective dimension tr(A (A + shift·I)⁻¹) = Σ_i λ_i/(λ_i + shift), by stochastic Lanczos quadrature.
 
     Of a positive semi-definite A it counts the directions with λ ≫ shift: those that data determine against a
     prior of precision `shift`.
@@ -50,9 +48,7 @@ def effective_dimension(
     Args:
         op: A, of shape (P, P).
         shift: must exceed −λ_min.
-        steps: as in `spectral_density`.
-        probes: likewise.
-        key: likewise.
+        steps, probes, key: as in `spectral_density`.
 
     Raises:
         ValueError: outside of `jit`, if A + shift·I is found not to be positive definite (under `jit` the value is

@@ -10,18 +10,18 @@ import jax.numpy as jnp
 
 from sharplab.core.tree import PyTree
 from sharplab.curvature.operator import LinearOperator
+from sharplab.spectrum.eigenpairs import Eigenpairs
 from sharplab.spectrum.estimate import Estimate
-from sharplab.spectrum.extremal import Eigenpairs
 
 
 @dataclass(frozen=True)
 class Resampled:
-    """One estimate per batch.
+    """The estimates of one quantity on several batches.
 
     Attributes:
         values: the estimates, with a leading axis of batches.
-        solver_error: the largest over batches of the solver's own error, shaped like one estimate; 0 where the
-            estimator tells none.
+        solver_error: the largest of the solver's errors over batches, shaped like one estimate; 0 where the estimator
+            gives none.
     """
 
     values: PyTree
@@ -48,14 +48,13 @@ def resample(
     batches: Iterable[PyTree],
     estimator: Callable[[LinearOperator], Any],
 ) -> Resampled:
-    """estimator(make_operator(batch)) for each batch, and its spread over them.
+    """The estimates estimator(make_operator(batch)) of several batches, with their spread.
 
-    A solver's error says how well an eigenvalue *of this batch's matrix* is known. How far that matrix is from the
-    one of all data is another matter, and usually a far greater error: of 128 examples drawn ten times, the top
-    Hessian eigenvalue of a ResNet-34 was seen to range from 159 to 1,587. Both are given side by side here.
+    A solver's error says how well an eigenvalue of this batch's matrix is known. The sampling error of the batch,
+    which is usually far greater, is told by the spread over batches.
 
     Args:
-        make_operator: batch → operator; of functions that live on, so that one program serves all batches.
+        make_operator: batch → operator, of the same functions each time, so that one program serves all batches.
         batches: independent batches of one size, read one at a time.
         estimator: operator → `Eigenpairs` (its values are taken), `Estimate`, or numbers (an array or a pytree).
 

@@ -12,24 +12,29 @@ from sharplab.core.tree import PyTree
 
 
 def row_products(rows: PyTree, v: PyTree) -> jax.Array:
-    """⟨row_i, v⟩ for every row."""
+    """The inner products ⟨row_i, v⟩ with all rows, shape (m,)."""
     # Not by reshaping to matrices: that would gather leaves that are split over devices.
     products = jax.tree.map(lambda Q, x: jnp.tensordot(Q, x, axes=x.ndim, precision="highest"), rows, v)
     return jax.tree.reduce(operator.add, products)
 
 
 def combine_rows(coefficients: jax.Array, rows: jax.Array) -> jax.Array:
-    """Σ_i coefficients[…, i] rows[i], of one leaf."""
+    """The linear combinations Σ_i coefficients[…, i] rows[i] of one leaf."""
     return jnp.tensordot(coefficients.astype(rows.dtype), rows, axes=1, precision="highest")
 
 
+def reciprocal(x: jax.Array) -> jax.Array:
+    """The reciprocals 1/x of positive numbers, and 0 elsewhere."""
+    return jnp.where(x > 0, 1 / jnp.where(x > 0, x, 1), 0)
+
+
 def without_rows(v: PyTree, rows: PyTree, coefficients: jax.Array) -> PyTree:
-    """v − Σ_i coefficients[i] row_i."""
+    """The vector v − Σ_i coefficients[i] row_i."""
     return jax.tree.map(lambda x, Q: x - combine_rows(coefficients, Q), v, rows)
 
 
 def without_some_rows(v: PyTree, rows: PyTree, coefficients: jax.Array) -> PyTree:
-    """The same, which reads no more rows than have a coefficient other than 0."""
+    """The same vector as `without_rows`, reading only the rows whose coefficient is not 0."""
     order = jnp.argsort(coefficients == 0)
 
     def without(i: jax.Array, v: PyTree) -> PyTree:

@@ -1,4 +1,4 @@
-"""Trace and diagonal of an operator from products with random vectors, with standard errors."""
+"""The trace and the diagonal of an operator from products with random vectors, with standard errors."""
 
 from collections.abc import Callable
 from functools import partial
@@ -23,15 +23,15 @@ from sharplab.spectrum.products import (
     require_finite,
 )
 
-# Estimates of XTrace share the sketch and so are correlated: on spectra flat and decaying, indefinite and of low rank,
-# their spread taken for independent came to 0.65–1.2 times the true error.
+# The estimates of XTrace share one sketch and so are correlated: a standard error of independent ones is too small by
+# up to this factor on flat, decaying, indefinite and low-rank spectra (tests/spectrum/test_stochastic.py).
 CORRELATION = 2**0.5
 
 Method = Callable[[LinearOperator, jax.Array, int, Loop], Estimate]
 
 
 def trace(op: LinearOperator, *, method: str = "xtrace", matvecs: int = 100, key: jax.Array | None = None) -> Estimate:
-    """tr A of a symmetric A of shape (P, P); exact, from P products, if matvecs ≥ P.
+    """The trace of a symmetric A of shape (P, P); exact, from P products, if matvecs ≥ P.
 
     Usable under `jit` and eagerly.
 
@@ -39,8 +39,8 @@ def trace(op: LinearOperator, *, method: str = "xtrace", matvecs: int = 100, key
         op: A.
         method: "xtrace" (memory 3/2·matvecs vectors), the sharpest where eigenvalues decay; "hutch++" (2/3·matvecs
             vectors), nearly so; "hutchinson" (one vector), as good where they are all alike.
-        matvecs: the products to make at most, 4 or more.
-        key: for the random vectors; a fixed one unless told.
+        matvecs: the most products to make, 4 or more.
+        key: for the random vectors; a fixed one by default.
 
     Raises:
         ValueError: for a bad argument; and, outside of `jit`, if a product is not finite.
@@ -56,15 +56,15 @@ def trace(op: LinearOperator, *, method: str = "xtrace", matvecs: int = 100, key
 
 
 def diagonal(op: LinearOperator, *, matvecs: int = 100, key: jax.Array | None = None) -> Estimate:
-    """diag A of a symmetric A of shape (P, P); exact, from P products, if matvecs ≥ P.
+    """The diagonal of a symmetric A of shape (P, P); exact, from P products, if matvecs ≥ P.
 
-    The mean of z ∘ A z over vectors z of random signs. Its variance in entry i is Σ_{j≠i} A_ij² ÷ matvecs: for
+    It is the mean of z ∘ A z over vectors z of random signs, with variance Σ_{j≠i} A_ij² ÷ matvecs in entry i: for
     matrices whose diagonal dominates. Memory: 4 vectors. Usable under `jit` and eagerly.
 
     Args:
         op: A.
-        matvecs: the products to make at most, 4 or more.
-        key: for the random vectors; a fixed one unless told.
+        matvecs: the most products to make, 4 or more.
+        key: for the random vectors; a fixed one by default.
 
     Returns:
         an Estimate whose `value` and `stderr` are pytrees like the operator's domain.
@@ -85,33 +85,33 @@ def _estimate(method: Method, exact: Method, op: LinearOperator, matvecs: int, k
     key = jax.random.key(0) if key is None else key
     if matvecs < op.shape[0]:
         require_at_least("matvecs", matvecs, 4)
-    found = _found(method, exact, op, key, matvecs, loop_of(op, key))
+    found = _run(method, exact, op, key, matvecs, loop_of(op, key))
     require_finite(found.value)
     return found
 
 
 def unchecked_trace(op: LinearOperator, key: jax.Array, matvecs: int, loop: Loop) -> Estimate:
-    """As `trace` by XTrace, for records of training: under this loop, and NaN where products are not finite."""
-    return _found(_xtrace, _exact_trace, op, key, matvecs, loop)
+    """The trace by XTrace under a given loop, NaN where products are not finite."""
+    return _run(_xtrace, _exact_trace, op, key, matvecs, loop)
 
 
-def _found(method: Method, exact: Method, op: LinearOperator, key: jax.Array, matvecs: int, loop: Loop) -> Estimate:
+def _run(method: Method, exact: Method, op: LinearOperator, key: jax.Array, matvecs: int, loop: Loop) -> Estimate:
     if matvecs >= op.shape[0]:
         method, matvecs = exact, op.shape[0]
-    run = _run_compiled if loop == "compiled" else _run
+    run = _evaluate_compiled if loop == "compiled" else _evaluate
     return run(method, op, key, matvecs, loop)
 
 
-def _run(method: Method, op: LinearOperator, key: jax.Array, matvecs: int, loop: Loop) -> Estimate:
+def _evaluate(method: Method, op: LinearOperator, key: jax.Array, matvecs: int, loop: Loop) -> Estimate:
     # Cancellations here do not survive the short mantissas that accelerators multiply float32 with by default.
     with jax.default_matmul_precision("highest"):
         return method(op, key, matvecs, loop)
 
 
-_run_compiled = jax.jit(_run, static_argnames=("method", "matvecs", "loop"))
+_evaluate_compiled = jax.jit(_evaluate, static_argnames=("method", "matvecs", "loop"))
 
 
-def _estimated(value: PyTree, stderr: PyTree, matvecs: int) -> Estimate:
+def _estimate_of(value: PyTree, stderr: PyTree, matvecs: int) -> Estimate:
     return Estimate(value, stderr, jnp.asarray(matvecs, jnp.int32))
 
 
@@ -124,11 +124,11 @@ def _hutchinson(op: LinearOperator, key: jax.Array, matvecs: int, loop: Loop) ->
 
     samples = each(one, jax.random.split(key, matvecs), loop)
     mean, stderr = mean_of(samples)
-    return _estimated(mean, with_rounding(stderr, jnp.abs(samples).mean()), matvecs)
+    return _estimate_of(mean, with_rounding(stderr, jnp.abs(samples).mean()), matvecs)
 
 
 def _hutch_plus_plus(op: LinearOperator, key: jax.Array, matvecs: int, loop: Loop) -> Estimate:
-    """tr(QᵀAQ) of a basis Q of a random sketch, and the rest by Hutchinson in the complement."""
+    """The estimate tr(QᵀAQ), Q a basis of a random sketch, plus Hutchinson's in the complement."""
     matvec, size = flat_product(op, loop), op.shape[0]
     rank = matvecs // 3
     for_sketch, for_rest = jax.random.split(key)
@@ -145,19 +145,19 @@ def _hutch_plus_plus(op: LinearOperator, key: jax.Array, matvecs: int, loop: Loo
 
     captured = each(lambda q: q @ matvec(q), Q.T, loop)
     mean, stderr = mean_of(each(rest, jax.random.split(for_rest, matvecs - 2 * rank), loop))
-    return _estimated(captured.sum() + mean, with_rounding(stderr, jnp.abs(captured).sum()), matvecs)
+    return _estimate_of(captured.sum() + mean, with_rounding(stderr, jnp.abs(captured).sum()), matvecs)
 
 
 def _xtrace(op: LinearOperator, key: jax.Array, matvecs: int, loop: Loop) -> Estimate:
-    """Hutch++ with each test vector in turn left out of the sketch and used for the rest."""
+    """The mean of Hutch++ estimates, each with one test vector left out of the sketch and used for the rest."""
     matvec, half = flat_product(op, loop), matvecs // 2
     omega = jax.random.normal(key, (half, op.shape[0]), op.dtype)
     Q, R = _qr(each(matvec, omega, loop).T)
     W, squares = Q.T @ omega.T, jnp.sum(omega**2, axis=1)
-    del omega  # frees its memory under the dispatch loop
+    del omega  # frees its memory under the Python loop
     H = each(lambda q: matvec(q) @ Q, Q.T, loop)
     value, stderr = _leave_one_out(R, W, (H + H.T) / 2, squares, op.shape[0])
-    return _estimated(value, stderr, 2 * half)
+    return _estimate_of(value, stderr, 2 * half)
 
 
 @partial(jax.jit, static_argnames="size")
@@ -191,19 +191,19 @@ def _diagonal(op: LinearOperator, key: jax.Array, matvecs: int, loop: Loop) -> E
 
     def step(i: jax.Array, state: tuple[PyTree, PyTree]) -> tuple[PyTree, PyTree]:
         z = rademacher(keys[i], op.domain)
-        return _updated(state, i, z, matvec(z))
+        return _welford(state, i, z, matvec(z))
 
     if loop == "compiled":
         mean, squares = jax.lax.fori_loop(0, matvecs, step, (blank, blank))
     else:
         mean, squares = dispatch(lambda state, i: step(jnp.asarray(i), state), (blank, blank), matvecs)
     stderr = jax.tree.map(lambda s: jnp.sqrt(s / (matvecs * (matvecs - 1))), squares)
-    return _estimated(mean, jax.tree.map(lambda e, m: with_rounding(e, jnp.abs(m)), stderr, mean), matvecs)
+    return _estimate_of(mean, jax.tree.map(lambda e, m: with_rounding(e, jnp.abs(m)), stderr, mean), matvecs)
 
 
 @jax.jit
-def _updated(state: tuple[PyTree, PyTree], count: jax.Array, z: PyTree, w: PyTree) -> tuple[PyTree, PyTree]:
-    """Mean and sum of squared deviations with one more sample z ∘ w (Welford 1962: no cancellation)."""
+def _welford(state: tuple[PyTree, PyTree], count: jax.Array, z: PyTree, w: PyTree) -> tuple[PyTree, PyTree]:
+    """The mean and the sum of squared deviations with one more sample z ∘ w (Welford 1962: no cancellation)."""
     mean, squares = state
     new = jax.tree.map(lambda m, a, b: m + (a * b - m) / (count + 1), mean, z, w)
     squares = jax.tree.map(lambda s, m, n, a, b: s + (a * b - m) * (a * b - n), squares, mean, new, z, w)
@@ -222,13 +222,13 @@ def _entries(op: LinearOperator, loop: Loop) -> jax.Array:
 def _exact_diagonal(op: LinearOperator, key: jax.Array, matvecs: int, loop: Loop) -> Estimate:
     entries, (_, unravel) = _entries(op, loop), ravel_pytree(op.domain)
     stderr = with_rounding(jnp.zeros_like(entries), jnp.abs(entries))
-    return _estimated(unravel(entries), unravel(stderr), matvecs)
+    return _estimate_of(unravel(entries), unravel(stderr), matvecs)
 
 
 def _exact_trace(op: LinearOperator, key: jax.Array, matvecs: int, loop: Loop) -> Estimate:
     entries = _entries(op, loop)
     total = entries.sum()
-    return _estimated(total, with_rounding(jnp.zeros_like(total), jnp.abs(entries).sum()), matvecs)
+    return _estimate_of(total, with_rounding(jnp.zeros_like(total), jnp.abs(entries).sum()), matvecs)
 
 
 _qr = jax.jit(jnp.linalg.qr)

@@ -1,11 +1,11 @@
-"""A growing subspace with what is known of A in it, and the Ritz pairs there.
+"""A growing subspace with the projection of A on it, and Rayleigh-Ritz there.
 
-All rows of the basis Q are orthonormal. The first `filled` of them have been multiplied; the `pending` ones after those
-are what the products reach beyond, so that A q_j = Σ_i T_ij q_i over all rows i, for every filled j: a block Krylov
-relation, which holds as well after a restart with some of the Ritz vectors (Wu & Simon, SIAM J. Matrix Anal. Appl. 22
-(2000): thick restart) and when random vectors are taken in at any time. The residual of a Ritz pair y is
-Σ_i (T y)_i q_i over the pending rows, its norm that of a few numbers. Grown from one vector this is the Lanczos process
-with full reorthogonalisation.
+All rows of the basis Q are orthonormal. The first `filled` rows have been multiplied; the `pending` rows after them
+span what the products have outside of those, so that A q_j = Σ_i T_ij q_i over all rows i, for every filled j. This
+block Krylov relation holds after a restart with some of the Ritz vectors too (thick restart: Wu & Simon, SIAM J. Matrix
+Anal. Appl. 22 (2000)), and when random vectors are added at any time. The residual of a Ritz pair y is Σ_i (T y)_i q_i
+over the pending rows, so its norm is that of a few numbers. Grown from one vector this is the Lanczos process with full
+reorthogonalisation.
 """
 
 from collections.abc import Callable
@@ -16,17 +16,17 @@ import jax.numpy as jnp
 
 from sharplab.core import tree
 from sharplab.core.tree import PyTree
-from sharplab.spectrum.rows import combine_rows, row_products, without_rows, without_some_rows
+from sharplab.spectrum.rows import combine_rows, reciprocal, row_products, without_rows, without_some_rows
 
 
 class Subspace(NamedTuple):
-    """Of m rows, `filled` and then `pending` ones count; those beyond hold what was there before, and zeros in T."""
+    """A basis of m rows, of which first `filled` and then `pending` ones are in use; the others hold stale vectors."""
 
     basis: PyTree  # Q: each leaf with a leading axis m
-    projected: jax.Array  # T = Q A Qᵀ (m, m); of pending rows with each other it is not known
+    projected: jax.Array  # T = Q A Qᵀ (m, m), zero in unused rows; between pending rows it is not known
     filled: jax.Array
     pending: jax.Array
-    asymmetry: jax.Array  # the largest |⟨q_i, A q_j⟩ − ⟨A q_i, q_j⟩| so far: the product's rounding, seen for free
+    asymmetry: jax.Array  # the largest |⟨q_i, A q_j⟩ − ⟨A q_i, q_j⟩| so far: the rounding of products
 
     def row(self, slot: jax.Array) -> PyTree:
         """One vector of the basis."""
@@ -39,12 +39,12 @@ class Subspace(NamedTuple):
 
     @property
     def in_use(self) -> jax.Array:
-        """How many rows count."""
+        """The number of rows in use."""
         return self.filled + self.pending
 
 
 class RitzPairs(NamedTuple):
-    """In order of preference; slots beyond `filled` are marked unused."""
+    """Ritz pairs in order of preference; slots beyond `filled` are marked unused."""
 
     values: jax.Array  # (m,)
     coordinates: jax.Array  # (m, m): column i holds the i-th Ritz vector in the basis
@@ -52,16 +52,16 @@ class RitzPairs(NamedTuple):
 
 
 def empty_subspace(like: PyTree, rows: int) -> Subspace:
-    """Room for `rows` vectors shaped like `like`."""
+    """The subspace without vectors, with room for `rows` of them shaped like `like`."""
     dtype, none = tree.dtype(like), jnp.zeros((), jnp.int32)
     basis = jax.tree.map(lambda x: jnp.zeros((rows, *x.shape), x.dtype), like)
     return Subspace(basis, jnp.zeros((rows, rows), dtype), none, none, jnp.zeros((), dtype))
 
 
-def with_product(space: Subspace, product: PyTree, least: jax.typing.ArrayLike) -> Subspace:
-    """Take in the product of A with `direction`: that row is filled now, what it reaches beyond all rows is pending.
+def with_product(space: Subspace, product: PyTree, negligible: jax.typing.ArrayLike) -> Subspace:
+    """The subspace with the product of A with `direction`: that row is filled, and the part outside is a pending row.
 
-    A part beyond that is no longer than `least` is taken for rounding. There must be a row left for it, even so.
+    A part outside of all rows that is no longer than `negligible` counts as rounding. A row must be left even so.
     """
     j, end, slots = space.filled, space.in_use, jnp.arange(len(space.projected))
     row = space.projected[j]  # ⟨A q_i, q_j⟩ of the filled rows i, known from their own products
@@ -69,20 +69,23 @@ def with_product(space: Subspace, product: PyTree, least: jax.typing.ArrayLike) 
     q, rest, column = orthonormal(space, product, known)
     asymmetry = jnp.max(jnp.where(slots < j, jnp.abs(column - row), 0))
     column = jnp.where(slots < j, (column + row) / 2, column)  # either is T_ij but for rounding
-    reaches = (rest > least) & (end < len(slots) - 1)
-    column = jnp.where(slots == end, jnp.where(reaches, rest, 0), column)
+    outside = (rest > negligible) & (end < len(slots) - 1)
+    column = jnp.where(slots == end, jnp.where(outside, rest, 0), column)
     return Subspace(
         # Written after all that is read, or a compiled loop would copy the basis; so below.
         basis=jax.tree.map(lambda Q, x: jax.lax.dynamic_update_index_in_dim(Q, x, end, 0), space.basis, q),
         projected=space.projected.at[:, j].set(column).at[j, :].set(column),
         filled=j + 1,
-        pending=space.pending - 1 + reaches,
+        pending=space.pending - 1 + outside,
         asymmetry=jnp.maximum(space.asymmetry, asymmetry),
     )
 
 
 def with_direction(space: Subspace, q: PyTree, wanted: jax.Array) -> Subspace:
-    """If `wanted`, with q, of length 1 and orthogonal to all rows and their products, as a new row and `direction`."""
+    """The subspace with q as a new row and `direction`, if `wanted`.
+
+    q has length 1 and is orthogonal to all rows.
+    """
     j, end, slots = space.filled, space.in_use, jnp.arange(len(space.projected))
     slot = jnp.where(wanted, end, j)  # where the row goes that stood first among the pending ones
     exchange = jnp.where(slots == j, slot, jnp.where(slots == slot, j, slots))
@@ -100,18 +103,18 @@ def with_direction(space: Subspace, q: PyTree, wanted: jax.Array) -> Subspace:
 
 
 def rotated(space: Subspace, weights: jax.Array) -> Subspace:
-    """With the pending rows rotated among themselves, so that `direction` is along Σ weights[i] q_i of theirs.
+    """The subspace with `direction` along Σ weights[i] q_i over the pending rows, which are reflected to that end.
 
-    Where these weights are 0, all stays as it is.
+    Where these weights are 0, nothing changes.
     """
     slots = jnp.arange(len(space.projected))
     weights = jnp.where((slots >= space.filled) & (slots < space.in_use), weights, 0)
-    weights = weights * jnp.where(weights[space.filled] < 0, -1, 1) * _reciprocal(jnp.linalg.norm(weights))
+    weights = weights * jnp.where(weights[space.filled] < 0, -1, 1) * reciprocal(jnp.linalg.norm(weights))
     # The reflection I − 2wwᵀ that takes the first pending row there; none where it is there.
     w = jnp.where(slots == space.filled, 1, 0) - weights
     length = jnp.linalg.norm(w)
     wanted = weights.any() & (length > jnp.finfo(w.dtype).eps)
-    w = jnp.where(wanted, w * _reciprocal(length), 0)
+    w = jnp.where(wanted, w * reciprocal(length), 0)
     end = jnp.where(wanted, space.in_use, space.filled)
 
     def reflected(Q: jax.Array) -> jax.Array:
@@ -124,7 +127,7 @@ def rotated(space: Subspace, weights: jax.Array) -> Subspace:
 
 
 def ritz_pairs(space: Subspace, preference: Callable[[jax.Array, jax.Array], jax.Array]) -> RitzPairs:
-    """The eigenpairs of T; `preference(values, used)`, for ascending values, is highest for what is wanted most."""
+    """The Ritz pairs, in descending order of `preference(values, used)` of the ascending values."""
     T, used = _filled_part(space, jnp.zeros((), jnp.int32))
     values, coordinates = jnp.linalg.eigh(T)
     order = jnp.argsort(jnp.where(used, -preference(values, used), jnp.inf))
@@ -147,7 +150,7 @@ def _filled_part(space: Subspace, begin: jax.Array) -> tuple[jax.Array, jax.Arra
 
 
 def residuals(space: Subspace, ritz: RitzPairs) -> jax.Array:
-    """A y − θ y of every Ritz pair, by its coefficients in the rows of the basis: shape (m, m), column i of pair i."""
+    """The residuals A y − θ y of all Ritz pairs, as coefficients in the basis: shape (m, m), column i of pair i."""
     slots = jnp.arange(len(space.projected))
     pending = (slots >= space.filled) & (slots < space.in_use)
     beyond = jnp.where(pending[:, None] & (slots < space.filled), space.projected, 0)
@@ -155,17 +158,17 @@ def residuals(space: Subspace, ritz: RitzPairs) -> jax.Array:
 
 
 def orthonormal(space: Subspace, v: PyTree, known: jax.Array) -> tuple[PyTree, jax.Array, jax.Array]:
-    """v less its part in the rows, normalised; the norm of what was left; the coefficients of the part, shape (m,).
+    """The normalised part of v outside of the rows, its norm, and the coefficients of the part inside, shape (m,).
 
-    Where nothing but rounding is left, the vector and its norm are 0. By classical Gram-Schmidt, begun with the
-    coefficients that are `known`, right or not, zeros for those that are not: what they leave most often needs no more
-    than one pass over all rows. A pass that leaves less than half of what it was given may have left rounding in the
-    rows, and is followed by another (Daniel, Gragg, Kaufman & Stewart, Math. Comp. 30 (1976)).
+    Where only rounding is left, the vector and its norm are 0. Classical Gram-Schmidt begins with the coefficients that
+    are `known`, approximately, with zeros for the others; after these, one pass over all rows most often suffices. A
+    pass that leaves less than half of the norm is followed by another (Daniel, Gragg, Kaufman & Stewart, Math. Comp. 30
+    (1976)).
     """
     eps = jnp.finfo(space.projected.dtype).eps
     length = tree.norm(v)
-    known = known * _reciprocal(length)
-    v = without_some_rows(tree.scale(_reciprocal(length), v), space.basis, known)
+    known = known * reciprocal(length)
+    v = without_some_rows(tree.scale(reciprocal(length), v), space.basis, known)
     counted = jnp.arange(len(space.projected)) < space.in_use
 
     def leaves_little(passed: tuple[PyTree, ...]) -> jax.Array:
@@ -181,16 +184,12 @@ def orthonormal(space: Subspace, v: PyTree, known: jax.Array) -> tuple[PyTree, j
     first = (v, known, jnp.full_like(length, jnp.inf), tree.norm(v))
     v, coefficients, _, rest = jax.lax.while_loop(leaves_little, another, first)
     alive = rest > 10 * eps
-    v = tree.scale(jnp.where(alive, _reciprocal(rest), 0), v)
+    v = tree.scale(jnp.where(alive, reciprocal(rest), 0), v)
     return v, jnp.where(alive, rest * length, 0), coefficients * length
 
 
-def _reciprocal(x: jax.Array) -> jax.Array:
-    return jnp.where(x > 0, 1 / jnp.where(x > 0, x, 1), 0)
-
-
 def restarted(space: Subspace, ritz: RitzPairs, keep: int) -> Subspace:
-    """The subspace of the first `keep` Ritz vectors, no more than are filled, with the pending rows after them."""
+    """The subspace of the first `keep` Ritz vectors (at most `filled`), with the pending rows after them."""
     slots = jnp.arange(len(space.projected))
     mixing = ritz.coordinates[:, :keep].T
     kept = jax.tree.map(lambda Q: combine_rows(mixing, Q), space.basis)

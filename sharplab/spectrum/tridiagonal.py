@@ -17,12 +17,12 @@ from sharplab.core.loops import Loop, repeat_while
 from sharplab.core.tree import PyTree
 from sharplab.spectrum.rows import row_products, without_rows
 
-# A residual is taken for rounding if it is that small, in units of ε, against its column of T, or against all of T.
+# Residuals up to these multiples of ε times the norm of their column of T, or of all of T, count as rounding.
 OF_COLUMN, OF_WHOLE = 100, 4
 
 
 class Tridiagonal(NamedTuple):
-    """After `filled` products of at most m."""
+    """The basis Q and the tridiagonal T after `filled` of at most m products."""
 
     basis: PyTree  # rows q_0…q_filled, then zeros; each leaf with a leading axis m
     diagonal: jax.Array  # (m,)
@@ -34,12 +34,15 @@ class Tridiagonal(NamedTuple):
 def tridiagonalize(
     matvec: Callable[[PyTree], PyTree], start: PyTree, rows: int, loop: Loop = "compiled"
 ) -> Tridiagonal:
-    """At most `rows` steps from start/‖start‖, fewer where the Krylov space is exhausted; memory `rows` vectors."""
-    return repeat_while(_unfinished, lambda s: _lanczos_step(s, matvec(_last_row(s))), _begin(start, rows), loop)
+    """The Lanczos basis and tridiagonal after `rows` steps from start/‖start‖, or fewer if the space is exhausted.
+
+    Memory: `rows` vectors.
+    """
+    return repeat_while(_unfinished, lambda s: _lanczos_step(s, matvec(_last_row(s))), _init(start, rows), loop)
 
 
 @partial(jax.jit, static_argnames="rows")
-def _begin(start: PyTree, rows: int) -> Tridiagonal:
+def _init(start: PyTree, rows: int) -> Tridiagonal:
     unit = tree.scale(1 / tree.norm(start), start)
     basis = jax.tree.map(lambda q: jnp.zeros((rows, *q.shape), q.dtype).at[0].set(q), unit)
     blank = jnp.zeros(rows, tree.dtype(start))
@@ -58,7 +61,7 @@ def _last_row(state: Tridiagonal) -> PyTree:
 
 @partial(jax.jit, donate_argnums=0)
 def _lanczos_step(state: Tridiagonal, w: PyTree) -> Tridiagonal:
-    """Take in w = A q_filled, and append what it has outside of the basis."""
+    """The state with the product w = A q_filled: its column of T, and its part outside of the basis as a new row."""
     j = state.filled
     column = jnp.zeros_like(state.diagonal)
     # One pass of classical Gram-Schmidt loses orthogonality at the level of ε·κ; two keep it at ε.
@@ -81,7 +84,7 @@ def _lanczos_step(state: Tridiagonal, w: PyTree) -> Tridiagonal:
 
 
 class Rule(NamedTuple):
-    """∫ f ≈ Σ weights · f(nodes); an unused slot has weight 0 and repeats a node."""
+    """A quadrature rule ∫ f ≈ Σ weights · f(nodes); an unused slot has weight 0 and repeats a node."""
 
     nodes: jax.Array
     weights: jax.Array
@@ -89,7 +92,7 @@ class Rule(NamedTuple):
 
 @jax.jit
 def gauss_rule(diagonal: jax.Array, off_diagonal: jax.Array, count: jax.Array) -> Rule:
-    """The rule of the leading `count` rows of a tridiagonal matrix, in arrays of shape (m,); weights sum to 1.
+    """The Gauss rule of the leading `count` rows of a tridiagonal matrix, in arrays of shape (m,); weights sum to 1.
 
     >>> nodes, weights = gauss_rule(jnp.zeros(2), jnp.ones(2), jnp.asarray(2))
     >>> [round(float(x), 4) for x in (*nodes, *weights)]  # of [[0, 1], [1, 0]]

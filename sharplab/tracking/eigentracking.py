@@ -9,7 +9,8 @@ from sharplab.core import tree
 from sharplab.core.loops import Loop, repeat_while
 from sharplab.core.tree import PyTree
 from sharplab.curvature import LinearOperator
-from sharplab.spectrum.extremal import Eigenpairs, solve_extreme
+from sharplab.spectrum.eigenpairs import Eigenpairs
+from sharplab.spectrum.extremal import solve_extreme
 
 AUDIT_EVERY = 8  # records: so often, a cold solve checks the one that began from the last vectors
 SAME = 0.5  # squared overlap above which two vectors of different records are the same one: no two can both have it

@@ -1,4 +1,4 @@
-"""Networks whose parameters come in every form, with their curvature as dense float64 matrices."""
+"""Networks whose parameters are pytrees of every kind, with their curvature as dense float64 matrices."""
 
 from collections.abc import Callable
 from functools import cache

@@ -1,4 +1,4 @@
-"""Every operator against its dense matrix, on every network and form of parameters, before and after training."""
+"""Every operator against its dense matrix, on every network and pytree of parameters, before and after training."""
 
 import jax
 import numpy as np
@@ -100,10 +100,10 @@ def test_dual_of_the_dual_is_the_operator(float64):
     assert close(op.dual().dual().dense(), curvature("dict").gauss_newton)
 
 
-def test_eigenvectors_of_the_dual_lift_to_the_operator(float64):
+def test_eigenvectors_of_the_dual_map_to_those_of_the_operator(float64):
     op = OPERATORS["gauss_newton"][0](made("dict", 30))
     values, vectors = np.linalg.eigh(op.dual().dense())
     _, transposed = op.factor.maps()
-    lifted = jax.flatten_util.ravel_pytree(transposed(vectors[:, -1].reshape(op.factor.range.shape)))[0]
-    assert np.allclose(lifted @ lifted, values[-1], rtol=1e-12)
-    assert np.allclose(op @ lifted, values[-1] * lifted, atol=1e-12 * values[-1] ** 1.5)
+    mapped = jax.flatten_util.ravel_pytree(transposed(vectors[:, -1].reshape(op.factor.range.shape)))[0]
+    assert np.allclose(mapped @ mapped, values[-1], rtol=1e-12)
+    assert np.allclose(op @ mapped, values[-1] * mapped, atol=1e-12 * values[-1] ** 1.5)

@@ -41,13 +41,13 @@ def test_block_is_the_submatrix_of_the_chosen_leaves(float64, name, select):
 
 def test_block_of_no_leaf_is_answered_with_the_paths():
     op = matrix_operator(np.eye(3, dtype=np.float32), {"layer": {"w": jnp.zeros(2), "b": jnp.zeros(1)}})
-    with pytest.raises(ValueError, match="select chooses none of the parameters: choose among layer/b, layer/w"):
+    with pytest.raises(ValueError, match=r"select .*layer/b, layer/w"):
         block(op, lambda path: "kernel" in path)
 
 
 def test_precondition_matches_scale_by_path_and_names_it():
     op = matrix_operator(np.eye(3, dtype=np.float32), {"w": jnp.zeros(2), "b": jnp.zeros(1)})
-    with pytest.raises(ValueError, match="scale must have a leaf for each of b, w, not for b, v"):
+    with pytest.raises(ValueError, match=r"scale .*b, w.*b, v"):
         precondition(op, {"v": 1.0, "b": 1.0})
 
 
@@ -79,7 +79,7 @@ def test_kernel_takes_a_number_per_leaf(float64):
 def test_kernel_refuses_a_negative_metric():
     made = network("tuple")
     kernel = partial(ntk, made.model, made.params, made.batch[0])
-    with pytest.raises(ValueError, match="scale must not be negative"):
+    with pytest.raises(ValueError, match=r"scale .*negative"):
         kernel(scale=(1.0, [-1.0, 1.0]))
-    with pytest.raises(ValueError, match="scale must have a leaf for each of 0, 1/0, 1/1"):
+    with pytest.raises(ValueError, match=r"scale .*0, 1/0, 1/1"):
         kernel(scale=(1.0, 1.0))

@@ -27,7 +27,7 @@ def test_dropout_is_refused():
     def dropped(w, x):
         return (x * masks.integers(0, 2, x.shape)) @ w
 
-    with pytest.raises(ValueError, match=r"differ by .*switch dropout off, fix batch statistics"):
+    with pytest.raises(ValueError, match="dropout"):
         check_deterministic(hessian(squared_error, W, BATCH, model=dropped))
 
 
@@ -38,7 +38,7 @@ def test_moving_batch_statistics_are_refused():
         statistics[0] *= 1.1
         return x @ w / statistics[0]
 
-    with pytest.raises(ValueError, match="differ by"):
+    with pytest.raises(ValueError, match="batch statistics"):
         check_deterministic(gauss_newton(normalised, squared_error, W, BATCH))
 
 
@@ -53,7 +53,7 @@ def test_augmented_source_is_refused_and_a_shuffled_one_is_not():
         yield X[order[:4]], BATCH[1][order[:4]]
         yield X[order[4:]], BATCH[1][order[4:]]
 
-    with pytest.raises(ValueError, match="without shuffling or augmentation"):
+    with pytest.raises(ValueError, match="augmentation"):
         check_deterministic(hessian(squared_error, W, augmented, model=linear))
     assert check_deterministic(hessian(squared_error, W, shuffled, model=linear)) is None
 
@@ -70,9 +70,7 @@ def sum_loss(outputs, targets):
     ("model", "loss"), [(batch_normalised, squared_error), (linear, sum_loss)], ids=["batch statistics", "sum"]
 )
 def test_chunks_of_what_is_no_mean_over_examples_are_refused(model, loss):
-    message = (
-        "chunks would not add up to the batch: either examples influence .*batch statistics.* or the loss is a sum"
-    )
+    message = "chunks .*batch statistics.* sum"
     for _ in range(2):
         with pytest.raises(ValueError, match=message):
             hessian(loss, W, BATCH, model=model, chunk=2)
@@ -83,7 +81,7 @@ def test_chunks_of_what_is_no_mean_over_examples_are_refused(model, loss):
 
 
 def test_kernel_of_interacting_examples_is_refused_in_chunks():
-    with pytest.raises(ValueError, match="examples influence each other"):
+    with pytest.raises(ValueError, match="chunks"):
         ntk(batch_normalised, W, X, chunk=2)
 
 

@@ -14,15 +14,15 @@ from sharplab.curvature import batch_sharpness, directional_sharpness, leaf_shar
 DOMAIN = {"b": jnp.zeros(2), "w": jnp.zeros((2, 3))}
 
 
-def test_directional_sharpness_is_a_rayleigh_quotient_of_any_form(float64):
+def test_directional_sharpness_is_a_rayleigh_quotient_of_any_pytree(float64):
     A, g = symmetric(np.linspace(-1, 3, 8)), np.random.default_rng(1).standard_normal(8)
     exact = g @ A @ g / (g @ g)
     state = nnx.State({"b": nnx.Param(jnp.zeros(2)), "w": nnx.Param(jnp.zeros((2, 3)))})
     for domain in (cast(DOMAIN, np.float64), cast(state, np.float64)):
         op = matrix_operator(A, domain)
         like = ravel_pytree(cast(DOMAIN, np.float64))[1](jnp.asarray(g))
-        for form in (g, like, jax.tree.map(lambda x: 5 * x, like)):
-            assert np.isclose(directional_sharpness(op, form), exact, rtol=1e-13)
+        for vector in (g, like, jax.tree.map(lambda x: 5 * x, like)):
+            assert np.isclose(directional_sharpness(op, vector), exact, rtol=1e-13)
     eigenvector = np.linalg.eigh(A)[1][:, -1]
     assert np.isclose(directional_sharpness(op, eigenvector), 3, rtol=1e-13)
 
@@ -64,7 +64,7 @@ def test_batch_sharpness_of_all_examples_is_the_directional_one(float64):
 
 
 def test_batch_sharpness_of_no_batch_is_refused():
-    with pytest.raises(ValueError, match="batches is empty"):
+    with pytest.raises(ValueError, match="batches"):
         batch_sharpness(lambda w, x: jnp.sum(w), jnp.ones(2), [])
 
 

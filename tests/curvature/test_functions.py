@@ -48,9 +48,7 @@ def test_many_fresh_functions_of_one_place_are_warned_of_once(kind):
         warnings.simplefilter("error")
         for _ in range(MANY - 1):
             hessian(FRESH[kind](), W, X)
-    with pytest.warns(
-        UserWarning, match="different function objects made by .*pass one function that lives on"
-    ) as found:
+    with pytest.warns(UserWarning, match="function objects") as found:
         hessian(FRESH[kind](), W, X)
     assert found[0].filename == __file__
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Operators against dense matrices: products in every form, the Hessian, the metric, and their refusals."""
+"""Operators against dense matrices: products on every pytree, the Hessian, the metric, and their refusals."""
 
 from functools import partial
 
@@ -14,7 +14,7 @@ from problems import cast, dense_hessian, make_batch, make_recipe, matrix_operat
 from sharplab.curvature import LinearOperator, hessian, precondition
 from sharplab.losses import cross_entropy
 
-FORMS = {
+DOMAINS = {
     "dict": {"w": jnp.zeros((2, 3)), "b": jnp.zeros(2)},
     "tuple": (jnp.zeros((2, 3)), [jnp.zeros(()), jnp.zeros(1)]),
     "state": nnx.State({"layer": {"w": nnx.Param(jnp.zeros((2, 4)))}}),
@@ -22,10 +22,10 @@ FORMS = {
 }
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_products_agree_with_the_matrix_in_every_form(float64, form):
+@pytest.mark.parametrize("domain", DOMAINS.values(), ids=DOMAINS)
+def test_products_agree_with_the_matrix_on_every_pytree(float64, domain):
     A = symmetric(np.arange(8.0))
-    domain = cast(FORMS[form], np.float64)
+    domain = cast(domain, np.float64)
     op = matrix_operator(A, domain)
     v, columns = np.random.default_rng(1).standard_normal(8), np.random.default_rng(2).standard_normal((8, 3))
     like = ravel_pytree(domain)[1](jnp.asarray(v))
@@ -41,15 +41,15 @@ def test_products_agree_with_the_matrix_in_every_form(float64, form):
 
 
 @pytest.mark.parametrize("v", [np.ones(7), np.ones((2, 8)), {"w": np.ones((3, 2)), "b": np.ones(2)}, {"w": np.ones(8)}])
-def test_vector_that_does_not_fit_is_answered_with_the_forms_that_do(v):
-    op = matrix_operator(np.eye(8, dtype=np.float32), FORMS["dict"])
-    with pytest.raises(ValueError, match=r"v does not fit the operator: give a pytree like its domain .*\(8, k\)"):
+def test_vector_that_does_not_fit_is_answered_with_the_shapes_that_do(v):
+    op = matrix_operator(np.eye(8, dtype=np.float32), DOMAINS["dict"])
+    with pytest.raises(ValueError, match=r"v .*\(8, k\)"):
         op @ v
 
 
 def test_dense_is_refused_above_its_limit():
     op = LinearOperator(lambda d: lambda v: d * v, jnp.ones(5000), jnp.zeros(5000))
-    with pytest.raises(ValueError, match=r"has 5000 rows: dense\(\) is for at most 4096; use eigsh"):
+    with pytest.raises(ValueError, match=r"5000 .*dense\(\) .*4096"):
         op.dense()
 
 
@@ -108,7 +108,7 @@ def test_hessian_of_a_batch_is_the_mean_over_its_halves(float64):
 
 def test_precondition_is_s_a_s(float64):
     A, s = symmetric(np.linspace(-2, 3, 8)), np.linspace(0.5, 2, 8)
-    domain = cast(FORMS["dict"], np.float64)
+    domain = cast(DOMAINS["dict"], np.float64)
     scale = ravel_pytree(domain)[1](jnp.asarray(s))
     op = precondition(matrix_operator(A, domain), scale)
     assert np.allclose(op.dense(), s[:, None] * A * s, atol=1e-13)
@@ -118,7 +118,7 @@ def test_precondition_is_s_a_s(float64):
 
 def test_precondition_takes_plain_numbers_per_leaf(float64):
     A = symmetric(np.linspace(-2, 3, 8))
-    op = precondition(matrix_operator(A, cast(FORMS["dict"], np.float64)), {"w": 2.0, "b": 3.0})
+    op = precondition(matrix_operator(A, cast(DOMAINS["dict"], np.float64)), {"w": 2.0, "b": 3.0})
     s = ravel_pytree({"w": jnp.full((2, 3), 2.0), "b": jnp.full(2, 3.0)})[0]
     assert np.allclose(op.dense(), s[:, None] * A * s, atol=1e-13)
 

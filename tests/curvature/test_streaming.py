@@ -48,42 +48,42 @@ def test_every_source_of_batches_gives_the_operator_of_all_examples(source):
 
 @pytest.mark.parametrize("source", [[], lambda: iter([]), (part for part in [])], ids=["list", "function", "generator"])
 def test_empty_source_is_refused(source):
-    with pytest.raises(ValueError, match="batch is a source without batches"):
+    with pytest.raises(ValueError, match=r"batch .*source"):
         made_hessian(source)
 
 
 def test_function_that_gives_its_iterator_twice_is_refused():
     used = iter(PARTS)
     op = made_hessian(lambda: used)
-    with pytest.raises(ValueError, match=r"batch gave \(3, 3, 1\) examples at first and \(\) now"):
+    with pytest.raises(ValueError, match=r"batch .*\(3, 3, 1\).*\(\)"):
         op @ V
 
 
 @pytest.mark.parametrize("chunk", [0, -3, 2.5, "2"])
 def test_bad_chunk_is_refused(chunk):
-    with pytest.raises(ValueError, match="chunk must be a positive number of examples"):
+    with pytest.raises(ValueError, match="chunk"):
         made_hessian(MADE.batch, chunk=chunk)
 
 
 @pytest.mark.parametrize("chunk", [None, 2])
 @pytest.mark.parametrize("batch", [(INPUTS, TARGETS[:-1]), (INPUTS, TARGETS[0]), [(INPUTS, TARGETS[:-1])]])
 def test_batch_without_a_common_example_axis_is_refused(batch, chunk):
-    with pytest.raises(ValueError, match="batch must be arrays with one leading axis of examples"):
+    with pytest.raises(ValueError, match=r"batch .*leading axis"):
         made_hessian(batch, chunk=chunk)
-    with pytest.raises(ValueError, match="batch must be arrays with one leading axis of examples"):
+    with pytest.raises(ValueError, match=r"batch .*leading axis"):
         gauss_newton(MADE.model, MADE.loss, MADE.params, batch, chunk=chunk)
 
 
 def test_kernel_names_its_inputs():
-    with pytest.raises(ValueError, match="inputs must be arrays with one leading axis"):
+    with pytest.raises(ValueError, match=r"inputs .*leading axis"):
         ntk(MADE.model, MADE.params, (INPUTS, INPUTS[:-1]))
 
 
 def test_host_batches_refuse_to_be_traced():
     op = made_hessian(PARTS)
-    with pytest.raises(ValueError, match="cannot run under jit, vmap or grad"):
+    with pytest.raises(ValueError, match="jit"):
         jax.jit(lambda v: op @ v)(V)
-    with pytest.raises(ValueError, match="cannot run under jit, vmap or grad"):
+    with pytest.raises(ValueError, match="jit"):
         jax.jit(lambda params: hessian(MADE.loss, params, PARTS, model=MADE.model) @ params)(MADE.params)
 
 

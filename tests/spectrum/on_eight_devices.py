@@ -8,7 +8,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from sharplab.curvature import gauss_newton, hessian
 from sharplab.losses import cross_entropy
 from sharplab.spectrum import eigsh, extremal, spectral_density, trace
-from sharplab.spectrum.search import Target
+from sharplab.spectrum.target import Target
+from sharplab.spectrum.thick_restart import ThickRestart
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_disable_most_optimizations", True)  # what takes time here is compiling
@@ -73,8 +74,8 @@ assert np.isclose(spectral_density(H, steps=8, probes=2).moment(2), bulk, rtol=1
 def temporary(params, batch):
     """Bytes that one device needs beside arguments and results."""
     op = operators(params, batch)[0]
-    zero, key = jnp.asarray(0.0), jax.random.key(0)
-    program = extremal._solve_compiled.lower(op, op.domain, key, zero > 0, zero, zero, Target("LA", 3, False), 0, False)
+    solver = ThickRestart(Target("LA", 3), jnp.asarray(0.0), jnp.asarray(0), jax.random.key(0))
+    program = extremal._run_compiled.lower(solver, op, op.domain, spare=0, flat=False, loop="compiled")
     return program.compile().memory_analysis().temp_size_in_bytes
 
 

@@ -218,16 +218,16 @@ def test_another_key_means_other_probes():
 
 def test_bad_arguments_and_products_are_named():
     op = operator("indefinite", np.float32)
-    with pytest.raises(ValueError, match="steps must be at least 2, to tell an error from, not 1"):
+    with pytest.raises(ValueError, match=r"steps .*1"):
         spectral_density(op, steps=1)
-    with pytest.raises(ValueError, match="probes must be at least 2"):
+    with pytest.raises(ValueError, match=r"probes .*1"):
         spectral_density(op, probes=1)
-    with pytest.raises(ValueError, match="op must be a LinearOperator, not function"):
+    with pytest.raises(ValueError, match=r"op .*function"):
         spectral_density(lambda v: v)
-    with pytest.raises(ValueError, match="not finite: check params and batch"):
+    with pytest.raises(ValueError, match="not finite"):
         spectral_density(matrix_operator(np.full((N, N), np.nan, np.float32)), **BUDGET)
     from_host = LinearOperator(op.prepare, op.args, op.domain, jittable=False)
-    with pytest.raises(ValueError, match="cannot run under jit"):
+    with pytest.raises(ValueError, match=r"op .*jit"):
         jax.jit(lambda: spectral_density(from_host).nodes)()
 
 

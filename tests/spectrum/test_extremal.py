@@ -139,14 +139,14 @@ DOMAINS = {
 }
 
 
-@pytest.mark.parametrize("form", DOMAINS)
-def test_params_may_be_any_pytree_and_vectors_are_like_them(form):
+@pytest.mark.parametrize("domain", DOMAINS.values(), ids=DOMAINS)
+def test_params_may_be_any_pytree_and_vectors_are_like_them(domain):
     exact = np.array([-5.0, -2, 0, 0, 1, 2, 3, 7])
-    pairs = eigsh(matrix_operator(symmetric(exact).astype(np.float32), DOMAINS[form]))
+    pairs = eigsh(matrix_operator(symmetric(exact).astype(np.float32), domain))
     assert abs(float(pairs.values[0]) - 7) <= 7e-3
     vector = jax.tree.map(lambda v: v[0], pairs.vectors)
-    assert jax.tree.structure(vector) == jax.tree.structure(DOMAINS[form])
-    assert jax.tree.map(jnp.shape, vector) == jax.tree.map(jnp.shape, DOMAINS[form])
+    assert jax.tree.structure(vector) == jax.tree.structure(domain)
+    assert jax.tree.map(jnp.shape, vector) == jax.tree.map(jnp.shape, domain)
 
 
 def test_plain_function_works_with_a_start_and_asks_for_one():
@@ -157,7 +157,7 @@ def test_plain_function_works_with_a_start_and_asks_for_one():
 
     pairs = eigsh(product, start={"w": jnp.ones(8)})
     assert abs(float(pairs.values[0]) - 8) <= 8e-3
-    with pytest.raises(ValueError, match="needs start="):
+    with pytest.raises(ValueError, match="start"):
         eigsh(product)
 
 
@@ -188,7 +188,7 @@ def test_start_of_zeros_or_nan_counts_as_none(start):
 
 def test_nan_product_is_an_error_eagerly_and_nan_at_once_under_jit():
     op = matrix_operator(np.full((N, N), np.nan, np.float32))
-    with pytest.raises(ValueError, match="not finite: check params and batch"):
+    with pytest.raises(ValueError, match="not finite"):
         eigsh(op)
     pairs = jax.jit(eigsh)(op)
     assert jnp.isnan(pairs.values[0])
@@ -199,9 +199,9 @@ def test_nan_product_is_an_error_eagerly_and_nan_at_once_under_jit():
 def test_bad_arguments_are_named():
     op = matrix_operator(np.eye(3, dtype=np.float32))
     for k in (0, 4):
-        with pytest.raises(ValueError, match=f"k is {k}: .* 1 to 3 eigenpairs"):
+        with pytest.raises(ValueError, match=f"k is {k}"):
             eigsh(op, k)
-    with pytest.raises(ValueError, match="unknown which 'LB': did you mean"):
+    with pytest.raises(ValueError, match="which 'LB'"):
         eigsh(op, which="LB")
 
 

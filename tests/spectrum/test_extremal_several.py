@@ -207,7 +207,7 @@ def test_values_that_are_zero_have_no_vector_in_the_smaller_space_and_are_found_
 
 def test_products_that_are_not_symmetric_are_refused():
     A = np.triu(np.random.default_rng(0).standard_normal((N, N))).astype(np.float32)
-    with pytest.raises(ValueError, match="not those of one symmetric matrix: dropout, batch statistics"):
+    with pytest.raises(ValueError, match="symmetric"):
         eigsh(matrix_operator(A), 2)
 
 

@@ -74,7 +74,7 @@ def test_too_few_steps_for_the_condition_show_in_the_error(float64):
 @pytest.mark.parametrize("functional", FUNCTIONALS)
 def test_shift_that_does_not_make_it_positive_is_refused(functional):
     op = matrix_operator(symmetric(SPECTRA["indefinite"]).astype(np.float32))
-    with pytest.raises(ValueError, match=r"shift must exceed (3|2\.9\d*) to make A \+ shift·I positive, not 1"):
+    with pytest.raises(ValueError, match=r"shift .*(3|2\.9\d*) .*1"):
         functional(op, 1.0, steps=20, probes=20)
 
 

@@ -77,5 +77,5 @@ def test_plain_numbers_have_no_solver_error_and_batches_are_read_once():
 
 
 def test_fewer_than_two_batches_are_refused():
-    with pytest.raises(ValueError, match="at least 2 batches, to tell a spread from, not 1"):
+    with pytest.raises(ValueError, match=r"batches .*1"):
         resample(make_operator, batches(1), eigsh)

@@ -170,15 +170,15 @@ def test_diagonal_is_shaped_like_params(matvecs):
 
 def test_bad_arguments_and_products_are_named():
     op = matrix_operator(np.eye(N, dtype=np.float32))
-    with pytest.raises(ValueError, match="unknown method 'xtrac': did you mean 'xtrace'"):
+    with pytest.raises(ValueError, match="method 'xtrac'"):
         trace(op, method="xtrac")
-    with pytest.raises(ValueError, match="matvecs must be at least 4, to tell an error from, not 3"):
+    with pytest.raises(ValueError, match=r"matvecs .*3"):
         trace(op, matvecs=3)
-    with pytest.raises(ValueError, match="matvecs must be at least 4"):
+    with pytest.raises(ValueError, match=r"matvecs .*0"):
         diagonal(op, matvecs=0)
     nan = matrix_operator(np.full((N, N), np.nan, np.float32))
     for method in METHODS:
-        with pytest.raises(ValueError, match="not finite: check params and batch"):
+        with pytest.raises(ValueError, match="not finite"):
             trace(nan, method=method, matvecs=24)
     with pytest.raises(ValueError, match="not finite"):
         diagonal(nan, matvecs=9)

@@ -7,7 +7,6 @@ import pytest
 from problems import symmetric
 
 from sharplab.spectrum import subspace
-from sharplab.spectrum.search import PREFERENCES
 from sharplab.spectrum.subspace import (
     empty_subspace,
     residuals,
@@ -17,6 +16,7 @@ from sharplab.spectrum.subspace import (
     rotated,
     with_direction,
 )
+from sharplab.spectrum.target import PREFERENCES
 
 N, ROWS = 30, 12
 A = symmetric(np.linspace(-1, 3, N) ** 3)

