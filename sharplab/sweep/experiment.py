@@ -17,7 +17,8 @@ from sharplab.optimizers import find_optimizer
 from sharplab.scaling import PARAMETERIZATIONS
 from sharplab.schedules import SCHEDULES
 from sharplab.sweep.grid import as_tuple, distinct, parse_positive, parse_seeds, parse_sizes, whole
-from sharplab.tracking.observables import find_observables
+from sharplab.sweep.store.columns import describe
+from sharplab.tracking.observables import OBSERVABLES, Observable, find_observables
 from sharplab.training.recipe import TRAINABLE
 
 SPACINGS = {"linear": "evenly in steps", "log": "evenly in the logarithm of steps"}
@@ -116,6 +117,8 @@ class Experiment:
         if not all(isinstance(name, str) for name in self.observables):
             raise ValueError("observables must be names: your own as 'module:attribute@tag'.")
         for entry in find_observables(self.observables):
+            if isinstance(entry, Observable) and entry.name not in OBSERVABLES and describe(entry.name):
+                raise ValueError(f"observables: {entry.name!r} is the name of another column: give yours another name.")
             if "metric" in entry.needs and optimizer.preconditioner is None:
                 raise ValueError(
                     f"observables: {entry.name!r} has no meaning under {self.optimizer}, whose steps no diagonal "
