@@ -21,6 +21,7 @@ from sharplab.sweep.live import LiveTracker
 from sharplab.sweep.plan import WHOLE, Group, Shard, divide, make_plan, wanted_rows
 from sharplab.sweep.progress import show_progress
 from sharplab.sweep.session import SessionLog
+from sharplab.sweep.store.columns import refuse_taken_columns
 from sharplab.sweep.store.directory import group_files, open_store, read_rows
 from sharplab.sweep.store.rows import as_records
 from sharplab.sweep.work import Assignment, Train
@@ -74,6 +75,8 @@ def run_with(
     several = (experiments,) if isinstance(experiments, Experiment) else tuple(experiments)
     if not several:
         raise ValueError("experiments is empty: give at least one.")
+    for experiment in several:
+        refuse_taken_columns(experiment.observables)
     folder = open_store(store).absolute()
     earlier = frozenset() if resume else group_files(folder)
     not_before = _after(read_rows(folder)) if earlier else None

@@ -70,6 +70,8 @@ class Tracker:
         found = find_observables(observables)
         given = {"model": model, "metric": metric, "eval_batch": eval_batch}
         for entry in found:
+            if entry.name in ("step", "learning_rate"):
+                raise ValueError(f"observable {entry.name!r} has the name of another column: give it its own.")
             for need in entry.needs:
                 if given[need] is None:
                     raise ValueError(f"observable {entry.name!r} needs {need}=.")

@@ -12,7 +12,7 @@ import pytest
 from test_tracker import BATCH, EVAL_BATCH, PARAMS, metric, model, whole_loss
 
 from sharplab.losses import cross_entropy
-from sharplab.sweep import Experiment
+from sharplab.sweep import Experiment, run
 from sharplab.sweep.store.columns import describe
 from sharplab.tracking import Observable, Tracker
 from sharplab.tracking.observables import OBSERVABLES, SPECTRA, find_observable, find_observables
@@ -78,6 +78,7 @@ def test_an_observable_of_ones_own_takes_part_in_the_identity_of_programs_by_its
         ("own_objects:nothing", "own_objects:nothing"),
         ("hessian_top0", "hessian_top0.*hessian_top10"),
         (replace(SHARE, name="sharpness"), "'sharpness' .*name"),
+        (replace(SHARE, name="step"), "'step' .*name"),
         (replace(OBSERVABLES["sharpness_raw"], name="sharpness"), "'sharpness' .*name"),
     ],
 )
@@ -117,5 +118,7 @@ def test_experiments_take_own_observables_by_name_and_refuse_what_their_optimize
     assert sweep("train_loss", "own_objects:weight_norm@2").observables == ("train_loss", "own_objects:weight_norm@2")
     with pytest.raises(ValueError, match=r"observables .*module:attribute"):
         sweep(weight_norm)
+    with pytest.raises(ValueError, match=r"observables: 'width' .*name"):
+        run(sweep("own_objects:width"), "not made")
     with pytest.raises(ValueError, match=r"'sharpness' .*lion"):
         sweep("sharpness", optimizer="lion")

@@ -1,11 +1,11 @@
 """The units and meanings of the columns of runs and curves."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from sharplab.sweep import experiment
-from sharplab.tracking.observables import OBSERVABLES, SPECTRA
+from sharplab.tracking.observables import OBSERVABLES, SPECTRA, Observable, find_observables
 
 
 class Column(NamedTuple):
@@ -50,6 +50,17 @@ _SUFFIXES = {
     "matvecs": "curvature-vector products that {} took",
     "missed": "1: a cold solve found a larger eigenvalue of {} than the one tracked until then",
 }
+
+
+def refuse_taken_columns(observables: Iterable[str]) -> None:
+    """Check that observables of one's own do not take the name of another column.
+
+    Raises:
+        ValueError: naming one that does.
+    """
+    for entry in find_observables(observables):
+        if isinstance(entry, Observable) and entry.name not in OBSERVABLES and describe(entry.name):
+            raise ValueError(f"observables: {entry.name!r} is the name of another column: give yours another name.")
 
 
 def describe(name: str) -> Column | None:
