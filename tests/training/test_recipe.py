@@ -64,11 +64,9 @@ def test_a_run_keeps_the_types_it_begins_with_so_that_its_programs_are_compiled_
     text = model == "gpt"
     inputs = jax.ShapeDtypeStruct((4, 16) if text else (4, 16, 16, 1), jnp.int32 if text else jnp.float32)
     targets = jax.ShapeDtypeStruct((4, 16) if text else (4,), jnp.int32)
-    recipe = replace(
-        make_recipe("residual_mlp", 8, optimizer=make_optimizer(optimizer), observables=("sharpness",)),
-        model=MODELS[model],
-        input_shape=inputs.shape[1:],
-    )
+    recipe = make_recipe("residual_mlp", 8, optimizer=make_optimizer(optimizer), observables=("sharpness",))
+    source = replace(recipe.network.source, build=MODELS[model], input_shape=inputs.shape[1:])
+    recipe = replace(recipe, network=Network(source))
     batch = jax.eval_shape(lambda x, y: (recipe.prepare(x), y), inputs, targets)
     run = jax.eval_shape(recipe.begin, 0)
     tracker = jax.eval_shape(recipe.measurement().init, run.params, batch)
