@@ -152,6 +152,9 @@ def name_in(what: str, table: str, *, find: Callable[[str, str, Mapping[str, Any
 
     def read(name: str, value: Any) -> Any:
         known = _imported(table)
+        if not isinstance(value, str):
+            own = "" if find is lookup and not callable(known) else ": give your own as 'module:attribute'"
+            raise ValueError(f"{name} must be a name, not {value!r}{own}.")
         known(value) if callable(known) else find(what, value, known)
         return value
 
