@@ -19,6 +19,8 @@ from sharplab.core.settings import (
     names_in,
     setting,
 )
+from sharplab.models import find_model
+from sharplab.models.building import takes
 from sharplab.optimizers import find_optimizer
 from sharplab.tracking.observables import find_observables
 
@@ -64,7 +66,7 @@ class Experiment(TrainingSettings):
         default=(3,),
         column="depth",
         unit="blocks",
-        help="the numbers of residual blocks to compare, or one, likewise",
+        help="the numbers of residual blocks to compare, or one, likewise; 1 for a model that takes no depth",
     )
     parameterizations: tuple[str, ...] = setting(
         names_in("parameterization", "sharplab.scaling:PARAMETERIZATIONS"),
@@ -123,6 +125,10 @@ class Experiment(TrainingSettings):
         self._check_together()
 
     def _check_together(self) -> None:
+        if not takes(find_model(self.model), "depth"):
+            if len(self.depths) > 1:
+                raise ValueError(f"depths: model {self.model!r} takes no depth, give one: it is recorded as 1.")
+            object.__setattr__(self, "depths", (1,))
         for entry in find_observables(self.observables):
             if "metric" in entry.needs and find_optimizer(self.optimizer).preconditioner is None:
                 raise ValueError(

@@ -251,6 +251,10 @@ class Network:
         return outputs, Variables(*changed)
 
     def _module(self, params: PyTree, variables: Variables | None) -> Any:
+        if variables is None and self.abstract.changes:
+            raise ValueError(
+                "state is missing: this network has dropout or batch statistics, give the run's variables."
+            )
         rest = self.abstract.variables if variables is None else variables
         # A module whose variables change must have its own of the present trace.
         return (

@@ -178,7 +178,33 @@ def test_a_sweep_of_ones_own_network_is_trained_by_workers_to_the_bit(model, tmp
     pd.testing.assert_frame_equal(here, there)
 
 
-def test_too_few_outputs_for_the_classes_are_refused():
+def test_the_curvature_of_a_network_with_batch_statistics_is_that_of_the_whole_probe():
+    recipe, batch = recipe_of(Noisy), batch_of()
+    run = trained(recipe, batch)
+    recipe = replace(recipe, observables=("sharpness_raw", "hessian_trace"), probe_chunk=8)
+    _, row = jax.jit(recipe.observe)(run, recipe.init_tracker(run, batch), 0, batch, batch)
+
+    def loss(params, batch):
+        return cross_entropy(recipe.network.forward(params, batch[0], run.variables), batch[1])
+
+    exact = sl.eigsh(sl.hessian(loss, run.params, batch), tol=1e-4)
+    assert abs(row["sharpness_raw"] - exact.values[0]) <= 0.02 * exact.values[0]
+
+
+def test_several_depths_of_a_module_that_takes_none_are_refused():
+    settings = {"model": "own_networks:Net", "data": "teacher-student", "widths": 8, "learning_rates": 0.1}
+    assert sl.Experiment(**settings).depths == (1,)
+    with pytest.raises(ValueError, match="depths"):
+        sl.Experiment(**settings, depths=(2, 4))
+
+
+def test_variables_are_asked_for_where_a_network_has_some():
+    recipe, batch = recipe_of(Noisy), batch_of()
+    with pytest.raises(ValueError, match="state"):
+        recipe.forward(recipe.init_params(0), batch[0])
+
+
+def test_too_few_outputs_for_the_classes_are_refused(tmp_path):
     experiment = sl.Experiment(
         model="own_networks:Net",
         data="gaussian-clusters",
@@ -193,7 +219,7 @@ def test_too_few_outputs_for_the_classes_are_refused():
         records=2,
     )
     with pytest.raises(ValueError, match="4 outputs"):
-        sl.run(experiment, "unused")
+        sl.run(experiment, tmp_path)
 
 
 def test_recipes_of_equal_settings_are_equal_and_share_their_programs():
