@@ -1,4 +1,4 @@
-"""Use what ARCHITECTURE.md adds: run with the path of a tree that has it, prints {example: "" or its traceback}."""
+"""Uses of what ARCHITECTURE.md adds: run in a tree that has it, prints {example: "" or its traceback} as JSON."""
 
 import json
 import sys
@@ -12,7 +12,6 @@ import pandas as pd
 
 import sharplab as sl
 
-TREE = Path(sys.argv[-1])
 SMALL = {"parameterizations": "mup", "data": "gaussian-clusters", "steps": 2, "records": 2, "probe_size": 64}
 
 
@@ -20,21 +19,21 @@ def figure():
     # First, as a command chooses its devices before jax has done anything.
     from sharplab.__main__ import main
 
-    sys.argv = ["sharplab", "figure", "wider", "--preset=smoke", f"--store={TREE / 'runs'}", f"--folder={TREE}"]
+    sys.argv = ["sharplab", "figure", "wider", "--preset=smoke", "--folder=made"]
     try:
         main()
     except SystemExit as ended:
         assert ended.code == 0
-    stated = json.loads((TREE / "wider.json").read_text())
+    stated = json.loads(Path("made/wider.json").read_text())
     assert stated["verdict"] in ("holds", "fails", "inconclusive")
     assert np.isfinite(stated["numbers"]["train_loss"]).all()
-    assert (TREE / "wider.png").stat().st_size > 1000
+    assert Path("made/wider.png").stat().st_size > 1000
 
 
 def trained(**settings):
     """The train losses at the beginning and after 2 steps of one small run."""
     experiment = sl.Experiment(widths=8, seeds=1, **SMALL | settings)
-    losses = sl.run(experiment, TREE / "runs").curves["train_loss"]
+    losses = sl.run(experiment, "runs").curves["train_loss"]
     assert len(losses) == 2 and np.isfinite(losses).all()
     return tuple(losses)
 
@@ -79,7 +78,7 @@ EXAMPLES = {each.__name__: each for each in (figure, model, optimizer, operator,
 
 
 def main():
-    assert TREE in Path(sl.__file__).parents
+    assert Path.cwd() in Path(sl.__file__).parents
     outcomes = dict.fromkeys(EXAMPLES, "")
     for name, example in EXAMPLES.items():
         try:

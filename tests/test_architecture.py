@@ -106,7 +106,7 @@ def outcomes(tmp_path_factory):
     for diff in DIFFS:
         apply(diff, tree)
     environment = os.environ | {"PYTHONPATH": str(tree), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    command = [sys.executable, added_examples.__file__, str(tree)]
+    command = [sys.executable, added_examples.__file__]
     done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
