@@ -1,4 +1,4 @@
-"""README.md and docs/: their Python runs, their commands parse, and their links lead somewhere."""
+"""README.md, ARCHITECTURE.md and docs/: their Python runs, their commands parse, and their links lead somewhere."""
 
 import re
 import shlex
@@ -12,7 +12,7 @@ from sharplab.__main__ import COMMANDS, _commands
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [README, ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").glob("*.md"))]
 PYTHON = [page for page in PAGES if "```python" in page.read_text()]
 MAKEFILE = (ROOT / "Makefile").read_text()
 
