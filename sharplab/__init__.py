@@ -80,6 +80,7 @@ if TYPE_CHECKING:
         run as run,
     )
     from sharplab.tracking import (
+        Observable as Observable,
         Tracker as Tracker,
     )
 # isort: on
@@ -117,7 +118,7 @@ _NAMES = {
     ),
     "scaling": ("Parameterization", "Scaling", "mup", "parameterization"),
     "checks": ("CoordinateCheck", "coordinate_check", "inspect_optimizer", "wider_is_better"),
-    "tracking": ("Tracker",),
+    "tracking": ("Observable", "Tracker"),
     "sweep": ("Experiment", "load", "run"),
     "records": ("Records",),
     "analysis": (
