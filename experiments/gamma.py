@@ -36,7 +36,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 import sharplab as sl
-from sharplab.analysis.trend import Interval, lies_outside, lies_within, pooled_noise, trend
+from sharplab.analysis.trend import lies_outside, lies_within, pooled_noise, trend
+from sharplab.core.statistics import Interval
 from sharplab.gallery.finding import Finding, Verdict
 from sharplab.plotting import house_style, size_colours, size_legend
 

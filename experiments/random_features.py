@@ -30,7 +30,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 import sharplab as sl
-from sharplab.analysis.trend import Interval, lies_within, pooled_noise
+from sharplab.analysis.trend import lies_within, pooled_noise
+from sharplab.core.statistics import Interval
 from sharplab.gallery.finding import Finding, Verdict
 from sharplab.plotting import draw_curves, draw_spread, draw_threshold, house_style, size_legend
 
