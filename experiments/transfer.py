@@ -84,7 +84,7 @@ SWEEPS: Mapping[str, sl.Experiment] = {
 }
 METRIC = "late_train_loss"
 LATE = 0.75  # of the steps: where the quarter begins of which it is the mean
-SHOWN_RATES: Mapping[str, float] = {"mup": 1.0, "ntk": 4.0}  # sound at every width
+SHOWN_RATES: Mapping[str, float] = {"mup": 1.0, "ntk": 4.0}  # stable at every width
 
 
 def with_late_loss(finals: sl.Records) -> sl.Records:
