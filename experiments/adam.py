@@ -39,9 +39,7 @@ QUICK = replace(
 )
 PRESETS: Mapping[str, sl.Experiment] = {
     "smoke": replace(
-        QUICK,
-        **shared.SMALL_SWEEP,
-        learning_rates={"standard": shared.octaves(-7, -4), "mup": shared.octaves(-7, -4)},
+        QUICK, **shared.SMALL_SWEEP, learning_rates={"standard": shared.octaves(-7, -4), "mup": shared.octaves(-7, -4)}
     ),
     "quick": QUICK,
     "paper": replace(QUICK, **shared.CIFAR_SWEEP, widths=(128, 256, 512, 1024, 2048, 4096), base_width=128),

@@ -48,10 +48,7 @@ QUANTITIES: Mapping[str, tuple[str, str]] = {
 }
 GROWING = ("train_loss", "ntk_1")  # whose gaps the claim says grow
 QUICK = replace(
-    shared.TRAJECTORIES,
-    widths=(16, 32, 64, 128, 256),
-    seeds=8,
-    observables=("train_loss", "sharpness", "ntk_top1"),
+    shared.TRAJECTORIES, widths=(16, 32, 64, 128, 256), seeds=8, observables=("train_loss", "sharpness", "ntk_top1")
 )
 PRESETS: Mapping[str, sl.Experiment] = {
     "smoke": replace(QUICK, **shared.SMALL_TRAJECTORIES | {"widths": (4, 8, 16), "seeds": 3, "records": 9}),

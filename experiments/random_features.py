@@ -101,9 +101,7 @@ def numbers(agreed: sl.Consistency, risen: tuple[float, Interval]) -> dict:
 
 
 def draw(
-    records: Mapping[str, sl.Records],
-    agreed: Mapping[str, sl.Consistency],
-    rises: Mapping[str, tuple[float, Interval]],
+    records: Mapping[str, sl.Records], agreed: Mapping[str, sl.Consistency], rises: Mapping[str, tuple[float, Interval]]
 ) -> Figure:
     """The figure, a column for each way to train: the curves above, their spread below."""
     with house_style():

@@ -37,11 +37,7 @@ CLAIM = (
     "under NTK parameterization sharpening slows down as the width grows."
 )
 TOLERANCE = 0.1  # octaves of sharpness per doubling of width
-QUICK = replace(
-    shared.TRAJECTORIES,
-    parameterizations=("mup", "ntk"),
-    learning_rates={"mup": (0.25,), "ntk": (2.0,)},
-)
+QUICK = replace(shared.TRAJECTORIES, parameterizations=("mup", "ntk"), learning_rates={"mup": (0.25,), "ntk": (2.0,)})
 PRESETS: Mapping[str, sl.Experiment] = {
     "smoke": replace(QUICK, **shared.SMALL_TRAJECTORIES),
     "quick": QUICK,

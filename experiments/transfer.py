@@ -148,7 +148,7 @@ def numbers(transfers: Mapping[str, sl.Transfer], agreements: Mapping[str, sl.Co
                 "slope_octaves_per_doubling": agreed.slope,
                 "slope_interval": agreed.slope_interval,
                 "p_value_of_no_difference": agreed.p_value,
-            },
+            }
         }
     stated["ntk_shift_less_mup_shift"] = contrast(transfers["mup"], transfers["ntk"])
     return stated

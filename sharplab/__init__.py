@@ -48,9 +48,7 @@ if TYPE_CHECKING:
         precondition as precondition,
         subspace_overlap as subspace_overlap,
     )
-    from sharplab.records import (
-        Records as Records,
-    )
+    from sharplab.records import Records as Records
     from sharplab.scaling import (
         Parameterization as Parameterization,
         Scaling as Scaling,
@@ -70,19 +68,9 @@ if TYPE_CHECKING:
         spectral_density as spectral_density,
         trace as trace,
     )
-    from sharplab.studies import (
-        Suggestion as Suggestion,
-        suggest_learning_rate as suggest_learning_rate,
-    )
-    from sharplab.sweep import (
-        Experiment as Experiment,
-        load as load,
-        run as run,
-    )
-    from sharplab.tracking import (
-        Observable as Observable,
-        Tracker as Tracker,
-    )
+    from sharplab.studies import Suggestion as Suggestion, suggest_learning_rate as suggest_learning_rate
+    from sharplab.sweep import Experiment as Experiment, load as load, run as run
+    from sharplab.tracking import Observable as Observable, Tracker as Tracker
 # isort: on
 
 __version__ = "0.1.0"

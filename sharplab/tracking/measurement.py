@@ -92,12 +92,7 @@ class Measurement:
         tracked = dict(state.tracked)
         for spectral in self.spectra:
             tracked[spectral.name], found = track_eigenpairs(
-                spectral.operator(context),
-                tracked[spectral.name],
-                context.key,
-                k=spectral.k,
-                tol=TOLERANCE,
-                loop=loop,
+                spectral.operator(context), tracked[spectral.name], context.key, k=spectral.k, tol=TOLERANCE, loop=loop
             )
             row |= _columns(spectral, found)
         return TrackerState(tracked, state.records + 1), row

@@ -20,15 +20,10 @@ from sharplab.training.task import Run, Task, find_recipe
 from sharplab.training.train import RunResult, Watch, train_runs
 
 TASK = Task(
-    model="residual_mlp",
     width=8,
     depth=2,
     parameterization="mup",
     base_width=4,
-    alpha=0.5,
-    gamma=1.0,
-    optimizer="sgd",
-    loss="cross_entropy",
     data="gaussian-clusters",
     steps=10,
     batch_size=32,

@@ -193,14 +193,7 @@ def test_arrays_are_made_from_a_store_and_from_its_export(folder, tmp_path):
     exported = export(folder, tmp_path / "tables")
     ours, theirs = (records.to_xarray() for records in (load(folder), read(exported)))
     xarray.testing.assert_identical(ours, theirs)
-    assert dict(ours.sizes) == {
-        "parameterization": 2,
-        "width": 3,
-        "depth": 1,
-        "learning_rate": 3,
-        "seed": 2,
-        "step": 3,
-    }
+    assert dict(ours.sizes) == {"parameterization": 2, "width": 3, "depth": 1, "learning_rate": 3, "seed": 2, "step": 3}
     at = {"parameterization": "mup", "width": 4, "depth": 2, "learning_rate": 0.5, "seed": 1}
     curves = load(folder).select(**at).curves
     np.testing.assert_array_equal(ours["train_loss"].sel(**at), curves["train_loss"])
