@@ -32,54 +32,21 @@ CLAIM = (
     "Under Adam the optimal learning rate stays where it is with muP, "
     "and about halves with each doubling of the width without."
 )
-QUICK = sl.Experiment(
-    model="residual_mlp",
-    depths=(2,),
-    widths=(32, 64, 128, 256),
-    base_width=32,
-    optimizer="adam",
+QUICK = replace(
+    shared.SWEEP,
     learning_rates={"standard": shared.octaves(-9, -5), "mup": shared.octaves(-8, -5)},
     parameterizations=("standard", "mup"),
-    seeds=3,
-    steps=256,
-    batch_size=128,
-    probe_size=2048,
-    records=2,
-    schedule="linear",
-    refine=True,
 )
 PRESETS: Mapping[str, sl.Experiment] = {
     "smoke": replace(
-        QUICK,
-        widths=(8, 16),
-        base_width=8,
-        seeds=2,
-        steps=16,
-        refine=False,
-        probe_size=256,
-        data="gaussian-clusters",
-        learning_rates={"standard": shared.octaves(-7, -4), "mup": shared.octaves(-7, -4)},
+        QUICK, **shared.SMALL_SWEEP, learning_rates={"standard": shared.octaves(-7, -4), "mup": shared.octaves(-7, -4)}
     ),
     "quick": QUICK,
-    "paper": replace(
-        QUICK,
-        data="cifar-10",
-        augment="crop_and_flip",
-        widths=(128, 256, 512, 1024, 2048, 4096),
-        seeds=3,
-        base_width=128,
-        steps=7820,
-    ),
+    "paper": replace(QUICK, **shared.CIFAR_SWEEP, widths=(128, 256, 512, 1024, 2048, 4096), base_width=128),
 }
-SHOWN_RATE = 2.0**-8  # sound at every width in both
+SHOWN_RATE = 2.0**-8  # stable at every width in both
 
 
 def find(preset: str, store: Path) -> Finding:
     """Train the runs that the store lacks, draw the figure, and judge the claim."""
-    sweep = PRESETS[preset]
-    standard, mup = (
-        shared.measure(title, replace(sweep, parameterizations=(name,)), SHOWN_RATE, store)
-        for name, title in (("standard", "standard"), ("mup", "muP"))
-    )
-    more = {"mup_shift_less_standard_shift": shared.contrast(standard.found, mup.found)}
-    return shared.finding((standard, mup), CLAIM, shared.judge_contrast(standard.found, mup.found), more)
+    return shared.against_standard(PRESETS[preset], SHOWN_RATE, store, CLAIM)

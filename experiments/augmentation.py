@@ -29,37 +29,11 @@ import sharplab as sl
 from sharplab.gallery.finding import Finding
 
 CLAIM = "Under muP the optimal learning rate stays where it is as the width grows, with and without data augmentation."
-QUICK = sl.Experiment(
-    model="residual_mlp",
-    depths=(2,),
-    widths=(32, 64, 128, 256),
-    base_width=32,
-    parameterizations=("mup",),
-    optimizer="adam",
-    learning_rates=shared.octaves(-8, -5),
-    seeds=3,
-    steps=256,
-    batch_size=128,
-    probe_size=2048,
-    records=2,
-    schedule="linear",
-    refine=True,
-)
+QUICK = shared.SWEEP
 PRESETS: Mapping[str, sl.Experiment] = {
-    "smoke": replace(QUICK, widths=(8, 16), base_width=8, seeds=2, steps=16, refine=False, probe_size=256),
+    "smoke": replace(QUICK, **shared.SMALL_SWEEP | {"data": QUICK.data}),
     "quick": QUICK,
-    "paper": replace(
-        QUICK,
-        model="figure1_convnet",
-        data="cifar-10",
-        widths=(64, 128, 256, 512, 1024),
-        seeds=3,
-        base_width=1,
-        optimizer="sgd",
-        learning_rates=shared.octaves(-3, 2),
-        steps=7820,
-        schedule="constant",
-    ),
+    "paper": replace(QUICK, **shared.CONVNET_SWEEP | {"augment": QUICK.augment}),
 }
 AUGMENTATIONS: Mapping[str, str] = {"as they are": "none", "crops and flips": "crop_and_flip"}
 SHOWN_RATES: Mapping[str, float] = {"smoke": 2.0**-8, "quick": 2.0**-8, "paper": 2.0**-1}

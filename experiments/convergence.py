@@ -29,6 +29,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import sweep_columns as shared
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -46,34 +47,14 @@ QUANTITIES: Mapping[str, tuple[str, str]] = {
     "ntk_1": ("NTK eigenvalue", ""),
 }
 GROWING = ("train_loss", "ntk_1")  # whose gaps the claim says grow
-QUICK = sl.Experiment(
-    model="residual_mlp",
-    depths=(3,),
-    widths=(16, 32, 64, 128, 256),
-    base_width=1,
-    parameterizations=("mup",),
-    learning_rates=(0.25,),
-    seeds=8,
-    steps=256,
-    batch_size=128,
-    probe_size=1024,
-    observables=("train_loss", "sharpness", "ntk_top1"),
-    records=17,
+QUICK = replace(
+    shared.TRAJECTORIES, widths=(16, 32, 64, 128, 256), seeds=8, observables=("train_loss", "sharpness", "ntk_top1")
 )
 PRESETS: Mapping[str, sl.Experiment] = {
-    "smoke": replace(QUICK, widths=(4, 8, 16), seeds=3, steps=16, records=9, probe_size=256, data="gaussian-clusters"),
+    "smoke": replace(QUICK, **shared.SMALL_TRAJECTORIES | {"widths": (4, 8, 16), "seeds": 3, "records": 9}),
     "quick": QUICK,
     "paper": replace(
-        QUICK,
-        model="figure1_convnet",
-        depths=(2,),
-        data="cifar-10",
-        augment="crop_and_flip",
-        widths=(64, 128, 256, 512, 1024, 4096),
-        learning_rates=(0.5,),
-        seeds=5,
-        steps=19_550,
-        records=51,
+        QUICK, **shared.CONVNET_TRAJECTORIES | {"widths": (64, 128, 256, 512, 1024, 4096), "seeds": 5}, depths=(2,)
     ),
 }
 

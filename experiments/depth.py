@@ -33,45 +33,22 @@ CLAIM = (
     "rate stays where it is as the network deepens; without, it falls."
 )
 ALPHAS: Mapping[str, float] = {"α = 0": 0.0, "α = ½": 0.5, "α = 1": 1.0}
-QUICK = sl.Experiment(
-    model="residual_mlp",
+QUICK = replace(
+    shared.SWEEP,
     depths=(2, 4, 8, 16),
     base_depth=2,
     widths=(64,),
     base_width=64,
-    parameterizations=("mup",),
+    optimizer="sgd",
     learning_rates=(1.0,),  # each α's own, of GRIDS
     seeds=5,
-    steps=256,
-    batch_size=128,
-    probe_size=2048,
-    records=2,
-    refine=True,
+    schedule="constant",
 )
 PRESETS: Mapping[str, sl.Experiment] = {
-    "smoke": replace(
-        QUICK,
-        widths=(8,),
-        base_width=8,
-        depths=(1, 2),
-        base_depth=1,
-        seeds=2,
-        steps=16,
-        refine=False,
-        probe_size=256,
-        data="gaussian-clusters",
-    ),
+    "smoke": replace(QUICK, **shared.SMALL_SWEEP | {"widths": (8,)}, depths=(1, 2), base_depth=1),
     "quick": QUICK,
     "paper": replace(
-        QUICK,
-        data="cifar-10",
-        augment="crop_and_flip",
-        widths=(256,),
-        base_width=256,
-        depths=(3, 6, 12, 24, 48),
-        base_depth=3,
-        seeds=3,
-        steps=7820,
+        QUICK, **shared.CIFAR_SWEEP, widths=(256,), base_width=256, depths=(3, 6, 12, 24, 48), base_depth=3
     ),
 }
 GRIDS: Mapping[str, tuple[float, ...]] = {

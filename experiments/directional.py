@@ -23,8 +23,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import sweep_columns as shared
 from matplotlib.figure import Figure
-from sweep_columns import consistency_numbers
 
 import sharplab as sl
 from sharplab.gallery.finding import Finding, Verdict
@@ -41,44 +41,16 @@ QUANTITIES: Mapping[str, str] = {
 }
 JUDGED = ("batch_sharpness", "directional_sharpness")
 Found = Mapping[str, Mapping[str, sl.Consistency]]  # parameterization → quantity → how consistent it is
-QUICK = sl.Experiment(
-    model="residual_mlp",
-    depths=(3,),
-    widths=(32, 64, 128, 256),
-    base_width=1,
+QUICK = replace(
+    shared.TRAJECTORIES,
     parameterizations=("mup", "ntk"),
     learning_rates={"mup": (0.25,), "ntk": (2.0,)},
-    seeds=3,
-    steps=256,
-    batch_size=128,
-    probe_size=1024,
     observables=("train_loss", *QUANTITIES),
-    records=17,
 )
 PRESETS: Mapping[str, sl.Experiment] = {
-    "smoke": replace(
-        QUICK,
-        widths=(8, 16),
-        seeds=2,
-        steps=16,
-        batch_size=64,
-        records=5,
-        probe_size=256,
-        data="gaussian-clusters",
-        learning_rates={"mup": (0.25,), "ntk": (2.0,)},
-    ),
+    "smoke": replace(QUICK, **shared.SMALL_TRAJECTORIES, batch_size=64),
     "quick": QUICK,
-    "paper": replace(
-        QUICK,
-        model="figure1_convnet",
-        data="cifar-10",
-        augment="crop_and_flip",
-        widths=(64, 256, 1024),
-        seeds=3,
-        learning_rates={"mup": (0.5,), "ntk": (7.0,)},
-        steps=19_550,
-        records=51,
-    ),
+    "paper": replace(QUICK, **shared.CONVNET_TRAJECTORIES | {"learning_rates": {"mup": (0.5,), "ntk": (7.0,)}}),
 }
 
 
@@ -90,7 +62,7 @@ def find(preset: str, store: Path) -> Finding:
     assert records.curves is not None
     keys = ["parameterization", "width", "learning_rate", "seed", "step"]
     measured = ["train_loss", *QUANTITIES, "sharpness_error", "batch_sharpness_error"]
-    stated = {name: consistency_numbers(by_quantity) for name, by_quantity in found.items()}
+    stated = {name: shared.consistency_numbers(by_quantity) for name, by_quantity in found.items()}
     return Finding(draw(records, found), records.curves[[*keys, *measured]], CLAIM, judge(found), stated)
 
 

@@ -23,9 +23,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import sweep_columns as shared
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from sweep_columns import consistency_numbers
 
 import sharplab as sl
 from sharplab.gallery.finding import Finding, Verdict
@@ -49,16 +49,10 @@ SHOWN: Mapping[str, str] = {
     "ntk_1": "top NTK eigenvalue",
     "train_loss": "train loss (nats)",
 }
-QUICK = sl.Experiment(
-    model="residual_mlp",
-    depths=(3,),
+QUICK = replace(
+    shared.TRAJECTORIES,
     widths=(16, 32, 64, 128),
-    base_width=1,
-    parameterizations=("mup",),
-    learning_rates=(0.25,),
     seeds=4,
-    steps=256,
-    batch_size=128,
     probe_size=512,
     observables=("train_loss", "hessian_trace", *(f"{name}_top{RANKS}" for name in SPECTRA)),
     records=9,
@@ -68,18 +62,7 @@ PRESETS: Mapping[str, sl.Experiment] = {
         QUICK, widths=(4, 8), seeds=2, steps=8, records=3, probe_size=64, batch_size=64, data="gaussian-clusters"
     ),
     "quick": QUICK,
-    "paper": replace(
-        QUICK,
-        model="figure1_convnet",
-        data="cifar-10",
-        augment="crop_and_flip",
-        widths=(64, 256, 1024),
-        seeds=4,
-        learning_rates=(0.5,),
-        steps=19_550,
-        probe_size=1024,
-        records=51,
-    ),
+    "paper": replace(QUICK, **shared.CONVNET_TRAJECTORIES | {"seeds": 4}, probe_size=1024),
 }
 
 
@@ -91,7 +74,9 @@ def find(preset: str, store: Path) -> Finding:
     assert records.curves is not None
     errors = [f"{name}_error" for name in (*ranked, "hessian_trace")]
     columns = ["width", "learning_rate", "seed", "step", *found, *errors]
-    return Finding(draw(records, found), records.curves[columns], CLAIM, judge(found), consistency_numbers(found))
+    return Finding(
+        draw(records, found), records.curves[columns], CLAIM, judge(found), shared.consistency_numbers(found)
+    )
 
 
 def judge(found: Mapping[str, sl.Consistency]) -> Verdict:

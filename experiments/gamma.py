@@ -36,7 +36,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 import sharplab as sl
-from sharplab.analysis.trend import Interval, lies_outside, lies_within, pooled_noise, trend
+from sharplab.analysis.trend import lies_outside, lies_within, pooled_noise, trend
+from sharplab.core.statistics import Interval
 from sharplab.gallery.finding import Finding, Verdict
 from sharplab.plotting import house_style, size_colours, size_legend
 
@@ -45,25 +46,20 @@ CLAIM = (
     "as γ₀^(2/L) and γ₀^(-2/L) in rich training."
 )
 TOLERANCE = 0.25  # octaves per doubling of γ₀
-QUICK = sl.Experiment(
+QUICK = replace(
+    shared.SWEEP,
     model="mlp",
-    depths=(2,),
     widths=(32, 128),
     base_width=1,
-    parameterizations=("mup",),
+    optimizer="sgd",
     learning_rates=(1.0,),  # each γ₀'s own, by `grid`
     loss="squared_error",
-    seeds=3,
-    steps=256,
-    batch_size=128,
-    probe_size=2048,
-    records=2,
-    refine=True,
+    schedule="constant",
 )
 PRESETS: Mapping[str, sl.Experiment] = {
-    "smoke": replace(QUICK, widths=(8,), seeds=2, steps=16, refine=False, probe_size=256, data="gaussian-clusters"),
+    "smoke": replace(QUICK, **shared.SMALL_SWEEP | {"widths": (8,), "base_width": 1}),
     "quick": QUICK,
-    "paper": replace(QUICK, widths=(256, 1024), seeds=3, data="cifar-10", augment="crop_and_flip", steps=7820),
+    "paper": replace(QUICK, **shared.CIFAR_SWEEP, widths=(256, 1024)),
 }
 GAMMAS: Mapping[str, tuple[float, ...]] = {
     "smoke": (2**-3, 2**-2, 2**2, 2**3),

@@ -41,7 +41,7 @@ from gauss_newton_evidence import Evidence, growth_of, share_of
 from gauss_newton_picture import draw
 
 import sharplab as sl
-from sharplab.analysis.trend import Interval
+from sharplab.core.statistics import Interval
 from sharplab.gallery.finding import Finding, Verdict
 from sharplab.plotting import NAMES
 

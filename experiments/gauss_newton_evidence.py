@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 import sharplab as sl
-from sharplab.analysis.trend import Interval, pooled_noise
+from sharplab.analysis.trend import pooled_noise
+from sharplab.core.statistics import Interval
 
 
 @dataclass(frozen=True)

@@ -74,10 +74,4 @@ PROBES: Mapping[str, int] = {"smoke": 16, "quick": 32, "paper": 256}
 
 def find(preset: str, store: Path) -> Finding:
     """Train the runs that the store lacks, draw the figure, and judge the claim."""
-    standard, mup = (
-        shared.measure(
-            title, replace(PRESETS[preset], parameterizations=(name,)), SHOWN_RATE, store, probe_size=PROBES[preset]
-        )
-        for name, title in (("standard", "standard"), ("mup", "muP"))
-    )
-    return shared.finding((standard, mup), CLAIM, shared.judge_contrast(standard.found, mup.found))
+    return shared.against_standard(PRESETS[preset], SHOWN_RATE, store, CLAIM, probe_size=PROBES[preset], differ=False)

@@ -47,7 +47,8 @@ from matplotlib.lines import Line2D
 from scipy.sparse.linalg import eigsh
 
 import sharplab as sl
-from sharplab.analysis.trend import Interval, pooled_noise, trend
+from sharplab.analysis.trend import pooled_noise, trend
+from sharplab.core.statistics import Interval
 from sharplab.data import batch_indices, load_dataset
 from sharplab.gallery.finding import Finding, Verdict
 from sharplab.losses import LOSSES

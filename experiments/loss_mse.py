@@ -31,36 +31,26 @@ CLAIM = (
     "With squared error too, the optimal learning rate stays where it is under muP, where the sharpness rises to about "
     "2/η at every width, and moves under NTK parameterization."
 )
-QUICK = sl.Experiment(
+QUICK = replace(
+    shared.SWEEP,
     model="mlp",
-    depths=(2,),
     widths=(16, 32, 64, 128),
     base_width=1,
     parameterizations=("mup", "ntk"),
+    optimizer="sgd",
     learning_rates={"mup": shared.octaves(0, 3), "ntk": shared.octaves(2, 5)},
     loss="squared_error",
     seeds=4,
-    steps=256,
-    batch_size=128,
-    probe_size=2048,
-    records=2,
-    refine=True,
+    schedule="constant",
 )
 PRESETS: Mapping[str, sl.Experiment] = {
-    "smoke": replace(QUICK, widths=(8, 16), seeds=2, steps=16, refine=False, probe_size=256, data="gaussian-clusters"),
+    "smoke": replace(QUICK, **shared.SMALL_SWEEP | {"base_width": 1}),
     "quick": QUICK,
     "paper": replace(
-        QUICK,
-        model="figure1_convnet",
-        data="cifar-10",
-        augment="crop_and_flip",
-        widths=(64, 128, 256, 512, 1024),
-        learning_rates={"mup": shared.octaves(-3, 2), "ntk": shared.octaves(0, 7)},
-        seeds=3,
-        steps=7820,
+        QUICK, **shared.CONVNET_SWEEP | {"learning_rates": {"mup": shared.octaves(-3, 2), "ntk": shared.octaves(0, 7)}}
     ),
 }
-SHOWN_RATES: Mapping[str, float] = {"mup": 2.0, "ntk": 4.0}  # sound at every width
+SHOWN_RATES: Mapping[str, float] = {"mup": 2.0, "ntk": 4.0}  # stable at every width
 BOUNDS = (0.5, 2.0)  # of late sharpness, in units of 2/η
 
 

@@ -40,44 +40,17 @@ GRIDS: Mapping[str, tuple[int, int, int]] = {
     "lion": (-11, -8, -11),
     "muon": (-7, -4, -7),
 }
-QUICK = sl.Experiment(
-    model="residual_mlp",
-    depths=(2,),
+QUICK = replace(
+    shared.SWEEP,
     widths=(32, 64, 128),
-    base_width=32,
-    learning_rates=(1.0,),  # each optimizer's own, of GRIDS
-    parameterizations=("mup",),
+    optimizer="sgd",
+    learning_rates=(1.0,),  # both are each optimizer's own, of GRIDS
     seeds=5,
-    steps=256,
-    batch_size=128,
-    probe_size=2048,
-    records=2,
-    schedule="linear",
-    refine=True,
 )
 PRESETS: Mapping[str, sl.Experiment] = {
-    "smoke": replace(
-        QUICK,
-        widths=(8, 16),
-        base_width=8,
-        depths=(1,),
-        base_depth=1,
-        seeds=2,
-        steps=16,
-        refine=False,
-        probe_size=256,
-        data="gaussian-clusters",
-    ),
+    "smoke": replace(QUICK, **shared.SMALL_SWEEP, depths=(1,), base_depth=1),
     "quick": QUICK,
-    "paper": replace(
-        QUICK,
-        data="cifar-10",
-        augment="crop_and_flip",
-        widths=(128, 256, 512, 1024),
-        seeds=3,
-        base_width=128,
-        steps=7820,
-    ),
+    "paper": replace(QUICK, **shared.CIFAR_SWEEP, widths=(128, 256, 512, 1024), base_width=128),
 }
 
 

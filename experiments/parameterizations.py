@@ -58,47 +58,13 @@ class LargeReadout(ResidualMLP):
 
 
 PER_LAYER = "parameterizations:LargeReadout@1"
-QUICK = sl.Experiment(
-    model="residual_mlp",
-    depths=(2,),
-    widths=(32, 64, 128, 256),
-    base_width=32,
-    parameterizations=("mup",),
-    optimizer="adam",
-    learning_rates=shared.octaves(-8, -5),
-    seeds=3,
-    steps=256,
-    batch_size=128,
-    probe_size=2048,
-    records=2,
-    schedule="linear",
-    refine=True,
-)
+QUICK = shared.SWEEP
 PRESETS: Mapping[str, sl.Experiment] = {
-    "smoke": replace(
-        QUICK,
-        widths=(8, 16),
-        base_width=8,
-        depths=(1,),
-        base_depth=1,
-        seeds=2,
-        steps=16,
-        refine=False,
-        probe_size=256,
-        data="gaussian-clusters",
-    ),
+    "smoke": replace(QUICK, **shared.SMALL_SWEEP, depths=(1,), base_depth=1),
     "quick": QUICK,
-    "paper": replace(
-        QUICK,
-        data="cifar-10",
-        augment="crop_and_flip",
-        widths=(128, 256, 512, 1024, 2048, 4096),
-        seeds=3,
-        base_width=128,
-        steps=7820,
-    ),
+    "paper": replace(QUICK, **shared.CIFAR_SWEEP, widths=(128, 256, 512, 1024, 2048, 4096), base_width=128),
 }
-SHOWN_RATE = 2.0**-8  # sound at every width in all
+SHOWN_RATE = 2.0**-8  # stable at every width in all
 # What of the sweep each column changes; with one learning rate for all layers optima fall, so those grids begin lower.
 LOWER = shared.octaves(-9, -5)
 COLUMNS: Mapping[str, Mapping[str, Any]] = {

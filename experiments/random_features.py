@@ -27,10 +27,12 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import sweep_columns as shared
 from matplotlib.figure import Figure
 
 import sharplab as sl
-from sharplab.analysis.trend import Interval, lies_within, pooled_noise
+from sharplab.analysis.trend import lies_within, pooled_noise
+from sharplab.core.statistics import Interval
 from sharplab.gallery.finding import Finding, Verdict
 from sharplab.plotting import draw_curves, draw_spread, draw_threshold, house_style, size_legend
 
@@ -40,34 +42,11 @@ CLAIM = (
 )
 TRAINED: Mapping[str, str] = {"all": "all layers", "readout": "readout alone"}
 RISE = 0.5  # octaves
-QUICK = sl.Experiment(
-    model="residual_mlp",
-    depths=(3,),
-    widths=(32, 64, 128, 256),
-    base_width=1,
-    parameterizations=("mup",),
-    learning_rates=(0.25,),
-    seeds=3,
-    steps=256,
-    batch_size=128,
-    probe_size=1024,
-    observables=("train_loss", "eval_loss", "eval_accuracy", "sharpness"),
-    records=17,
-)
+QUICK = shared.TRAJECTORIES
 PRESETS: Mapping[str, sl.Experiment] = {
-    "smoke": replace(QUICK, widths=(8, 16), seeds=2, steps=16, records=5, probe_size=256, data="gaussian-clusters"),
+    "smoke": replace(QUICK, **shared.SMALL_TRAJECTORIES),
     "quick": QUICK,
-    "paper": replace(
-        QUICK,
-        model="figure1_convnet",
-        data="cifar-10",
-        augment="crop_and_flip",
-        widths=(64, 256, 1024),
-        seeds=3,
-        learning_rates=(0.5,),
-        steps=19_550,
-        records=51,
-    ),
+    "paper": replace(QUICK, **shared.CONVNET_TRAJECTORIES),
 }
 
 
@@ -122,9 +101,7 @@ def numbers(agreed: sl.Consistency, risen: tuple[float, Interval]) -> dict:
 
 
 def draw(
-    records: Mapping[str, sl.Records],
-    agreed: Mapping[str, sl.Consistency],
-    rises: Mapping[str, tuple[float, Interval]],
+    records: Mapping[str, sl.Records], agreed: Mapping[str, sl.Consistency], rises: Mapping[str, tuple[float, Interval]]
 ) -> Figure:
     """The figure, a column for each way to train: the curves above, their spread below."""
     with house_style():

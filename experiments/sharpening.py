@@ -23,6 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import sweep_columns as shared
 from matplotlib.figure import Figure
 
 import sharplab as sl
@@ -36,43 +37,15 @@ CLAIM = (
     "under NTK parameterization sharpening slows down as the width grows."
 )
 TOLERANCE = 0.1  # octaves of sharpness per doubling of width
-QUICK = sl.Experiment(
-    model="residual_mlp",
-    depths=(3,),
-    widths=(32, 64, 128, 256),
-    base_width=1,
-    parameterizations=("mup", "ntk"),
-    learning_rates={"mup": (0.25,), "ntk": (2.0,)},
-    seeds=3,
-    steps=256,
-    batch_size=128,
-    probe_size=1024,
-    observables=("train_loss", "eval_loss", "eval_accuracy", "sharpness"),
-    records=17,
-)
+QUICK = replace(shared.TRAJECTORIES, parameterizations=("mup", "ntk"), learning_rates={"mup": (0.25,), "ntk": (2.0,)})
 PRESETS: Mapping[str, sl.Experiment] = {
-    "smoke": replace(
-        QUICK,
-        widths=(8, 16),
-        seeds=2,
-        steps=16,
-        records=5,
-        probe_size=256,
-        data="gaussian-clusters",
-        learning_rates={"mup": (0.25,), "ntk": (2.0,)},
-    ),
+    "smoke": replace(QUICK, **shared.SMALL_TRAJECTORIES),
     "quick": QUICK,
     "paper": replace(
         QUICK,
-        model="figure1_convnet",
+        **shared.CONVNET_TRAJECTORIES
+        | {"widths": (64, 256, 1024, 4096), "learning_rates": {"mup": (0.5,), "ntk": (7.0,)}},
         depths=(2,),
-        data="cifar-10",
-        augment="crop_and_flip",
-        widths=(64, 256, 1024, 4096),
-        seeds=3,
-        steps=19_550,
-        records=51,
-        learning_rates={"mup": (0.5,), "ntk": (7.0,)},
     ),
 }
 

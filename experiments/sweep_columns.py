@@ -1,4 +1,4 @@
-"""Columns that figures of learning-rate transfer share: one per sweep, the optimum above, the sharpness below."""
+"""What figures share: presets, and columns of a sweep each, with the optimum above and the sharpness below."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +32,63 @@ LOSS_LABELS = {"cross_entropy": "final train loss (nats)", "squared_error": "fin
 def octaves(low: int, high: int) -> tuple[float, ...]:
     """The powers of two 2^low … 2^high."""
     return tuple(2.0**i for i in range(low, high + 1))
+
+
+# What the presets of many figures have in common. Learning-rate sweeps: "quick", and what "smoke" and "paper" change.
+SWEEP = sl.Experiment(
+    model="residual_mlp",
+    depths=(2,),
+    widths=(32, 64, 128, 256),
+    base_width=32,
+    parameterizations=("mup",),
+    optimizer="adam",
+    learning_rates=octaves(-8, -5),
+    seeds=3,
+    steps=256,
+    batch_size=128,
+    probe_size=2048,
+    records=2,
+    schedule="linear",
+    refine=True,
+)
+SMALL: Mapping[str, Any] = {"seeds": 2, "steps": 16, "probe_size": 256, "data": "gaussian-clusters"}
+SMALL_SWEEP: Mapping[str, Any] = {**SMALL, "widths": (8, 16), "base_width": 8, "refine": False}
+CIFAR: Mapping[str, Any] = {"data": "cifar-10", "augment": "crop_and_flip"}
+CIFAR_SWEEP: Mapping[str, Any] = {**CIFAR, "seeds": 3, "steps": 7820}
+CONVNET_SWEEP: Mapping[str, Any] = {
+    **CIFAR_SWEEP,
+    "model": "figure1_convnet",
+    "widths": (64, 128, 256, 512, 1024),
+    "base_width": 1,
+    "optimizer": "sgd",
+    "learning_rates": octaves(-3, 2),
+    "schedule": "constant",
+}
+# Trajectories at one learning rate.
+TRAJECTORIES = sl.Experiment(
+    model="residual_mlp",
+    depths=(3,),
+    widths=(32, 64, 128, 256),
+    base_width=1,
+    parameterizations=("mup",),
+    learning_rates=(0.25,),
+    seeds=3,
+    steps=256,
+    batch_size=128,
+    probe_size=1024,
+    observables=("train_loss", "eval_loss", "eval_accuracy", "sharpness"),
+    records=17,
+)
+SMALL_TRAJECTORIES: Mapping[str, Any] = {**SMALL, "widths": (8, 16), "records": 5}
+CONVNET_TRAJECTORIES: Mapping[str, Any] = {
+    **CIFAR,
+    "model": "figure1_convnet",
+    "widths": (64, 256, 1024),
+    "learning_rates": (0.5,),
+    "seeds": 3,
+    "steps": 19_550,
+    "records": 51,
+}
 
 
 @dataclass(frozen=True)
@@ -229,6 +286,21 @@ def _late(column: Column) -> Mapping:
         "slope_octaves_per_doubling": found.slope,
         "slope_interval": found.slope_interval,
     }
+
+
+def against_standard(
+    sweep: sl.Experiment, rate: float, store: Path, claim: str, *, probe_size: int = 512, differ: bool = True
+) -> Finding:
+    """The finding of a sweep's standard parameterization beside muP, by `judge_contrast`.
+
+    `differ`: whether the difference of their shifts is among the numbers.
+    """
+    standard, mup = (
+        measure(title, replace(sweep, parameterizations=(name,)), rate, store, probe_size=probe_size)
+        for name, title in (("standard", "standard"), ("mup", "muP"))
+    )
+    more = {"mup_shift_less_standard_shift": contrast(standard.found, mup.found)} if differ else None
+    return finding((standard, mup), claim, judge_contrast(standard.found, mup.found), more)
 
 
 def shifts_over(setting: str, sweeps: Iterable[sl.Records]) -> dict[int, sl.Transfer]:

@@ -84,7 +84,7 @@ SWEEPS: Mapping[str, sl.Experiment] = {
 }
 METRIC = "late_train_loss"
 LATE = 0.75  # of the steps: where the quarter begins of which it is the mean
-SHOWN_RATES: Mapping[str, float] = {"mup": 1.0, "ntk": 4.0}  # sound at every width
+SHOWN_RATES: Mapping[str, float] = {"mup": 1.0, "ntk": 4.0}  # stable at every width
 
 
 def with_late_loss(finals: sl.Records) -> sl.Records:
@@ -148,7 +148,7 @@ def numbers(transfers: Mapping[str, sl.Transfer], agreements: Mapping[str, sl.Co
                 "slope_octaves_per_doubling": agreed.slope,
                 "slope_interval": agreed.slope_interval,
                 "p_value_of_no_difference": agreed.p_value,
-            },
+            }
         }
     stated["ntk_shift_less_mup_shift"] = contrast(transfers["mup"], transfers["ntk"])
     return stated

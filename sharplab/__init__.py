@@ -48,9 +48,7 @@ if TYPE_CHECKING:
         precondition as precondition,
         subspace_overlap as subspace_overlap,
     )
-    from sharplab.records import (
-        Records as Records,
-    )
+    from sharplab.records import Records as Records
     from sharplab.scaling import (
         Parameterization as Parameterization,
         Scaling as Scaling,
@@ -70,18 +68,9 @@ if TYPE_CHECKING:
         spectral_density as spectral_density,
         trace as trace,
     )
-    from sharplab.studies import (
-        Suggestion as Suggestion,
-        suggest_learning_rate as suggest_learning_rate,
-    )
-    from sharplab.sweep import (
-        Experiment as Experiment,
-        load as load,
-        run as run,
-    )
-    from sharplab.tracking import (
-        Tracker as Tracker,
-    )
+    from sharplab.studies import Suggestion as Suggestion, suggest_learning_rate as suggest_learning_rate
+    from sharplab.sweep import Experiment as Experiment, load as load, run as run
+    from sharplab.tracking import Observable as Observable, Tracker as Tracker
 # isort: on
 
 __version__ = "0.1.0"
@@ -117,7 +106,7 @@ _NAMES = {
     ),
     "scaling": ("Parameterization", "Scaling", "mup", "parameterization"),
     "checks": ("CoordinateCheck", "coordinate_check", "inspect_optimizer", "wider_is_better"),
-    "tracking": ("Tracker",),
+    "tracking": ("Observable", "Tracker"),
     "sweep": ("Experiment", "load", "run"),
     "records": ("Records",),
     "analysis": (

@@ -17,7 +17,6 @@ from sharplab.scaling import DepthRule, Parameterization, Rule, parameterization
 from sharplab.training.network import ByRule, Network
 from sharplab.training.recipe import Recipe, RunState
 
-QUICK_COMPILATION = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # for processes of their own; tests: conftest.py
 CLASSES = 3
 SHAPES = {"residual_mlp": (5,), "figure1_convnet": (32, 32, 1)}
 

@@ -18,8 +18,7 @@ def test_own_schedules_are_found_by_module():
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
-    [("cosin", "schedule 'cosin'.*'cosine'"), ("own_objects:make_number", "make_number' .*int")],
+    ("name", "said"), [("cosin", "schedule 'cosin'.*'cosine'"), ("own_objects:make_number", "make_number' .*int")]
 )
 def test_what_is_no_schedule_is_named(name, said):
     with pytest.raises(ValueError, match=said):

@@ -9,7 +9,8 @@ from scipy import stats
 
 from sharplab.analysis.arguments import check_test, curves_by_name
 from sharplab.analysis.gaps import Gaps, find_gaps
-from sharplab.analysis.trend import UNKNOWN, Interval, Measured, Trend, lies_outside, lies_within, pooled_noise, trend
+from sharplab.analysis.trend import UNKNOWN, Measured, Trend, lies_outside, lies_within, pooled_noise, trend
+from sharplab.core.statistics import Interval
 from sharplab.records import Records
 
 Verdict = Literal["super consistent", "finite-size effects", "inconclusive"]

@@ -12,8 +12,7 @@ import numpy as np
 from scipy import stats
 
 from sharplab.analysis.power_laws import PowerLaw
-from sharplab.analysis.trend import OPEN, Interval
-from sharplab.core.statistics import mean_interval
+from sharplab.core.statistics import OPEN, Interval, mean_interval
 
 EXPONENTS = np.linspace(-6.0, 6.0, 1200)  # what lies beyond is not told from ±∞; 0 is not among them
 

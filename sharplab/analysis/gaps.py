@@ -8,7 +8,8 @@ import pandas as pd
 
 from sharplab.analysis.gap_laws import gap_law, limit_exponent
 from sharplab.analysis.power_laws import PowerLaw
-from sharplab.analysis.trend import Interval, Measured
+from sharplab.analysis.trend import Measured
+from sharplab.core.statistics import Interval
 
 THIRDS = ("early", "middle", "late")  # of training
 # Exponents that the literature reports: −0.5 to −0.8 in width, 0.6 to 2.3 in time (arXiv 2402.17457).

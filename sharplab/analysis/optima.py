@@ -11,7 +11,8 @@ from sharplab.analysis.arguments import check_test
 from sharplab.analysis.edges import find_edges
 from sharplab.analysis.optimum_fit import Losses, between_seed_variance, fit_optima
 from sharplab.analysis.regrets import Regret, find_regrets
-from sharplab.analysis.trend import OPEN, Interval, Measured, Trend, lies_outside, lies_within, robust_trend
+from sharplab.analysis.trend import Measured, Trend, lies_outside, lies_within, robust_trend
+from sharplab.core.statistics import OPEN, Interval
 from sharplab.records import Records, require_one_setting
 
 Verdict = Literal["transfers", "shifts", "inconclusive"]

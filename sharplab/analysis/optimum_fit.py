@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit
 
-from sharplab.analysis.trend import OPEN, Interval, Noise, pooled_noise
+from sharplab.analysis.trend import Noise, pooled_noise
+from sharplab.core.statistics import OPEN, Interval
 
 REACH = 1.0 + 1e-6  # octaves on either side of the best learning rate that are fitted
 EXCESS = 0.25  # of the lowest loss: points that lie further above it are not fitted

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from sharplab.analysis.arguments import check_confidence
-from sharplab.analysis.trend import Interval, Noise, pooled_noise
+from sharplab.analysis.trend import Noise, pooled_noise
 from sharplab.analysis.weighted_line import WeightedLine
+from sharplab.core.statistics import Interval
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from scipy.interpolate import Akima1DInterpolator
 from scipy.special import stdtrit
 
 from sharplab.analysis.optimum_fit import Losses, OptimumFit
-from sharplab.analysis.trend import Interval, Measured, Noise
+from sharplab.analysis.trend import Measured, Noise
+from sharplab.core.statistics import Interval
 
 REFERENCE = -1.0  # octaves from the optimum: the learning rate over which tuning is said to gain
 MARGIN = 0.5  # octaves below the grid to which the fit is still believed

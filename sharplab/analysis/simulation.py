@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from sharplab.analysis.optima import transfer
-from sharplab.analysis.trend import Interval
+from sharplab.core.statistics import Interval
 from sharplab.records import Records
 
 

@@ -8,9 +8,8 @@ from scipy import stats
 from scipy.special import softmax
 
 from sharplab.analysis.weighted_line import WeightedLine
+from sharplab.core.statistics import OPEN, Interval
 
-Interval = tuple[float, float]
-OPEN: Interval = (-np.inf, np.inf)
 VARIANCE_FLOOR = 1e-12  # of the values of a trend
 OUTLIER_PROBABILITY = 0.1  # that one value of a trend lies off it by more than its noise
 OUTLIER_SD = 1.0  # standard deviation of how far it then lies off, in the values' units: octaves

@@ -2,14 +2,12 @@
 
 from collections.abc import Collection
 from dataclasses import fields, make_dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 
 from sharplab.core.settings import Setting
 from sharplab.sweep.experiment import SETTINGS, Experiment
-
-MOST_CHOICES = 4  # names that --help lists in the place of a metavar
 
 
 def setting_options(base: type, preset: Collection[str]) -> Any:
@@ -32,13 +30,8 @@ def setting_options(base: type, preset: Collection[str]) -> Any:
 
 def _look(declared: Setting) -> tuple[Any, Any]:
     """The type of a setting's option, and its look in --help."""
-    kind, names = declared.kind, declared.kind.names()
-    told: dict[str, Any] = {"help_behavior_hint": _hint}
-    if kind.option is str and 0 < len(names) <= MOST_CHOICES:
-        return Literal[names], tyro.conf.arg(help=declared.help or declared.meaning, **told)
-    if kind.metavar:
-        told["metavar"] = kind.metavar
-    return kind.option, tyro.conf.arg(help=declared.explained(), **told)
+    told: dict[str, Any] = {"metavar": declared.kind.metavar} if declared.kind.metavar else {}
+    return declared.kind.option, tyro.conf.arg(help=declared.explained(), help_behavior_hint=_hint, **told)
 
 
 def _hint(default: str) -> str:

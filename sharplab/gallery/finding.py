@@ -4,12 +4,14 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 from matplotlib.figure import Figure
 
+from sharplab.core.files import write_whole
 from sharplab.core.provenance import versions
 
 Verdict = Literal["holds", "fails", "inconclusive"]
@@ -27,14 +29,12 @@ class Finding:
 
 
 def save_finding(finding: Finding, name: str, folder: Path, *, preset: str, seconds: float) -> Path:
-    """Write folder/name.png, .csv and .json, and return the picture's path.
+    """Write folder/name.png, .csv and .json, each whole or not at all, and return the picture's path.
 
     `seconds` is what this making took: runs that the store held already cost nothing in it. In the JSON, numbers
     that are not finite stand as the strings "nan", "inf" and "-inf", which Python's `float` reads back.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    finding.figure.savefig(folder / f"{name}.png")
-    finding.table.to_csv(folder / f"{name}.csv", index=False, float_format="%.8g", lineterminator="\n")
     text = {
         "claim": finding.claim,
         "verdict": finding.verdict,
@@ -43,8 +43,13 @@ def save_finding(finding: Finding, name: str, folder: Path, *, preset: str, seco
         "seconds": round(seconds, 1),
         "versions": versions(),
     }
-    (folder / f"{name}.json").write_text(json.dumps(_plain(text), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-    return folder / f"{name}.png"
+    table = finding.table.to_csv(index=False, float_format="%.8g", lineterminator="\n")
+    numbers = json.dumps(_plain(text), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    picture = folder / f"{name}.png"
+    write_whole(picture, partial(finding.figure.savefig, format="png"))
+    write_whole(picture.with_suffix(".csv"), table.encode())
+    write_whole(picture.with_suffix(".json"), numbers.encode())
+    return picture
 
 
 def _plain(value: Any) -> Any:

@@ -46,14 +46,7 @@ class Figure1ConvNet(nnx.Module):
     """
 
     def __init__(
-        self,
-        *,
-        input_shape: tuple[int, ...],
-        classes: int,
-        width: int,
-        rule: Rule,
-        rngs: nnx.Rngs,
-        depth: int = 2,
+        self, *, input_shape: tuple[int, ...], classes: int, width: int, rule: Rule, rngs: nnx.Rngs, depth: int = 2
     ) -> None:
         if tuple(input_shape[:2]) != (32, 32):
             raise ValueError(f"figure1_convnet takes images of 32×32 pixels, not {input_shape}: pad or resize them.")

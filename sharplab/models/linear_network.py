@@ -16,14 +16,7 @@ class LinearNetwork(nnx.Module):
     """
 
     def __init__(
-        self,
-        *,
-        input_shape: tuple[int, ...],
-        classes: int,
-        width: int,
-        rule: Rule,
-        rngs: nnx.Rngs,
-        depth: int = 2,
+        self, *, input_shape: tuple[int, ...], classes: int, width: int, rule: Rule, rngs: nnx.Rngs, depth: int = 2
     ) -> None:
         if depth != 2:
             raise ValueError(f"linear_network has two layers: depths must be (2,), not {depth}.")

@@ -17,14 +17,7 @@ class MLP(nnx.Module):
     """
 
     def __init__(
-        self,
-        *,
-        input_shape: tuple[int, ...],
-        classes: int,
-        width: int,
-        depth: int,
-        rule: Rule,
-        rngs: nnx.Rngs,
+        self, *, input_shape: tuple[int, ...], classes: int, width: int, depth: int, rule: Rule, rngs: nnx.Rngs
     ) -> None:
         self.first = ScaledLinear(prod(input_shape), width, role="input", rule=rule, rngs=rngs)
         self.hidden = nnx.List(

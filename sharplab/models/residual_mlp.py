@@ -17,14 +17,7 @@ class ResidualMLP(nnx.Module):
     """
 
     def __init__(
-        self,
-        *,
-        input_shape: tuple[int, ...],
-        classes: int,
-        width: int,
-        depth: int,
-        rule: Rule,
-        rngs: nnx.Rngs,
+        self, *, input_shape: tuple[int, ...], classes: int, width: int, depth: int, rule: Rule, rngs: nnx.Rngs
     ) -> None:
         self.stem = ScaledLinear(prod(input_shape), width, role="input", rule=rule, rngs=rngs)
         self.blocks = nnx.List(

@@ -24,14 +24,7 @@ class ViT(nnx.Module):
     """
 
     def __init__(
-        self,
-        *,
-        input_shape: tuple[int, ...],
-        classes: int,
-        width: int,
-        depth: int,
-        rule: Rule,
-        rngs: nnx.Rngs,
+        self, *, input_shape: tuple[int, ...], classes: int, width: int, depth: int, rule: Rule, rngs: nnx.Rngs
     ) -> None:
         H, W, channels = input_shape
         patches = -(-H // PATCH) * -(-W // PATCH)

@@ -6,8 +6,7 @@ from math import isfinite
 from numbers import Real
 from typing import Any
 
-import numpy as np
-
+from sharplab.core.grid import whole
 from sharplab.core.naming import lookup
 from sharplab.optimizers import Optimizer, find_optimizer
 from sharplab.scaling.abc import WITHOUT_MULTIPLIERS
@@ -104,7 +103,7 @@ def scale_module(
     if parameterization == "mean_field":
         raise ValueError("parameterization 'mean_field' is 'mup' for a module without multipliers: give that.")
     lookup("parameterization", parameterization, WITHOUT_MULTIPLIERS)
-    base, width = _whole("base", base), _whole("width", width)
+    base, width = whole("base", base), whole("width", width)
     if isinstance(optimizer, str):
         find_optimizer(optimizer)
     elif not isinstance(optimizer, Optimizer):
@@ -158,12 +157,6 @@ def _drawn(
     return tuple(parameter(path, growth) for path, growth in growths.items())
 
 
-def _whole(name: str, value: Any) -> int:
-    if not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}.")
-    return int(value)
-
-
 def _depth_rule(base_depth: int | None, depth: int | None, alpha: float | str | None) -> DepthRule | None:
     given = {"base_depth": base_depth, "depth": depth, "alpha": alpha}
     if all(value is None for value in given.values()):
@@ -171,7 +164,7 @@ def _depth_rule(base_depth: int | None, depth: int | None, alpha: float | str | 
     for name, value in given.items():
         if value is None:
             raise ValueError(f"{name} is missing: depth is scaled by base_depth=, depth= and alpha= together.")
-    blocks, at_base = _whole("depth", depth), _whole("base_depth", base_depth)
+    blocks, at_base = whole("depth", depth), whole("base_depth", base_depth)
     if isinstance(alpha, str):
         alpha = lookup("depth rule", alpha, DEPTH_RULES)
     if not isinstance(alpha, Real) or not isfinite(alpha) or alpha < 0:

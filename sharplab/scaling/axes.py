@@ -29,10 +29,7 @@ def _vector(*shape: int) -> Axes:
 
 
 def _linear(layer: nnx.Linear) -> Mapping[str, Axes]:
-    return {
-        "kernel": Axes((layer.in_features, layer.out_features), (0,), (1,)),
-        "bias": _vector(layer.out_features),
-    }
+    return {"kernel": Axes((layer.in_features, layer.out_features), (0,), (1,)), "bias": _vector(layer.out_features)}
 
 
 def _linear_general(layer: nnx.LinearGeneral) -> Mapping[str, Axes]:

@@ -126,8 +126,7 @@ class Scaling:
         """
         lookup("kind", kind, KINDS)
         return scaled(
-            transformation,
-            self._factors(lambda role: "adam" if kind == "spectral" and role != "hidden" else kind),
+            transformation, self._factors(lambda role: "adam" if kind == "spectral" and role != "hidden" else kind)
         )
 
     def metric(self, params: PyTree, opt_state: PyTree, **options: Any) -> PyTree:
@@ -176,11 +175,7 @@ class Scaling:
 
     @classmethod
     def from_dict(
-        cls,
-        saved: Mapping[str, Any],
-        build: Callable[..., Any] | None = None,
-        *,
-        optimizer: Optimizer | None = None,
+        cls, saved: Mapping[str, Any], build: Callable[..., Any] | None = None, *, optimizer: Optimizer | None = None
     ) -> "Scaling":
         """The scaling that `to_dict` saved; `build` is needed to `init` again, `optimizer` if it was your own.
 

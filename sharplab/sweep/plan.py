@@ -176,11 +176,7 @@ def known_runs(experiment: Experiment, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def missing_groups(
-    experiment: Experiment,
-    known: pd.DataFrame,
-    *,
-    shard: Shard = WHOLE,
-    apart_from: Collection[str] = (),
+    experiment: Experiment, known: pd.DataFrame, *, shard: Shard = WHOLE, apart_from: Collection[str] = ()
 ) -> tuple[Group, ...]:
     """What to train now, given the rows that serve, cheapest first; empty when the experiment is complete.
 

@@ -74,12 +74,7 @@ def flow(kernel: jax.Array, outputs: jax.Array, targets: jax.Array, times: jax.A
 
 @jax.jit
 def squared_error_descent(
-    kernel: jax.Array,
-    outputs: jax.Array,
-    targets: jax.Array,
-    steps: jax.Array,
-    *,
-    learning_rate: jax.typing.ArrayLike,
+    kernel: jax.Array, outputs: jax.Array, targets: jax.Array, steps: jax.Array, *, learning_rate: jax.typing.ArrayLike
 ) -> jax.Array:
     """The outputs (T, m, C) after each number of full-batch steps (T,) on the squared error, in closed form.
 

@@ -182,11 +182,7 @@ def linear_trajectory(
 
 @jax.jit
 def _trajectory(
-    state: LinearState,
-    inputs: jax.Array,
-    targets: jax.Array,
-    learning_rate: jax.typing.ArrayLike,
-    steps: jax.Array,
+    state: LinearState, inputs: jax.Array, targets: jax.Array, learning_rate: jax.typing.ArrayLike, steps: jax.Array
 ) -> LinearTrajectory:
     def to_next(state: LinearState, count: jax.Array) -> tuple[LinearState, tuple]:
         state = jax.lax.fori_loop(0, count, lambda _, now: _descend(now, inputs, targets, learning_rate), state)

@@ -40,10 +40,9 @@ class Measurement:
     chunk: int | None = None
     eval_model: Callable[..., Any] | None = None
 
-    @property
-    def objective(self) -> Objective:
-        """The loss as a function of params and a batch."""
-        return Objective.of(self.loss, self.model)
+    def gradient(self, params: PyTree, batch: PyTree, state: PyTree = None) -> PyTree:
+        """∇L on a batch, like the params."""
+        return Objective.of(self.loss, _with_state(self.model, state)).gradient(params, batch)
 
     @property
     def spectra(self) -> tuple[Spectral, ...]:
@@ -93,12 +92,7 @@ class Measurement:
         tracked = dict(state.tracked)
         for spectral in self.spectra:
             tracked[spectral.name], found = track_eigenpairs(
-                spectral.operator(context),
-                tracked[spectral.name],
-                context.key,
-                k=spectral.k,
-                tol=TOLERANCE,
-                loop=loop,
+                spectral.operator(context), tracked[spectral.name], context.key, k=spectral.k, tol=TOLERANCE, loop=loop
             )
             row |= _columns(spectral, found)
         return TrackerState(tracked, state.records + 1), row

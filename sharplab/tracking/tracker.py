@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sharplab.core.files import DamagedFile, read_arrays, write_arrays
 from sharplab.core.loops import Loop, choose_loop
 from sharplab.core.tree import PyTree
 from sharplab.tracking.measurement import Measurement, TrackerState
@@ -28,9 +31,10 @@ class Tracker:
             "hessian_top10", "gauss_newton_top10", "ntk_top10" (or any number): the largest eigenvalues of an operator,
             in the metric where there is one. Your own are a function of (params, batch) → scalar, or a
             `sharplab.tracking.Observable`.
-        model: `model(params, inputs)` → outputs.
+        model: `model(params, inputs)` → outputs, also given `state=` where `record` is.
         metric: `metric(params, opt_state)` → D, like params; what "sharpness" is measured in.
         eval_batch: the held-out examples of "eval_loss" and "eval_accuracy".
+        eval_model: the model in the mode of evaluation, where that is another, as with batch statistics.
         learning_rate: a number or a schedule step → η, written into each row.
         chunk: examples whose activations curvature holds in memory at a time; all at once unless told.
         key: for the random part of Lanczos starts.
@@ -63,6 +67,7 @@ class Tracker:
         model: Callable[..., Any] | None = None,
         metric: Callable[[PyTree, PyTree], PyTree] | None = None,
         eval_batch: PyTree | None = None,
+        eval_model: Callable[..., Any] | None = None,
         learning_rate: float | Callable[[int], float] | None = None,
         chunk: int | None = None,
         key: jax.Array | None = None,
@@ -75,24 +80,30 @@ class Tracker:
             for need in entry.needs:
                 if given[need] is None:
                     raise ValueError(f"observable {entry.name!r} needs {need}=.")
-        self.measurement = Measurement(loss, found, model, metric, chunk)
-        self._gradient = self.measurement.objective.gradient
+        self.measurement = Measurement(loss, found, model, metric, chunk, eval_model)
+        self._gradient = self.measurement.gradient
         self.batch, self.eval_batch, self.learning_rate = batch, eval_batch, learning_rate
         self.key = jax.random.key(0) if key is None else key
         self.state: TrackerState | None = None
         self.rows: list[dict[str, float]] = []
         self._restored: list[np.ndarray] | None = None
 
-    def record(self, step: int, params: PyTree, opt_state: PyTree = None) -> dict[str, float]:
-        """One row of values, measured now and kept in `rows`."""
+    def record(self, step: int, params: PyTree, opt_state: PyTree = None, state: PyTree = None) -> dict[str, float]:
+        """One row of values, measured now and kept in `rows`; `state` is the model's, such as batch statistics.
+
+        Raises:
+            ValueError: for a state without a model, and for params that a restored tracker did not record.
+        """
+        if state is not None and self.measurement.model is None:
+            raise ValueError("state= is for the model: give the tracker model=.")
         if self.state is None:
-            self.state = self.measurement.init(params, self.batch)
+            self.state = self.measurement.init(params, self.batch, state)
             if self._restored is not None:
                 self.state = _filled(self.state, self._restored)
-        loop = choose_loop(self._gradient, params, self.batch)
+        loop = choose_loop(self._gradient, params, self.batch, state)
         observe = _observe_compiled if loop == "compiled" else _observe
         self.state, values = observe(
-            self.measurement, loop, self.state, self.batch, self.eval_batch, params, opt_state, self.key
+            self.measurement, loop, state, self.state, self.batch, self.eval_batch, params, opt_state, self.key
         )
         row: dict[str, float] = {"step": step}
         if self.learning_rate is not None:
@@ -102,20 +113,18 @@ class Tracker:
         return self.rows[-1]
 
     def save(self, path: str | Path) -> None:
-        """Write rows and state (vectors, identities, audits) to a .npz file, whole or not at all."""
-        path = Path(path)
+        """Write rows and state (vectors, identities, audits) to a file, whole or not at all."""
         leaves = [] if self.state is None else jax.device_get(jax.tree.leaves(self.state))
-        unfinished = path.with_name(f"{path.name}.unfinished")
-        with unfinished.open("wb") as file:
-            arrays = {f"leaf_{i}": leaf for i, leaf in enumerate(leaves)}
-            np.savez(file, rows=np.array(json.dumps(self.rows)), **arrays)
-        unfinished.replace(path)
+        write_arrays(Path(path), leaves, {"rows": self.rows})
 
     def restore(self, path: str | Path) -> None:
-        """Go on from what `save` wrote, as if never interrupted; the arguments must be those of the saved tracker."""
-        with np.load(Path(path), allow_pickle=False) as saved:
-            self.rows = json.loads(str(saved["rows"]))
-            leaves = [saved[f"leaf_{i}"] for i in range(len(saved) - 1)]
+        """Go on from what `save` wrote, as if never interrupted; the arguments must be those of the saved tracker.
+
+        Raises:
+            ValueError: for a file that is not as `save` wrote it.
+            OSError: if it cannot be read.
+        """
+        self.rows, leaves = _saved(Path(path))
         self.state, self._restored = None, leaves or None
 
     @property
@@ -126,6 +135,18 @@ class Tracker:
         return pd.DataFrame(self.rows)
 
 
+def _saved(path: Path) -> tuple[list[dict[str, float]], list[np.ndarray]]:
+    """The rows and the leaves of the state in a file."""
+    try:
+        leaves, note = read_arrays(path)
+        return note["rows"], leaves
+    except DamagedFile as damage:
+        # Files once were npz archives without a digest.
+        with suppress(BadZipFile, EOFError, KeyError, ValueError), np.load(path, allow_pickle=False) as saved:
+            return json.loads(str(saved["rows"])), [saved[f"leaf_{i}"] for i in range(len(saved) - 1)]
+        raise ValueError(f"tracker file {path} {damage}: restore an earlier one, or record anew.") from damage
+
+
 def _filled(state: TrackerState, leaves: list[np.ndarray]) -> TrackerState:
     empty, treedef = jax.tree.flatten(state)
     if [jnp.shape(leaf) for leaf in empty] != [leaf.shape for leaf in leaves]:
@@ -133,8 +154,10 @@ def _filled(state: TrackerState, leaves: list[np.ndarray]) -> TrackerState:
     return jax.tree.unflatten(treedef, [jnp.asarray(leaf) for leaf in leaves])
 
 
-def _observe(measurement: Measurement, loop: Loop, *args: PyTree) -> tuple[TrackerState, dict[str, jax.Array]]:
-    return measurement.observe(*args, loop=loop)
+def _observe(
+    measurement: Measurement, loop: Loop, model_state: PyTree, *args: PyTree
+) -> tuple[TrackerState, dict[str, jax.Array]]:
+    return measurement.observe(*args, loop=loop, model_state=model_state)
 
 
 _observe_compiled = jax.jit(_observe, static_argnums=(0, 1))

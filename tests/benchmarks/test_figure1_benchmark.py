@@ -23,14 +23,6 @@ STUDY = Study(widths=(3,), steps=4, snapshots=3, sweep_steps=2, batch_size=16, p
 CELLS = pytest.mark.parametrize("network, task", list(trajectory_tasks(STUDY)), ids=[c.label for c in STUDY.networks])
 
 
-@pytest.fixture(autouse=True, scope="module")
-def less_optimised_programs():
-    """They run on tiny arrays: compiling them is what takes time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture(scope="module")
 def port():
     return Port(given(STUDY), STUDY.probe_size)

@@ -93,6 +93,22 @@ def test_the_command_line_counts_more_than_the_file_and_the_file_more_than_the_p
     assert again.refine is True
 
 
+def test_ones_own_objects_are_given_by_module_and_attribute(tmp_path):
+    own = {
+        "optimizer": "own_objects:make_sgd@2",
+        "schedule": "own_objects:linear",
+        "loss": "own_objects:cross_entropy",
+        "data": "own_objects:clusters@1",
+        "augment": "own_objects:unchanged",
+    }
+    words = [word for name, value in own.items() for word in (f"--{name}", value)]
+    sweep = parsed(*SMALL, *words, "--observables", "train_loss", "own_objects:weight_norm@3").experiment()
+    assert {name: getattr(sweep, name) for name in own} == own
+    assert sweep.observables == ("train_loss", "own_objects:weight_norm@3")
+    (tmp_path / "sweep.toml").write_text('preset = "smoke"\nschedule = "own_objects:linear"\n')
+    assert parsed("--config", str(tmp_path / "sweep.toml")).experiment().schedule == "own_objects:linear"
+
+
 def test_the_example_of_a_file_makes_the_experiments_that_it_says(tmp_path):
     text = inspect.getdoc(command_line)
     file = tmp_path / "sweep.toml"

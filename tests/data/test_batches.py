@@ -9,10 +9,7 @@ from sharplab.data import batch_indices
 
 
 @given(
-    seed=st.integers(0, 2**32 - 1),
-    batch_size=st.integers(1, 12),
-    batches=st.integers(1, 6),
-    epoch=st.integers(0, 3),
+    seed=st.integers(0, 2**32 - 1), batch_size=st.integers(1, 12), batches=st.integers(1, 6), epoch=st.integers(0, 3)
 )
 def test_an_epoch_without_tail_is_a_permutation(seed, batch_size, batches, epoch):
     examples = batch_size * batches

@@ -42,11 +42,7 @@ class Biased(nnx.Module):
         self.readout = ScaledLinear(width, classes, role="output", rule=rule, rngs=rngs)
         self.first_bias, self.hidden_bias, self.readout_bias = (
             nnx.Param(jnp.zeros(size), role=role, in_branch=in_branch)
-            for size, role, in_branch in (
-                (width, "vector", False),
-                (width, "vector", True),
-                (classes, "scalar", False),
-            )
+            for size, role, in_branch in ((width, "vector", False), (width, "vector", True), (classes, "scalar", False))
         )
         self.vector, self.scalar = rule.multiplier("vector", 1), rule.multiplier("scalar", 1)
         self.branch = rule.depth.multiplier

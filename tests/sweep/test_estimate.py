@@ -102,10 +102,7 @@ def quick_measured():
     """A small network's own figures, with spectra, so small that compiling is all there is."""
     settings = {"widths": 4, "parameterizations": "mup", "observables": ("train_loss", "sharpness"), "probe_size": 64}
     (group,) = groups(**settings)
-    optimised = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield group, measure(group)
-    jax.config.update("jax_disable_most_optimizations", optimised)
+    return group, measure(group)
 
 
 def test_a_real_shape_has_positive_figures(quick_measured):

@@ -13,6 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 import numpy as np
 import pandas as pd
 import pytest
+from test_live import follow_a_run
 
 from sharplab.sweep.live import parse_tracker
 from sharplab.sweep.live_adapters import JsonLines, WandbLike
@@ -24,13 +25,6 @@ def refuse(constant):
 
 def read_lines(path):
     return [json.loads(line, parse_constant=refuse) for line in path.read_text().splitlines()]
-
-
-def follow_a_run(tracker, run_id="cafe", steps=(0, 4, 8)):
-    tracker.start(run_id, {"width": 8, "learning_rate": 0.5, "model": "residual_mlp"})
-    for step in steps:
-        tracker.log(run_id, step, {"train_loss": 2.0 - step / 8, "eval_loss": 3.0 - step / 8})
-    tracker.finish(run_id, {"train_loss": 1.0, "diverged": False})
 
 
 # ---- JSON lines

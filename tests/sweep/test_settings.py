@@ -9,13 +9,11 @@ from sharplab.commands.presets import PRESETS
 from sharplab.commands.setting_options import setting_options
 from sharplab.commands.sweep import SweepOptions
 from sharplab.core.settings import POSITIVE, TrainingSettings, declarations, documented, setting
-from sharplab.data import DATASETS
 from sharplab.records import SETTINGS as COMPARED
 from sharplab.sweep import Experiment
 from sharplab.sweep.experiment import KEYED_BY, SETTINGS
 from sharplab.sweep.plan import tasks
 from sharplab.sweep.store.columns import describe
-from sharplab.sweep.store.data_card import LICENCES
 from sharplab.sweep.store.identity import settings
 from sharplab.training.task import Run, Task, find_recipe
 
@@ -49,10 +47,6 @@ def test_the_tables_of_names_are_known():
     assert {setting for setting, _ in NAMES} == {
         *("optimizer", "schedule", "loss", "trainable", "data", "augment", "parameterizations", "spacing")
     }
-
-
-def test_every_data_set_has_its_licence():
-    assert set(LICENCES) == set(DATASETS)
 
 
 @pytest.mark.parametrize("over", PRESETS)

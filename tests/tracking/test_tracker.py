@@ -1,5 +1,7 @@
 """`Tracker` in anyone's own loop: rows against the dense Hessian, warm starts, metric, missing arguments, NaN."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -289,3 +291,52 @@ def test_saved_tracker_goes_on_as_if_never_interrupted(several, tmp_path):
     other.restore(tmp_path / "tracker.npz")
     with pytest.raises(ValueError, match="observables"):
         other.record(0, PARAMS)
+
+
+def test_files_of_the_format_without_a_digest_are_restored(several, tmp_path):
+    whole, visited = several
+    leaves = jax.device_get(jax.tree.leaves(whole.state))
+    named = {f"leaf_{i}": leaf for i, leaf in enumerate(leaves)}
+    np.savez(tmp_path / "tracker.npz", rows=np.array(json.dumps(whole.rows)), **named)
+    old, new = (
+        Tracker(cross_entropy, BATCH, whole.measurement.observables, model=model, metric=metric, chunk=8)
+        for _ in range(2)
+    )
+    old.restore(tmp_path / "tracker.npz")
+    whole.save(tmp_path / "tracker")
+    new.restore(tmp_path / "tracker")
+    assert old.record(10, visited[-1]) == new.record(10, visited[-1])
+    assert old.rows == new.rows and old.rows[:10] == whole.rows
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:-9], lambda content: b"", lambda content: content[9:]])
+def test_damaged_file_is_named(tmp_path, damage):
+    tracker, path = Tracker(whole_loss, BATCH, ["train_loss"]), tmp_path / "tracker"
+    tracker.record(0, PARAMS)
+    tracker.save(path)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match=f"{path}.*record anew"):
+        tracker.restore(path)
+
+
+def test_model_with_a_state_is_recorded_in_both_modes():
+    def training(params, inputs, state):
+        return model(params, inputs - inputs.mean(axis=0))
+
+    def evaluation(params, inputs, state):
+        return model(params, inputs - state)
+
+    observables, means = ["train_loss", "eval_loss", "sharpness_raw", "ntk_top2"], jnp.arange(5.0) / 5
+    given = {"model": training, "eval_model": evaluation, "eval_batch": EVAL_BATCH}
+    tracker = Tracker(cross_entropy, BATCH, observables, **given)
+    row, other = (tracker.record(step, PARAMS, state=state) for step, state in enumerate((means, 2 * means)))
+    assert row["train_loss"] == other["train_loss"]
+    for found, state in ((row, means), (other, 2 * means)):
+        expected = whole_loss(PARAMS, (EVAL_BATCH[0] - state, EVAL_BATCH[1]))
+        assert np.isclose(found["eval_loss"], expected, rtol=1e-5)
+    centred = (BATCH[0] - BATCH[0].mean(axis=0), BATCH[1])
+    plain = Tracker(cross_entropy, centred, observables, model=model, eval_batch=EVAL_BATCH).record(0, PARAMS)
+    for name in ("train_loss", "sharpness_raw", "ntk_1", "ntk_2"):
+        assert np.isclose(row[name], plain[name], rtol=1e-3)
+    with pytest.raises(ValueError, match=r"state=.*model="):
+        Tracker(whole_loss, BATCH, ["train_loss"]).record(0, PARAMS, state=means)

@@ -3,28 +3,12 @@
 from dataclasses import replace
 
 import numpy as np
+from test_training import TASK as IN_TRAINING
 
-from sharplab.training.task import Run, Task, find_recipe
+from sharplab.training.task import Run, find_recipe
 from sharplab.training.train import train_runs
 
-TASK = Task(
-    model="mlp",
-    width=8,
-    depth=2,
-    parameterization="mup",
-    base_width=4,
-    alpha=0.5,
-    gamma=1.0,
-    optimizer="sgd",
-    loss="cross_entropy",
-    data="gaussian-clusters",
-    steps=4,
-    batch_size=16,
-    probe_size=32,
-    observables=("train_loss", "eval_loss", "sharpness"),
-    record_steps=(0, 4),
-    schedule="linear",
-)
+TASK = replace(IN_TRAINING, model="mlp", steps=4, batch_size=16, probe_size=32, record_steps=(0, 4), schedule="linear")
 OWN = replace(
     TASK,
     optimizer="own_objects:make_sgd@2",

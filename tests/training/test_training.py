@@ -1,6 +1,5 @@
 """Runs: the same result alone, in a batch, on other devices and under either loop; divergence hurts nobody else."""
 
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from problems import QUICK_COMPILATION, make_batch, make_recipe
+from problems import make_batch, make_recipe
 
 from sharplab.data import Dataset, batch_indices, load_dataset
 from sharplab.training import programs, task
@@ -21,15 +20,10 @@ from sharplab.training.task import Run, Task, find_recipe
 from sharplab.training.train import RunResult, Watch, train_runs
 
 TASK = Task(
-    model="residual_mlp",
     width=8,
     depth=2,
     parameterization="mup",
     base_width=4,
-    alpha=0.5,
-    gamma=1.0,
-    optimizer="sgd",
-    loss="cross_entropy",
     data="gaussian-clusters",
     steps=10,
     batch_size=32,
@@ -242,8 +236,7 @@ def trained_elsewhere(folder, loop, *devices):
     """Curves of the runs by "DEVICES_NAME_RUN", trained in a process that has so many devices."""
     script, file = Path(__file__).with_name("trained_elsewhere.py"), folder / "curves.npz"
     command = [sys.executable, script, file, loop, *map(str, devices)]
-    environment = os.environ | QUICK_COMPILATION
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return np.load(file)
 

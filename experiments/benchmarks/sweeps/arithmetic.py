@@ -17,11 +17,7 @@ def matrix_sizes(task: Task) -> dict[str, int]:
     """Entries of the residual MLP's weight matrices, by layer."""
     dataset = load_dataset(task.data)
     inputs = int(np.prod(dataset.train_inputs.shape[1:]))
-    return {
-        "stem": inputs * task.width,
-        "blocks": task.depth * task.width**2,
-        "readout": task.width * dataset.classes,
-    }
+    return {"stem": inputs * task.width, "blocks": task.depth * task.width**2, "readout": task.width * dataset.classes}
 
 
 def step_flops(task: Task) -> dict[str, float]:

@@ -9,8 +9,8 @@ from scipy import stats
 from scipy.interpolate import Akima1DInterpolator
 
 from sharplab.analysis.optimum_fit import Losses, between_seed_variance, fit_optima
-from sharplab.analysis.trend import OPEN, Interval, Noise, trend
-from sharplab.core.statistics import half_width
+from sharplab.analysis.trend import Noise, trend
+from sharplab.core.statistics import OPEN, Interval, half_width
 
 QUANTILES = 64  # of the optimum's place, over which the expected regret is averaged
 
@@ -102,12 +102,12 @@ class Regret:
 
 
 def predicted_regret(
-    rate: float, found: Extrapolation, grid: Losses, lowest: float, *, confidence: float = 0.95
+    rate: float, found: Extrapolation, grid: Losses, optimum: float, *, confidence: float = 0.95
 ) -> Regret:
     """The regret of using `rate`, log₂ of a learning rate, where the optimum is as `found` says.
 
     The loss is taken to rise from its optimum as it does at the largest size trained, whose losses are `grid` and
-    whose optimum is `lowest`. The expected regret is the mean over the central part, `confidence`, of Student's
+    whose optimum is `optimum`. The expected regret is the mean over the central part, `confidence`, of Student's
     distributions of the optimum if its drift goes on and if it has died out, both alike; the worst case is the
     worse end of the interval, plus Student's t times the standard error over seeds of the rise there, which pairs
     each seed with itself.
@@ -115,26 +115,26 @@ def predicted_regret(
     if not np.isfinite(found.interval).all():
         return Regret(np.nan, (0.0, np.inf))
     levels = 0.5 + confidence * ((np.arange(QUANTILES) + 0.5) / QUANTILES - 0.5)
-    expected = _rises(grid, lowest, rate - found.quantiles(levels)).mean()
-    ends = _rises(grid, lowest, rate - np.array(found.interval))
+    expected = _rises(grid, optimum, rate - found.quantiles(levels)).mean()
+    ends = _rises(grid, optimum, rate - np.array(found.interval))
     if ends.shape[1] < 2 or not np.isfinite(ends).all():
         return Regret(float(expected), (0.0, np.inf))
     worst = float((ends.mean(axis=1) + half_width(ends, confidence)).max())
     return Regret(max(float(expected), 0.0), (0.0, max(0.0, worst)))
 
 
-def _rises(grid: Losses, lowest: float, offsets: np.ndarray) -> np.ndarray:
-    """The rise of each seed's loss from lowest to lowest + offset, shape (offsets, seeds).
+def _rises(grid: Losses, optimum: float, offsets: np.ndarray) -> np.ndarray:
+    """The rise of each seed's loss from optimum to optimum + offset, shape (offsets, seeds).
 
     It is inf from the end of stability on, and nan off the grid.
     """
     x, complete = grid.rates, grid.values[:, ~np.isnan(grid.values).any(axis=0)]
     unstable = np.isinf(complete).any(axis=1)
-    cliffs = np.flatnonzero(unstable & (x > lowest))
-    cliff = x[cliffs[0]] if len(cliffs) else np.inf
-    sound = ~unstable & (x < cliff)
-    curve = Akima1DInterpolator(x[sound], complete[sound])
-    places = lowest + offsets
-    rises = curve(places) - curve(np.clip(lowest, x[sound][0], x[sound][-1]))
-    beyond = (places > x[sound][-1]) & np.isfinite(cliff)
+    divergent = np.flatnonzero(unstable & (x > optimum))
+    edge = x[divergent[0]] if len(divergent) else np.inf
+    stable = ~unstable & (x < edge)
+    curve = Akima1DInterpolator(x[stable], complete[stable])
+    places = optimum + offsets
+    rises = curve(places) - curve(np.clip(optimum, x[stable][0], x[stable][-1]))
+    beyond = (places > x[stable][-1]) & np.isfinite(edge)
     return np.where(beyond[:, None], np.inf, rises)

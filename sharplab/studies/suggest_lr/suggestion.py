@@ -109,11 +109,11 @@ def conclude(swept: SweptWidths, settings: StudySettings, deadline: Deadline) ->
     found_transfer = transfer(Records(swept.runs), metric=metric, confidence=CONFIDENCE)["mup"]
     sizes, grids = losses_of(swept.runs, metric)
     extrapolation = extrapolate(sizes, grids, settings.width, confidence=CONFIDENCE)
-    lowest = float(np.log2(found_transfer.optimum[-1]))
+    last_optimum = float(np.log2(found_transfer.optimum[-1]))
     edge = _edge(found_transfer, grids[-1].rates[-1])
-    guess = extrapolation.optimum if np.isfinite(extrapolation.optimum) else lowest
+    guess = extrapolation.optimum if np.isfinite(extrapolation.optimum) else last_optimum
     rate = float(np.minimum(guess, edge))
-    regret = predicted_regret(rate, extrapolation, grids[-1], lowest, confidence=CONFIDENCE)
+    regret = predicted_regret(rate, extrapolation, grids[-1], last_optimum, confidence=CONFIDENCE)
     learning_rate = float(2.0**rate)
     curves, missing, left_out = _sharpness(swept, settings, learning_rate, deadline)
     columns = {"optimizer": settings.optimizer_name, "base_width": settings.base}
@@ -159,7 +159,7 @@ def _reasons(extrapolation: Extrapolation, found: Transfer) -> tuple[str, ...]:
         return (f"the best is the last of the grid at width {', '.join(at_edge)}: extend learning_rates there.",)
     if len(found.sizes) < 2:
         return ("one width shows no trend: add widths, or minutes.",)
-    return ("no width shows a valley of the loss: add seeds, or learning_rates nearer to the optimum.",)
+    return ("no optimum can be fitted at any width: add seeds, or learning_rates nearer to the optimum.",)
 
 
 def _sharpness(

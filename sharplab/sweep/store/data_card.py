@@ -1,38 +1,16 @@
 """The data card of exported tables: what they hold, in which units, from what, and how to read them."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import pandas as pd
 
+from sharplab.data import LICENCES
 from sharplab.records import Records
 from sharplab.sweep.store.columns import SETTINGS, Column, describe
 
 TITLE = "# Runs trained with sharplab"
 MOST_LISTED = 12  # values of one setting
-_FASHION = "Zalando SE, MIT licence"
-_WIKITEXT = "text of Wikipedia, CC BY-SA 3.0"
-_BIBLE = (
-    "text in the public domain everywhere but in the United Kingdom, where letters patent reserve its printing to the "
-    "Crown; the tokenizer is sharplab's (Apache-2.0)"
-)
-_MADE = "made by sharplab from a seed; nobody's"
-# Data set → whose it is.
-LICENCES: Mapping[str, str] = {
-    "fashion-mnist-10k": _FASHION,
-    "fashion-mnist": _FASHION,
-    "king-james-bpe": _BIBLE,
-    "king-james-bytes": _BIBLE,
-    "gaussian-clusters": _MADE,
-    "teacher-student": _MADE,
-    "cifar-10": "published without a licence; its author asks to cite Krizhevsky, Learning multiple layers of "
-    "features from tiny images, 2009",
-    "tiny-imagenet": "images of ImageNet, whose terms allow research and teaching, not commerce",
-    "wikitext-2": _WIKITEXT,
-    "wikitext-2-bpe": _WIKITEXT,
-    "wikitext-103": _WIKITEXT,
-    "wikitext-103-bpe": _WIKITEXT,
-}
 _READING = """\
 ```python
 import pandas as pd                        # pandas

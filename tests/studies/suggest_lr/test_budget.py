@@ -11,7 +11,7 @@ SEEDS, STEPS = 3, 100
 
 
 class FakeNetwork:
-    """A valley about `optimum`; a step takes width/10,000 seconds, `slowness` times that in training."""
+    """A loss least at `optimum`; a step takes width/10,000 seconds, `slowness` times that in training."""
 
     seeds = SEEDS
 

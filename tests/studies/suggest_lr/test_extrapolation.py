@@ -96,7 +96,7 @@ def test_the_worst_case_has_the_noise_of_the_seeds():
     assert predicted_regret(0.0, found, grid, 0.0).interval[1] == pytest.approx(max(worst))
 
 
-def test_beyond_the_cliff_the_regret_is_infinite_and_below_the_grid_unknown():
+def test_beyond_the_edge_of_stability_the_regret_is_infinite_and_below_the_grid_unknown():
     x = np.arange(-2.0, 5.0)
     values = np.where(x > 2, np.inf, x**2)[:, None].repeat(3, axis=1)
     for centre, expected in ((0.0, np.inf), (2.0, np.nan)):

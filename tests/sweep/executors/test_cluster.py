@@ -135,10 +135,7 @@ def test_a_package_that_is_not_installed_is_named(monkeypatch, text, package):
 
 def test_an_address_where_nobody_answers_or_works_is_named(monkeypatch):
     monkeypatch.setattr(cluster, "ANSWER_SECONDS", 0.5)
-    with (
-        pytest.raises(ValueError, match=r"scheduler.*tcp://"),
-        dask_executor("dask:tcp://localhost:1"),
-    ):
+    with pytest.raises(ValueError, match=r"scheduler.*tcp://"), dask_executor("dask:tcp://localhost:1"):
         pass
     with (
         distributed.LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0") as empty,

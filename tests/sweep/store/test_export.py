@@ -17,14 +17,13 @@ from fake_training import FakeTrainer, experiment
 from sharplab.commands import export as export_command
 from sharplab.commands import merge as merge_command
 from sharplab.core import files
-from sharplab.data import DATASETS, load_dataset
+from sharplab.data import LICENCES, load_dataset
 from sharplab.records import Records
 from sharplab.sweep import load, run
 from sharplab.sweep.plan import tasks
 from sharplab.sweep.runner import run_with
 from sharplab.sweep.store import directory as store
 from sharplab.sweep.store.columns import SETTINGS, describe
-from sharplab.sweep.store.data_card import LICENCES
 from sharplab.sweep.store.export import EXPORTED, export
 from sharplab.sweep.store.identity import settings
 from sharplab.tracking.observables import OBSERVABLES, SPECTRA
@@ -107,7 +106,6 @@ def test_every_column_that_can_be_observed_is_explained():
 
 def test_every_name_has_its_entry():
     assert set(SETTINGS) == set(settings(TASK, Run(1.0, 0)))
-    assert set(LICENCES) == set(DATASETS)
     assert all(describe(name) is not None and describe(name).unit for name in OBSERVABLES)
     assert describe("hessian_2").meaning == "eigenvalue 2 from the top of D^½ H D^½"
     assert describe("hessian_2_error").unit == describe("hessian_2").unit == "1/learning rate"
@@ -195,14 +193,7 @@ def test_arrays_are_made_from_a_store_and_from_its_export(folder, tmp_path):
     exported = export(folder, tmp_path / "tables")
     ours, theirs = (records.to_xarray() for records in (load(folder), read(exported)))
     xarray.testing.assert_identical(ours, theirs)
-    assert dict(ours.sizes) == {
-        "parameterization": 2,
-        "width": 3,
-        "depth": 1,
-        "learning_rate": 3,
-        "seed": 2,
-        "step": 3,
-    }
+    assert dict(ours.sizes) == {"parameterization": 2, "width": 3, "depth": 1, "learning_rate": 3, "seed": 2, "step": 3}
     at = {"parameterization": "mup", "width": 4, "depth": 2, "learning_rate": 0.5, "seed": 1}
     curves = load(folder).select(**at).curves
     np.testing.assert_array_equal(ours["train_loss"].sel(**at), curves["train_loss"])
