@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from scipy.linalg import eigh_tridiagonal
 from spectra import problems
-from spectra.contest import Contestant, Meter, OutOfTime, Solution, Terms, oracle_rows, own_rows, relative_error
+from spectra.contest import Terms, oracle_rows, own_rows, relative_error
+from spectra.contestant import Contestant, Meter, OutOfTime, Solution
 from spectra.krylov import arpack, depths, truncations
 from spectra.problems import PROBLEMS
 from spectra.report import headline, picture, tables

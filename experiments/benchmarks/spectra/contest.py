@@ -3,7 +3,7 @@
 At its top nothing here knows jax or PyTorch, of which a contestant's process holds one.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -13,53 +13,9 @@ from typing import Any
 import numpy as np
 from harness import peak_memory
 
-Setting = float | int | None
+from spectra.contestant import Contestant, Meter, OutOfTime, Setting, Solution
+
 UNFINISHED: Mapping[str, Any] = {"finished": False}
-
-
-class OutOfTime(Exception):
-    """A contestant has used up the seconds of one solve."""
-
-
-class Meter:
-    """Counts products, and ends a solve that takes longer than `seconds`."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self.begin()
-
-    def begin(self) -> None:
-        """Start from zero."""
-        self.products, self._deadline = 0, perf_counter() + self.seconds
-
-    def count(self) -> None:
-        """One product is about to be made."""
-        if perf_counter() > self._deadline:
-            raise OutOfTime
-        self.products += 1
-
-
-@dataclass(frozen=True)
-class Solution:
-    """A solve's eigenvalues, the wanted ones first, its count of products, and its own estimates of the errors."""
-
-    values: np.ndarray
-    products: int
-    claimed: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """A library's way to the top of a Hessian's spectrum; a setting is a tolerance or a number of iterations."""
-
-    which: str  # "LA" for the largest eigenvalues, "LM" for the largest by modulus
-    solve: Callable[[int, Setting, int], Solution]  # (k, setting, seed) → Solution
-    own: Callable[[float], Setting] | None  # tolerance → its setting, all else at the defaults; None without a rule
-    # (k, seed) → (setting, eigenvalues at it) at rising cost, for the oracle to choose from; None where it has no part
-    settings: Callable[[int, int], Iterable[tuple[Setting, np.ndarray]]] | None
-    product: Callable[[], Any]  # makes one product alone
-    gauss_newton: Callable[[], Any] | None = None  # the same with the Gauss-Newton matrix, where it has one
-    compiles: bool = False  # in a solve's first call
 
 
 @dataclass(frozen=True)
@@ -101,11 +57,6 @@ def relative_error(values: Sequence[float] | np.ndarray, truth: Sequence[float] 
     if len(values) < len(truth):
         return float("inf")
     return float(np.max(np.abs(values[: len(truth)] - truth) / np.abs(truth)))
-
-
-def wanted_first(values: np.ndarray, which: str, k: int) -> np.ndarray:
-    """The k wanted of all Ritz values."""
-    return values[np.argsort(-(np.abs(values) if which == "LM" else values))][:k]
 
 
 def own_rows(contestant: Contestant, truth: Sequence[float], terms: Terms) -> Iterator[dict[str, Any]]:

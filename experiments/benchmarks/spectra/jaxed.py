@@ -16,7 +16,7 @@ from sharplab.curvature import LinearOperator, gauss_newton, hessian
 from sharplab.losses import cross_entropy
 from sharplab.spectrum import eigsh
 from spectra import problems
-from spectra.contest import Contestant, Meter, Setting, Solution, wanted_first
+from spectra.contestant import Contestant, Meter, Setting, Solution, wanted_first
 from spectra.krylov import arpack, basis_ladder, depths, truncations
 from spectra.problems import Problem
 

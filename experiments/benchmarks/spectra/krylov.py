@@ -7,7 +7,7 @@ import numpy as np
 from scipy.linalg import eigvalsh_tridiagonal
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-from spectra.contest import Meter, Setting, Solution, wanted_first
+from spectra.contestant import Meter, Setting, Solution, wanted_first
 
 FIRST_DEPTH, LAST_DEPTH = 32, 512
 GROWTH = 1.25  # from one basis size to the next

@@ -15,7 +15,7 @@ from pyhessian.utils import hessian_vector_product
 from scipy.sparse.linalg import LinearOperator
 from torch import nn
 
-from spectra.contest import Contestant, Meter, Setting, Solution, wanted_first
+from spectra.contestant import Contestant, Meter, Setting, Solution, wanted_first
 from spectra.krylov import arpack, basis_ladder, depths, truncations
 from spectra.networks import Setup
 

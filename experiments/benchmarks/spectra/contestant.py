@@ -1,0 +1,60 @@
+"""What a contestant is: a library's way to eigenvalues, with its products counted and its seconds limited."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+Setting = float | int | None
+
+
+class OutOfTime(Exception):
+    """A contestant has used up the seconds of one solve."""
+
+
+class Meter:
+    """Counts products, and ends a solve that takes longer than `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.begin()
+
+    def begin(self) -> None:
+        """Start from zero."""
+        self.products, self._deadline = 0, perf_counter() + self.seconds
+
+    def count(self) -> None:
+        """One product is about to be made."""
+        if perf_counter() > self._deadline:
+            raise OutOfTime
+        self.products += 1
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A solve's eigenvalues, the wanted ones first, its count of products, and its own estimates of the errors."""
+
+    values: np.ndarray
+    products: int
+    claimed: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A library's way to the top of a Hessian's spectrum; a setting is a tolerance or a number of iterations."""
+
+    which: str  # "LA" for the largest eigenvalues, "LM" for the largest by modulus
+    solve: Callable[[int, Setting, int], Solution]  # (k, setting, seed) → Solution
+    own: Callable[[float], Setting] | None  # tolerance → its setting, all else at the defaults; None without a rule
+    # (k, seed) → (setting, eigenvalues at it) at rising cost, for the oracle to choose from; None where it has no part
+    settings: Callable[[int, int], Iterable[tuple[Setting, np.ndarray]]] | None
+    product: Callable[[], Any]  # makes one product alone
+    gauss_newton: Callable[[], Any] | None = None  # the same with the Gauss-Newton matrix, where it has one
+    compiles: bool = False  # in a solve's first call
+
+
+def wanted_first(values: np.ndarray, which: str, k: int) -> np.ndarray:
+    """The k wanted of all Ritz values."""
+    return values[np.argsort(-(np.abs(values) if which == "LM" else values))][:k]
