@@ -232,10 +232,10 @@ def test_bad_settings_are_answered_in_one_sentence(change, sentence):
         trained(replace(CHEAP, **change), FIVE_RUNS[:1])
 
 
-def trained_elsewhere(folder, loop, *devices):
-    """Curves of the runs by "DEVICES_NAME_RUN", trained in a process that has so many devices."""
+def trained_elsewhere(folder, loop, *layouts):
+    """Curves of the runs by "LAYOUT_NAME_RUN", trained in a process that has so many devices."""
     script, file = Path(__file__).with_name("trained_elsewhere.py"), folder / "curves.npz"
-    command = [sys.executable, script, file, loop, *map(str, devices)]
+    command = [sys.executable, script, file, loop, *map(str, layouts)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return np.load(file)
@@ -248,6 +248,19 @@ def test_two_and_eight_devices_give_bit_identical_records(run_batch, tmp_path):
         for i, result in enumerate(run_batch):
             for name, curve in result.curves.items():
                 assert np.array_equal(elsewhere[f"{devices}_{name}_{i}"], curve, equal_nan=True), (devices, i, name)
+
+
+@on_cpu
+@pytest.mark.parametrize("loop", ["compiled", pytest.param("python", marks=pytest.mark.slow)])
+def test_several_runs_on_each_of_eight_devices_stay_within_rounding(loop, run_batch, tmp_path):
+    elsewhere = trained_elsewhere(tmp_path, loop, "8x2")
+    for i, result in enumerate(run_batch):
+        for name in ("train_loss", "eval_loss"):
+            assert np.allclose(elsewhere[f"8x2_{name}_{i}"], result.curves[name], rtol=1e-4, equal_nan=True), (i, name)
+        within = 0.02 * np.abs(result.curves["sharpness"])
+        off = np.abs(elsewhere[f"8x2_sharpness_{i}"] - result.curves["sharpness"])
+        assert (np.isnan(off) | (off <= within)).all()
+        assert np.array_equal(np.isnan(off), np.isnan(result.curves["sharpness"]))
 
 
 @on_cpu

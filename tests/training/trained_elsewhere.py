@@ -1,6 +1,7 @@
 """Train the runs of `test_training` on as many host devices as told, and save what they leave.
 
-Run as `python trained_elsewhere.py FILE DRIVER DEVICES...`, with the tests' folder on the path.
+Run as `python trained_elsewhere.py FILE LOOP LAYOUT...`, with the tests' folder on the path; a layout is "8" for a run
+on each of eight devices, "8x2" for two.
 """
 
 import sys
@@ -9,8 +10,9 @@ import jax
 import numpy as np
 
 if __name__ == "__main__":
-    file, loop, *numbers = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
-    jax.config.update("jax_num_cpu_devices", max(numbers))
+    file, loop, *layouts = sys.argv[1:]
+    sizes = {text: tuple(map(int, text.split("x"))) if "x" in text else (int(text), 1) for text in layouts}
+    jax.config.update("jax_num_cpu_devices", max(devices for devices, _ in sizes.values()))
     from test_training import FIVE_RUNS, TASK, trained
 
     from sharplab.training import programs
@@ -18,10 +20,10 @@ if __name__ == "__main__":
 
     programs.choose_loop = lambda function, *args: loop
     curves = {}
-    for number in numbers:
-        layout = DeviceLayout(tuple(jax.local_devices()[:number]), 1)
-        assert layout.size == number
+    for text, (devices, per_device) in sizes.items():
+        layout = DeviceLayout(tuple(jax.local_devices()[:devices]), per_device)
+        assert layout.size == devices * per_device
         programs.choose_layout = lambda recipe, runs, layout=layout: layout
         for i, result in enumerate(trained(TASK, FIVE_RUNS)):
-            curves |= {f"{number}_{name}_{i}": curve for name, curve in result.curves.items()}
+            curves |= {f"{text}_{name}_{i}": curve for name, curve in result.curves.items()}
     np.savez(file, **curves)
