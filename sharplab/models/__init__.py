@@ -8,7 +8,6 @@ the attribute `examples_interact = True`.
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from types import MappingProxyType
 from typing import Any
 
 from sharplab.core.imports import find_function
@@ -20,18 +19,16 @@ from sharplab.models.residual_convnet import VARIANTS
 from sharplab.models.residual_mlp import ResidualMLP
 from sharplab.models.vit import ViT
 
-MODELS: Mapping[str, Callable[..., Any]] = MappingProxyType(
-    {
-        "mlp": MLP,
-        "residual_mlp": ResidualMLP,
-        "linear_network": LinearNetwork,
-        "figure1_convnet": Figure1ConvNet,
-        **VARIANTS,
-        "vit": ViT,
-        "gpt": GPT,
-        "gpt_tied": partial(GPT, tied=True),
-    }
-)
+MODELS: Mapping[str, Callable[..., Any]] = {
+    "mlp": MLP,
+    "residual_mlp": ResidualMLP,
+    "linear_network": LinearNetwork,
+    "figure1_convnet": Figure1ConvNet,
+    **VARIANTS,
+    "vit": ViT,
+    "gpt": GPT,
+    "gpt_tied": partial(GPT, tied=True),
+}
 
 
 def find_model(name: str) -> Callable[..., Any]:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 from math import sqrt
-from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -18,7 +17,7 @@ from sharplab.scaling import Rule
 
 KERNEL, STAGES = 3, 3
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-NORMS: Mapping[str, type[LayerNorm] | None] = MappingProxyType({"none": None, "layer": LayerNorm, "batch": BatchNorm})
+NORMS: Mapping[str, type[LayerNorm] | None] = {"none": None, "layer": LayerNorm, "batch": BatchNorm}
 
 
 def max_pool(x_BxHxWxC: jax.Array) -> jax.Array:
@@ -138,12 +137,10 @@ class ResidualConvNet(nnx.Module):
         return self.forward(self.prepare(x_BxHxWxC))
 
 
-VARIANTS: Mapping[str, Callable[..., ResidualConvNet]] = MappingProxyType(
-    {
-        "residual_convnet": ResidualConvNet,
-        "residual_convnet_k2": partial(ResidualConvNet, layers_per_block=2),
-        "residual_convnet_k3": partial(ResidualConvNet, layers_per_block=3),
-        "residual_convnet_layernorm": partial(ResidualConvNet, norm="layer"),
-        "residual_convnet_batchnorm": partial(ResidualConvNet, norm="batch"),
-    }
-)
+VARIANTS: Mapping[str, Callable[..., ResidualConvNet]] = {
+    "residual_convnet": ResidualConvNet,
+    "residual_convnet_k2": partial(ResidualConvNet, layers_per_block=2),
+    "residual_convnet_k3": partial(ResidualConvNet, layers_per_block=3),
+    "residual_convnet_layernorm": partial(ResidualConvNet, norm="layer"),
+    "residual_convnet_batchnorm": partial(ResidualConvNet, norm="batch"),
+}
