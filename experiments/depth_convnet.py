@@ -36,21 +36,19 @@ MODELS: Mapping[str, str] = {
     "two layers per block": "residual_convnet_k2",
     "three layers per block": "residual_convnet_k3",
 }
-QUICK = sl.Experiment(
+QUICK = replace(
+    shared.SWEEP,
     model="residual_convnet",
     depths=(3, 6, 12),
     base_depth=3,
     widths=(8,),
     base_width=8,
-    parameterizations=("mup",),
+    optimizer="sgd",
     learning_rates=shared.octaves(-2, 1),
     seeds=2,
     steps=96,
     batch_size=32,
     probe_size=512,
-    records=2,
-    schedule="linear",
-    refine=True,
 )
 PRESETS: Mapping[str, sl.Experiment] = {
     "smoke": shared.smoke(QUICK, shared.octaves(-2, -1), steps=2, widths=(2,), base_width=2, depths=(3, 6)),

@@ -31,23 +31,16 @@ CLAIM = (
     "With a vision transformer's branches scaled by depth^-1/2 the optimal learning rate under Adam still moves with "
     "depth."
 )
-QUICK = sl.Experiment(
+QUICK = replace(
+    shared.SWEEP,
     model="vit",
     depths=(1, 2, 4, 8),
-    base_depth=1,
     widths=(32,),
-    base_width=32,
-    alpha=0.5,
-    parameterizations=("mup",),
-    optimizer="adam",
     learning_rates=shared.octaves(-9, -5),
     seeds=2,
     steps=96,
     batch_size=32,
     probe_size=512,
-    records=2,
-    schedule="linear",
-    refine=True,
 )
 PRESETS: Mapping[str, sl.Experiment] = {
     "smoke": shared.smoke(QUICK, shared.octaves(-9, -8), steps=4, widths=(8,), base_width=8, depths=(1, 2)),

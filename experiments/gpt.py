@@ -31,23 +31,19 @@ from sharplab.gallery.finding import Finding
 CLAIM = (
     "A transformer's optimal learning rate under Adam stays where it is with muP as the width grows, and falls without."
 )
-QUICK = sl.Experiment(
+QUICK = replace(
+    shared.SWEEP,
     model="gpt",
     data="king-james-bytes",
-    depths=(2,),
     base_depth=2,
     widths=(16, 32, 64),
     base_width=16,
-    optimizer="adam",
     learning_rates={"standard": shared.octaves(-9, -4), "mup": shared.octaves(-7, -4)},
     parameterizations=("standard", "mup"),
     seeds=2,
     steps=128,
     batch_size=16,
     probe_size=64,
-    records=2,
-    schedule="linear",
-    refine=True,
 )
 PRESETS: Mapping[str, sl.Experiment] = {
     "smoke": shared.smoke(

@@ -24,7 +24,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import sweep_columns as shared
@@ -34,7 +33,6 @@ import sharplab as sl
 from sharplab.analysis.trend import lies_within, pooled_noise
 from sharplab.core.statistics import Interval
 from sharplab.gallery.finding import Finding, Verdict
-from sharplab.plotting import draw_curves, draw_spread, draw_threshold, house_style, size_legend
 
 CLAIM = (
     "Where only the readout learns, the sharpness neither rises along training nor follows one trajectory at every "
@@ -104,29 +102,9 @@ def draw(
     records: Mapping[str, sl.Records], agreed: Mapping[str, sl.Consistency], rises: Mapping[str, tuple[float, Interval]]
 ) -> Figure:
     """The figure, a column for each way to train: the curves above, their spread below."""
-    with house_style():
-        figure, axes = plt.subplots(
-            2, 2, figsize=(7.5, 5.6), height_ratios=(2, 1), sharex=True, sharey="row", squeeze=False
-        )
-        for column, (name, title) in zip(axes.T, TRAINED.items(), strict=True):
-            curves = records[name].curves
-            assert curves is not None
-            rate = float(curves["learning_rate"].iloc[0])
-            draw_curves(column[0], curves.assign(sharpness=curves["sharpness"] * rate / 2), "sharpness")
-            draw_threshold(column[0], 1.0, "stability threshold 2/η")
-            value, (low, high) = rises[name]
-            column[0].set_title(
-                f"{title}, η = {rate:g}: {agreed[name].verdict}\nsharpness rises by {value:+.2f} "
-                f"[{low:+.2f}, {high:+.2f}] octaves"
-            )
-            column[0].set_xlabel("")
-            draw_spread(column[1], agreed[name].steps, agreed[name].spread, agreed[name].noise)
-        axes[0, 0].set_ylabel("effective sharpness, in units of 2/η")
-        axes[0, 0].set_ylim(bottom=0)
-        axes[1, 0].set_ylabel("spread over\nwidths (octaves)")
-        axes[1, 0].set_ylim(bottom=0)
-        widths = agreed["all"].sizes
-        axes[0, 1].legend(handles=size_legend([int(width) for width in widths]), loc="upper right")
-        axes[1, 0].legend(loc="upper right")
-        plt.close(figure)
-    return figure
+    titles = {}
+    for name, (value, (low, high)) in rises.items():
+        said = f"sharpness rises by {value:+.2f} [{low:+.2f}, {high:+.2f}] octaves"
+        titles[name] = (TRAINED[name], f"{agreed[name].verdict}\n{said}")
+    curves = {name: one.curves for name, one in records.items() if one.curves is not None}
+    return shared.draw_trajectories(curves, agreed, titles, legend="upper right")

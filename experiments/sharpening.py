@@ -22,7 +22,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import sweep_columns as shared
 from matplotlib.figure import Figure
 
@@ -30,7 +29,7 @@ import sharplab as sl
 from sharplab.analysis.trend import lies_outside, lies_within
 from sharplab.gallery.finding import Finding, Verdict
 from sharplab.optimizers import OPTIMIZERS
-from sharplab.plotting import NAMES, draw_curves, draw_spread, draw_threshold, house_style, size_legend
+from sharplab.plotting import NAMES
 
 CLAIM = (
     "Under muP the sharpness follows the same trajectory at every width, up to about 2/η; "
@@ -96,29 +95,10 @@ def numbers(records: sl.Records, found: sl.Consistency) -> dict:
 
 def draw(records: sl.Records, found: Mapping[str, sl.Consistency]) -> Figure:
     """The figure, a column per parameterization: the curves above, their spread below."""
-    with house_style():
-        figure, axes = plt.subplots(
-            2, 2, figsize=(7.5, 5.6), height_ratios=(2, 1), sharex=True, sharey="row", squeeze=False
-        )
-        for column, (name, of_one) in zip(axes.T, found.items(), strict=True):
-            curves = records.select(parameterization=name).curves
-            assert curves is not None
-            rate = float(curves["learning_rate"].iloc[0])
-            relative = curves.assign(sharpness=curves["sharpness"] * rate / 2)
-            draw_curves(column[0], relative, "sharpness")
-            draw_threshold(column[0], 1.0, "stability threshold 2/η")
-            low, high = of_one.slope_interval
-            column[0].set_title(
-                f"{NAMES[name]}, η = {rate:g}: {of_one.slope:+.2f} [{low:+.2f}, {high:+.2f}]\n"
-                "octaves of sharpness per doubling of width"
-            )
-            column[0].set_xlabel("")
-            draw_spread(column[1], of_one.steps, of_one.spread, of_one.noise)
-        axes[0, 0].set_ylabel("effective sharpness, in units of 2/η")
-        axes[0, 0].set_ylim(bottom=0)
-        axes[1, 0].set_ylabel("spread over\nwidths (octaves)")
-        axes[1, 0].set_ylim(bottom=0)
-        axes[0, 1].legend(handles=size_legend(records.runs["width"].unique()), loc="upper left")
-        axes[1, 0].legend(loc="upper right")
-        plt.close(figure)
-    return figure
+    titles = {}
+    for name, one in found.items():
+        low, high = one.slope_interval
+        said = f"{one.slope:+.2f} [{low:+.2f}, {high:+.2f}]\noctaves of sharpness per doubling of width"
+        titles[name] = (NAMES[name], said)
+    assert records.curves is not None
+    return shared.draw_trajectories(dict(iter(records.curves.groupby("parameterization"))), found, titles)

@@ -15,6 +15,7 @@ from sharplab.gallery.finding import Finding, Verdict
 from sharplab.optimizers import OPTIMIZERS
 from sharplab.plotting import (
     draw_curves,
+    draw_spread,
     draw_sweep,
     draw_threshold,
     house_style,
@@ -335,3 +336,39 @@ def judge_contrast(standard: sl.Transfer, mup: sl.Transfer) -> Verdict:
         return "fails"
     falls = standard.verdict == "shifts" and standard.shift < 0
     return "holds" if mup.verdict == "transfers" and falls else "inconclusive"
+
+
+def draw_trajectories(
+    curves: Mapping[str, pd.DataFrame],
+    found: Mapping[str, sl.Consistency],
+    titles: Mapping[str, tuple[str, str]],
+    *,
+    legend: str = "upper left",
+) -> Figure:
+    """The figure of the effective sharpness in units of 2/η, two columns: the curves above, their spread below.
+
+    `titles` are what each column's title says before and after the learning rate; `legend` is the place of the legend
+    of widths among the curves.
+    """
+    with house_style():
+        figure, axes = plt.subplots(
+            2, 2, figsize=(7.5, 5.6), height_ratios=(2, 1), sharex=True, sharey="row", squeeze=False
+        )
+        for (above, below), (name, one) in zip(axes.T, found.items(), strict=True):
+            table = curves[name]
+            rate = float(table["learning_rate"].iloc[0])
+            draw_curves(above, table.assign(sharpness=table["sharpness"] * rate / 2), "sharpness")
+            draw_threshold(above, 1.0, "stability threshold 2/η")
+            before, after = titles[name]
+            above.set_title(f"{before}, η = {rate:g}: {after}")
+            above.set_xlabel("")
+            draw_spread(below, one.steps, one.spread, one.noise)
+        axes[0, 0].set_ylabel("effective sharpness, in units of 2/η")
+        axes[1, 0].set_ylabel("spread over\nwidths (octaves)")
+        for ax in axes[:, 0]:
+            ax.set_ylim(bottom=0)
+        sizes = next(iter(found.values())).sizes
+        axes[0, 1].legend(handles=size_legend([int(size) for size in sizes]), loc=legend)
+        axes[1, 0].legend(loc="upper right")
+        plt.close(figure)
+    return figure

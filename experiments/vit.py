@@ -32,21 +32,18 @@ CLAIM = (
     "A vision transformer's optimal learning rate under Adam stays where it is with muP as the width grows, "
     "and falls without."
 )
-QUICK = sl.Experiment(
+QUICK = replace(
+    shared.SWEEP,
     model="vit",
     depths=(1,),
     widths=(16, 32, 64),
     base_width=16,
-    optimizer="adam",
     learning_rates={"standard": shared.octaves(-9, -5), "mup": shared.octaves(-8, -5)},
     parameterizations=("standard", "mup"),
     seeds=3,
     steps=128,
     batch_size=32,
     probe_size=512,
-    records=2,
-    schedule="linear",
-    refine=True,
 )
 PRESETS: Mapping[str, sl.Experiment] = {
     "smoke": shared.smoke(QUICK, shared.octaves(-9, -8), steps=4, widths=(8, 16), base_width=8),

@@ -116,19 +116,19 @@ class Transfer:
 
     @property
     def regret(self) -> float:
-        return self.regrets[-1].value
+        return self.regrets[-1].loss.value
 
     @property
     def regret_interval(self) -> Interval:
-        return self.regrets[-1].interval
+        return self.regrets[-1].loss.interval
 
     @property
     def regret_fraction(self) -> float:
-        return self.regrets[-1].fraction
+        return self.regrets[-1].share.value
 
     @property
     def regret_fraction_interval(self) -> Interval:
-        return self.regrets[-1].fraction_interval
+        return self.regrets[-1].share.interval
 
     @property
     def verdict(self) -> Verdict:

@@ -32,22 +32,6 @@ class Regret:
     loss: Measured
     share: Measured
 
-    @property
-    def value(self) -> float:
-        return self.loss.value
-
-    @property
-    def interval(self) -> Interval:
-        return self.loss.interval
-
-    @property
-    def fraction(self) -> float:
-        return self.share.value
-
-    @property
-    def fraction_interval(self) -> Interval:
-        return self.share.interval
-
 
 NONE = Regret(Measured(0.0, 0.0, 0.0), Measured(0.0, 0.0, 0.0))
 UNKNOWN = Regret(Measured(np.nan, *UNBOUNDED), Measured(np.nan, *UNBOUNDED))

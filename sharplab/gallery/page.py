@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
+from sharplab.core.files import write_whole
 from sharplab.gallery.claims import CLAIMS, PAPER, PAPER_ADDRESS
 from sharplab.gallery.curves import Plot, plots
 from sharplab.gallery.entries import MARKS, NOT_MADE, Entry, Made, collect, verdict_on
@@ -27,7 +28,7 @@ def write_report(folder: Path, entries: Sequence[Entry] | None = None) -> Path:
     text = page(folder, collect(folder) if entries is None else entries)
     path = folder / "report.html"
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    write_whole(path, text.encode())
     return path
 
 

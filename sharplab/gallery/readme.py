@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from sharplab.core.files import write_whole
 from sharplab.gallery.claims import CLAIMS, PAPER, PAPER_ADDRESS
 from sharplab.gallery.entries import MARKS, NOT_MADE, Entry, collect, verdict_on
 from sharplab.gallery.finding import Verdict
@@ -24,7 +25,7 @@ def write_readme(folder: Path, entries: Sequence[Entry] | None = None) -> Path:
     text = readme(collect(folder) if entries is None else entries)
     path = folder / "README.md"
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    write_whole(path, text.encode())
     return path
 
 

@@ -77,11 +77,7 @@ def test_rule_of_depth(plain, half, one, verdict):
     assert script("depth").judge(plain, half, one) == verdict
 
 
-def test_rule_of_all_optimizers_and_of_layers_per_block():
-    judge = script("optimizers").shared.judge_all
-    assert judge([found("transfers")] * 3) == "holds"
-    assert judge([found("transfers"), found("inconclusive")]) == "inconclusive"
-    assert judge([found("transfers"), found("inconclusive"), found("shifts")]) == "fails"
+def test_rule_of_layers_per_block():
     judge = script("depth-convnet").judge
     assert judge(found("transfers"), found("shifts"), found("shifts")) == "holds"
     assert judge(found("transfers"), found("shifts"), found("inconclusive")) == "inconclusive"

@@ -1,7 +1,10 @@
 """Every model of the lab on inputs as small as it takes, as recipes and batches."""
 
+import jax
 import numpy as np
+from flax import nnx
 
+from sharplab.core import tree
 from sharplab.losses import cross_entropy
 from sharplab.models import MODELS
 from sharplab.optimizers import OPTIMIZERS
@@ -39,3 +42,25 @@ def small_batch(model, examples=4, seed=0):
 def as_inputs(model, inputs):
     """In single precision, unless they are tokens."""
     return inputs if model.startswith("gpt") else inputs.astype(np.float32)
+
+
+def assert_equals_plain(plain, recipe, params, batch, tolerance=1e-10):
+    """Outputs and gradient of the loss are those of `plain(weights by path, inputs)`, and none of them vanishes."""
+    inputs, targets = batch
+
+    def ours(params, x):
+        outputs = recipe.forward(params, recipe.prepare(x))
+        return recipe.loss(outputs, targets), outputs
+
+    def theirs(params, x):
+        outputs = plain(params, x)
+        return recipe.loss(outputs, targets), outputs
+
+    (_, found), gradient = jax.jit(jax.value_and_grad(ours, has_aux=True))(params, inputs)
+    (_, wanted), expected = jax.jit(jax.value_and_grad(theirs, has_aux=True))(nnx.to_pure_dict(params), inputs)
+    assert found.shape == wanted.shape
+    assert np.abs(found).max() > 0.1
+    assert np.allclose(found, wanted, rtol=0, atol=tolerance)
+    for (name, g), e in zip(tree.named_leaves(gradient).items(), jax.tree.leaves(expected), strict=True):
+        assert np.abs(e).max() > 1e-4, name
+        assert np.allclose(g, e, rtol=0, atol=tolerance), name

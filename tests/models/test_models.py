@@ -1,9 +1,12 @@
 """The lab's models against straightforward implementations, and what their parameters say of themselves."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from architectures import assert_equals_plain
 from flax import nnx
 from problems import CLASSES, make_batch, make_recipe
 
@@ -39,25 +42,9 @@ def test_output_and_gradient_equal_a_plain_implementation(float64, model, scalin
     recipe = make_recipe(model, 8, scaling)
     network = recipe.network.source.draw(jax.random.key(0))
     images, classes = make_batch(model, examples=6)
-    images = images.astype(np.float64)
-    params = nnx.split(network)[1]
-
-    def ours(params):
-        outputs = recipe.forward(params, recipe.prepare(images))
-        return recipe.loss(outputs, classes), outputs
-
-    def plain(params):
-        outputs = PLAIN[model](params, images, network)
-        return recipe.loss(outputs, classes), outputs
-
-    (_, outputs), gradient = jax.jit(jax.value_and_grad(ours, has_aux=True))(params)
-    (_, expected), expected_gradient = jax.jit(jax.value_and_grad(plain, has_aux=True))(nnx.to_pure_dict(params))
-    assert outputs.shape == (6, CLASSES)
-    assert np.abs(outputs).max() > 0.1
-    assert np.allclose(outputs, expected, rtol=0, atol=1e-12)
-    for found, wanted in zip(jax.tree.leaves(gradient), jax.tree.leaves(expected_gradient), strict=True):
-        assert np.abs(wanted).max() > 1e-4
-        assert np.allclose(found, wanted, rtol=0, atol=1e-12)
+    plain = partial(PLAIN[model], model=network)
+    assert_equals_plain(plain, recipe, nnx.split(network)[1], (images.astype(np.float64), classes), tolerance=1e-12)
+    assert jax.eval_shape(network, images).shape == (6, CLASSES)
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from architectures import CLASSES, small_batch, small_recipe
+from architectures import CLASSES, assert_equals_plain, small_batch, small_recipe
 from flax import nnx
 
 from sharplab.core import tree
@@ -56,25 +56,9 @@ def plain_vit(weights, images):
 @pytest.mark.parametrize("model, plain", [("gpt", plain_gpt), ("vit", plain_vit)])
 def test_outputs_and_gradient_equal_a_plain_implementation(float64, model, plain):
     recipe = small_recipe(model, 16, "standard", depth=2)
-    inputs, targets = small_batch(model)
     params = recipe.init_params(0)
     params = jax.tree.map(lambda w: w + 0.1 * jnp.cos(jnp.arange(w.size)).reshape(w.shape), params)  # biases unlike 0
-
-    def ours(params, x):
-        outputs = recipe.forward(params, recipe.prepare(x))
-        return recipe.loss(outputs, targets), outputs
-
-    def theirs(params, x):
-        outputs = plain(params, x)
-        return recipe.loss(outputs, targets), outputs
-
-    (_, found), gradient = jax.jit(jax.value_and_grad(ours, has_aux=True))(params, inputs)
-    (_, wanted), expected = jax.jit(jax.value_and_grad(theirs, has_aux=True))(nnx.to_pure_dict(params), inputs)
-    assert np.abs(found).max() > 0.1
-    assert np.allclose(found, wanted, rtol=0, atol=1e-10)
-    for (name, g), e in zip(tree.named_leaves(gradient).items(), jax.tree.leaves(expected), strict=True):
-        assert np.abs(e).max() > 1e-4, name
-        assert np.allclose(g, e, rtol=0, atol=1e-10), name
+    assert_equals_plain(plain, recipe, params, small_batch(model))
 
 
 def test_no_logit_depends_on_a_later_position():

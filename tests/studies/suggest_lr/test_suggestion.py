@@ -112,7 +112,7 @@ def drawn(**truth):
 
 
 def test_nothing_is_suggested_beyond_the_end_of_stability_at_the_largest_width():
-    # Optima that rise by half an octave per doubling towards a cliff that stays where it is.
+    # Optima that rise by half an octave per doubling towards an end of stability that stays where it is.
     found = concluded(drawn(shift=0.5, edge=1.0), width=2**12)
     largest = found.records.runs[found.records.runs["width"] == 64]
     stable = largest[~largest["diverged"]]["learning_rate"].max()
