@@ -178,7 +178,7 @@ def test_a_sweep_of_ones_own_network_is_trained_by_workers_to_the_bit(model, tmp
     pd.testing.assert_frame_equal(here, there)
 
 
-def test_too_few_outputs_for_the_classes_are_refused():
+def test_too_few_outputs_for_the_classes_are_refused(tmp_path):
     experiment = sl.Experiment(
         model="own_networks:Net",
         data="gaussian-clusters",
@@ -193,7 +193,7 @@ def test_too_few_outputs_for_the_classes_are_refused():
         records=2,
     )
     with pytest.raises(ValueError, match="4 outputs"):
-        sl.run(experiment, "unused")
+        sl.run(experiment, tmp_path)
 
 
 def test_recipes_of_equal_settings_are_equal_and_share_their_programs():
