@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import jax
@@ -174,6 +174,25 @@ def make_optimizer(name: str, **options: Any) -> Optimizer:
     if not isinstance(made, Optimizer):
         raise ValueError(f"optimizer {name!r} made a {type(made).__name__}: let it return a sharplab Optimizer.")
     return made
+
+
+@lru_cache(maxsize=256)
+def from_optax(transformation: optax.GradientTransformation) -> Optimizer:
+    """The optimizer whose step at learning rate 1 adds the updates of an optax transformation, learning rate inside.
+
+    One object per transformation, so that its programs are compiled once.
+
+    >>> found = from_optax(optax.sgd(0.5))
+    >>> direction = found.direction(None)
+    >>> direction.update(jnp.ones(2), direction.init(jnp.zeros(2)), None)[0].tolist()
+    [0.5, 0.5]
+    """
+
+    def update(gradient: PyTree, state: PyTree, params: PyTree = None) -> tuple[PyTree, PyTree]:
+        updates, state = transformation.update(gradient, state, params)
+        return jax.tree.map(jnp.negative, updates), state
+
+    return Optimizer({"sgd": optax.GradientTransformation(transformation.init, update)}, None, None)
 
 
 def step_metric(optimizer: Optimizer, factors: PyTree, scales: PyTree, opt_state: PyTree) -> PyTree:

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sharplab.checks.trainee import Loss, Network, Trainee, TraineeState
+from sharplab.checks.trainee import Loss, Trainee
+from sharplab.training.recipe import Recipe, RunState
 
 
 @dataclass(frozen=True)
@@ -16,11 +17,12 @@ class Comparison:
     batch: Any
     loss: Loss
 
-    def draw(self, seeds: int) -> Iterator[tuple[int, int, Network, TraineeState]]:
-        """(width, seed, network, state before the first step) for every width and seeds 0, 1, …"""
+    def draw(self, seeds: int) -> Iterator[tuple[int, int, Recipe, RunState]]:
+        """(width, seed, recipe, run before its first step) for every width and seeds 0, 1, …"""
         for width in self.widths:
-            for seed, network, state in self.trainee.draw(width, range(seeds)):
-                yield width, seed, network, state
+            recipe = self.trainee.recipe(width, self.loss)
+            for seed in range(seeds):
+                yield width, seed, recipe, recipe.begin(seed)
 
 
 def check_counts(*, steps: int, seeds: int) -> None:

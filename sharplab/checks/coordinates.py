@@ -12,21 +12,14 @@ import pandas as pd
 
 from sharplab.checks.causes import likely_causes, undecided
 from sharplab.checks.comparison import Comparison, check_counts
-from sharplab.checks.recording import LOGITS, WHOLE, queries_and_keys
-from sharplab.checks.trainee import (
-    Build,
-    Loss,
-    Network,
-    OptimizerLike,
-    TraineeState,
-    checked_widths,
-    make_trainee,
-    outputs_of_modules,
-    train_step,
-)
+from sharplab.checks.recording import LOGITS, WHOLE, queries_and_keys, record_outputs
+from sharplab.checks.trainee import Build, Loss, OptimizerLike, checked_widths, make_trainee
 from sharplab.checks.verdict import Verdict, judge, overall
 from sharplab.core.naming import lookup
 from sharplab.core.statistics import Interval, mean_interval, slope_per_doubling
+from sharplab.core.tree import PyTree
+from sharplab.training.network import Variables
+from sharplab.training.recipe import Recipe, RunState
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -207,9 +200,9 @@ def coordinate_check(
 def _records(compared: Comparison, steps: int, seeds: int) -> pd.DataFrame:
     """The sizes and changes of every network, as `CoordinateCheck.table` describes."""
     parts, free = [], set()
-    for width, seed, network, state in compared.draw(seeds):
-        free |= queries_and_keys(network.model(state))
-        rows = _records_of_one(network, state, compared, steps)
+    for width, seed, recipe, run in compared.draw(seeds):
+        free |= queries_and_keys(recipe.network.module(run.params, run.variables))
+        rows = _records_of_one(recipe, run, compared.batch, steps)
         parts.append(pd.DataFrame(rows).assign(width=width, seed=seed))
     records = pd.concat(parts, ignore_index=True)
     growing = records.groupby("module")["coordinates"].transform("nunique") > 1
@@ -220,12 +213,10 @@ def _records(compared: Comparison, steps: int, seeds: int) -> pd.DataFrame:
     return records.assign(kind=kind)[columns]
 
 
-def _records_of_one(
-    network: Network, state: TraineeState, compared: Comparison, steps: int
-) -> list[dict[str, str | float]]:
-    start, trajectory = state, []
+def _records_of_one(recipe: Recipe, run: RunState, batch: Any, steps: int) -> list[dict[str, str | float]]:
+    start, trajectory = run, []
     for _ in range(steps + 1):
-        state, sizes = _measure_and_step(network, compared.loss, state, start, compared.batch)
+        run, sizes = _measure_and_step(recipe, run, start, batch)
         trajectory.append(sizes)
     return [
         {"step": step, "module": module} | {name: number.item() for name, number in numbers.items()}
@@ -234,14 +225,20 @@ def _records_of_one(
     ]
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(jax.jit, static_argnums=0)
 def _measure_and_step(
-    network: Network, loss: Loss, state: TraineeState, start: TraineeState, batch: Any
-) -> tuple[TraineeState, dict[str, dict[str, jax.Array]]]:
-    """The state after a step, and the sizes before it, by one program; dropout masks are those of the start."""
-    before = outputs_of_modules(network, start, batch[0])
-    now = outputs_of_modules(network, state._replace(randomness=start.randomness), batch[0])
-    return train_step(network, loss, state, batch)[0], {path: _sizes(x, before[path]) for path, x in now.items()}
+    recipe: Recipe, run: RunState, start: RunState, batch: Any
+) -> tuple[RunState, dict[str, dict[str, jax.Array]]]:
+    """The run after a step, and the sizes before it, by one program; dropout masks are those of the start."""
+    before = _outputs_of_modules(recipe, start.params, start.variables, batch[0])
+    masked = run.variables._replace(randomness=start.variables.randomness)
+    now = _outputs_of_modules(recipe, run.params, masked, batch[0])
+    return recipe.step(run, 1.0, batch), {path: _sizes(x, before[path]) for path, x in now.items()}
+
+
+@partial(jax.jit, static_argnums=0)
+def _outputs_of_modules(recipe: Recipe, params: PyTree, variables: Variables, inputs: Any) -> dict[str, jax.Array]:
+    return record_outputs(recipe.network.module(params, variables), inputs)
 
 
 def _sizes(x: jax.Array, before: jax.Array) -> dict[str, jax.Array]:

@@ -2,17 +2,22 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 import pandas as pd
+from flax import nnx
 
 from sharplab.checks.comparison import Comparison
 from sharplab.checks.probing import Response, probe
-from sharplab.checks.trainee import Build, Loss, OptimizerLike, checked_widths, gradient_at, layer_classes, make_trainee
+from sharplab.checks.trainee import Build, Loss, OptimizerLike, checked_widths, make_trainee
 from sharplab.checks.verdict import Verdict, overall
+from sharplab.core import tree
 from sharplab.core.statistics import slope_per_doubling
+from sharplab.core.tree import PyTree
+from sharplab.training.recipe import Recipe, RunState
 
 TOLERANCE = 0.1  # of an exponent of width: those that muP knows are multiples of one half
 _EPSILON = 0.1  # part of a step that may be lost to ε
@@ -104,14 +109,26 @@ def inspect_optimizer(
 def _parameters(compared: Comparison, factors: Callable[[int], Mapping[str, float]] | None) -> pd.DataFrame:
     """The response of every parameter, as `OptimizerInspection.table` describes."""
     found: list[dict[str, Response]] = []
-    for _, _, network, state in compared.draw(seeds=1):
-        gradient = gradient_at(network, compared.loss, state, compared.batch)
-        found.append(probe(network.transformation, state.params, gradient, jax.random.key(0)))
+    for width, _, recipe, run in compared.draw(seeds=1):
+        gradient = _gradient(recipe, run, compared.batch)
+        found.append(probe(compared.trainee.optimizer(width), run.params, gradient, jax.random.key(0)))
     expected = [factors(width) for width in compared.widths] if factors else None
     rows = {path: _row(path, compared.widths, [at[path] for at in found], expected) for path in found[0]}
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("parameter")
-    table.insert(0, "owner", pd.Series(layer_classes(network, state)))
+    table.insert(0, "owner", pd.Series(_layer_classes(recipe, run)))
     return table.assign(verdict=[_verdict(row) for _, row in table.iterrows()])
+
+
+@partial(jax.jit, static_argnums=0)
+def _gradient(recipe: Recipe, run: RunState, batch: Any) -> PyTree:
+    return jax.grad(recipe.training_loss, has_aux=True)(run.params, run.variables, batch)[0]
+
+
+def _layer_classes(recipe: Recipe, run: RunState) -> dict[str, str]:
+    """The class of the module that holds each parameter, by the parameter's path."""
+    module = recipe.network.module(run.params, run.variables)
+    classes = {"/".join(map(str, path)): type(part).__name__ for path, part in nnx.iter_modules(module)}
+    return {path: classes.get(path.rpartition("/")[0], "") for path in tree.named_leaves(run.params)}
 
 
 def _row(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from sharplab.checks.comparison import Comparison, check_counts
-from sharplab.checks.trainee import Build, Loss, OptimizerLike, checked_widths, make_trainee, train_step
+from sharplab.checks.trainee import Build, Loss, OptimizerLike, checked_widths, make_trainee
 from sharplab.checks.verdict import Verdict, judge, overall
 from sharplab.core.statistics import Interval, mean_interval
+from sharplab.training.recipe import Recipe, RunState
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -133,10 +134,17 @@ def wider_is_better(
 
 def _losses(compared: Comparison, steps: int, seeds: int) -> pd.DataFrame:
     rows = []
-    for width, seed, network, state in compared.draw(seeds):
+    for width, seed, recipe, run in compared.draw(seeds):
         trajectory = []
-        for _ in range(steps + 1):  # a step gives the loss before it
-            state, value = train_step(network, compared.loss, state, compared.batch)
+        for _ in range(steps + 1):
+            run, value = _step(recipe, run, compared.batch)
             trajectory.append(value)
         rows += [(width, seed, step, float(value)) for step, value in enumerate(jax.device_get(trajectory))]
     return pd.DataFrame(rows, columns=["width", "seed", "step", "loss"])
+
+
+@partial(jax.jit, static_argnums=0)
+def _step(recipe: Recipe, run: RunState, batch: Any) -> tuple[RunState, jax.Array]:
+    """The run after a step, and the loss before it; a run that diverges keeps the loss at which it did."""
+    loss, _ = recipe.training_loss(run.params, run.variables, batch)
+    return recipe.step(run, 1.0, batch), loss

@@ -1,12 +1,13 @@
 """A network of one size under one parameterization: how it is drawn, run, and scaled, the lab's own or anyone's.
 
-The two kinds differ in who scales: `ByRule` builds a model that multiplies, draws and labels its weights by a `Rule`;
-`ByRoles` any module of Flax, by the roles that are inferred of its parameters. All else is one.
+The kinds differ in who scales: `ByRule` builds a model that multiplies, draws and labels its weights by a `Rule`;
+`ByRoles` any module of Flax, by the roles that are inferred of its parameters; `AsBuilt` leaves a module as it is. All
+else is one.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -37,6 +38,9 @@ class Scaled(NamedTuple):
     lr_factor: float
     decay_factor: float  # what η · decay · w is multiplied by
     gradient_scale: float  # by what the gradient is divided before optimizers of other kinds than "sgd" see it
+
+
+UNKNOWN = "unknown"  # the role of a parameter that is not scaled
 
 
 class Source(Protocol):
@@ -143,6 +147,27 @@ class ByRoles:
         return replace(optimizer, directions=directions).direction(kinds)
 
 
+@dataclass(frozen=True)
+class AsBuilt:
+    """A module that is trained as `build(width, rngs)` makes it, without any scaling."""
+
+    build: Callable[[int, nnx.Rngs], nnx.Module]
+    width: int
+    output_multiplier = 1.0
+
+    def draw(self, key: jax.Array) -> Any:
+        """The module, drawn from a key."""
+        return self.build(self.width, nnx.Rngs(key))
+
+    def scaled(self, path: str, parameter: nnx.Variable, optimizer: Optimizer) -> Scaled:
+        """No factor at all."""
+        return Scaled(UNKNOWN, 1.0, 1.0, 1.0)
+
+    def direction(self, optimizer: Optimizer, kinds: PyTree) -> optax.GradientTransformation:
+        """The optimizer's own."""
+        return optimizer.direction(kinds)
+
+
 @lru_cache(maxsize=256)
 def _by_path(scaling: Scaling) -> Mapping[str, Any]:
     return {parameter.path: parameter for parameter in scaling.parameters}
@@ -214,9 +239,9 @@ def find_source(
 class Network:
     """The functions of a network, without numbers: hashable, so that equal networks share compiled programs."""
 
-    source: ByRule | ByRoles
+    source: ByRule | ByRoles | AsBuilt
 
-    def init(self, seed: jax.Array) -> tuple[PyTree, Variables]:
+    def init(self, seed: jax.typing.ArrayLike) -> tuple[PyTree, Variables]:
         """The parameters and variables that belong to a seed, a scalar integer array."""
         _, params, *variables = _split(self.source.draw(jax.random.key(seed)))
         # Weak types, as of jnp.full(shape, 1.0), are lost with the first step: programs would be compiled twice.
@@ -229,32 +254,31 @@ class Network:
 
     def forward(self, params: PyTree, prepared: PyTree, state: Variables | None = None) -> Any:
         """Outputs, a function of parameters and inputs: dropout is off, batch statistics are those of these inputs."""
-        module = self._module(params, state)
+        module = self.module(params, state)
         if self.abstract.changes:
             module.set_attributes(deterministic=True, raise_if_not_found=False)
         return self._outputs(module, prepared)
 
     def evaluate(self, params: PyTree, prepared: PyTree, state: Variables | None = None) -> Any:
         """Outputs in the mode of evaluation: batch statistics are the running ones."""
-        module = self._module(params, state)
+        module = self.module(params, state)
         if self.abstract.changes:
             module.eval()
         return self._outputs(module, prepared)
 
     def train(self, params: PyTree, prepared: PyTree, variables: Variables) -> tuple[Any, Variables]:
         """Outputs in the mode that the module is given in, and the variables that they leave."""
-        module = self._module(params, variables)
+        module = self.module(params, variables)
         if not self.abstract.changes:
             return self._outputs(module, prepared), variables
         outputs = self._outputs(module, prepared)
         _, _, *changed = _split(module)
         return outputs, Variables(*changed)
 
-    def _module(self, params: PyTree, variables: Variables | None) -> Any:
+    def module(self, params: PyTree, variables: Variables | None = None) -> Any:
+        """The module with these parameters and variables, made anew in the present trace."""
         if variables is None and self.abstract.changes:
-            raise ValueError(
-                "state is missing: this network has dropout or batch statistics, give the run's variables."
-            )
+            raise ValueError("state is missing: the network has dropout or batch statistics, give the run's variables.")
         rest = self.abstract.variables if variables is None else variables
         # A module whose variables change must have its own of the present trace.
         return (
@@ -265,7 +289,7 @@ class Network:
 
     def _outputs(self, module: Any, prepared: PyTree) -> Any:
         run = getattr(module, self.abstract.method)
-        if isinstance(self.source, ByRoles):
+        if not isinstance(self.source, ByRule):
             outputs, _ = nnx.capture(run, nnx.Intermediate)(prepared)  # what is sown must not stay in the module
         else:
             outputs = run(prepared)
@@ -294,8 +318,8 @@ class Abstract(NamedTuple):
         graphdef: the graph of the module.
         params, variables: their shapes.
         changes: whether there are variables.
-        prepares: whether the module has a `prepare`, to be done once per data set.
-        method: what makes outputs of prepared inputs: its `forward` where it has one, else its call.
+        prepares: whether the module scales itself and has a `prepare`, to be done once per data set.
+        method: what makes outputs of prepared inputs: its `forward` where it scales itself and has one, else its call.
         examples_interact: whether examples of a batch act on each other's outputs, as under BatchNorm.
     """
 
@@ -310,16 +334,20 @@ class Abstract(NamedTuple):
 
 @lru_cache(maxsize=256)
 def _abstract(network: Network) -> Abstract:
-    module = nnx.eval_shape(lambda: network.source.draw(jax.random.key(0)))
-    graphdef, params, randomness, statistics = _split(module)
+    draw = partial(network.source.draw, jax.random.key(0))
+    # What `AsBuilt` builds may scale itself by numbers that it draws, which cannot be traced.
+    module = draw() if isinstance(network.source, AsBuilt) else nnx.eval_shape(draw)
+    graphdef, *states = _split(module)
+    params, randomness, statistics = jax.eval_shape(lambda: tuple(states))
     variables = Variables(randomness, statistics)
+    by_rule = isinstance(network.source, ByRule)
     return Abstract(
         graphdef,
         params,
         variables,
         changes=bool(jax.tree.leaves(variables)),
-        prepares=hasattr(module, "prepare"),
-        method="forward" if hasattr(module, "forward") else "__call__",
+        prepares=by_rule and hasattr(module, "prepare"),
+        method="forward" if by_rule and hasattr(module, "forward") else "__call__",
         examples_interact=getattr(module, "examples_interact", False)
         or any(isinstance(part, nnx.BatchNorm) for _, part in nnx.iter_modules(module)),
     )

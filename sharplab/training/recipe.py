@@ -17,10 +17,10 @@ from sharplab.optimizers import Optimizer, step_metric
 from sharplab.scaling import ROLES
 from sharplab.tracking.measurement import Measurement, TrackerState
 from sharplab.tracking.observables import find_observables
-from sharplab.training.network import Network, Scaled, Variables
+from sharplab.training.network import UNKNOWN, Network, Scaled, Variables
 
 DIVERGED_MULTIPLE = 100.0  # of a run's first loss; catapults of large learning rates stay well below
-TRAINABLE: Mapping[str, tuple[str, ...]] = {"all": (*ROLES, "tied"), "readout": ("output", "scalar")}
+TRAINABLE: Mapping[str, tuple[str, ...]] = {"all": (*ROLES, "tied", UNKNOWN), "readout": ("output", "scalar")}
 
 
 class RunState(NamedTuple):
@@ -110,10 +110,10 @@ class Recipe:
         """D of the optimizer at this point."""
         return step_metric(self.optimizer, self.factors(), self.gradient_scales(), opt_state)
 
-    def objective(self, params: PyTree, batch: PyTree) -> jax.Array:
+    def objective(self, params: PyTree, batch: PyTree, state: Variables | None = None) -> jax.Array:
         """The loss of one batch of prepared inputs and targets, without dropout."""
         inputs, targets = batch
-        return self.loss(self.forward(params, inputs), targets)
+        return self.loss(self.forward(params, inputs, state), targets)
 
     def training_loss(self, params: PyTree, variables: Variables, batch: PyTree) -> tuple[jax.Array, Variables]:
         """The loss of one batch in the mode of training, and the variables that it leaves."""
@@ -121,7 +121,7 @@ class Recipe:
         outputs, after = self.network.train(params, inputs, variables)
         return self.loss(outputs, targets), after
 
-    def begin(self, seed: jax.Array) -> RunState:
+    def begin(self, seed: jax.typing.ArrayLike) -> RunState:
         """A run at step 0."""
         params, variables = self.network.init(seed)
         return RunState(
@@ -134,7 +134,7 @@ class Recipe:
             jnp.asarray(seed, jnp.int32),
         )
 
-    def step(self, run: RunState, learning_rate: jax.Array, batch: PyTree) -> RunState:
+    def step(self, run: RunState, learning_rate: jax.typing.ArrayLike, batch: PyTree) -> RunState:
         """One update, pure. A run that has diverged stays as it is."""
         if self.augment is not None:
             images, targets = batch
@@ -145,20 +145,19 @@ class Recipe:
         (loss, variables), gradient = jax.value_and_grad(self.training_loss, has_aux=True)(
             run.params, run.variables, batch
         )
-        first_loss = jnp.where(run.step == 0, loss, run.first_loss)
+        first_loss = jnp.where(run.step == 0, loss, run.first_loss).astype(run.first_loss.dtype)
         # A gradient of exactly 0 is what a step too large leaves of a ReLU network: every unit dead, for good.
-        sound = jnp.isfinite(loss) & (loss <= DIVERGED_MULTIPLE * first_loss) & (tree.norm(gradient) > 0)
+        sound = jnp.isfinite(loss) & (loss <= DIVERGED_MULTIPLE * abs(first_loss)) & (tree.norm(gradient) > 0)
         alive = (run.diverged_step < 0) & sound
         scaled = jax.tree.map(lambda g, scale: g / scale, gradient, self.gradient_scales())
         direction, opt_state = self.direction().update(scaled, run.opt_state, run.params)
         decay = self.optimizer.decay
-        params = jax.tree.map(
-            lambda w, u, factor, share: w - learning_rate * (factor * u + (share * decay * w if decay * share else 0)),
-            run.params,
-            direction,
-            self.factors(),
-            self.decays(),
-        )
+
+        def stepped(w: jax.Array, u: jax.Array, factor: float, share: float) -> jax.Array:
+            step = learning_rate * (factor * u + (share * decay * w if decay * share else 0))
+            return (w - step).astype(w.dtype)
+
+        params = jax.tree.map(stepped, run.params, direction, self.factors(), self.decays())
         return RunState(
             tree.where(alive, params, run.params),
             tree.where(alive, variables, run.variables),

@@ -14,10 +14,10 @@ from own_networks import Branched, Deep, Net, Noisy, Tied, Untellable
 import sharplab as sl
 from sharplab.core.tree import named_leaves
 from sharplab.losses import cross_entropy
-from sharplab.optimizers import OPTIMIZERS
+from sharplab.optimizers import OPTIMIZERS, from_optax
 from sharplab.scaling import PARAMETERIZATIONS, DepthRule, Rule, parameterization
 from sharplab.scaling.abc import GROWTH, WITHOUT_MULTIPLIERS
-from sharplab.training.network import ByRoles, ByRule, Network, find_source
+from sharplab.training.network import AsBuilt, ByRoles, ByRule, Network, find_source
 from sharplab.training.recipe import Recipe
 
 RATE, STEPS = 0.05, 4
@@ -62,6 +62,31 @@ def test_a_run_under_mup_is_that_of_the_scaling_by_hand(optimizer):
         params = optax.apply_updates(params, updates)
     for path, w in named_leaves(params).items():
         assert np.allclose(w, named_leaves(found.params)[path], rtol=1e-5, atol=3e-6), path
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_module_as_it_is_built_steps_by_the_updates_of_an_optax_transformation(dtype):
+    def build(width, rngs):
+        return nnx.Linear(16, width, param_dtype=dtype, rngs=rngs)
+
+    def below_zero(outputs, targets):
+        return cross_entropy(outputs, targets) - 10
+
+    transformation, batch = optax.adamw(RATE), batch_of()
+    recipe = Recipe(Network(AsBuilt(build, 4)), below_zero, from_optax(transformation), ())
+    assert recipe == Recipe(Network(AsBuilt(build, 4)), below_zero, from_optax(transformation), ())
+    found = trained(recipe, batch, rate=1.0)
+    assert found.diverged_step == -1
+
+    graphdef, params = nnx.split(build(4, nnx.Rngs(3)))
+    state = transformation.init(params)
+    gradient = jax.jit(jax.grad(lambda w: below_zero(nnx.merge(graphdef, w)(batch[0]), batch[1])))
+    for _ in range(STEPS):
+        updates, state = transformation.update(gradient(params), state, params)
+        params = optax.apply_updates(params, updates)
+    for path, w in named_leaves(params).items():
+        assert named_leaves(found.params)[path].dtype == dtype
+        assert np.allclose(w, named_leaves(found.params)[path], rtol=4 * jnp.finfo(dtype).eps, atol=1e-6), path
 
 
 @pytest.mark.parametrize("name", list(WITHOUT_MULTIPLIERS))

@@ -104,10 +104,10 @@ def _plan(
 def _timed(network: SmallNetwork, rate: float, steps: int, began: float, clock: Clock) -> Cost:
     """The cost of a network whose preparation began at a time of the clock, measured by a few steps."""
     count = min(TIMED_STEPS, steps)
-    runs = network.advance(network.start, rate, 0, 1)
+    runs = network.advance(network.start, rate, 1)
     network.final_loss(runs)
     ready = clock()
-    runs = jax.block_until_ready(network.advance(network.start, rate, 0, count))
+    runs = jax.block_until_ready(network.advance(network.start, rate, count))
     stepped = clock()
     network.final_loss(runs)
     return Cost(ready - began, (stepped - ready) / count, clock() - stepped)

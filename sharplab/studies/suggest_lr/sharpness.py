@@ -1,22 +1,18 @@
 """The effective sharpness of small networks along training at one learning rate, in units of the threshold."""
 
-from functools import partial
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from jax.tree_util import Partial
 
-from sharplab.checks.trainee import Loss, Network, TraineeState
 from sharplab.core.tree import PyTree
 from sharplab.curvature import hessian, precondition
 from sharplab.optimizers import Optimizer, find_optimizer
-from sharplab.scaling.scaled import Scaling
 from sharplab.spectrum.extremal import solve_extreme
 from sharplab.studies.suggest_lr.small_networks import Examples, SmallNetwork
 from sharplab.tracking.measurement import TOLERANCE
+from sharplab.training.recipe import Recipe, RunState
 
 RECORDS = 5  # along training, evenly; Adam's metric is not there before the first step
 PROBE = 512  # examples of the Hessian
@@ -40,13 +36,13 @@ def sharpness_along(network: SmallNetwork, learning_rate: float, steps: int, thr
     probe = _probe(network.examples)
     solve = _solve_compiled if network.loop == "compiled" else _solve
     rows = []
-    runs, before = network.start, 0
+    runs = network.start
     for step in sorted({-(-steps * i // RECORDS) for i in range(1, RECORDS + 1)}):
-        runs, before = network.advance(runs, learning_rate, before, step), step
+        runs = network.advance(runs, learning_rate, step)
         for seed in range(network.seeds):
             run, value, error = network.one(runs, seed), np.nan, np.nan
-            if not run.diverged:
-                value, error = map(float, solve(network.network, network.loss, network.scaling, run.trainee, probe))
+            if run.diverged_step < 0:
+                value, error = map(float, solve(network.recipe, run, probe))
             rows.append((network.width, learning_rate, seed, step, value, error))
     columns = ["width", "learning_rate", "seed", "step", "sharpness", "sharpness_error"]
     curves = pd.DataFrame(rows, columns=columns)
@@ -54,27 +50,18 @@ def sharpness_along(network: SmallNetwork, learning_rate: float, steps: int, thr
     return curves.assign(share=curves["sharpness"] / threshold)
 
 
-def _solve(
-    network: Network, loss: Loss, scaling: Scaling, trainee: TraineeState, probe: PyTree
-) -> tuple[jax.Array, jax.Array]:
+def _solve(recipe: Recipe, run: RunState, probe: PyTree) -> tuple[jax.Array, jax.Array]:
     """The effective sharpness, by a search that starts from nothing, and its error."""
-    of_params = Partial(partial(_deterministic_loss, network, loss), trainee)
-    D = scaling.metric(trainee.params, trainee.opt_state)
-    op = precondition(hessian(of_params, trainee.params, probe), jax.tree.map(jnp.sqrt, D))
+    of_params = Partial(recipe.objective, state=run.variables)
+    D = recipe.metric(run.params, run.opt_state)
+    op = precondition(hessian(of_params, run.params, probe), jax.tree.map(jnp.sqrt, D))
     top = solve_extreme(op, 1, None, jax.random.key(0), tol=TOLERANCE).pairs
     return top.values[0], top.errors[0]
 
 
-_solve_compiled = jax.jit(_solve, static_argnums=(0, 1, 2))
+_solve_compiled = jax.jit(_solve, static_argnums=0)
 
 
 def _probe(examples: Examples) -> PyTree:
     chosen = np.random.default_rng(1).permutation(examples.count)[:PROBE]
     return jax.tree.map(lambda x: x[chosen], examples.train)
-
-
-def _deterministic_loss(network: Network, loss: Loss, trainee: TraineeState, params: PyTree, batch: Any) -> jax.Array:
-    inputs, targets = batch
-    model = network.model(trainee._replace(params=params))
-    model.set_attributes(deterministic=True, raise_if_not_found=False)
-    return loss(model(inputs), targets)

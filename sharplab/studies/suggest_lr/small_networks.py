@@ -1,26 +1,23 @@
-"""A user's network at one small width, under muP: every learning rate and every seed by one compiled program.
-
-The steps of each named optimizer are proportional to its learning rate, decoupled decay included: the updates of
-`Scaling.optimizer(1.0)` are multiplied by a learning rate that the program takes as an input.
-"""
+"""A user's network at one small width, under muP: every learning rate and every seed by one compiled program."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sharplab.checks.trainee import Build, Loss, Network, TraineeState, gradient_at, objective, split
-from sharplab.core.loops import Loop, choose_loop, dispatch, repeat_while
-from sharplab.core.tree import PyTree, where
+from sharplab.checks.trainee import Build
+from sharplab.core.loops import Loop, choose_loop, dispatch
+from sharplab.core.tree import PyTree
 from sharplab.data import batch_indices
+from sharplab.optimizers import find_optimizer
 from sharplab.scaling.any_module import mup
-from sharplab.scaling.scaled import Scaling
 from sharplab.studies.suggest_lr.settings import StudySettings
-from sharplab.training.recipe import DIVERGED_MULTIPLE
+from sharplab.training.network import ByRoles, Network
+from sharplab.training.recipe import DIVERGED_MULTIPLE, Recipe, RunState
 
 MOST_EVALUATED = 2048  # examples of the final loss
 CHECK_EVERY = 32  # steps after which the host checks whether a network trained by the loop in Python has diverged
@@ -76,29 +73,19 @@ def _count(data: PyTree) -> int:
     return jax.tree.leaves(data)[0].shape[0]
 
 
-class Run(NamedTuple):
-    """The state of a network in training; of several networks, leaves have a leading axis of seeds."""
-
-    trainee: TraineeState
-    first_loss: jax.Array  # NaN before the first step
-    diverged: jax.Array
-
-
 @dataclass(frozen=True, eq=False)
 class SmallNetwork:
     """The network of one width, ready to train: made by `prepare`.
 
     Attributes:
-        start: the seeds' networks before their first step.
+        start: the seeds' runs before their first step; leaves of runs have a leading axis of seeds.
         orders: the examples of each seed's steps, shape (seeds, steps, batch size), the same at every learning rate.
         loop: "compiled" trains the seeds side by side, "python" one after another, a step at a time.
     """
 
     width: int
-    scaling: Scaling
-    network: Network
-    loss: Loss
-    start: Run
+    recipe: Recipe
+    start: RunState
     orders: jax.Array
     examples: Examples
     loop: Loop
@@ -110,38 +97,39 @@ class SmallNetwork:
 
     def train(self, learning_rate: float, steps: int) -> np.ndarray:
         """The seeds' final losses after so many steps, shape (seeds,); inf where one diverged."""
-        return self.final_loss(self.advance(self.start, learning_rate, 0, steps))
+        return self.final_loss(self.advance(self.start, learning_rate, steps))
 
-    def advance(self, runs: Run, learning_rate: float, start: int, stop: int) -> Run:
-        """The runs trained from step `start` to `stop`; a network that diverges on the way stays as it is."""
+    def advance(self, runs: RunState, learning_rate: float, stop: int) -> RunState:
+        """The runs trained up to step `stop`; one that diverges on the way stays as it is."""
         if self.loop == "compiled":
-            return _advance(self.network, self.loss, runs, learning_rate, self.orders, self.examples.train, start, stop)
-        ended = [self._advance_one(self.one(runs, i), learning_rate, i, start, stop) for i in range(self.seeds)]
+            return _advance(self.recipe, runs, learning_rate, self.orders, self.examples.train, np.int32(stop))
+        ended = [
+            self._advance_one(self.one(runs, seed), learning_rate, self.orders[seed], stop)
+            for seed in range(self.seeds)
+        ]
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *ended)
 
-    def _advance_one(self, run: Run, learning_rate: float, seed: int, start: int, stop: int) -> Run:
-        order = self.orders[seed]
-        for first in range(start, stop, CHECK_EVERY):
+    def _advance_one(self, run: RunState, learning_rate: float, order: jax.Array, stop: int) -> RunState:
+        def step(run: RunState, _: int) -> RunState:
+            return _step(self.recipe, run, learning_rate, order, self.examples.train)
 
-            def step(run: Run, i: int, first: int = first) -> Run:
-                return _step(self.network, self.loss, run, learning_rate, order, self.examples.train, first + i)
-
+        for first in range(int(run.step), stop, CHECK_EVERY):
             run = dispatch(step, run, min(CHECK_EVERY, stop - first))
-            if run.diverged:
+            if run.diverged_step >= 0:
                 break
-        return run
+        return run._replace(step=jnp.asarray(stop, run.step.dtype))
 
-    def one(self, runs: Run, seed: int) -> Run:
+    def one(self, runs: RunState, seed: int) -> RunState:
         """The run of one seed."""
         return _take(runs, seed)
 
-    def final_loss(self, runs: Run) -> np.ndarray:
+    def final_loss(self, runs: RunState) -> np.ndarray:
         """The final losses on the evaluation examples, in evaluation mode, shape (seeds,); inf where diverged."""
         evaluate = _evaluate if self.loop == "compiled" else _evaluate_one_by_one
-        batches = [evaluate(self.network, self.loss, runs.trainee, batch) for batch in self.examples.evaluation]
+        batches = [evaluate(self.recipe, runs, batch) for batch in self.examples.evaluation]
         losses = np.mean([np.asarray(batch, float) for batch in batches], axis=0)
-        first, diverged = np.asarray(runs.first_loss), np.asarray(runs.diverged)
-        sound = ~diverged & np.isfinite(losses) & ~(losses > DIVERGED_MULTIPLE * first)
+        first, diverged = np.asarray(runs.first_loss), np.asarray(runs.diverged_step) >= 0
+        sound = ~diverged & np.isfinite(losses) & ~(losses > DIVERGED_MULTIPLE * abs(first))
         return np.where(sound, losses, np.inf)
 
 
@@ -151,86 +139,50 @@ def prepare(build: Build, examples: Examples, settings: StudySettings, width: in
     Raises:
         ValueError: where muP cannot be told for this module, or it has nothing to train.
     """
-    loss, seeds = settings.loss, settings.seeds
-    scaling = mup(build, base=settings.base, width=width, optimizer=settings.optimizer)
-    transformation, graphdef, states = scaling.optimizer(1.0), None, []
-    for seed in range(seeds):
-        drawn, (params, randomness, rest) = split(scaling.init(jax.random.key(seed)))
-        graphdef = graphdef or drawn  # all seeds share one graph, and so one compiled program
-        states.append(TraineeState(params, randomness, rest, transformation.init(params)))
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
-    start = Run(stacked, jnp.full(seeds, jnp.nan), jnp.zeros(seeds, bool))
-    orders = [batch_indices(seed, examples.count, examples.batch_size, 0, settings.steps) for seed in range(seeds)]
-    assert graphdef is not None
-    network = Network(graphdef, transformation)
+    optimizer = find_optimizer(settings.optimizer) if isinstance(settings.optimizer, str) else settings.optimizer
+    network = Network(ByRoles(mup(build, base=settings.base, width=width, optimizer=settings.optimizer)))
+    recipe = Recipe(network, settings.loss, optimizer, ())
+    seeds = range(settings.seeds)
+    start = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(recipe.begin, seeds))
+    orders = [batch_indices(seed, examples.count, examples.batch_size, 0, settings.steps) for seed in seeds]
+    gradient = jax.grad(recipe.training_loss, has_aux=True)
     batch = _take(examples.train, slice(examples.batch_size))
-    loop = choose_loop(partial(gradient_at, network, loss), states[0], batch)
-    return SmallNetwork(width, scaling, network, loss, start, jnp.asarray(np.stack(orders)), examples, loop)
-
-
-def _update(network: Network, loss: Loss, run: Run, learning_rate: jax.Array, batch: Any) -> Run:
-    """The run after one update, or as it is where the loss tells that the network has diverged."""
-    before = run.trainee
-    (value, changed), gradient = jax.value_and_grad(objective, has_aux=True)(
-        before.params, network, loss, before, batch
-    )
-    first_loss = jnp.where(jnp.isnan(run.first_loss), value, run.first_loss)
-    diverged = run.diverged | ~(jnp.isfinite(value) & (value <= DIVERGED_MULTIPLE * first_loss))
-    updates, opt_state = network.transformation.update(gradient, before.opt_state, before.params)
-    params = jax.tree.map(lambda w, u: (w + learning_rate * u).astype(w.dtype), before.params, updates)
-    after = changed._replace(params=params, opt_state=opt_state)
-    return Run(where(diverged, before, after), first_loss, diverged)
+    loop = choose_loop(gradient, network.abstract.params, network.abstract.variables, batch)
+    return SmallNetwork(width, recipe, start, jnp.asarray(np.stack(orders)), examples, loop)
 
 
 def _take(data: PyTree, chosen: Any) -> PyTree:
     return jax.tree.map(lambda x: x[chosen], data)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(jax.jit, static_argnums=0)
 def _advance(
-    network: Network,
-    loss: Loss,
-    runs: Run,
-    learning_rate: jax.Array,
-    orders: jax.Array,
-    data: PyTree,
-    start: jax.Array,
-    stop: jax.Array,
-) -> Run:
-    def unfinished(state: tuple[jax.Array, Run]) -> jax.Array:
-        step, runs = state
-        return (step < stop) & ~runs.diverged.all()
+    recipe: Recipe, runs: RunState, learning_rate: jax.Array, orders: jax.Array, data: PyTree, stop: jax.Array
+) -> RunState:
+    def one(run: RunState, order: jax.Array) -> RunState:
+        # `Recipe.advance` counts the rows from the step at which it begins.
+        return recipe.advance(run, learning_rate, jnp.roll(order, -run.step, axis=0), data, stop)
 
-    def one(state: tuple[jax.Array, Run]) -> tuple[jax.Array, Run]:
-        step, runs = state
-        update = partial(_update, network, loss)
-        return step + 1, jax.vmap(lambda run, order: update(run, learning_rate, _take(data, order[step])))(runs, orders)
-
-    return repeat_while(unfinished, one, (start, runs))[1]
+    return jax.vmap(one)(runs, orders)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _step(
-    network: Network, loss: Loss, run: Run, learning_rate: jax.Array, order: jax.Array, data: PyTree, i: jax.Array
-) -> Run:
-    return _update(network, loss, run, learning_rate, _take(data, order[i]))
+@partial(jax.jit, static_argnums=0)
+def _step(recipe: Recipe, run: RunState, learning_rate: jax.Array, order: jax.Array, data: PyTree) -> RunState:
+    return recipe.step(run, learning_rate, _take(data, order[run.step]))
 
 
-def _loss_of(network: Network, loss: Loss, trainee: TraineeState, batch: Any) -> jax.Array:
+def _loss_of(recipe: Recipe, run: RunState, batch: Any) -> jax.Array:
     inputs, targets = batch
-    model = network.model(trainee)
-    model.eval()
-    return loss(model(inputs), targets)
+    return recipe.loss(recipe.evaluate(run.params, inputs, run.variables), targets)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _evaluate(network: Network, loss: Loss, trainees: TraineeState, batch: Any) -> jax.Array:
-    return jax.vmap(lambda trainee: _loss_of(network, loss, trainee, batch))(trainees)
+@partial(jax.jit, static_argnums=0)
+def _evaluate(recipe: Recipe, runs: RunState, batch: Any) -> jax.Array:
+    return jax.vmap(lambda run: _loss_of(recipe, run, batch))(runs)
 
 
-_evaluate_one = jax.jit(_loss_of, static_argnums=(0, 1))
+_evaluate_one = jax.jit(_loss_of, static_argnums=0)
 
 
-def _evaluate_one_by_one(network: Network, loss: Loss, trainees: TraineeState, batch: Any) -> np.ndarray:
-    seeds = range(len(jax.tree.leaves(trainees.params)[0]))
-    return np.array([_evaluate_one(network, loss, _take(trainees, seed), batch) for seed in seeds])
+def _evaluate_one_by_one(recipe: Recipe, runs: RunState, batch: Any) -> np.ndarray:
+    return np.array([_evaluate_one(recipe, _take(runs, seed), batch) for seed in range(len(runs.step))])

@@ -19,15 +19,15 @@ class FakeNetwork:
         self.width, self.clock, self.optimum, self.start = width, clock, optimum, None
         self.clock.seconds += 2.0
 
-    def advance(self, runs, rate, start, stop):
-        self.clock.seconds += (stop - start) * self.width / 1e4
+    def advance(self, runs, rate, stop):
+        self.clock.seconds += stop * self.width / 1e4
         return runs
 
     def final_loss(self, runs):
         self.clock.seconds += 0.01
 
     def train(self, rate, steps):
-        self.final_loss(self.advance(None, rate, 0, self.clock.slowness * steps))
+        self.final_loss(self.advance(None, rate, self.clock.slowness * steps))
         away = np.log2(rate) - self.optimum
         return 1 + (away**2 + 0.01 * np.arange(SEEDS) if away < 3 else np.full(SEEDS, np.inf))
 

@@ -25,19 +25,19 @@ def test_it_is_the_largest_eigenvalue_of_the_preconditioned_hessian(network):
     curves = sharpness_along(network, RATE, STEPS, threshold=2.0)
     assert curves[["seed", "step"]].to_numpy().tolist() == [[0, 1], [1, 1], [0, 2], [1, 2]]
     np.testing.assert_allclose(curves["share"], curves["sharpness"] / 2)
-    trainee = network.one(network.advance(network.start, RATE, 0, STEPS), 1).trainee
+    run = network.one(network.advance(network.start, RATE, STEPS), 1)
     inputs, targets = network.examples.train
-    flat, unflatten = jax.flatten_util.ravel_pytree(trainee.params)
+    flat, unflatten = jax.flatten_util.ravel_pytree(run.params)
 
     def loss(w):
-        model = network.network.model(trainee._replace(params=unflatten(w)))
+        model = network.recipe.network.module(unflatten(w), run.variables)
         for _, module in nnx.iter_modules(model):
             if isinstance(module, nnx.Dropout):
                 module.deterministic = True
         return cross_entropy(model(inputs), targets)
 
-    D = named_leaves(network.scaling.metric(trainee.params, trainee.opt_state))
-    root = np.sqrt(np.concatenate([np.ravel(D[path]) for path in named_leaves(trainee.params)]))
+    D = named_leaves(network.recipe.network.source.scaling.metric(run.params, run.opt_state))
+    root = np.sqrt(np.concatenate([np.ravel(D[path]) for path in named_leaves(run.params)]))
     exact = np.linalg.eigvalsh(root[:, None] * np.asarray(jax.hessian(loss)(flat)) * root).max()
     last = curves.iloc[-1]
     assert abs(last["sharpness"] - exact) <= 0.01 * exact
