@@ -136,6 +136,12 @@ class Recipe:
 
     def step(self, run: RunState, learning_rate: jax.typing.ArrayLike, batch: PyTree) -> RunState:
         """One update, pure. A run that has diverged stays as it is."""
+        return self.step_and_loss(run, learning_rate, batch)[0]
+
+    def step_and_loss(
+        self, run: RunState, learning_rate: jax.typing.ArrayLike, batch: PyTree
+    ) -> tuple[RunState, jax.Array]:
+        """One update as by `step`, and the loss before it."""
         if self.augment is not None:
             images, targets = batch
             key = jax.random.fold_in(jax.random.key(run.seed), run.step)
@@ -158,7 +164,7 @@ class Recipe:
             return (w - step).astype(w.dtype)
 
         params = jax.tree.map(stepped, run.params, direction, self.factors(), self.decays())
-        return RunState(
+        after = RunState(
             tree.where(alive, params, run.params),
             tree.where(alive, variables, run.variables),
             tree.where(alive, opt_state, run.opt_state),
@@ -167,6 +173,7 @@ class Recipe:
             jnp.where(alive | (run.diverged_step >= 0), run.diverged_step, run.step),
             run.seed,
         )
+        return after, loss
 
     def advance(
         self, run: RunState, learning_rate: jax.Array, order: jax.Array, train: PyTree, stop: jax.Array
