@@ -23,6 +23,12 @@ OFFERED: Mapping[str, str] = {
 }
 
 
+SCALE_THEMSELVES = tuple(
+    inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY)
+    for name in ("input_shape", "classes", "width", "depth", "rule", "rngs")
+)
+
+
 def call_build(build: Callable[..., Any], offered: Mapping[str, Any]) -> Any:
     """The module that `build` makes of what it takes of `offered`.
 
@@ -41,6 +47,8 @@ def takes(build: Callable[..., Any], name: str) -> bool:
 
     >>> takes(lambda width, rngs: None, "depth"), takes(lambda n, blocks, rngs: None, "depth")
     (False, True)
+    >>> takes(lambda rule, **settings: None, "classes")
+    True
     """
     names = _taken(build)
     return (name in ("width", "depth")[: names - 1] or name == "rngs") if isinstance(names, int) else name in names
@@ -49,7 +57,7 @@ def takes(build: Callable[..., Any], name: str) -> bool:
 @lru_cache(maxsize=256)
 def _taken(build: Callable[..., Any]) -> frozenset[str] | int:
     """The names that `build` takes out of `OFFERED`; where they are others, how many arguments by position."""
-    parameters = [p for p in _parameters(build) if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    parameters = _parameters(build)
     required = [p for p in parameters if p.default is p.empty]
     if all(p.name in OFFERED and p.kind is not p.POSITIONAL_ONLY for p in required):
         return frozenset(p.name for p in parameters) & OFFERED.keys()
@@ -62,10 +70,32 @@ def _taken(build: Callable[..., Any]) -> frozenset[str] | int:
 
 
 def _parameters(build: Callable[..., Any]) -> list[inspect.Parameter]:
-    """Those left to be given. The signature of an nnx.Module is its metaclass's, which says nothing."""
+    """The parameters of a build that are left to be given."""
     if isinstance(build, partial):
         given = len(build.args)
         return [p for p in _parameters(build.func)[given:] if p.name not in build.keywords]
     if isinstance(build, type):
-        return list(inspect.signature(build.__init__).parameters.values())[1:]  # type: ignore[misc]
-    return list(inspect.signature(build).parameters.values())
+        return _of_class(build.__mro__)
+    named, passes_on = _named(list(inspect.signature(build).parameters.values()))
+    # What a function does with **settings is not known: it is given what the lab's models take.
+    return named + [p for p in SCALE_THEMSELVES if p.name not in {own.name for own in named}] if passes_on else named
+
+
+def _of_class(classes: tuple[type, ...]) -> list[inspect.Parameter]:
+    """The parameters of the first `__init__`, and of the next one where it passes **settings on.
+
+    The signature of an nnx.Module itself is that of its metaclass, which says nothing.
+    """
+    if classes[0] is object:
+        return []
+    if "__init__" not in vars(classes[0]):
+        return _of_class(classes[1:])
+    named, passes_on = _named(list(inspect.signature(vars(classes[0])["__init__"]).parameters.values())[1:])
+    own = {p.name for p in named}
+    return named + [p for p in _of_class(classes[1:]) if p.name not in own] if passes_on else named
+
+
+def _named(parameters: list[inspect.Parameter]) -> tuple[list[inspect.Parameter], bool]:
+    """The parameters that have a name of their own, and whether any others are passed on."""
+    named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    return named, any(p.kind is p.VAR_KEYWORD for p in parameters)

@@ -14,6 +14,7 @@ from own_networks import Branched, Deep, Net, Noisy, Tied, Untellable
 import sharplab as sl
 from sharplab.core.tree import named_leaves
 from sharplab.losses import cross_entropy
+from sharplab.models.building import takes
 from sharplab.optimizers import OPTIMIZERS, from_optax
 from sharplab.scaling import PARAMETERIZATIONS, DepthRule, Rule, parameterization
 from sharplab.scaling.abc import GROWTH, WITHOUT_MULTIPLIERS
@@ -165,6 +166,32 @@ def test_a_tied_readout_is_multiplied_where_the_module_takes_the_multiplier(name
     else:
         with pytest.raises(ValueError, match="readout_multiplier"):
             recipe_of(deaf, name, width=32, shape=(6,))
+
+
+def test_a_class_takes_what_it_passes_on_to_its_parent():
+    class Wide(Branched):
+        def __init__(self, *, width, **settings):
+            super().__init__(width=2 * width, **settings)
+
+    class OfTheLab(sl.models.MODELS["residual_mlp"]):
+        def __init__(self, *, rule, **settings):
+            super().__init__(rule=rule, **settings)
+
+    class Careless(nnx.Module):
+        def __init__(self, width, rngs, **ignored):
+            self.readout = nnx.Linear(16, width, rngs=rngs)
+
+    assert takes(Careless, "width")
+    assert not takes(Careless, "rule")
+    assert takes(Wide, "branch_multiplier")
+    assert not takes(Wide, "rule")
+    assert recipe_of(Wide, depth=2).init_params(0)["stem"]["kernel"].shape == (16, 32)
+    assert recipe_of(OfTheLab, depth=2).init_params(0)["stem"]["kernel"].shape == (16, 16)
+
+
+def test_a_build_that_takes_something_else_is_refused():
+    with pytest.raises(ValueError, match="channels, kernel_size, rngs, groups"):
+        takes(lambda channels, kernel_size, rngs, groups: None, "depth")
 
 
 def test_what_cannot_be_told_is_refused_with_the_parameters_name():
