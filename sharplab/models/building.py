@@ -77,8 +77,11 @@ def _parameters(build: Callable[..., Any]) -> list[inspect.Parameter]:
     if isinstance(build, type):
         return _of_class(build.__mro__)
     named, passes_on = _named(list(inspect.signature(build).parameters.values()))
+    own = {p.name for p in named}
+    if not passes_on or {"width", "rngs"} <= own:
+        return named
     # What a function does with **settings is not known: it is given what the lab's models take.
-    return named + [p for p in SCALE_THEMSELVES if p.name not in {own.name for own in named}] if passes_on else named
+    return named + [p for p in SCALE_THEMSELVES if p.name not in own]
 
 
 def _of_class(classes: tuple[type, ...]) -> list[inspect.Parameter]:

@@ -348,9 +348,13 @@ def _abstract(network: Network) -> Abstract:
         changes=bool(jax.tree.leaves(variables)),
         prepares=by_rule and hasattr(module, "prepare"),
         method="forward" if by_rule and hasattr(module, "forward") else "__call__",
-        examples_interact=getattr(module, "examples_interact", False)
-        or any(isinstance(part, nnx.BatchNorm) for _, part in nnx.iter_modules(module)),
+        examples_interact=getattr(module, "examples_interact", False) or _has_batch_statistics(module),
     )
+
+
+def _has_batch_statistics(module: nnx.Module) -> bool:
+    layers = any(isinstance(part, nnx.BatchNorm) for _, part in nnx.iter_modules(module))
+    return layers or bool(jax.tree.leaves(nnx.state(module, nnx.BatchStat)))
 
 
 def _split(module: nnx.Module) -> tuple[nnx.GraphDef, PyTree, PyTree, PyTree]:

@@ -189,6 +189,24 @@ def test_a_class_takes_what_it_passes_on_to_its_parent():
     assert recipe_of(OfTheLab, depth=2).init_params(0)["stem"]["kernel"].shape == (16, 16)
 
 
+def test_statistics_of_ones_own_layer_keep_the_probe_in_one_piece():
+    class Centred(Net):
+        def __init__(self, width, rngs):
+            super().__init__(width, rngs)
+            self.mean = nnx.BatchStat(jnp.zeros(16))
+
+        def __call__(self, x):
+            self.mean[...] = x.mean(0)
+            return super().__call__(x - self.mean[...])
+
+    assert replace(recipe_of(Centred), probe_chunk=4).measurement().chunk is None
+    assert replace(recipe_of(Net), probe_chunk=4).measurement().chunk == 4
+
+
+def test_a_function_that_names_its_sizes_is_given_no_rule():
+    assert not takes(lambda width, rngs, **ignored: None, "rule")
+
+
 def test_a_build_that_takes_something_else_is_refused():
     with pytest.raises(ValueError, match="channels, kernel_size, rngs, groups"):
         takes(lambda channels, kernel_size, rngs, groups: None, "depth")
