@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from jax.tree_util import Partial
 
 import sharplab as sl
 from sharplab.core.tree import PyTree
@@ -59,14 +60,14 @@ def measure_run(task: Task, rate: float, seed: int) -> Iterator[tuple[int, dict[
             run = advance(recipe, run, rate, order[step:next_step], train, next_step)
 
 
-@partial(jax.jit, static_argnums=0)
+@jax.jit
 def advance(recipe: Recipe, run: RunState, rate: float, order: jax.Array, train: PyTree, stop: int) -> RunState:
     """The run after training to the step `stop`."""
     # It becomes the run's step: of a weak type, it would have the next call compiled anew.
     return recipe.advance(run, jnp.asarray(rate), order, train, jnp.asarray(stop, run.step.dtype))
 
 
-@partial(jax.jit, static_argnums=0)
+@jax.jit
 def spectra(
     recipe: Recipe, params: PyTree, probe: PyTree, vectors: dict[str, PyTree]
 ) -> tuple[dict[str, jax.Array], dict[str, PyTree]]:
@@ -75,8 +76,9 @@ def spectra(
     Each eigenvalue is solved from the vectors of its operator at the last record.
     """
     root = jax.tree.map(jnp.sqrt, recipe.metric(params, None))
-    H = sl.precondition(sl.hessian(recipe.loss, params, probe, model=recipe.forward), root)
-    G = sl.precondition(sl.gauss_newton(recipe.forward, recipe.loss, params, probe), root)
+    forward = Partial(Recipe.forward, recipe)
+    H = sl.precondition(sl.hessian(recipe.loss, params, probe, model=forward), root)
+    G = sl.precondition(sl.gauss_newton(forward, recipe.loss, params, probe), root)
     row = {"loss": recipe.objective(params, probe)}
     found = {}
     for name, op in zip(OPERATORS, (H, G, H - G), strict=True):

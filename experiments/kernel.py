@@ -32,7 +32,6 @@ preset's wider networks tell it better.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -158,7 +157,7 @@ def predict(experiment: sl.Experiment) -> tuple[jax.Array, pd.DataFrame]:
     return kernel, pd.DataFrame(rows)
 
 
-@partial(jax.jit, static_argnums=0)
+@jax.jit
 def _outputs(recipe: Recipe, seed: jax.Array, prepared: jax.Array) -> jax.Array:
     return recipe.forward(recipe.init_params(seed), prepared)
 

@@ -17,6 +17,14 @@ class Net(nnx.Module):
         return self.readout(nnx.relu(self.hidden(nnx.relu(self.stem(x)))))
 
 
+class Wide(Net):
+    """The same with outputs for the eight classes of the clusters."""
+
+    def __init__(self, width, rngs):
+        super().__init__(width, rngs)
+        self.readout = nnx.Linear(width, 8, rngs=rngs)
+
+
 class Noisy(nnx.Module):
     """With dropout and batch statistics, and something sown."""
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import optax
 
 from sharplab import data, losses, optimizers
@@ -28,6 +29,14 @@ def cross_entropy(outputs, targets):
 
 def clusters():
     return replace(data.load_dataset("gaussian-clusters"), name="own clusters")
+
+
+def images():
+    """Images of 16×16 pixels, of random numbers and classes."""
+    random = np.random.default_rng(0)
+    inputs = random.standard_normal((96, 16, 16, 1), dtype=np.float32)
+    targets = random.integers(0, 3, 96).astype(np.int32)
+    return data.Dataset("own images", inputs[:64], targets[:64], inputs[64:], targets[64:], 3, "checksum")
 
 
 def unchanged(key, inputs):

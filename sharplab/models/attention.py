@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from sharplab.models.layers import ScaledLinear, few_at_once
+from sharplab.models.layers import ScaledLinear, few_at_once, multiplier
 from sharplab.models.norms import LayerNorm
 from sharplab.scaling import Rule
 
@@ -27,7 +27,7 @@ class Attention(nnx.Module):
 
         self.query, self.key, self.value, self.mix = projection(), projection(), projection(), projection()
         self.heads = gcd(HEADS, width)
-        self.scale = rule.attention_scale(width / self.heads, width / self.heads / rule.ratio)
+        self.scale = multiplier(rule.attention_scale(width / self.heads, width / self.heads / rule.ratio))
         self.causal = causal
 
     def __call__(self, h_BxTxN: jax.Array) -> jax.Array:
@@ -74,7 +74,7 @@ class TransformerBlock(nnx.Module):
         self.attention = Attention(width, rule=rule, rngs=rngs, causal=causal)
         self.mlp_norm = LayerNorm(width, rule=rule, in_branch=True)
         self.mlp = FeedForward(width, rule=rule, rngs=rngs)
-        self.branch = rule.depth.multiplier
+        self.branch = multiplier(rule.depth.multiplier)
 
     def __call__(self, h_BxTxN: jax.Array) -> jax.Array:
         h_BxTxN = h_BxTxN + self.branch * self.attention(self.attention_norm(h_BxTxN))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from sharplab.models.attention import TransformerBlock
-from sharplab.models.layers import ScaledLinear, ScaledTable
+from sharplab.models.layers import ScaledLinear, ScaledTable, multiplier
 from sharplab.models.norms import LayerNorm
 from sharplab.scaling import Rule
 
@@ -47,7 +47,7 @@ class GPT(nnx.Module):
         self.norm = LayerNorm(width, rule=rule)
         self.readout = None if tied else ScaledLinear(width, classes, role="output", rule=rule, rngs=rngs)
         untied_size = rule.multiplier("output", width) * rule.init_std("output", width)
-        self.tied_multiplier = untied_size / rule.init_std("input", 1, gain=sqrt(0.5))
+        self.tied_multiplier = multiplier(untied_size / rule.init_std("input", 1, gain=sqrt(0.5)))
 
     def prepare(self, tokens_BxT: jax.Array) -> jax.Array:
         """The tokens as they are."""

@@ -1,6 +1,7 @@
 """What all models are made of: arrays with a multiplier, drawn as their role prescribes."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,8 +9,21 @@ from flax import nnx
 
 from sharplab.core.tree import PyTree
 from sharplab.scaling import Rule
+from sharplab.scaling.rule import Number
 
 CACHED = 2**19  # numbers that a core's cache holds, about
+
+
+class Multiplier(nnx.Variable):
+    """A number that the rule prescribes, no parameter, which programs take as an argument."""
+
+
+def multiplier(number: Number) -> Any:
+    """What a module keeps of a rule's number to multiply with: the number, or a `Multiplier` where it is traced.
+
+    So networks that differ by such numbers alone share a graph, and their compiled programs.
+    """
+    return Multiplier(number) if isinstance(number, jax.Array) else number
 
 
 class ScaledLinear(nnx.Module):
@@ -33,8 +47,8 @@ class ScaledLinear(nnx.Module):
     ) -> None:
         std = rule.init_std(role, fan_in, gain)
         weights = std * jax.random.normal(rngs.params(), (fan_in, fan_out))
-        self.kernel = nnx.Param(weights, role=role, in_branch=in_branch, unit=rule.unit(role, fan_in, gain))
-        self.multiplier = rule.multiplier(role, fan_in, gain)
+        self.kernel = nnx.Param(weights, role=role, in_branch=in_branch, fan_in=fan_in, gain=gain)
+        self.multiplier = multiplier(rule.multiplier(role, fan_in, gain))
         bias_role = "scalar" if role == "output" else "vector"
         self.bias = ScaledVector(fan_out, 0.0, role=bias_role, rule=rule, in_branch=in_branch) if bias else None
 
@@ -49,7 +63,7 @@ class ScaledVector(nnx.Module):
     def __init__(self, size: int, start: float, *, role: str = "vector", rule: Rule, in_branch: bool = False) -> None:
         # Multiplier × size drawn is 1 but for the richness, which divides a readout's bias as it does its weights.
         self.weights = nnx.Param(jnp.full(size, start * rule.init_std(role, 1)), role=role, in_branch=in_branch)
-        self.multiplier = rule.multiplier(role, 1)
+        self.multiplier = multiplier(rule.multiplier(role, 1))
 
     def __call__(self) -> jax.Array:
         return self.multiplier * self.weights[...]
@@ -60,8 +74,8 @@ class ScaledTable(nnx.Module):
 
     def __init__(self, rows: int, width: int, *, rule: Rule, rngs: nnx.Rngs, gain: float = 1.0) -> None:
         weights = rule.init_std("input", 1, gain) * jax.random.normal(rngs.params(), (rows, width))
-        self.rows = nnx.Param(weights, role="input", in_branch=False, unit=rule.unit("input", 1, gain))
-        self.multiplier = rule.multiplier("input", 1, gain)
+        self.rows = nnx.Param(weights, role="input", in_branch=False, fan_in=1, gain=gain)
+        self.multiplier = multiplier(rule.multiplier("input", 1, gain))
 
     def __call__(self, indices: jax.Array) -> jax.Array:
         return self.multiplier * self.rows[...][indices]

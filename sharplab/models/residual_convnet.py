@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from sharplab.core.naming import lookup
-from sharplab.models.layers import ScaledLinear
+from sharplab.models.layers import ScaledLinear, multiplier
 from sharplab.models.norms import BatchNorm, LayerNorm
 from sharplab.models.patches import image_patches
 from sharplab.scaling import Rule
@@ -115,7 +115,7 @@ class ResidualConvNet(nnx.Module):
         self.transitions = nnx.List(Convolution(width, rule=rule, rngs=rngs) for _ in range(STAGES - 1))
         pixels = (-(-H // 2) >> STAGES) * (-(-W // 2) >> STAGES)
         self.readout = ScaledLinear(pixels * width, classes, role="output", rule=rule, rngs=rngs)
-        self.branch = beta * rule.depth.multiplier
+        self.branch = multiplier(beta * rule.depth.multiplier)
         self.examples_interact = norm == "batch"
 
     def prepare(self, x_BxHxWxC: jax.Array) -> jax.Array:

@@ -5,7 +5,7 @@ from math import prod, sqrt
 import jax
 from flax import nnx
 
-from sharplab.models.layers import ScaledLinear
+from sharplab.models.layers import ScaledLinear, multiplier
 from sharplab.scaling import Rule
 
 
@@ -25,7 +25,7 @@ class ResidualMLP(nnx.Module):
             for _ in range(depth)
         )
         self.readout = ScaledLinear(width, classes, role="output", rule=rule, rngs=rngs)
-        self.branch = rule.depth.multiplier
+        self.branch = multiplier(rule.depth.multiplier)
 
     def prepare(self, x_BxHxWxC: jax.Array) -> jax.Array:
         """Images as rows of features."""

@@ -13,7 +13,7 @@ from sharplab.scaling.abc import WITHOUT_MULTIPLIERS
 from sharplab.scaling.abstract_shapes import abstract_shapes
 from sharplab.scaling.branches import NO_BRANCHES, find_branches
 from sharplab.scaling.depth import DEPTH_RULES, ONE_BLOCK, DepthRule
-from sharplab.scaling.drawn_sizes import drawn_sizes, init_change, size_ratio
+from sharplab.scaling.drawn_sizes import DrawnSize, drawn_sizes, init_change, size_ratio
 from sharplab.scaling.inference import Growth, Widths, infer
 from sharplab.scaling.parameters import ScaledParameter
 from sharplab.scaling.scaled import Scaling
@@ -94,8 +94,11 @@ def scale_module(
     depth: int | None = None,
     alpha: float | str | None = None,
     roles: Mapping[str, str] | None = None,
+    measure: Callable[..., dict[str, DrawnSize]] = drawn_sizes,
 ) -> Scaling:
     """A module without multipliers under "mup", "standard" or "ntk"; the arguments are those of `mup`.
+
+    `measure(build, *size)` gives the sizes that parameters are drawn with.
 
     Raises:
         ValueError: as `mup`, and for another parameterization.
@@ -119,21 +122,19 @@ def scale_module(
         branches = find_branches(shallow, twice, at_base)
     widths = Widths(at_base, probe, wide, branches)
     growths = infer(widths, roles or {}, parameterization)
-    parameters = _drawn(
-        build, widths, growths, depth_rule or ONE_BLOCK, (base, depth_rule.base_depth) if depth_rule else (base,)
-    )
+    bases = (base, depth_rule.base_depth) if depth_rule else (base,)
+    parameters = _drawn(cache(partial(measure, build)), widths, growths, depth_rule or ONE_BLOCK, bases)
     return Scaling(parameters, width, base, optimizer, depth_rule or ONE_BLOCK, depth_rule is not None, build)
 
 
 def _drawn(
-    build: Callable[..., Any],
+    sizes: Callable[..., dict[str, DrawnSize]],
     widths: Widths,
     growths: Mapping[str, Growth],
     depth_rule: DepthRule,
     bases: tuple[int, ...],
 ) -> tuple[ScaledParameter, ...]:
     """Every parameter with the size that its initialiser draws it with; `bases` are the width and depth of tuning."""
-    sizes = cache(partial(drawn_sizes, build))
     base, probe, wide = (sizes(*s.size) for s in (widths.base, widths.probe, widths.wide))
     ratio = widths.wide.size[0] / widths.base.size[0]
 

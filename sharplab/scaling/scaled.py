@@ -14,7 +14,7 @@ from sharplab.optimizers import Optimizer, find_optimizer, make_optimizer
 from sharplab.scaling.abc import KINDS
 from sharplab.scaling.depth import ONE_BLOCK, DepthRule
 from sharplab.scaling.parameters import ScaledParameter, parameter_table
-from sharplab.scaling.transformation import Factors, by_path, metric_of, scaled, scaled_optimizer
+from sharplab.scaling.transformation import Factors, metric_of, resize, scaled, scaled_optimizer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,16 +90,8 @@ class Scaling:
         """
         if self.build is None:
             raise ValueError("init needs the module's build: restore this scaling by Scaling.from_dict(saved, build).")
-        size = (self.width, self.depth.depth) if self.with_depth else (self.width,)
-        module = self.build(*size, nnx.Rngs(key))
-        state = nnx.state(module, nnx.Param)
-        self._factors(lambda role: "sgd").check(state)
-        factors = {p.path: p.init_factor for p in self.parameters}
-
-        def resize(path: str, w: jax.Array) -> jax.Array:
-            return w if factors[path] == 1 else (factors[path] * w).astype(w.dtype)
-
-        nnx.update(module, by_path(resize, state))
+        module = self.build(*size_of(self), nnx.Rngs(key))
+        resize(module, {p.path: (p.shape, p.init_factor) for p in self.parameters}, self._made_for)
         return module
 
     def optimizer(self, learning_rate: float | optax.Schedule, **options: Any) -> optax.GradientTransformationExtraArgs:
@@ -209,6 +201,11 @@ class Scaling:
             gradients=tuple(1.0 if kind == "sgd" else self.gradient_scale(p) for p, kind in parts),
             made_for=self._made_for,
         )
+
+
+def size_of(scaling: Scaling) -> tuple[int, ...]:
+    """What the build of a scaling takes before rngs: the width, and the depth if it has one."""
+    return (scaling.width, scaling.depth.depth) if scaling.with_depth else (scaling.width,)
 
 
 def _optimizer(algorithm: str | Optimizer, options: Mapping[str, Any]) -> Optimizer:

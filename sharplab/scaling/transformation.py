@@ -12,6 +12,7 @@ from flax import nnx
 
 from sharplab.core.tree import PyTree, named_leaves
 from sharplab.optimizers import Optimizer, step_metric
+from sharplab.scaling.rule import Number
 
 Indices = tuple[int, ...]
 
@@ -40,14 +41,7 @@ class Factors:
         Raises:
             ValueError: naming the first that is not.
         """
-        for path, leaf in named_leaves(tree).items():
-            if path not in self.shapes:
-                raise ValueError(f"this scaling is for {self.made_for}, without parameter {path!r}: make one anew.")
-            if tuple(leaf.shape) != self.shapes[path]:
-                raise ValueError(
-                    f"this scaling is for {self.made_for}, whose {path!r} has shape {self.shapes[path]}, not "
-                    f"{tuple(leaf.shape)}: make one for the width of this model."
-                )
+        _check_shapes(tree, self.shapes, self.made_for)
 
     def each(self, function: Callable[..., Any], numbers: jax.Array, tree: PyTree) -> PyTree:
         """The tree of `function(number, leaf)`, each leaf in its own type."""
@@ -58,6 +52,33 @@ class Factors:
             return function(number, leaf).astype(leaf.dtype)
 
         return by_path(apply, tree)
+
+
+def _check_shapes(tree: PyTree, shapes: Mapping[str, tuple[int, ...]], made_for: str) -> None:
+    for path, leaf in named_leaves(tree).items():
+        if path not in shapes:
+            raise ValueError(f"this scaling is for {made_for}, without parameter {path!r}: make one anew.")
+        if tuple(leaf.shape) != shapes[path]:
+            raise ValueError(
+                f"this scaling is for {made_for}, whose {path!r} has shape {shapes[path]}, not {tuple(leaf.shape)}: "
+                "make one for the width of this model."
+            )
+
+
+def resize(module: nnx.Module, parameters: Mapping[str, tuple[tuple[int, ...], Number]], made_for: str) -> None:
+    """Multiply each parameter of a module, as it was drawn, by a factor: by path, its shape and its factor.
+
+    Raises:
+        ValueError: if the module has other parameters, or of other shapes.
+    """
+    state = nnx.state(module, nnx.Param)
+    _check_shapes(state, {path: shape for path, (shape, _) in parameters.items()}, made_for)
+
+    def resized(path: str, w: jax.Array) -> jax.Array:
+        _, factor = parameters[path]
+        return w if isinstance(factor, float) and factor == 1 else (factor * w).astype(w.dtype)
+
+    nnx.update(module, by_path(resized, state))
 
 
 class ScaledState(NamedTuple):

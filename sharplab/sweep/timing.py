@@ -132,13 +132,14 @@ def _compile(group: Group) -> _RunBatch:
     layout = programs.choose_layout(recipe, len(group.runs))
     arrays = programs.place_arrays(recipe, layout, task)
     compiled = programs.find_loop(recipe, task, arrays.train) == "compiled"
+    recipe = layout.replicate(recipe)
     size = layout.size
     rates = np.full(size, min(run.learning_rate for run in group.runs), np.float32)
     seeds, absent = jnp.zeros(size, jnp.int32), np.zeros(size, bool)
     order = np.stack([batch_indices(0, len(arrays.train[1]), task.batch_size, 0, STEPS)] * size)
 
     begin = programs.begin.lower(recipe, layout, seeds, absent, arrays.probe).compile()
-    state, trackers = jax.eval_shape(lambda *args: programs.begin(recipe, layout, *args), seeds, absent, arrays.probe)
+    state, trackers = begin.out_info
     if compiled:
         steps = programs.advance.lower(recipe, layout, state, rates, order, arrays.train, np.int32(0)).compile()
         records = programs.observe.lower(
@@ -149,12 +150,12 @@ def _compile(group: Group) -> _RunBatch:
 
     def advance(state: RunState, many: int, rates: np.ndarray) -> RunState:
         if compiled:
-            return steps(state, rates, order, arrays.train, np.int32(np.asarray(state.step)[0] + many))
-        return dispatch(lambda state, i: steps(state, rates, order[:, i], arrays.train), state, many)
+            return steps(recipe, state, rates, order, arrays.train, np.int32(np.asarray(state.step)[0] + many))
+        return dispatch(lambda state, i: steps(recipe, state, rates, order[:, i], arrays.train), state, many)
 
     def observe(state: RunState, trackers: TrackerState) -> tuple[TrackerState, dict[str, jax.Array]]:
         if compiled:
-            return records(state, trackers, seeds, arrays.probe, arrays.held_out)
+            return records(recipe, state, trackers, seeds, arrays.probe, arrays.held_out)
         return programs.observe_dispatched(recipe, layout, state, trackers, seeds, arrays.probe, arrays.held_out)
 
     def memory() -> int:
@@ -163,7 +164,7 @@ def _compile(group: Group) -> _RunBatch:
         return _bytes(arrays) + of_runs + max(map(_working_bytes, (begin, steps, record)))
 
     return _RunBatch(
-        begin=lambda: begin(seeds, absent, arrays.probe),
+        begin=lambda: begin(recipe, seeds, absent, arrays.probe),
         advance=advance,
         observe=observe,
         rates=rates,
@@ -175,9 +176,15 @@ def _compile(group: Group) -> _RunBatch:
 
 def _heaviest_piece(recipe: Recipe, probe: PyTree) -> Any:
     """A program that needs about as much memory as a record that is dispatched in pieces."""
-    loss, network = recipe.training_loss, recipe.network.abstract
-    piece = loss if set(recipe.observables) <= WITHOUT_GRADIENT else jax.grad(loss, has_aux=True)
-    return jax.jit(piece).lower(network.params, network.variables, probe).compile()
+    network = recipe.network.abstract
+    without = set(recipe.observables) <= WITHOUT_GRADIENT
+
+    @jax.jit
+    def piece(recipe: Recipe, params: PyTree, variables: PyTree, probe: PyTree) -> PyTree:
+        loss = recipe.training_loss if without else jax.grad(recipe.training_loss, has_aux=True)
+        return loss(params, variables, probe)
+
+    return piece.lower(recipe, network.params, network.variables, probe).compile()
 
 
 def _bytes(arrays: PyTree) -> int:

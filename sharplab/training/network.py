@@ -3,11 +3,15 @@
 The kinds differ in who scales: `ByRule` builds a model that multiplies, draws and labels its weights by a `Rule`;
 `ByRoles` any module of Flax, by the roles that are inferred of its parameters; `AsBuilt` leaves a module as it is. All
 else is one.
+
+A network is a pytree whose leaves are the numbers that a parameterization prescribes. Programs take it as an argument,
+so that networks of one structure share them: other parameterizations, base widths and richnesses compile nothing anew.
+It is hashable too, as a static argument, where its numbers are floats.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -17,11 +21,15 @@ from flax import nnx
 
 from sharplab.core.tree import PyTree
 from sharplab.models.building import call_build, takes
+from sharplab.models.layers import Multiplier
 from sharplab.optimizers import Optimizer
 from sharplab.scaling import DepthRule, Rule, Scaling
 from sharplab.scaling.abc import SYMMETRY_POWER
 from sharplab.scaling.any_module import scale_module
-from sharplab.scaling.transformation import as_matrices
+from sharplab.scaling.drawn_sizes import drawn_sizes
+from sharplab.scaling.rule import Number, RuleNumbers
+from sharplab.scaling.scaled import size_of
+from sharplab.scaling.transformation import Indices, as_matrices, resize
 
 
 class Variables(NamedTuple):
@@ -35,9 +43,9 @@ class Scaled(NamedTuple):
     """What the scaling asks of the optimizer for one parameter."""
 
     role: str
-    lr_factor: float
-    decay_factor: float  # what η · decay · w is multiplied by
-    gradient_scale: float  # by what the gradient is divided before optimizers of other kinds than "sgd" see it
+    lr_factor: Number
+    decay_factor: Number  # what η · decay · w is multiplied by
+    gradient_scale: Number  # by what the gradient is divided before optimizers of other kinds than "sgd" see it
 
 
 UNKNOWN = "unknown"  # the role of a parameter that is not scaled
@@ -46,7 +54,9 @@ UNKNOWN = "unknown"  # the role of a parameter that is not scaled
 class Source(Protocol):
     """Who draws the modules of a network, and scales them."""
 
-    output_multiplier: float
+    @property
+    def output_multiplier(self) -> Number:
+        """What outputs are multiplied by."""
 
     def draw(self, key: jax.Array) -> nnx.Module:
         """The module, drawn from a key."""
@@ -58,18 +68,19 @@ class Source(Protocol):
         """The optimizer's directions, of parameters whose kinds are the leaves of `kinds`."""
 
 
+@jax.tree_util.register_pytree_node_class
 @dataclass(frozen=True)
 class ByRule:
     """A model that scales itself by a rule.
 
     Attributes:
         build: as `sharplab.models.building` says.
-        rule: the parameterization at this width and depth.
+        rule: the parameterization at this width and depth, or its numbers.
         input_shape, classes: what else the model may take.
     """
 
     build: Callable[..., Any]
-    rule: Rule
+    rule: Rule | RuleNumbers
     input_shape: tuple[int, ...]
     classes: int
     output_multiplier = 1.0  # the richness is in the rule
@@ -97,56 +108,121 @@ class ByRule:
         metadata = parameter.get_metadata()
         if (role := metadata.get("role")) is None:
             raise ValueError(f"model has parameter {path!r} without role: declare it as nnx.Param(x, role=...).")
-        place = {"in_branch": metadata.get("in_branch", False), "unit": metadata.get("unit", 1.0)}
+        in_branch = metadata.get("in_branch", False)
+        drawn = "fan_in" in metadata
+        unit: Any = self.rule.unit(role, metadata["fan_in"], metadata["gain"]) if drawn else 1.0
         kind = optimizer.kind(role)
-        scale = 1.0 if kind == "sgd" else float(self.rule.gradient_scale(role, **place))
-        return Scaled(role, float(self.rule.lr_factor(role, kind, **place)), 1.0, scale)
+        factor = self.rule.lr_factor(role, kind, in_branch=in_branch, unit=unit)
+        scale = 1.0 if kind == "sgd" else self.rule.gradient_scale(role, in_branch=in_branch, unit=unit)
+        return Scaled(role, factor, 1.0, scale)
 
     def direction(self, optimizer: Optimizer, kinds: PyTree) -> optax.GradientTransformation:
         """The optimizer's own; kernels are matrices (fan-in, fan-out) already."""
         return optimizer.direction(kinds)
 
+    def tree_flatten(self) -> tuple[tuple, tuple]:
+        """The rule's numbers, or nothing for a model that computes with them as it is built."""
+        if isinstance(self.rule, RuleNumbers) or _takes_numbers(replace(self, rule=self.rule.numbers)):
+            return (self.rule.numbers,), (self.build, None, self.input_shape, self.classes)
+        return (), (self.build, self.rule, self.input_shape, self.classes)
 
+    @classmethod
+    def tree_unflatten(cls, structure: tuple, numbers: tuple) -> "ByRule":
+        """The source of a structure and its numbers."""
+        build, rule, input_shape, classes = structure
+        return cls(build, numbers[0] if numbers else rule, input_shape, classes)
+
+
+class OfParameter(NamedTuple):
+    """What is known of a parameter without numbers."""
+
+    path: str
+    shape: tuple[int, ...]
+    role: str
+    kind: str  # of the optimizer that the numbers are for
+    matrix: tuple[Indices, Indices] | None
+
+
+class NumbersOfParameter(NamedTuple):
+    """The factors of one parameter; `init` is what its initialiser's draw is multiplied by."""
+
+    init: Number
+    lr_factor: Number
+    decay_factor: Number
+    gradient_scale: Number
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["numbers", "output_multiplier"],
+    meta_fields=["build", "size", "parameters"],
+)
 @dataclass(frozen=True)
 class ByRoles:
-    """Any module of Flax, without multipliers, scaled by the roles of its parameters.
+    """Any module of Flax, without multipliers, scaled by the roles of its parameters: made by `by_roles`.
 
     Attributes:
-        scaling: of the module, which it builds.
-        gamma: the richness γ₀, by which outputs are divided.
+        build: the module as `build(*size, rngs)`.
+        size: the width, or width and depth.
+        parameters, numbers: of each parameter.
+        output_multiplier: what outputs are multiplied by, 1/γ₀.
     """
 
-    scaling: Scaling
-    gamma: float = 1.0
-
-    @property
-    def output_multiplier(self) -> float:
-        """What outputs are multiplied by."""
-        return 1 / self.gamma
+    build: Callable[..., Any]
+    size: tuple[int, ...]
+    parameters: tuple[OfParameter, ...]
+    numbers: tuple[NumbersOfParameter, ...]
+    output_multiplier: Number = 1.0
 
     def draw(self, key: jax.Array) -> Any:
-        """The module, drawn by its own initialisers and brought to its size: `scaling.init(key)`."""
-        return self.scaling.init(key)
+        """The module, drawn by its own initialisers and brought to its size, as by `Scaling.init`."""
+        module = self.build(*self.size, nnx.Rngs(key))
+        of_parameters = zip(self.parameters, self.numbers, strict=True)
+        resize(module, {p.path: (p.shape, numbers.init) for p, numbers in of_parameters}, f"width {self.size[0]}")
+        return module
 
     def scaled(self, path: str, parameter: nnx.Variable, optimizer: Optimizer) -> Scaled:
         """By the growth of the parameter with width."""
-        known = _by_path(self.scaling)[path]
-        kind = optimizer.kind(known.growth.role)
-        factor = self.scaling.lr_factor(known, kind)
-        decay = factor * self.scaling.decay_factor(known, kind)
-        scale = 1.0 if kind == "sgd" else self.scaling.gradient_scale(known) / self.gamma
-        return Scaled(known.growth.role, factor * self.gamma ** SYMMETRY_POWER[kind], decay, scale)
+        known, numbers = self._by_path[path]
+        if optimizer.kind(known.role) != known.kind:
+            raise ValueError(f"optimizer makes other steps than those of kind {known.kind!r} that this is scaled for.")
+        return Scaled(known.role, numbers.lr_factor, numbers.decay_factor, numbers.gradient_scale)
 
     def direction(self, optimizer: Optimizer, kinds: PyTree) -> optax.GradientTransformation:
         """The optimizer's, with kernels of several axes as the matrices that they are."""
-        axes = {p.path: p.growth.matrix for p in self.scaling.parameters if p.growth.matrix is not None}
+        axes = {p.path: p.matrix for p in self.parameters if p.matrix is not None}
         directions = {
             kind: as_matrices(direction, axes) if kind == "spectral" else direction
             for kind, direction in optimizer.directions.items()
         }
         return replace(optimizer, directions=directions).direction(kinds)
 
+    @cached_property
+    def _by_path(self) -> Mapping[str, tuple[OfParameter, NumbersOfParameter]]:
+        return {p.path: (p, numbers) for p, numbers in zip(self.parameters, self.numbers, strict=True)}
 
+
+def by_roles(scaling: Scaling, optimizer: Optimizer, gamma: float = 1.0) -> ByRoles:
+    """The module that a scaling builds and scales for an optimizer, at richness γ₀, by which outputs are divided.
+
+    Raises:
+        ValueError: where the scaling has no build.
+    """
+    if scaling.build is None:
+        raise ValueError("scaling has no build: restore it by Scaling.from_dict(saved, build).")
+    known, numbers = [], []
+    for p in scaling.parameters:
+        kind = optimizer.kind(p.growth.role)
+        factor, scale = scaling.lr_factor(p, kind), 1.0 if kind == "sgd" else scaling.gradient_scale(p) / gamma
+        known.append(OfParameter(p.path, p.shape, p.growth.role, kind, p.growth.matrix))
+        of_gamma = gamma ** SYMMETRY_POWER[kind]
+        numbers.append(
+            NumbersOfParameter(p.init_factor, factor * of_gamma, factor * scaling.decay_factor(p, kind), scale)
+        )
+    return ByRoles(scaling.build, size_of(scaling), tuple(known), tuple(numbers), 1 / gamma)
+
+
+@jax.tree_util.register_static
 @dataclass(frozen=True)
 class AsBuilt:
     """A module that is trained as `build(width, rngs)` makes it, without any scaling."""
@@ -168,9 +244,8 @@ class AsBuilt:
         return optimizer.direction(kinds)
 
 
-@lru_cache(maxsize=256)
-def _by_path(scaling: Scaling) -> Mapping[str, Any]:
-    return {parameter.path: parameter for parameter in scaling.parameters}
+# A model that has a name is measured once per process, as its recipe is made once.
+_drawn_sizes = lru_cache(maxsize=256)(drawn_sizes)
 
 
 @dataclass(frozen=True)
@@ -223,7 +298,13 @@ def find_source(
             )
     sized = SizedBuild(build, input_shape, classes, rule.depth.base_depth, rule.depth.alpha)
     scaling = scale_module(
-        sized, rule.parameterization.name, base=rule.base_width, width=rule.width, optimizer=optimizer, **depth
+        sized,
+        rule.parameterization.name,
+        base=rule.base_width,
+        width=rule.width,
+        optimizer=optimizer,
+        measure=_drawn_sizes,
+        **depth,
     )
     if scaling.readout_multiplier != 1:
         if not takes(build, "readout_multiplier"):
@@ -232,18 +313,34 @@ def find_source(
                 "take readout_multiplier."
             )
         scaling = replace(scaling, build=replace(sized, readout_multiplier=scaling.readout_multiplier))
-    return ByRoles(scaling, rule.gamma)
+    return by_roles(scaling, optimizer, rule.gamma)
 
 
+@jax.tree_util.register_pytree_node_class
 @dataclass(frozen=True)
 class Network:
-    """The functions of a network, without numbers: hashable, so that equal networks share compiled programs."""
+    """The functions of a network, without its weights.
+
+    Attributes:
+        source: who draws and scales it.
+        multipliers: the numbers that its layers multiply with, in the order of its state; found by `source`.
+    """
 
     source: ByRule | ByRoles | AsBuilt
+    multipliers: tuple[Number, ...] | None = None
+
+    def tree_flatten(self) -> tuple[tuple, None]:
+        """The numbers."""
+        return (self.source, self._multipliers), None
+
+    @classmethod
+    def tree_unflatten(cls, _: None, children: tuple) -> "Network":
+        """The network of a structure and its numbers."""
+        return cls(*children)
 
     def init(self, seed: jax.typing.ArrayLike) -> tuple[PyTree, Variables]:
         """The parameters and variables that belong to a seed, a scalar integer array."""
-        _, params, *variables = _split(self.source.draw(jax.random.key(seed)))
+        _, params, _, *variables = _split(self.source.draw(jax.random.key(seed)))
         # Weak types, as of jnp.full(shape, 1.0), are lost with the first step: programs would be compiled twice.
         strong = jax.tree.map(lambda w: jax.lax.convert_element_type(w, w.dtype), params)
         return strong, Variables(*variables)
@@ -272,20 +369,25 @@ class Network:
         if not self.abstract.changes:
             return self._outputs(module, prepared), variables
         outputs = self._outputs(module, prepared)
-        _, _, *changed = _split(module)
+        _, _, _, *changed = _split(module)
         return outputs, Variables(*changed)
 
     def module(self, params: PyTree, variables: Variables | None = None) -> Any:
         """The module with these parameters and variables, made anew in the present trace."""
         if variables is None and self.abstract.changes:
             raise ValueError("state is missing: the network has dropout or batch statistics, give the run's variables.")
+        multipliers = jax.tree.unflatten(jax.tree.structure(self.abstract.multipliers), self._multipliers)
         rest = self.abstract.variables if variables is None else variables
         # A module whose variables change must have its own of the present trace.
         return (
-            nnx.merge(self.abstract.graphdef, params, *rest, copy=True)
+            nnx.merge(self.abstract.graphdef, params, multipliers, *rest, copy=True)
             if self.abstract.changes
-            else nnx.merge(self.abstract.graphdef, params, *rest)
+            else nnx.merge(self.abstract.graphdef, params, multipliers, *rest)
         )
+
+    @property
+    def _multipliers(self) -> tuple[Number, ...]:
+        return _multipliers(self.source) if self.multipliers is None else self.multipliers
 
     def _outputs(self, module: Any, prepared: PyTree) -> Any:
         run = getattr(module, self.abstract.method)
@@ -294,7 +396,7 @@ class Network:
         else:
             outputs = run(prepared)
         factor = self.source.output_multiplier
-        return outputs if factor == 1 else factor * outputs
+        return outputs if isinstance(factor, float) and factor == 1 else factor * outputs
 
     def scaled(self, optimizer: Optimizer) -> PyTree:
         """What the scaling asks of an optimizer, a `Scaled` for each parameter, like the parameters."""
@@ -308,7 +410,7 @@ class Network:
     @property
     def abstract(self) -> "Abstract":
         """What is known of the network without drawing it."""
-        return _abstract(self)
+        return _abstract(jax.tree.structure(self.source))
 
 
 class Abstract(NamedTuple):
@@ -316,7 +418,7 @@ class Abstract(NamedTuple):
 
     Attributes:
         graphdef: the graph of the module.
-        params, variables: their shapes.
+        params, multipliers, variables: their shapes.
         changes: whether there are variables.
         prepares: whether the module scales itself and has a `prepare`, to be done once per data set.
         method: what makes outputs of prepared inputs: its `forward` where it scales itself and has one, else its call.
@@ -325,6 +427,7 @@ class Abstract(NamedTuple):
 
     graphdef: nnx.GraphDef
     params: PyTree
+    multipliers: PyTree
     variables: Variables
     changes: bool
     prepares: bool
@@ -333,17 +436,15 @@ class Abstract(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def _abstract(network: Network) -> Abstract:
-    draw = partial(network.source.draw, jax.random.key(0))
-    # What `AsBuilt` builds may scale itself by numbers that it draws, which cannot be traced.
-    module = draw() if isinstance(network.source, AsBuilt) else nnx.eval_shape(draw)
+def _abstract(structure: jax.tree_util.PyTreeDef) -> Abstract:
+    module, by_rule = _abstract_module(structure)
     graphdef, *states = _split(module)
-    params, randomness, statistics = jax.eval_shape(lambda: tuple(states))
+    params, multipliers, randomness, statistics = jax.eval_shape(lambda: tuple(states))
     variables = Variables(randomness, statistics)
-    by_rule = isinstance(network.source, ByRule)
     return Abstract(
         graphdef,
         params,
+        multipliers,
         variables,
         changes=bool(jax.tree.leaves(variables)),
         prepares=by_rule and hasattr(module, "prepare"),
@@ -352,15 +453,56 @@ def _abstract(network: Network) -> Abstract:
     )
 
 
+def _abstract_module(structure: jax.tree_util.PyTreeDef) -> tuple[nnx.Module, bool]:
+    """The module that a source of this structure draws, without numbers, and whether it scales itself by a rule."""
+    number = jax.ShapeDtypeStruct((), jnp.result_type(float), weak_type=True)
+    numbers, key = [number] * structure.num_leaves, jax.random.key(0)
+    source = jax.tree.unflatten(structure, numbers)
+    if isinstance(source, AsBuilt):
+        return source.draw(key), False  # it may scale itself by numbers that it draws, which cannot be traced
+    drawn = nnx.eval_shape(lambda numbers, key: jax.tree.unflatten(structure, numbers).draw(key), numbers, key)
+    return drawn, isinstance(source, ByRule)
+
+
+def _takes_numbers(source: ByRule) -> bool:
+    """Whether a model can be built with a rule whose numbers are traced, and keeps them as `Multiplier`s."""
+    return _structure_takes_numbers(jax.tree.structure(source))
+
+
+@lru_cache(maxsize=256)
+def _structure_takes_numbers(structure: jax.tree_util.PyTreeDef) -> bool:
+    try:
+        # A number that is kept otherwise belongs to the trace that it is built in, so that graphs differ.
+        graph, again = (_split(_abstract_module(structure)[0])[0] for _ in range(2))
+        return graph == again
+    except Exception:  # whatever is wrong with the model itself is raised again where its numbers are static
+        return False
+
+
+@lru_cache(maxsize=1024)
+def _multipliers(source: ByRule | ByRoles | AsBuilt) -> tuple[float, ...]:
+    """The values of a module's `Multiplier`s, at the precision of floats."""
+    if not jax.tree.leaves(_abstract(jax.tree.structure(source)).multipliers):
+        return ()
+    with jax.enable_x64(True), jax.ensure_compile_time_eval():  # also within the trace of a program
+        return tuple(map(float, _drawn_multipliers(source)))
+
+
+@jax.jit
+def _drawn_multipliers(source: ByRule | ByRoles) -> list[jax.Array]:
+    _, _, multipliers, *_ = _split(source.draw(jax.random.key(0)))
+    return jax.tree.leaves(multipliers)
+
+
 def _has_batch_statistics(module: nnx.Module) -> bool:
     layers = any(isinstance(part, nnx.BatchNorm) for _, part in nnx.iter_modules(module))
     return layers or bool(jax.tree.leaves(nnx.state(module, nnx.BatchStat)))
 
 
-def _split(module: nnx.Module) -> tuple[nnx.GraphDef, PyTree, PyTree, PyTree]:
-    """The graph, the parameters, the randomness, and all else but what was sown."""
-    graphdef, *states = nnx.split(module, nnx.Param, nnx.RngState, ...)
-    return graphdef, states[0], states[1], states[2]
+def _split(module: nnx.Module) -> tuple[nnx.GraphDef, PyTree, PyTree, PyTree, PyTree]:
+    """The graph, the parameters, the multipliers, the randomness, and all else but what was sown."""
+    graphdef, *states = nnx.split(module, nnx.Param, Multiplier, nnx.RngState, ...)
+    return graphdef, states[0], states[1], states[2], states[3]
 
 
 def _is_variable(leaf: Any) -> bool:

@@ -1,6 +1,7 @@
 """The programs of a run batch: runs of one compiled shape that train beside each other on the devices.
 
-Each takes its recipe and layout as static arguments, so that run batches of one shape share it.
+Each takes the layout as a static argument and the numbers of its recipe as any other, so that run batches of one shape
+share it whatever their parameterization.
 """
 
 from functools import partial
@@ -16,6 +17,7 @@ from sharplab.core.tree import PyTree
 from sharplab.data import load_dataset
 from sharplab.tracking.measurement import TrackerState
 from sharplab.training.layout import DeviceLayout
+from sharplab.training.network import Variables
 from sharplab.training.recipe import Recipe, RunState
 from sharplab.training.task import Task
 
@@ -28,22 +30,22 @@ def choose_layout(recipe: Recipe, runs: int) -> DeviceLayout:
     return DeviceLayout(devices, -(-runs // len(devices)))
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(jax.jit, static_argnums=1)
 def begin(
     recipe: Recipe, layout: DeviceLayout, seeds: jax.Array, absent: jax.Array, probe: PyTree
 ) -> tuple[RunState, TrackerState]:
     """Runs at their start, with their trackers; those that are `absent` only fill up the run batch."""
 
-    def one(seed: jax.Array, absent: jax.Array, probe: PyTree) -> tuple[RunState, TrackerState]:
+    def one(seed: jax.Array, absent: jax.Array, recipe: Recipe, probe: PyTree) -> tuple[RunState, TrackerState]:
         run = recipe.begin(seed)
         # A filler counts as diverged from the start, and so costs nothing.
         filler = run._replace(diverged_step=jnp.where(absent, 0, run.diverged_step))
         return filler, recipe.init_tracker(run, probe)
 
-    return layout.map(one, (seeds, absent), (probe,), one_by_one=True)
+    return layout.map(one, (seeds, absent), (recipe, probe), one_by_one=True)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(jax.jit, static_argnums=1)
 def advance(
     recipe: Recipe,
     layout: DeviceLayout,
@@ -54,7 +56,11 @@ def advance(
     stop: ArrayLike,
 ) -> RunState:
     """Runs trained up to step `stop`, on rows of `train` in their order, shape (runs, steps, batch)."""
-    return layout.map(recipe.advance, (runs, rates, order), (train, stop))
+
+    def one(run: RunState, rate: jax.Array, order: jax.Array, recipe: Recipe, *rest: Any) -> RunState:
+        return recipe.advance(run, rate, order, *rest)
+
+    return layout.map(one, (runs, rates, order), (recipe, train, stop))
 
 
 def advance_dispatched(
@@ -73,19 +79,19 @@ def advance_dispatched(
     return dispatch(lambda state, i: step(recipe, layout, state, rates, order[:, i], train), runs, int(stop) - start)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(jax.jit, static_argnums=1)
 def step(
     recipe: Recipe, layout: DeviceLayout, runs: RunState, rates: ArrayLike, rows: ArrayLike, train: PyTree
 ) -> RunState:
     """Runs one step on."""
 
-    def one(run: RunState, rate: jax.Array, rows: jax.Array, train: PyTree) -> RunState:
+    def one(run: RunState, rate: jax.Array, rows: jax.Array, recipe: Recipe, train: PyTree) -> RunState:
         return recipe.step(run, rate, jax.tree.map(lambda x: x[rows], train))
 
-    return layout.map(one, (runs, rates, rows), (train,))
+    return layout.map(one, (runs, rates, rows), (recipe, train))
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(jax.jit, static_argnums=1)
 def observe(
     recipe: Recipe,
     layout: DeviceLayout,
@@ -96,8 +102,14 @@ def observe(
     held_out: PyTree,
 ) -> tuple[TrackerState, dict[str, jax.Array]]:
     """The observables, each of shape (runs,), and the trackers that the next record starts from."""
+
+    def one(
+        run: RunState, tracker: TrackerState, seed: jax.Array, recipe: Recipe, *batches: PyTree
+    ) -> tuple[TrackerState, dict[str, jax.Array]]:
+        return recipe.observe(run, tracker, seed, *batches)
+
     # Spectra one by one: vectorised, each run would wait for the slowest and copy its whole basis per step.
-    return layout.map(recipe.observe, (runs, trackers, seeds), (probe, held_out), one_by_one=True)
+    return layout.map(one, (runs, trackers, seeds), (recipe, probe, held_out), one_by_one=True)
 
 
 def observe_dispatched(
@@ -113,8 +125,8 @@ def observe_dispatched(
     observed = []
     for i in range(layout.size):
         run, tracker = layout.run(i, (runs, trackers))
-        of_device = layout.replica(i, (probe, held_out))
-        observed.append(recipe.observe(run, tracker, seeds[i], *of_device, loop="python"))
+        on_device, *batches = layout.replica(i, (recipe, probe, held_out))
+        observed.append(on_device.observe(run, tracker, seeds[i], *batches, loop="python"))
     return layout.stack(observed)
 
 
@@ -124,8 +136,11 @@ def find_loop(recipe: Recipe, task: Task, train: PyTree) -> Loop:
     if recipe.augment is not None:
         inputs = jax.eval_shape(recipe.prepare, inputs)  # as a step does with its batch
     network = recipe.network.abstract
-    gradient = jax.grad(recipe.training_loss, has_aux=True)
-    return choose_loop(gradient, network.params, network.variables, (inputs, targets))
+    return choose_loop(_gradient, recipe, network.params, network.variables, (inputs, targets))
+
+
+def _gradient(recipe: Recipe, params: PyTree, variables: Variables, batch: PyTree) -> PyTree:
+    return jax.grad(recipe.training_loss, has_aux=True)(params, variables, batch)
 
 
 class Arrays(NamedTuple):
@@ -161,7 +176,7 @@ def _require_fit(recipe: Recipe, task: Task, batch: PyTree) -> None:
     if numbers and task.loss == "cross_entropy":
         raise ValueError(f"loss 'cross_entropy' needs classes, and the targets of {task.data} are numbers.")
     network = recipe.network.abstract
-    outputs = jax.eval_shape(recipe.forward, network.params, inputs, network.variables)
+    outputs = jax.eval_shape(Recipe.forward, recipe, network.params, inputs, network.variables)
     predictions = outputs.shape if numbers else outputs.shape[:-1]
     if predictions != targets.shape:
         raise ValueError(

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.tree_util import Partial
 
 from sharplab.core import tree
 from sharplab.core.loops import Loop, repeat_while
@@ -15,6 +16,7 @@ from sharplab.core.tree import PyTree
 from sharplab.data import Augmentation
 from sharplab.optimizers import Optimizer, step_metric
 from sharplab.scaling import ROLES
+from sharplab.scaling.rule import Number
 from sharplab.tracking.measurement import Measurement, TrackerState
 from sharplab.tracking.observables import find_observables
 from sharplab.training.network import UNKNOWN, Network, Scaled, Variables
@@ -35,9 +37,16 @@ class RunState(NamedTuple):
     seed: jax.Array
 
 
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["network"],
+    meta_fields=["loss", "optimizer", "observables", "probe_chunk", "trainable", "augment", "schedule"],
+)
 @dataclass(frozen=True)
 class Recipe:
-    """The functions of a task, without data; equal tasks share one, and so their compiled programs.
+    """The functions of a task, without data: a pytree whose leaves are the numbers of its network's parameterization.
+
+    Compiled programs take it as an argument, and tasks that differ by such numbers alone share them.
 
     Attributes:
         network: what is trained.
@@ -76,18 +85,18 @@ class Recipe:
         return _prepare(self.network, inputs)
 
     def factors(self) -> PyTree:
-        """The learning-rate factor of each parameter, plain floats like the parameters; 0 for what is not trained."""
-        factors = self._scaled(lambda of: of.lr_factor if of.role in TRAINABLE[self.trainable] else 0.0)
-        if not any(jax.tree.leaves(factors)):
+        """The learning-rate factor of each parameter, scalars like the parameters; 0 for what is not trained."""
+        trained = TRAINABLE[self.trainable]
+        if not any(jax.tree.leaves(self._scaled(lambda of: of.role in trained))):
             raise ValueError(f"trainable={self.trainable!r} leaves nothing of this model to train.")
-        return factors
+        return self._scaled(lambda of: of.lr_factor if of.role in trained else 0.0)
 
     def decays(self) -> PyTree:
         """By what each parameter's decay η · decay · w is multiplied; 0 for what is not trained."""
         return self._scaled(lambda of: of.decay_factor if of.role in TRAINABLE[self.trainable] else 0.0)
 
     def gradient_scales(self) -> PyTree:
-        """By what each parameter's gradient is divided before the optimizer sees it, plain floats."""
+        """By what each parameter's gradient is divided before the optimizer sees it, scalars like the parameters."""
         return self._scaled(lambda of: of.gradient_scale)
 
     def direction(self) -> optax.GradientTransformation:
@@ -103,8 +112,10 @@ class Recipe:
         metric = None if self.optimizer.preconditioner is None else self.metric
         # Statistics over the batch make a loss that is no mean over chunks.
         chunk = None if self.network.abstract.examples_interact else self.probe_chunk
-        evaluate = self.evaluate if self.network.abstract.changes else None
-        return Measurement(self.loss, find_observables(self.observables), self.forward, metric, chunk, evaluate)
+        # The network is a leaf of its functions, so that they can be arguments of compiled products.
+        forward = Partial(type(self.network).forward, self.network)
+        evaluate = Partial(type(self.network).evaluate, self.network) if self.network.abstract.changes else None
+        return Measurement(self.loss, find_observables(self.observables), forward, metric, chunk, evaluate)
 
     def metric(self, params: PyTree, opt_state: PyTree) -> PyTree:
         """D of the optimizer at this point."""
@@ -159,8 +170,8 @@ class Recipe:
         direction, opt_state = self.direction().update(scaled, run.opt_state, run.params)
         decay = self.optimizer.decay
 
-        def stepped(w: jax.Array, u: jax.Array, factor: float, share: float) -> jax.Array:
-            step = learning_rate * (factor * u + (share * decay * w if decay * share else 0))
+        def stepped(w: jax.Array, u: jax.Array, factor: Number, share: Number) -> jax.Array:
+            step = learning_rate * (factor * u + (share * decay * w if decay else 0))
             return (w - step).astype(w.dtype)
 
         params = jax.tree.map(stepped, run.params, direction, self.factors(), self.decays())
@@ -212,6 +223,6 @@ class Recipe:
         )
 
 
-@partial(jax.jit, static_argnums=0)
+@jax.jit
 def _prepare(network: Network, inputs: jax.Array) -> jax.Array:
     return network.prepare(inputs)

@@ -90,6 +90,7 @@ def train_runs(task: Task, runs: Sequence[Run], watch: Watch = Watch()) -> Itera
     layout = programs.choose_layout(recipe, len(runs))
     arrays = programs.place_arrays(recipe, layout, task)
     loop = programs.find_loop(recipe, task, arrays.train)
+    recipe = layout.replicate(recipe)
     setting = {"batching": layout.mode, "runs_per_device": str(layout.per_device), "loop": loop}
     setting["device"] = layout.devices[0].device_kind
     timing = StepTiming()
@@ -180,9 +181,12 @@ def _batch_program(
 
     @cache
     def like() -> tuple[RunState, TrackerState, dict[str, jax.Array]]:
-        state, trackers = jax.eval_shape(partial(programs.begin, recipe, layout), seeds, absent, arrays.probe)
-        record = partial(programs.observe, recipe, layout)
-        return state, trackers, jax.eval_shape(record, state, trackers, seeds, arrays.probe, arrays.held_out)[1]
+        def record(recipe: Recipe) -> tuple[RunState, TrackerState, dict[str, jax.Array]]:
+            state, trackers = programs.begin(recipe, layout, seeds, absent, arrays.probe)
+            observed = programs.observe(recipe, layout, state, trackers, seeds, arrays.probe, arrays.held_out)
+            return state, trackers, observed[1]
+
+        return jax.eval_shape(record, recipe)
 
     return BatchProgram(
         begin=lambda: programs.begin(recipe, layout, seeds, absent, arrays.probe),

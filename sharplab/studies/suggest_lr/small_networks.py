@@ -16,7 +16,7 @@ from sharplab.data import batch_indices
 from sharplab.optimizers import find_optimizer
 from sharplab.scaling.any_module import mup
 from sharplab.studies.suggest_lr.settings import StudySettings
-from sharplab.training.network import ByRoles, Network
+from sharplab.training.network import Network, by_roles
 from sharplab.training.recipe import DIVERGED_MULTIPLE, Recipe, RunState
 
 MOST_EVALUATED = 2048  # examples of the final loss
@@ -140,7 +140,8 @@ def prepare(build: Build, examples: Examples, settings: StudySettings, width: in
         ValueError: where muP cannot be told for this module, or it has nothing to train.
     """
     optimizer = find_optimizer(settings.optimizer) if isinstance(settings.optimizer, str) else settings.optimizer
-    network = Network(ByRoles(mup(build, base=settings.base, width=width, optimizer=settings.optimizer)))
+    scaling = mup(build, base=settings.base, width=width, optimizer=settings.optimizer)
+    network = Network(by_roles(scaling, optimizer))
     recipe = Recipe(network, settings.loss, optimizer, ())
     seeds = range(settings.seeds)
     start = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(recipe.begin, seeds))
