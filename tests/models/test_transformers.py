@@ -66,7 +66,7 @@ def test_no_logit_depends_on_a_later_position():
     params, (tokens, _) = recipe.init_params(0), small_batch("gpt", examples=1)
 
     def logits(positions):
-        network = nnx.merge(recipe.network.abstract.graphdef, params)
+        network = recipe.network.module(params)
         network.positions.rows = nnx.Param(positions)
         return network(tokens)[0]
 
@@ -168,7 +168,7 @@ def test_a_tied_table_learns_from_both_of_its_roles(float64):
     untied = small_recipe("gpt", 16)
     network = untied.network.source.draw(jax.random.key(0))
     nnx.update(network, params)
-    tied = nnx.merge(recipe.network.abstract.graphdef, params)
+    tied = recipe.network.module(params)
     to_readout = tied.tied_multiplier / network.readout.multiplier
     network.readout.kernel[...] = to_readout * tied.tokens.rows[...].T
     assert np.allclose(tied(batch[0]), network(batch[0]), rtol=0, atol=1e-13)
