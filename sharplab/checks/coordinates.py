@@ -233,7 +233,7 @@ def _measure_and_step(
     before = _outputs_of_modules(recipe, start.params, start.variables, batch[0])
     masked = run.variables._replace(randomness=start.variables.randomness)
     now = _outputs_of_modules(recipe, run.params, masked, batch[0])
-    return recipe.step(run, 1.0, batch), {path: _sizes(x, before[path]) for path, x in now.items()}
+    return recipe.update(run, 1.0, batch)[0], {path: _sizes(x, before[path]) for path, x in now.items()}
 
 
 @partial(jax.jit, static_argnums=0)

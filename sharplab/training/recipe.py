@@ -147,12 +147,25 @@ class Recipe:
 
     def step(self, run: RunState, learning_rate: jax.typing.ArrayLike, batch: PyTree) -> RunState:
         """One update, pure. A run that has diverged stays as it is."""
-        return self.step_and_loss(run, learning_rate, batch)[0]
+        after, loss, gradient = self.update(run, learning_rate, batch)
+        first_loss = jnp.where(run.step == 0, loss, run.first_loss).astype(run.first_loss.dtype)
+        # A gradient of exactly 0 is what a step too large leaves of a ReLU network: every unit dead, for good.
+        sound = jnp.isfinite(loss) & (loss <= DIVERGED_MULTIPLE * abs(first_loss)) & (tree.norm(gradient) > 0)
+        alive = (run.diverged_step < 0) & sound
+        return RunState(
+            tree.where(alive, after.params, run.params),
+            tree.where(alive, after.variables, run.variables),
+            tree.where(alive, after.opt_state, run.opt_state),
+            after.step,
+            first_loss,
+            jnp.where(alive | (run.diverged_step >= 0), run.diverged_step, run.step),
+            run.seed,
+        )
 
-    def step_and_loss(
+    def update(
         self, run: RunState, learning_rate: jax.typing.ArrayLike, batch: PyTree
-    ) -> tuple[RunState, jax.Array]:
-        """One update as by `step`, and the loss before it."""
+    ) -> tuple[RunState, jax.Array, PyTree]:
+        """One update whether or not the run diverges, of which no note is taken; the loss and gradient before it."""
         if self.augment is not None:
             images, targets = batch
             key = jax.random.fold_in(jax.random.key(run.seed), run.step)
@@ -162,10 +175,6 @@ class Recipe:
         (loss, variables), gradient = jax.value_and_grad(self.training_loss, has_aux=True)(
             run.params, run.variables, batch
         )
-        first_loss = jnp.where(run.step == 0, loss, run.first_loss).astype(run.first_loss.dtype)
-        # A gradient of exactly 0 is what a step too large leaves of a ReLU network: every unit dead, for good.
-        sound = jnp.isfinite(loss) & (loss <= DIVERGED_MULTIPLE * abs(first_loss)) & (tree.norm(gradient) > 0)
-        alive = (run.diverged_step < 0) & sound
         scaled = jax.tree.map(lambda g, scale: g / scale, gradient, self.gradient_scales())
         direction, opt_state = self.direction().update(scaled, run.opt_state, run.params)
         decay = self.optimizer.decay
@@ -175,16 +184,8 @@ class Recipe:
             return (w - step).astype(w.dtype)
 
         params = jax.tree.map(stepped, run.params, direction, self.factors(), self.decays())
-        after = RunState(
-            tree.where(alive, params, run.params),
-            tree.where(alive, variables, run.variables),
-            tree.where(alive, opt_state, run.opt_state),
-            run.step + 1,
-            first_loss,
-            jnp.where(alive | (run.diverged_step >= 0), run.diverged_step, run.step),
-            run.seed,
-        )
-        return after, loss
+        after = run._replace(params=params, variables=variables, opt_state=opt_state, step=run.step + 1)
+        return after, loss, gradient
 
     def advance(
         self, run: RunState, learning_rate: jax.Array, order: jax.Array, train: PyTree, stop: jax.Array

@@ -198,6 +198,18 @@ def test_diverged_run_is_flagged_with_its_step_and_frozen(cause):
         assert np.array_equal(a, b)
 
 
+def test_an_update_is_a_step_that_takes_no_note_of_divergence():
+    recipe, step, run, (inputs, classes) = begin()
+    update = jax.jit(recipe.update)
+    after, loss, gradient = update(run, RATE, (inputs, classes))
+    stepped = step(run, RATE, (inputs, classes))
+    assert all(map(np.array_equal, jax.tree.leaves(after.params), jax.tree.leaves(stepped.params)))
+    assert after.step == 1 and loss == pytest.approx(float(recipe.objective(run.params, (inputs, classes))))
+    assert jax.tree.structure(gradient) == jax.tree.structure(run.params)
+    onward = update(run._replace(diverged_step=jnp.int32(0)), RATE, (inputs, classes))[0]
+    assert all(map(np.array_equal, jax.tree.leaves(onward.params), jax.tree.leaves(after.params)))
+
+
 def test_run_below_a_hundred_times_its_first_loss_goes_on():
     _, step, run, (inputs, classes) = begin()
     run = step(run, 0.0, (inputs, classes))
