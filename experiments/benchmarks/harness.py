@@ -200,18 +200,13 @@ def spread(values: "Sequence[float] | np.ndarray") -> dict[str, float]:
     return {"median": float(median(values)), "min": float(min(values)), "max": float(max(values))}
 
 
-def timed(function: Callable[..., Any], *args: Any) -> tuple[Any, float]:
-    """The result of one call, its arrays awaited, and its wall time in seconds."""
+def seconds_of(function: Callable[..., Any], *args: Any) -> float:
+    """The wall time of one call, its arrays awaited."""
     import jax
 
     began = perf_counter()
-    result = jax.block_until_ready(function(*args))
-    return result, perf_counter() - began
-
-
-def seconds_of(function: Callable[..., Any], *args: Any) -> float:
-    """The wall time of one call."""
-    return timed(function, *args)[1]
+    jax.block_until_ready(function(*args))
+    return perf_counter() - began
 
 
 def in_turn(

@@ -1,51 +1,41 @@
 """Speed of training and tracking, against the loop that a researcher would write by hand.
 
-(training) Optimizer steps and sharpness records per second of `sharplab.training.train.train_runs`, against one
+Optimizer steps and sharpness records per second of `sharplab.training.train.train_runs`, against one
 jitted step dispatched per step, one learning rate after another, with ten power iterations per record: same weights,
 data, batches and probe. "steps" is a run without records; "records" is what records add to it; "both" is the whole run.
 The lab's records come with an error estimate of at most 1e-2, the plain ones with none. Of the plain loop one run
 is timed, its steps and one record; its other runs and records cost the same and are counted, not made.
-(tracking) A record in gradients along a real run, its estimated and its true error (against `eigsh` at 1e-5),
-beside ten power iterations; and the share of time that tracking takes, computed from the measured times of steps
-and records, at 17 records in 256 steps and at the paper's 51 in 19,550 (arXiv 2402.17457).
 
 Contestants run in turn, compiled beforehand; numbers are medians, with the range of all repetitions in the JSON.
-What a Hessian product costs is measured by spectrum.py; the report keeps an earlier measurement as "products".
-Targets: 2× (steps) and 5× (records) at widths up to 64; 8 gradients per record; a share of 20 % at the paper's cadence.
+What a Hessian product costs is measured by spectrum.py; the report keeps earlier measurements of it as "products", and
+of records along a run, their costs in gradients and their true errors, as "tracking".
+Targets: 2× (steps) and 5× (records) at widths up to 64.
 
-Cost: about six minutes on two idle cores. Leaves figures/bench/training_speed.json.
+Cost: about five minutes on two idle cores. Leaves figures/bench/training_speed.json.
 
     make bench
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from harness import Benchmark, Say, in_turn, main, seconds_of, spread, timed
+from harness import Benchmark, Say, in_turn, main, seconds_of, spread
 from plain_loop import PlainLoop, lab_seconds, lax_convnet, same_model
 from report import marked, ranged, table
 from rich.table import Table
 
-from sharplab.core.tree import PyTree
-from sharplab.curvature import hessian, precondition
 from sharplab.data import batch_indices, load_dataset
-from sharplab.spectrum import eigsh
-from sharplab.tracking.measurement import TrackerState
 from sharplab.training.layout import use_all_cores
-from sharplab.training.recipe import Recipe, RunState
+from sharplab.training.recipe import Recipe
 from sharplab.training.task import Run, Task, find_recipe
 
-TARGETS = {"steps_ratio": 2.0, "records_ratio": 5.0, "record_in_gradients": 8.0, "paper_share": 0.2}
+TARGETS = {"steps_ratio": 2.0, "records_ratio": 5.0}
 DATA = "fashion-mnist-10k"
-REFERENCE_TOLERANCE = 1e-5
-CADENCES = {"quick": (17, 256), "paper": (51, 19_550)}  # records, steps
-COMPARE_EVERY = 4  # records of the tracked run
 
 
 @dataclass(frozen=True)
@@ -69,28 +59,15 @@ class Preset:
     """The sizes and repetitions that are timed."""
 
     widths: tuple[int, ...]
-    tracked_width: int
     steps: int
     records: int
-    tracked_steps: int
-    tracked_records: int
     probe_size: int
     repetitions: int = 3
 
 
 PRESETS: Mapping[str, Preset] = {
-    "smoke": Preset(
-        widths=(4,), tracked_width=4, steps=16, records=3, tracked_steps=16, tracked_records=5, probe_size=256
-    ),
-    "quick": Preset(
-        widths=(8, 16, 32, 64),
-        tracked_width=32,
-        steps=48,
-        records=4,
-        tracked_steps=256,
-        tracked_records=17,
-        probe_size=1024,
-    ),
+    "smoke": Preset(widths=(4,), steps=16, records=3, probe_size=256),
+    "quick": Preset(widths=(8, 16, 32, 64), steps=48, records=4, probe_size=1024),
 }
 
 
@@ -219,103 +196,9 @@ def _speed_row(
     }
 
 
-def tracking(preset: Preset, say: Say) -> list[dict[str, Any]]:
-    """Costs and errors of records: a row per model."""
-    rows = []
-    for model in NETWORKS:
-        say(f"tracking: {model}, width {preset.tracked_width}")
-        workload = Workload(
-            model, preset.tracked_width, preset.tracked_steps, preset.tracked_records, preset.probe_size
-        )
-        rows.append(_tracking_row(workload, _records(workload)))
-    return rows
-
-
-def _records(workload: Workload) -> list[dict[str, float]]:
-    """Costs and errors of the records along a run of the first learning rate, beside power iteration's.
-
-    At every `COMPARE_EVERY`-th record the eigenvalue is computed to 1e-5 and ten power iterations are made.
-    """
-    recipe, dataset = workload.recipe(), load_dataset(DATA)
-    targets = jnp.asarray(dataset.train_targets)
-    train = (recipe.prepare(dataset.train_inputs), targets)
-    probe = jax.tree.map(lambda x: x[: workload.probe_size], train)
-    plain = same_model(recipe, dataset.train_inputs, targets, workload.probe_size)
-    gradient = jax.jit(jax.grad(recipe.objective))
-    observe, advance = jax.jit(recipe.measurement().observe), jax.jit(recipe.advance)
-    solve, key, order = jax.jit(partial(_reference, recipe)), jax.random.key(0), workload.order()
-
-    def step_to(run: RunState, start: int, stop: int) -> tuple[RunState, float]:
-        rate = np.float32(workload.learning_rates[0])
-        return timed(advance, run, rate, order[start:stop], train, np.int32(stop))
-
-    def record(run: RunState, tracker: TrackerState, compare: bool) -> tuple[TrackerState, dict[str, float]]:
-        before = seconds_of(gradient, run.params, probe)
-        (tracker, values), seconds = timed(observe, tracker, probe, None, run.params, run.opt_state, key)
-        unit = (before + seconds_of(gradient, run.params, probe)) / 2
-        row = {name: float(value) for name, value in values.items()}
-        row |= {"gradient_seconds": unit, "gradients": seconds / unit}
-        if compare:
-            power, power_seconds = timed(plain.record, run.params, key)
-            exact = float(solve(run.params, tracker.tracked["sharpness"].vectors, probe))
-            row |= {"power_gradients": power_seconds / unit, "power_error": abs(float(power) / exact - 1)}
-            row["true_error"] = abs(row["sharpness"] / exact - 1)
-        return tracker, row
-
-    run = jax.jit(recipe.begin)(np.int32(0))
-    tracker = recipe.measurement().init(run.params, probe)
-    step_to(run, *workload.record_steps[:2])
-    record(run, tracker, compare=True)
-
-    rows = []
-    for i, (start, stop) in enumerate(pairwise((0, *workload.record_steps))):
-        run, seconds = step_to(run, start, stop) if stop > start else (run, float("nan"))
-        tracker, row = record(run, tracker, compare=i % COMPARE_EVERY == 0)
-        rows.append(row | {"step": stop, "step_seconds": seconds / max(stop - start, 1)})
-    return rows
-
-
-def _reference(recipe: Recipe, params: PyTree, start: PyTree, probe: PyTree) -> jax.Array:
-    root = jax.tree.map(jnp.sqrt, recipe.metric(params, None))
-    op = precondition(hessian(recipe.loss, params, probe, model=recipe.forward), root)
-    return eigsh(op, tol=REFERENCE_TOLERANCE, start=start).values[0]
-
-
-def _tracking_row(workload: Workload, rows: list[dict[str, float]]) -> dict[str, Any]:
-    cold, warm = rows[0], rows[1:]
-    compared = [row for row in rows if "power_error" in row]
-    gradient = float(np.median([row["gradient_seconds"] for row in rows]))
-    step = float(np.nanmedian([row["step_seconds"] for row in rows])) / gradient
-    costs, products = ([row[name] for row in warm] for name in ("gradients", "sharpness_matvecs"))
-    tracked = {name: cold["gradients"] + (records - 1) * np.mean(costs) for name, (records, _) in CADENCES.items()}
-    return {
-        "model": workload.model,
-        "width": workload.width,
-        "gradient_seconds": gradient,
-        "step_in_gradients": step,
-        "record_in_gradients": spread(costs) | {"mean": float(np.mean(costs))},
-        "first_record_in_gradients": cold["gradients"],
-        "products": spread(products) | {"mean": float(np.mean(products))},
-        "estimated_error": spread([row["sharpness_error"] / abs(row["sharpness"]) for row in rows]),
-        "true_error": spread([row["true_error"] for row in compared]),
-        "power_in_gradients": spread([row["power_gradients"] for row in compared]),
-        "power_error": spread([row["power_error"] for row in compared]),
-        "tracking_share": {
-            name: float(seconds / (seconds + CADENCES[name][1] * step)) for name, seconds in tracked.items()
-        },
-        "records": rows,
-    }
-
-
 def tables(found: Mapping[str, Any]) -> Iterator[Table]:
-    """Speeds and costs for the terminal."""
-    if "training" in found:
-        yield _training_table(found["training"])
-    if "tracking" in found:
-        yield _tracking_table(found["tracking"])
+    """Speeds for the terminal."""
 
-
-def _training_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     def per_second(row: Mapping[str, Any], name: str, spec: str) -> str:
         return " : ".join(f"{row[f'{who}_{name}_per_second']['median']:{spec}}" for who in ("lab", "plain"))
 
@@ -336,43 +219,16 @@ def _training_table(rows: Sequence[Mapping[str, Any]]) -> Table:
             ratio(row, "records_ratio"),
             f"{row['together_ratio']['median']:.1f}",
         )
-        for row in rows
+        for row in found.get("training", ())
     )
-    return table(title, heads, cells, left=(0, 2))
-
-
-def _tracking_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    def errors(values: Mapping[str, float]) -> str:
-        return f"{values['median']:.1e}, {values['max']:.1e}"
-
-    cost, share = TARGETS["record_in_gradients"], TARGETS["paper_share"]
-    lines: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
-        f"warm record, median (target {cost:g})": lambda row: marked(
-            ranged(row["record_in_gradients"]), row["record_in_gradients"]["median"] <= cost
-        ),
-        "warm record, mean": lambda row: f"{row['record_in_gradients']['mean']:.1f}",
-        "first record": lambda row: f"{row['first_record_in_gradients']:.1f}",
-        "products per warm record, median": lambda row: ranged(row["products"]),
-        "products per warm record, mean": lambda row: f"{row['products']['mean']:.1f}",
-        "largest estimated error": lambda row: f"{row['estimated_error']['max']:.1e}",
-        "true error, median and largest": lambda row: errors(row["true_error"]),
-        "ten power iterations": lambda row: ranged(row["power_in_gradients"]),
-        "their true error, median and largest": lambda row: errors(row["power_error"]),
-        "share of tracking, quick cadence": lambda row: f"{row['tracking_share']['quick']:.0%}",
-        f"share of tracking, paper's (target {share:.0%})": lambda row: marked(
-            f"{row['tracking_share']['paper']:.1%}", row["tracking_share"]["paper"] <= share
-        ),
-    }
-    heads = ("", *(f"{NETWORKS[row['model']].short}, width {row['width']}" for row in rows))
-    title = "tracking along a run, costs in gradients of the probe batch"
-    return table(title, heads, ((name, *map(line, rows)) for name, line in lines.items()))
+    yield table(title, heads, cells, left=(0, 2))
 
 
 BENCHMARK = Benchmark(
     name="training_speed",
     about=__doc__,
     presets=PRESETS,
-    parts={"training": training, "tracking": tracking},
+    parts={"training": training},
     tables=tables,
     summary=lambda found: {"targets": TARGETS},
 )
