@@ -13,8 +13,6 @@ from rich.table import Table
 
 from sharplab.plotting import house_style
 
-PAIR = ("#0072b2", "#e69f00")
-
 
 def table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]], left: Sequence[int] = (0,)) -> Table:
     """Rows of text under heads, columns aligned right except those of `left`."""
@@ -84,16 +82,6 @@ def draw_ranges(ax: Axes, points: Iterable[tuple[int, Mapping[str, float]]], **s
     sizes, values = zip(*points, strict=True)
     medians, least, most = (np.array([value[name] for value in values]) for name in ("median", "min", "max"))
     ax.errorbar(sizes, medians, yerr=(medians - least, most - medians), marker="o", markersize=3, **style)
-
-
-def draw_pairs(ax: Axes, names: Sequence[str], values: Mapping[str, Sequence[float]]) -> None:
-    """Two bars for each name, one of each label's values."""
-    place = np.arange(len(names))
-    for shift, colour, (label, bars) in zip((-0.2, 0.2), PAIR, values.items(), strict=True):
-        ax.bar(place + shift, bars, 0.36, color=colour, label=label)
-    ax.set_xticks(place, names, rotation=30, ha="right")
-    ax.set_ylim(top=1.45 * ax.get_ylim()[1])  # room for the legend
-    ax.legend(loc="upper left")
 
 
 def name_sizes(ax: Axes, sizes: Iterable[int]) -> None:

@@ -1,7 +1,7 @@
 """The contestants in PyTorch: curvlinops, PyHessian and hessian-eigenthings."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -15,11 +15,8 @@ from pyhessian.utils import hessian_vector_product
 from scipy.sparse.linalg import LinearOperator
 from torch import nn
 
-from spectra.contestant import Contestant, Meter, Setting, Solution, wanted_first
-from spectra.krylov import arpack, basis_ladder, depths, truncations
+from spectra.contestant import Contestant, Meter, Solution, arpack, wanted_first
 from spectra.networks import Setup
-
-ITERATIONS = tuple(sorted({round(2 ** (i / 2)) for i in range(2, 25)}))  # 2 … 4096
 
 
 def curvlinops(setup: Setup, meter: Meter) -> Contestant:
@@ -36,12 +33,9 @@ def curvlinops(setup: Setup, meter: Meter) -> Contestant:
         return hessian @ v
 
     operator = LinearOperator(hessian.shape, matvec=counted, dtype=hessian.dtype)
-    solve = partial(arpack, operator, meter)
     return Contestant(
         which="LA",
-        solve=solve,
-        own=lambda tol: tol,
-        settings=lambda k, seed: basis_ladder(solve, k, seed),
+        solve=partial(arpack, operator, meter),
         product=lambda: hessian @ vector,
         gauss_newton=lambda: ggn @ vector,
     )
@@ -63,12 +57,10 @@ def pyhessian_power(setup: Setup, meter: Meter) -> Contestant:
         setup.model.zero_grad()
         return pyhessian.hessian(setup.model, nn.CrossEntropyLoss(), data=(setup.inputs, setup.targets), cuda=False)
 
-    def solve(k: int, setting: Setting, seed: int) -> Solution:
+    def solve(k: int, tol: float, seed: int) -> Solution:
         meter.begin()
         torch.manual_seed(seed)
-        # A whole number is a count of iterations, to be made in full.
-        limits = {"maxIter": setting, "tol": 0.0} if isinstance(setting, int) else {"tol": setting}
-        values, _ = graph().eigenvalues(top_n=k, **limits)
+        values, _ = graph().eigenvalues(top_n=k, tol=tol)
         return Solution(wanted_first(np.array(values), "LM", k), meter.products)
 
     once = graph()
@@ -76,8 +68,6 @@ def pyhessian_power(setup: Setup, meter: Meter) -> Contestant:
     return Contestant(
         which="LM",
         solve=solve,
-        own=lambda tol: tol,
-        settings=lambda k, seed: ((n, solve(k, n, seed).values) for n in ITERATIONS),
         product=lambda: plain(once.gradsH, once.params, vector),
     )
 
@@ -107,25 +97,14 @@ def eigenthings_lanczos(setup: Setup, meter: Meter) -> Contestant:
     hessian, ggn = _eigenthings(setup)
     operator, vector = _counted(hessian, meter), torch.randn(setup.size)
 
-    def solve(k: int, setting: Setting, seed: int) -> Solution:
+    def solve(k: int, tol: float, seed: int) -> Solution:
         meter.begin()
-        # Above 50 steps it would not reorthogonalise unless told; the oracle tells it.
-        limits = {} if setting is None else {"max_iter": int(setting), "reorthogonalize": True}
-        found = hessian_eigenthings.lanczos(operator, k=k, which="LA", seed=seed, **limits)
+        found = hessian_eigenthings.lanczos(operator, k=k, which="LA", seed=seed)
         return Solution(found.eigenvalues.numpy(), meter.products, found.residuals.numpy())
-
-    def settings(k: int, seed: int) -> Iterator[tuple[int, np.ndarray]]:
-        start = torch.randn(setup.size, generator=torch.Generator().manual_seed(seed))
-        for seen, depth in depths(setup.size):
-            meter.begin()
-            found = hessian_eigenthings.lanczos_tridiagonal(operator, start, depth)
-            yield from truncations(found.alphas.numpy(), found.betas.numpy(), k, seen)
 
     return Contestant(
         which="LA",
         solve=solve,
-        own=lambda tol: None,
-        settings=settings,
         product=lambda: hessian.matvec(vector),
         gauss_newton=lambda: ggn.matvec(vector),
     )
@@ -136,17 +115,14 @@ def eigenthings_power(setup: Setup, meter: Meter) -> Contestant:
     hessian, ggn = _eigenthings(setup)
     operator, vector = _counted(hessian, meter), torch.randn(setup.size)
 
-    def solve(k: int, setting: Setting, seed: int) -> Solution:
+    def solve(k: int, tol: float, seed: int) -> Solution:
         meter.begin()
-        limits = {"max_iter": setting, "tol": 0.0} if isinstance(setting, int) else {"tol": setting}
-        found = hessian_eigenthings.deflated_power_iteration(operator, k=k, seed=seed, **limits)
+        found = hessian_eigenthings.deflated_power_iteration(operator, k=k, seed=seed, tol=tol)
         return Solution(found.eigenvalues.numpy(), meter.products, found.residuals.numpy())
 
     return Contestant(
         which="LM",
         solve=solve,
-        own=lambda tol: tol,
-        settings=lambda k, seed: ((n, solve(k, n, seed).values) for n in ITERATIONS),
         product=lambda: hessian.matvec(vector),
         gauss_newton=lambda: ggn.matvec(vector),
     )
