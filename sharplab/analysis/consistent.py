@@ -9,6 +9,7 @@ from scipy import stats
 
 from sharplab.analysis.arguments import check_test, curves_by_name
 from sharplab.analysis.gaps import Gaps, find_gaps
+from sharplab.analysis.parts import Part
 from sharplab.analysis.trend import UNKNOWN, Measured, Trend, lies_outside, lies_within, pooled_noise, trend
 from sharplab.core.statistics import Interval
 from sharplab.records import Records
@@ -78,53 +79,18 @@ class Consistency:
     tolerance: float
     confidence: float
 
-    @property
-    def steps(self) -> np.ndarray:
-        return self.spreads.steps
-
-    @property
-    def spread(self) -> np.ndarray:
-        return self.spreads.spread
-
-    @property
-    def noise(self) -> np.ndarray:
-        return self.spreads.noise
-
-    @property
-    def late_spread(self) -> float:
-        return self.spreads.late_spread
-
-    @property
-    def late_noise(self) -> float:
-        return self.spreads.late_noise
-
-    @property
-    def p_value(self) -> float:
-        return self.spreads.p_value
-
-    @property
-    def slope(self) -> float:
-        return self.slopes.late.value
-
-    @property
-    def slope_interval(self) -> Interval:
-        return self.slopes.late.interval
-
-    @property
-    def growth(self) -> float:
-        return self.slopes.growth.value
-
-    @property
-    def growth_interval(self) -> Interval:
-        return self.slopes.growth.interval
-
-    @property
-    def final_slope(self) -> float:
-        return self.slopes.final.value
-
-    @property
-    def final_slope_interval(self) -> Interval:
-        return self.slopes.final.interval
+    steps = Part[np.ndarray]("spreads.steps")
+    spread = Part[np.ndarray]("spreads.spread")
+    noise = Part[np.ndarray]("spreads.noise")
+    late_spread = Part[float]("spreads.late_spread")
+    late_noise = Part[float]("spreads.late_noise")
+    p_value = Part[float]("spreads.p_value")
+    slope = Part[float]("slopes.late.value")
+    slope_interval = Part[Interval]("slopes.late.interval")
+    growth = Part[float]("slopes.growth.value")
+    growth_interval = Part[Interval]("slopes.growth.interval")
+    final_slope = Part[float]("slopes.final.value")
+    final_slope_interval = Part[Interval]("slopes.final.interval")
 
     @property
     def verdict(self) -> Verdict:
