@@ -60,20 +60,15 @@ def ranged(values: Mapping[str, float], spec: str = ".1f", scale: float = 1.0) -
 Draw = Callable[[Axes, Any], None]
 
 
-def draw_panels(axes: Iterable[Axes], panels: Mapping[str, Draw], found: Mapping[str, Any]) -> None:
-    """Draw each part on an axes of its own, blank where it was not measured."""
-    for ax, (part, draw) in zip(axes, panels.items(), strict=True):
-        if part in found:
-            draw(ax, found[part])
-        else:
-            ax.set_axis_off()
-
-
 def picture(panels: Mapping[str, Draw], found: Mapping[str, Any]) -> Figure:
-    """The parts side by side."""
+    """The parts side by side, blank where one was not measured."""
     with house_style():
         figure, axes = plt.subplots(1, len(panels), figsize=(11, 3.6))
-        draw_panels(axes, panels, found)
+        for ax, (part, draw) in zip(axes, panels.items(), strict=True):
+            if part in found:
+                draw(ax, found[part])
+            else:
+                ax.set_axis_off()
     return figure
 
 

@@ -9,17 +9,15 @@ in a process of its own, on the same weights and batch, its loss and gradient ch
 installed are left out and named.
 (costs) One product in gradients, eight of them sharing a linearisation as in a solve, and as calls of their own;
 a gradient and products in units of their arithmetic at the rate of a large matrix product.
-(memory) Peak memory and time of λ₁ of an untrained GPT on four sequences, by size, each in a process of its own.
 
 Targets at 1e-3: at most 1.3 × the products of plain Lanczos, half the time of the best peer by its own rule whose true
-error is within the tolerance. A Hessian product at most 2.2 gradients, a Gauss-Newton product on the GPT 1.5; λ₁ of
-124 M parameters within 20 GB. Measured once, and kept in the committed report: products along a training run, each
-record started from the last one's eigenvectors ("warm"); libraries at the cheapest setting that the oracle would
-choose; and how often the true error is within `errors`, over five kinds of random spectra ("calibration"), which
-tests/spectrum/test_extremal.py counts too.
+error is within the tolerance. A Hessian product at most 2.2 gradients, a Gauss-Newton product on the GPT 1.5. Measured
+once, and kept in the committed report: products along a training run, each record started from the last one's
+eigenvectors ("warm"); libraries at the cheapest setting that the oracle would choose; peak memory of λ₁ of GPTs of 1 to
+124 M parameters, 15 GB for the largest ("memory"); and how often the true error is within `errors`, over five kinds of
+random spectra ("calibration"), which tests/spectrum/test_extremal.py counts too.
 
-Trained weights, true eigenvalues and the oracle's counts are kept under runs/bench. What --parts and --problems choose
-replaces the same in the earlier report, the rest of which stays.
+Trained weights, true eigenvalues and the oracle's counts are kept under runs/bench.
 Cost: hours on two idle cores. Leaves figures/bench/spectrum.json and .png.
 
     make bench-spectrum
@@ -27,21 +25,19 @@ Cost: hours on two idle cores. Leaves figures/bench/spectrum.json and .png.
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness import Benchmark, JobFailed, Say, in_process, main
-from spectra.contest import Terms, contest, installed, memory
+from spectra.contest import Terms, contest, installed
 from spectra.costs import product_costs
-from spectra.problems import LADDER, PROBLEMS, find, make
+from spectra.problems import make
 from spectra.report import TARGET_TOLERANCE, TARGETS, headline, picture, tables
 from spectra.truth import oracle, truth
 
 TOP = 10
 LENIENCE = 3  # how many times as long as sharplab's longest solve a peer's may take
-MEMORY_PEERS = ("curvlinops", "pyhessian")
-MEMORY_PATIENCE = 3600.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -49,32 +45,21 @@ class Preset:
     """The networks, sizes and repetitions that are measured."""
 
     problems: tuple[str, ...]
-    ladder: tuple[str, ...]
-    peer_ladder: tuple[str, ...]  # sizes that peers are measured at too
     terms: Terms
     counts: tuple[int, ...] = (1, TOP)
     most: int = 256  # steps of a plain Lanczos run
     repetitions: int = 7
 
-    def only(self, names: tuple[str, ...]) -> "Preset":
-        """This preset on some networks alone."""
-        networks = ("problems", "ladder")
-        return replace(self, **{each: tuple(n for n in getattr(self, each) if n in names) for each in networks})
-
 
 PRESETS: Mapping[str, Preset] = {
     "smoke": Preset(
         problems=("mlp-17k", "gpt-26k"),
-        ladder=("ladder-1M",),
-        peer_ladder=("ladder-1M",),
         terms=Terms(tolerances=(1e-2, TARGET_TOLERANCE), starts=1, patience=5.0),
         most=64,
         repetitions=2,
     ),
     "full": Preset(
         problems=("mlp-0.1M", "mlp-1M", "mlp-4M", "convnet", "gpt-1M", "gpt-10M"),
-        ladder=tuple(LADDER),
-        peer_ladder=("ladder-1M", "ladder-4M", "ladder-10M", "ladder-38M"),
         terms=Terms(tolerances=(1e-2, TARGET_TOLERANCE, 1e-5), starts=3, patience=30.0),
     ),
 }
@@ -111,16 +96,12 @@ def _contest_on(preset: Preset, name: str, say: Say) -> dict[str, Any]:
             continue
         say(f"{name}: {peer}")
         asked = {"made": made | {"seconds": limit}, "truth": exact, "counts": preset.counts, "terms": terms}
-        found[peer] = _or_failed(contest, contestant=peer, **asked)
+        try:
+            found[peer] = in_process(contest, contestant=peer, **asked)
+        except JobFailed as failure:
+            found[peer] = {"failed": str(failure)}
     answer = {"parameters": exact["parameters"], "truth": exact, "oracle": needed}
     return answer | {"limit_seconds": limit, "contestants": found}
-
-
-def _or_failed(job: Callable[..., Any], **settings: Any) -> Any:
-    try:
-        return in_process(job, **settings)
-    except JobFailed as failure:
-        return {"failed": str(failure)}
 
 
 def solve_limit(terms: Terms, ours: Mapping[str, Any]) -> float:
@@ -138,31 +119,14 @@ def _costs(preset: Preset, say: Say) -> dict[str, Any]:
     return found
 
 
-def _memory(preset: Preset, say: Say) -> dict[str, Any]:
-    """Peak memory by size, of a gradient, of sharplab's λ₁ and of peers'."""
-    peers = [peer for peer in MEMORY_PEERS if installed()[peer]]
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in ("gradient", "sharplab", *peers)}
-    for name in preset.ladder:
-        say(f"{name}: weights")
-        made = in_process(make, problem=name) | {"seconds": MEMORY_PATIENCE}
-        for contestant, rows in found.items():
-            if contestant in peers and name not in preset.peer_ladder:
-                continue
-            say(f"{name}: memory of {contestant}")
-            row = _or_failed(memory, contestant=contestant, made=made, tol=TARGET_TOLERANCE)
-            rows.append({"problem": name, "parameters": find(name).parameters} | row)
-    return found
-
-
 BENCHMARK = Benchmark(
     name="spectrum",
     about=__doc__,
     presets=PRESETS,
-    parts={"contest": _contest, "costs": _costs, "memory": _memory},
+    parts={"contest": _contest, "costs": _costs},
     tables=tables,
     summary=lambda found: {"targets": TARGETS, "headline": headline(found.get("contest", {}))},
     picture=picture,
-    problems=(*PROBLEMS, *LADDER),
 )
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def halving(**changes):
         steps = int(np.ceil(-np.log2(tol))) - 1
         return Solution(np.array([1 - 0.5**steps]), steps)
 
-    return replace(Contestant(which="LA", solve=solve, product=lambda: None), **changes)
+    return replace(Contestant(which="LA", solve=solve), **changes)
 
 
 def test_relative_error_is_of_the_worst_value_and_infinite_where_one_is_missing():
@@ -140,8 +140,7 @@ def test_other_definition_has_another_file():
 
 
 def test_sizes_are_those_that_the_names_say():
-    sizes = {name: problem.parameters for name, problem in (PROBLEMS | problems.LADDER).items()}
-    assert sizes["ladder-124M"] == 124_439_808  # of GPT-2
+    sizes = {name: problem.parameters for name, problem in PROBLEMS.items()}
     for name, size in ((name, size) for name, size in sizes.items() if name.endswith("M")):
         assert size == pytest.approx(1e6 * float(name.rpartition("-")[2].removesuffix("M")), rel=0.06)
 
@@ -182,8 +181,8 @@ def test_headline_takes_the_fastest_peer_whose_error_is_within_the_tolerance():
         "net, top 1": {"products_over_oracle": 1.2, "best_peer": "scipy", "seconds_of_best_peer": 3.0}
     }
     contest = {"contest": found}
-    assert len(list(tables(contest))) == 4  # the contest, who did not take part, products in gradients, the headline
-    assert len(picture(contest).axes) == 3
+    assert len(list(tables(contest))) == 3  # the contest, who did not take part, the headline
+    assert len(picture(contest).axes) == 1
 
 
 def test_panels_of_the_picture_do_not_overlap():

@@ -3,7 +3,7 @@
 At its top nothing here knows jax or PyTorch, of which a contestant's process holds one.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -98,68 +98,26 @@ def _timed(contestant: Contestant, k: int, tol: float, seed: int) -> tuple[Solut
     return solution, perf_counter() - began
 
 
-def _median_seconds(function: Callable[[], Any], repetitions: int = 7) -> float:
-    """The median time of a call that has been made once before; contestants await their own arrays."""
-    seconds = []
-    for _ in range(repetitions + 1):
-        began = perf_counter()
-        function()
-        seconds.append(perf_counter() - began)
-    return float(np.median(seconds[1:]))
-
-
-def enter(name: str, problem: dict[str, Any], path: str, seconds: float) -> tuple[Contestant, Any]:
-    """The contestant of that name, set up on the problem of the file `path`, and its gradient."""
+def enter(name: str, problem: dict[str, Any], path: str, seconds: float) -> Contestant:
+    """The contestant of that name, set up on the problem of the file `path`."""
     meter = Meter(seconds)
     if "torch" in LIBRARIES[name].packages:
         from spectra import networks, pytorch
 
-        twin = networks.load(problem, path)
-        return pytorch.CONTESTANTS[name](twin, meter), twin.loss_and_gradient
+        return pytorch.CONTESTANTS[name](networks.load(problem, path), meter)
     from spectra import jaxed
     from spectra.problems import Problem
 
-    setup = jaxed.Setup.load(Problem(**problem))
-    return jaxed.CONTESTANTS[name](setup, meter), setup.gradient
-
-
-def _versions(name: str) -> dict[str, Any]:
-    return {"versions": {package: version(package) for package in LIBRARIES[name].packages}}
+    return jaxed.CONTESTANTS[name](jaxed.Setup.load(Problem(**problem)), meter)
 
 
 def contest(
     contestant: str, made: dict[str, Any], truth: dict[str, list[float]], counts: list[int], terms: dict[str, Any]
 ) -> dict[str, Any]:
     """Rows of one contestant on one problem; a solve longer than `made["seconds"]` is given up."""
-    entered, gradient = enter(contestant, **made)
-    found: dict[str, Any] = {
-        "gradient_seconds": _median_seconds(gradient),
-        "product_seconds": _median_seconds(entered.product),
-        "gauss_newton_seconds": _median_seconds(entered.gauss_newton) if entered.gauss_newton else None,
-        "which": entered.which,
-    }
+    entered = enter(contestant, **made)
     rows = []
     for k in counts:
         rows += [{"k": k} | row for row in own_rows(entered, truth[entered.which][:k], Terms(**terms))]
-    return found | {"rows": rows, "peak_bytes": peak_memory()} | _versions(contestant)
-
-
-def memory(contestant: str, made: dict[str, Any], tol: float) -> dict[str, Any]:
-    """Peak memory and time of λ₁ alone, or of one gradient for comparison, with the file already read."""
-    began = perf_counter()
-    if contestant == "gradient":
-        _, gradient = enter("sharplab", **made)
-        before = peak_memory()
-        gradient()
-        return {"before_bytes": before, "peak_bytes": peak_memory(), "gradient_seconds": _median_seconds(gradient, 3)}
-    entered, _ = enter(contestant, **made)
-    before, loaded = peak_memory(), perf_counter()
-    solution = entered.solve(1, tol, 0)
-    return {
-        "before_bytes": before,
-        "peak_bytes": peak_memory(),
-        "setup_seconds": loaded - began,
-        "solve_seconds": perf_counter() - loaded,
-        "products": solution.products,
-        "value": float(solution.values[0]),
-    } | _versions(contestant)
+    versions = {package: version(package) for package in LIBRARIES[contestant].packages}
+    return {"which": entered.which, "rows": rows, "peak_bytes": peak_memory(), "versions": versions}

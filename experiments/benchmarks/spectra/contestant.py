@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 from scipy.sparse.linalg import LinearOperator, eigsh
@@ -46,8 +45,6 @@ class Contestant:
 
     which: str  # "LA" for the largest eigenvalues, "LM" for the largest by modulus
     solve: Callable[[int, float, int], Solution]  # (k, tolerance, seed) → Solution, all else at the defaults
-    product: Callable[[], Any]  # makes one product alone
-    gauss_newton: Callable[[], Any] | None = None  # the same with the Gauss-Newton matrix, where it has one
     compiles: bool = False  # in a solve's first call
 
 

@@ -55,19 +55,12 @@ class Setup:
 
 def sharplab_eigsh(setup: Setup, meter: Meter) -> Contestant:
     """`sharplab.eigsh`."""
-    op, v = setup.hessian, setup.direction()
 
     def solve(k: int, tol: float, seed: int) -> Solution:
-        pairs = jax.block_until_ready(eigsh(op, k, tol=tol, key=jax.random.key(seed)))
+        pairs = jax.block_until_ready(eigsh(setup.hessian, k, tol=tol, key=jax.random.key(seed)))
         return Solution(np.asarray(pairs.values), int(pairs.matvecs), np.asarray(pairs.errors))
 
-    return Contestant(
-        which="LA",
-        solve=solve,
-        product=lambda: jax.block_until_ready(op(v)),
-        gauss_newton=lambda: jax.block_until_ready(setup.gauss_newton(v)),
-        compiles=True,
-    )
+    return Contestant(which="LA", solve=solve, compiles=True)
 
 
 def scipy_arpack(setup: Setup, meter: Meter) -> Contestant:
@@ -84,11 +77,7 @@ def scipy_arpack(setup: Setup, meter: Meter) -> Contestant:
         return np.asarray(product(setup.params, setup.batch, v.astype(flat.dtype).reshape(-1)))
 
     operator = ScipyOperator((setup.problem.parameters,) * 2, matvec=counted, dtype=np.dtype(flat.dtype))
-    return Contestant(
-        which="LA",
-        solve=partial(arpack, operator, meter),
-        product=lambda: jax.block_until_ready(product(setup.params, setup.batch, flat)),
-    )
+    return Contestant(which="LA", solve=partial(arpack, operator, meter))
 
 
 CONTESTANTS: Mapping[str, Callable[[Setup, Meter], Contestant]] = {

@@ -172,16 +172,7 @@ PROBLEMS: dict[str, Problem] = _named(
     _gpt("gpt-10M", width=320, depth=8, heads=5, examples=8),
 )
 
-# Untrained, for memory and time against size; the last is GPT-2's smallest, exactly.
-LADDER: dict[str, Problem] = _named(
-    _gpt("ladder-1M", width=128, depth=5, heads=4, examples=4, steps=0),
-    _gpt("ladder-4M", width=256, depth=5, heads=4, examples=4, steps=0),
-    _gpt("ladder-10M", width=320, depth=8, heads=5, examples=4, steps=0),
-    _gpt("ladder-38M", width=512, depth=12, heads=8, examples=4, steps=0),
-    _gpt("ladder-124M", width=768, depth=12, heads=12, examples=4, steps=0, vocabulary=50257, positions=1024),
-)
-
 
 def find(name: str) -> Problem:
     """The problem of that name."""
-    return lookup("problem", name, PROBLEMS | LADDER)
+    return lookup("problem", name, PROBLEMS)

@@ -10,7 +10,7 @@ import hessian_eigenthings
 import numpy as np
 import pyhessian
 import torch
-from curvlinops import GGNLinearOperator, HessianLinearOperator
+from curvlinops import HessianLinearOperator
 from pyhessian.utils import hessian_vector_product
 from scipy.sparse.linalg import LinearOperator
 from torch import nn
@@ -22,23 +22,16 @@ from spectra.networks import Setup
 def curvlinops(setup: Setup, meter: Meter) -> Contestant:
     """The Hessian of curvlinops given to scipy's ARPACK, as its documentation does."""
     data = [(setup.inputs, setup.targets)]
-    hessian, ggn = (
-        kind(setup.model, nn.CrossEntropyLoss(), setup.params, data, check_deterministic=False).to_scipy()
-        for kind in (HessianLinearOperator, GGNLinearOperator)
-    )
-    vector = np.random.default_rng(0).standard_normal(setup.size)
+    hessian = HessianLinearOperator(
+        setup.model, nn.CrossEntropyLoss(), setup.params, data, check_deterministic=False
+    ).to_scipy()
 
     def counted(v: np.ndarray) -> np.ndarray:
         meter.count()
         return hessian @ v
 
     operator = LinearOperator(hessian.shape, matvec=counted, dtype=hessian.dtype)
-    return Contestant(
-        which="LA",
-        solve=partial(arpack, operator, meter),
-        product=lambda: hessian @ vector,
-        gauss_newton=lambda: ggn @ vector,
-    )
+    return Contestant(which="LA", solve=partial(arpack, operator, meter))
 
 
 def pyhessian_power(setup: Setup, meter: Meter) -> Contestant:
@@ -53,38 +46,24 @@ def pyhessian_power(setup: Setup, meter: Meter) -> Contestant:
 
     module.hessian_vector_product = counted  # type: ignore[attr-defined]
 
-    def graph() -> Any:
-        setup.model.zero_grad()
-        return pyhessian.hessian(setup.model, nn.CrossEntropyLoss(), data=(setup.inputs, setup.targets), cuda=False)
-
     def solve(k: int, tol: float, seed: int) -> Solution:
         meter.begin()
         torch.manual_seed(seed)
-        values, _ = graph().eigenvalues(top_n=k, tol=tol)
+        setup.model.zero_grad()
+        data = (setup.inputs, setup.targets)
+        values, _ = pyhessian.hessian(setup.model, nn.CrossEntropyLoss(), data=data, cuda=False).eigenvalues(
+            top_n=k, tol=tol
+        )
         return Solution(wanted_first(np.array(values), "LM", k), meter.products)
 
-    once = graph()
-    vector = [torch.randn_like(p) for p in setup.params]
-    return Contestant(
-        which="LM",
-        solve=solve,
-        product=lambda: plain(once.gradsH, once.params, vector),
-    )
+    return Contestant(which="LM", solve=solve)
 
 
-def _eigenthings(setup: Setup) -> tuple[Any, Any]:
-    """The Hessian and the Gauss-Newton matrix of hessian-eigenthings."""
-    data, criterion = [(setup.inputs, setup.targets)], nn.CrossEntropyLoss()
-    ggn = hessian_eigenthings.GGNOperator(
-        setup.model,
-        data,
-        hessian_eigenthings.supervised_forward,
-        hessian_eigenthings.supervised_loss_of_output(criterion),
-    )
-    return hessian_eigenthings.HessianOperator(setup.model, data, hessian_eigenthings.supervised_loss(criterion)), ggn
+def _eigenthings(setup: Setup, meter: Meter) -> Any:
+    """The Hessian of hessian-eigenthings, its products counted."""
+    loss = hessian_eigenthings.supervised_loss(nn.CrossEntropyLoss())
+    operator = hessian_eigenthings.HessianOperator(setup.model, [(setup.inputs, setup.targets)], loss)
 
-
-def _counted(operator: Any, meter: Meter) -> Any:
     def product(v: torch.Tensor) -> torch.Tensor:
         meter.count()
         return operator.matvec(v)
@@ -94,38 +73,26 @@ def _counted(operator: Any, meter: Meter) -> Any:
 
 def eigenthings_lanczos(setup: Setup, meter: Meter) -> Contestant:
     """The Lanczos of hessian-eigenthings, of a number of steps fixed beforehand: 2k by default."""
-    hessian, ggn = _eigenthings(setup)
-    operator, vector = _counted(hessian, meter), torch.randn(setup.size)
+    operator = _eigenthings(setup, meter)
 
     def solve(k: int, tol: float, seed: int) -> Solution:
         meter.begin()
         found = hessian_eigenthings.lanczos(operator, k=k, which="LA", seed=seed)
         return Solution(found.eigenvalues.numpy(), meter.products, found.residuals.numpy())
 
-    return Contestant(
-        which="LA",
-        solve=solve,
-        product=lambda: hessian.matvec(vector),
-        gauss_newton=lambda: ggn.matvec(vector),
-    )
+    return Contestant(which="LA", solve=solve)
 
 
 def eigenthings_power(setup: Setup, meter: Meter) -> Contestant:
     """The power iteration of hessian-eigenthings, with deflation."""
-    hessian, ggn = _eigenthings(setup)
-    operator, vector = _counted(hessian, meter), torch.randn(setup.size)
+    operator = _eigenthings(setup, meter)
 
     def solve(k: int, tol: float, seed: int) -> Solution:
         meter.begin()
         found = hessian_eigenthings.deflated_power_iteration(operator, k=k, seed=seed, tol=tol)
         return Solution(found.eigenvalues.numpy(), meter.products, found.residuals.numpy())
 
-    return Contestant(
-        which="LM",
-        solve=solve,
-        product=lambda: hessian.matvec(vector),
-        gauss_newton=lambda: ggn.matvec(vector),
-    )
+    return Contestant(which="LM", solve=solve)
 
 
 CONTESTANTS: Mapping[str, Callable[[Setup, Meter], Contestant]] = {

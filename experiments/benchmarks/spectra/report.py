@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from report import draw_panels, marked, plain_ticks, table
+from report import marked, plain_ticks, table
 from rich.table import Table
 
 from sharplab.plotting import house_style
@@ -19,7 +19,6 @@ TARGETS: Mapping[str, float] = {
     "seconds_of_best_peer": 2.0,
     "hessian_over_gradient": 2.2,
     "gauss_newton_over_gradient": 1.5,
-    "memory_bytes": 20e9,
 }
 TARGET_TOLERANCE = 1e-3
 PAIR = ("#0072b2", "#e69f00")  # of the Hessian and the Gauss-Newton matrix
@@ -75,8 +74,7 @@ def headline(found: Found) -> dict[str, Any]:
 
 def tables(found: Found) -> Iterator[Table]:
     """Those of the parts that were measured."""
-    makers = {"contest": _contest_tables, "costs": _costs_table, "memory": _memory_table}
-    for part, maker in makers.items():
+    for part, maker in {"contest": _contest_tables, "costs": _costs_table}.items():
         if part in found:
             yield from maker(found[part])
 
@@ -87,23 +85,11 @@ def _contest_tables(found: Found) -> Iterator[Table]:
         failures = [(peer, entry["failed"]) for peer, entry in problem["contestants"].items() if "failed" in entry]
         if failures:
             yield table(f"{name}: did not take part", ("", "because"), failures, left=(0, 1))
-    yield _speed_table(found)
     rows = (
         (name, f"{row['products_over_oracle']:.2f}", row["best_peer"] or "–", f"{row['seconds_of_best_peer'] or 0:.2f}")
         for name, row in headline(found).items()
     )
     yield table("at 1e-3", ("", "products ÷ oracle's", "best peer", "its seconds ÷ sharplab's"), rows)
-
-
-def _speed_table(found: Found) -> Table:
-    rows = []
-    for name, problem in found.items():
-        timed = {peer: entry for peer, entry in problem["contestants"].items() if "gradient_seconds" in entry}
-        unit = min((entry["gradient_seconds"] for entry in timed.values()), default=float("nan"))
-        ratios = {peer: f"{entry['product_seconds'] / unit:.1f}" for peer, entry in timed.items()}
-        rows.append((name, f"{1e3 * unit:.2f} ms", *(ratios.get(peer, "–") for peer in COLOURS)))
-    title = "one product as a call of its own, in gradients of the library with the fastest one"
-    return table(title, ("", "gradient", *COLOURS), rows)
 
 
 def _contest_table(name: str, problem: Found) -> Table:
@@ -145,24 +131,10 @@ def _costs_table(found: Found) -> Iterator[Table]:
     yield table("products in gradients, of one's own time and of a matrix product's rate", heads, rows)
 
 
-def _memory_table(found: Found) -> Iterator[Table]:
-    def cells(row: Found) -> tuple[str, str, str, str]:
-        if "failed" in row:
-            return row["failed"], "", "", ""
-        peak, seconds = row["peak_bytes"], row.get("solve_seconds", row.get("gradient_seconds"))
-        gigabytes = marked(f"{peak / 1e9:.2f}", peak <= TARGETS["memory_bytes"])
-        return gigabytes, f"{peak / row['parameters']:.0f}", str(row.get("products", "–")), f"{seconds:.3g}"
-
-    rows = ((name, f"{row['parameters']:,}", *cells(row)) for name, own in found.items() for row in own)
-    heads = ("", "parameters", "peak GB", "bytes / parameter", "products", "seconds")
-    yield table("λ₁ of one small batch, in a process of its own", heads, rows)
-
-
 def picture(found: Found) -> Figure:
-    """Contest above (true error against seconds), the other parts below."""
+    """Contest above (true error against seconds), costs of products below."""
     problems = found.get("contest", {})
     counts = sorted({int(k) for problem in problems.values() for k in problem["oracle"]})
-    lower = {"costs": _draw_costs, "memory": _draw_memory}
     with house_style():
         figure = plt.figure(figsize=(2.7 * max(len(problems), 4), 2.6 * (len(counts) + 1)))
         above, below = figure.subfigures(2, 1, height_ratios=(max(len(counts), 0.1), 1))
@@ -173,7 +145,8 @@ def picture(found: Found) -> Figure:
                     _draw_contest(ax, problem, k)
                     ax.set_title(f"{name}, top {k}")
                 row[0].set_ylabel("true relative error")
-        draw_panels(below.subplots(1, len(lower)), lower, found)
+        if "costs" in found:
+            _draw_costs(below.subplots(), found["costs"])
         handles = [plt.Line2D([], [], color=colour, marker="o", lw=1) for colour in COLOURS.values()]
         above.legend(handles, COLOURS, loc="outside upper center", ncols=len(COLOURS))
     return figure
@@ -204,13 +177,3 @@ def _draw_costs(ax: Axes, found: Found) -> None:
     ax.set_ylim(top=1.45 * ax.get_ylim()[1])  # room for the legend
     ax.legend(loc="upper left")
     ax.set(title="product ÷ gradient\n(dashed: of arithmetic)")
-
-
-def _draw_memory(ax: Axes, found: Found) -> None:
-    for name, rows in found.items():
-        done = [row for row in rows if "peak_bytes" in row]
-        sizes, peaks = [row["parameters"] for row in done], [row["peak_bytes"] / 1e9 for row in done]
-        ax.plot(sizes, peaks, "o-", color=COLOURS.get(name, "0.5"), label=name, ms=4)
-    ax.axhline(TARGETS["memory_bytes"] / 1e9, color="0.6", ls="--", lw=0.8)
-    ax.set(xscale="log", yscale="log", xlabel="parameters", title="peak memory\nof λ₁, GB")
-    ax.legend()
