@@ -21,36 +21,24 @@ Verdict = Literal["super consistent", "finite-size effects", "inconclusive"]
 class Spreads:
     """The standard deviations of curves over sizes, in octaves.
 
-    Attributes:
-        steps: the records' steps, shape (T,).
-        spread: at each step, the standard deviation over sizes of the seeds' mean; shape (T,).
-        noise: at each step, the standard deviation that seeds alone give that mean; shape (T,).
-        late_spread, late_noise: the same for the average over the second half of training, of the seeds that have
-            every record there.
-        p_value: how likely seeds alone would spread the sizes that far (one-way analysis of variance).
+    The late ones are of the average over the second half of training, of the seeds that have every record there.
     """
 
-    steps: np.ndarray
-    spread: np.ndarray
-    noise: np.ndarray
+    steps: np.ndarray  # of the records, (T,)
+    spread: np.ndarray  # at each step, over sizes, of the seeds' mean, (T,)
+    noise: np.ndarray  # at each step, what seeds alone give that mean, (T,)
     late_spread: float
     late_noise: float
-    p_value: float
+    p_value: float  # how likely seeds alone would spread the sizes that far (one-way analysis of variance)
 
 
 @dataclass(frozen=True)
 class Slopes:
-    """The slopes of a quantity over sizes, in octaves per doubling.
+    """The slopes of a quantity over sizes, in octaves per doubling."""
 
-    Attributes:
-        late: of the average over the second half of training.
-        growth: how much that slope exceeds the one of the first half, its start at step 0 aside.
-        final: of the last record.
-    """
-
-    late: Measured
-    growth: Measured
-    final: Measured
+    late: Measured  # of the average over the second half of training
+    growth: Measured  # how much that slope exceeds the one of the first half, its start at step 0 aside
+    final: Measured  # of the last record
 
 
 @dataclass(frozen=True)
@@ -136,7 +124,6 @@ def consistency(
     Args:
         records: with curves, at one learning rate per parameterization.
         quantity: a column of the curves, as "sharpness"; records where it is not positive are left out and counted.
-        over: "width" or "depth".
 
     Raises:
         ValueError: for missing curves or columns, mixed settings, or two curves of one size and seed.

@@ -28,14 +28,11 @@ class SizeResult:
             grid; (0, inf) that the noise is not known.
         at_grid_edge: whether the best learning rate is the lowest or highest of the grid: extend it.
         edge: where stability ends: the geometric middle of the largest learning rate below which no run diverged and
-            the next one of the grid, averaged over seeds. The interval spans these brackets, widened by the seeds'
-            noise.
+            the next one of the grid, averaged over seeds, with the interval of these brackets and the seeds' noise.
         regret: of the smallest size's optimum: how much higher the mean loss is there than at this size's own, in
-            units of the metric, and as a fraction of the benefit of tuning, which is how much higher the loss is at
-            half the optimal learning rate. A fraction of 1 says that carrying the learning rate costs as much as
-            missing the optimum by a factor of 2 (a parabola missed by d octaves: d²). Both are inf where runs
-            diverge, nan where the grid does not reach; their intervals have the noise of both optima and of the
-            losses, paired by seed, and are (0, inf) where nothing is known.
+            units of the metric, and as a share of how much higher it is at half this size's own (of a parabola missed
+            by d octaves: d²). inf where runs diverge, nan where the grid does not reach; the intervals are (0, inf)
+            where nothing is known.
     """
 
     size: int
