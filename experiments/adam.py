@@ -5,9 +5,7 @@ appendix on Adam; the rule is that of Yang et al., arXiv 2203.03466, table 3. Th
 Here (quick): residual MLP of two blocks on 8,192 images of Fashion-MNIST, widths 32 to 256, 256 steps of batch 128, the
 learning rate falling linearly to 0; 32 is the base width, where the two are one training run.
 
-Upper row: final train loss against the base learning rate, with each width's optimum (diamond) and its 95 % interval
-(bar). Lower row: the sharpness in Adam's metric, λmax(D^½HD^½), along training at one constant learning rate, with its
-stability threshold 38/η.
+Lower row: the sharpness in Adam's metric, λmax(D^½HD^½), with its stability threshold 38/η.
 
 Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves per doubling of width: "holds" if the
 optimum transfers under muP and shifts downwards under standard; "fails" if it shifts under muP or transfers under

@@ -6,9 +6,7 @@ of two blocks under muP on 8,192 images of Fashion-MNIST, widths 32 to 256, Adam
 of stability), 256 steps of batch 128, the learning rate falling linearly to 0; each training image moved by up to four
 pixels and mirrored with probability ½, or not.
 
-Upper row: final loss on training images as they are against the base learning rate, with each width's optimum (diamond)
-and its 95 % interval (bar). Lower row: effective sharpness on such images along training at one constant learning rate,
-with its stability threshold 38/η.
+Losses and sharpness are those of training images as they are, the latter with its stability threshold 38/η.
 
 Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves per doubling of width: "holds" if the
 optimum transfers with and without augmentation; "fails" if it shifts in either; else "inconclusive".

@@ -5,10 +5,9 @@ appendix on batch size. Their setting: ConvNets on CIFAR-10, SGD. Here (quick): 
 8,192 images of Fashion-MNIST, widths 32 to 256, Adam (its optimum lies apart from the edge of stability), 256 steps of
 32, 128 or 512 examples, the learning rate falling linearly to 0.
 
-Upper row: final train loss against the base learning rate, with each width's optimum (diamond) and its 95 % interval
-(bar). Lower row: effective sharpness along training at one constant learning rate, with its stability threshold 38/η.
-Below: how the optimum goes with the batch size at the largest width. The theory of noise-limited training (arXiv
-2006.09092) lets it grow as the square root under Adam, +½ octave per doubling; where curvature limits it, by nothing.
+Lower row: effective sharpness, with its stability threshold 38/η. Below: how the optimum goes with the batch size at
+the largest width. The theory of noise-limited training (arXiv 2006.09092) lets it grow as the square root under Adam,
++½ octave per doubling; where curvature limits it, by nothing.
 
 Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves per doubling of width: "holds" if the
 optimum transfers at every batch size; "fails" if it shifts at any; else "inconclusive". How it goes with the batch

@@ -63,7 +63,6 @@ def find(preset: str, store: Path) -> Finding:
     """Train the runs that the store lacks, draw the figure, and judge the claim."""
     records = sl.run(PRESETS[preset], store)
     found = {quantity: sl.consistency(records, quantity, over="width")["mup"] for quantity in QUANTITIES}
-    assert records.curves is not None
     measured = [*QUANTITIES, "sharpness_error", "sharpness_residual", "ntk_1_error", "ntk_1_residual"]
     return Finding(
         draw(found),

@@ -7,9 +7,6 @@ setting: residual ConvNets, one layer per block, SGD, CIFAR-10. Here (quick): re
 Adam and a falling learning rate it does not, and there the claim failed in a trial: the optimum stayed with α = 0 too,
 +0.00 [−0.24, +0.24] octaves per doubling, though the loss at depth 16 was half as large again.
 
-Upper row: final train loss against the base learning rate, with each depth's optimum (diamond) and its 95 % interval
-(bar). Lower row: effective sharpness along training at one learning rate, with 2/η.
-
 Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves per doubling of depth: "holds" if the
 optimum transfers with α = ½ and with α = 1, and shifts downwards with α = 0; "fails" if it shifts with α = ½ or with
 α = 1, or transfers with α = 0; else "inconclusive".

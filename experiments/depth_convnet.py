@@ -5,9 +5,6 @@ depth. Their setting: residual ConvNets in three stages, depths 3 to 192, CIFAR-
 same network with 8 channels on 8,192 images of Fashion-MNIST, depths 3 to 12, 96 steps of batch 32, the learning rate
 falling linearly to 0.
 
-Upper row: final train loss against the base learning rate, with each depth's optimum (diamond) and its 95 % interval
-(bar). Lower row: effective sharpness of 128 images along training at one learning rate, with 2/η.
-
 Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves per doubling of depth: "holds" if the
 optimum transfers with one layer per block and shifts with two and with three; "fails" if it shifts with one, or
 transfers with two or with three; else "inconclusive".
@@ -55,13 +52,10 @@ PRESETS: Mapping[str, sl.Experiment] = {
     "quick": QUICK,
     "paper": replace(
         QUICK,
+        **shared.CIFAR_SWEEP,
         widths=(32,),
         base_width=32,
         depths=(3, 6, 12, 24, 48),
-        seeds=3,
-        data="cifar-10",
-        augment="crop_and_flip",
-        steps=7820,
         batch_size=128,
         probe_size=1024,
         schedule="constant",

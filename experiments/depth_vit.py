@@ -6,9 +6,7 @@ rule is Depth-muP (arXiv 2310.02244, 2309.16620), α = ½. Their setting: ViTs o
 (quick): a ViT of width 32 under muP on 8,192 images of Fashion-MNIST, 1 to 8 blocks (depth), 96 steps of batch 32, the
 learning rate falling linearly to 0.
 
-Upper row: final train loss against the base learning rate, with each depth's optimum (diamond) and its 95 % interval
-(bar). Lower row: the sharpness in Adam's metric of 128 images, along training at one constant learning rate, with its
-stability threshold 38/η.
+Lower row: the sharpness in Adam's metric of 128 images, with its stability threshold 38/η.
 
 Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves per doubling of depth: "holds" if the
 optimum shifts; "fails" if it transfers; else "inconclusive".
@@ -47,17 +45,12 @@ PRESETS: Mapping[str, sl.Experiment] = {
     "quick": QUICK,
     "paper": replace(
         QUICK,
+        **shared.VIT_SWEEP,
         widths=(256,),
         base_width=256,
         depths=(3, 6, 12, 24),
         base_depth=3,
-        seeds=3,
-        data="cifar-10",
-        augment="crop_and_flip",
         learning_rates=shared.octaves(-13, -8),
-        steps=15640,
-        batch_size=64,
-        probe_size=1024,
     ),
 }
 SHOWN_RATE = 2.0**-9

@@ -59,7 +59,6 @@ def find(preset: str, store: Path) -> Finding:
     records = sl.run(PRESETS[preset], store)
     by_quantity = {quantity: sl.consistency(records, quantity) for quantity in QUANTITIES}
     found = {name: {q: one[name] for q, one in by_quantity.items()} for name in ("mup", "ntk")}
-    assert records.curves is not None
     keys = ["parameterization", "width", "learning_rate", "seed", "step"]
     measured = ["train_loss", *QUANTITIES, "sharpness_error", "batch_sharpness_error"]
     stated = {name: shared.consistency_numbers(by_quantity) for name, by_quantity in found.items()}
@@ -80,16 +79,12 @@ def draw(records: sl.Records, found: Found) -> Figure:
         figure, axes = plt.subplots(len(QUANTITIES), 2, figsize=(7.5, 8.0), sharex=True, sharey="row", squeeze=False)
         for column, (name, by_quantity) in zip(axes.T, found.items(), strict=True):
             curves = records.select(parameterization=name).curves
-            assert curves is not None
             rate = float(curves["learning_rate"].iloc[0])
             for ax, (quantity, one) in zip(column, by_quantity.items(), strict=True):
                 draw_curves(ax, curves.assign(**{quantity: curves[quantity] * rate / 2}), quantity)
                 draw_threshold(ax, 1.0, "2/η")
-                low, high = one.slope_interval
-                ax.set_title(
-                    f"{NAMES[name]}, η = {rate:g}: {one.verdict}\n"
-                    f"{one.slope:+.2f} [{low:+.2f}, {high:+.2f}] octaves per doubling of width"
-                )
+                said = f"{one.slopes.late:+.2f} octaves per doubling of width"
+                ax.set_title(f"{NAMES[name]}, η = {rate:g}: {one.verdict}\n{said}")
                 ax.set_xlabel("")
             column[-1].set_xlabel("step")
         for ax, label in zip(axes[:, 0], QUANTITIES.values(), strict=True):

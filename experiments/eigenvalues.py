@@ -71,7 +71,6 @@ def find(preset: str, store: Path) -> Finding:
     records = sl.run(PRESETS[preset], store)
     ranked = [f"{name}_{rank + 1}" for name in SPECTRA for rank in range(RANKS)]
     found = {name: sl.consistency(records, name)["mup"] for name in (*ranked, "hessian_trace", "train_loss")}
-    assert records.curves is not None
     errors = [f"{name}_error" for name in (*ranked, "hessian_trace")]
     columns = ["width", "learning_rate", "seed", "step", *found, *errors]
     return Finding(
@@ -90,14 +89,12 @@ def judge(found: Mapping[str, sl.Consistency]) -> Verdict:
 def draw(records: sl.Records, found: Mapping[str, sl.Consistency]) -> Figure:
     """The figure: curves of five quantities, and the slope of every eigenvalue."""
     curves = records.curves
-    assert curves is not None
     with house_style():
         figure, axes = plt.subplots(2, 3, figsize=(10, 5.8))
         for ax, (name, title) in zip(axes.flat, SHOWN.items(), strict=False):
             draw_curves(ax, curves[curves[name] > 0], name)
             log_ticks(ax)
-            low, high = found[name].slope_interval
-            ax.set_title(f"{title}: {found[name].verdict}\n{found[name].slope:+.2f} [{low:+.2f}, {high:+.2f}]")
+            ax.set_title(f"{title}: {found[name].verdict}\n{found[name].slopes.late:+.2f}")
             ax.set_ylabel(title)
         rate = float(curves["learning_rate"].iloc[0])
         draw_threshold(axes[0, 0], 2 / rate, "2/η")

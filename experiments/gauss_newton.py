@@ -39,6 +39,7 @@ import numpy as np
 import pandas as pd
 from gauss_newton_evidence import Evidence, growth_of, share_of
 from gauss_newton_picture import draw
+from sweep_columns import CIFAR_SWEEP
 
 import sharplab as sl
 from sharplab.core.statistics import Interval
@@ -87,16 +88,7 @@ SETTINGS: Mapping[str, Mapping[str, sl.Experiment]] = {
     "ConvNet, cross-entropy": {
         "smoke": replace(CONVNET, widths=(8,), parameterizations=("mup",), seeds=2, steps=8, records=3, probe_size=64),
         "quick": CONVNET,
-        "paper": replace(
-            CONVNET,
-            data="cifar-10",
-            augment="crop_and_flip",
-            widths=(64, 256, 1024),
-            seeds=3,
-            steps=7820,
-            records=21,
-            probe_size=1024,
-        ),
+        "paper": replace(CONVNET, **CIFAR_SWEEP, widths=(64, 256, 1024), records=21, probe_size=1024),
     },
 }
 

@@ -13,15 +13,10 @@ from sharplab.core.statistics import Interval
 
 @dataclass(frozen=True)
 class Evidence:
-    """Means of one quantity over the second half of training under one parameterization, with 95 % intervals.
+    """Means of one quantity over the second half of training under one parameterization, with 95 % intervals."""
 
-    Attributes:
-        means: over seeds, per width with its interval.
-        slope: per doubling of width, in octaves of the quantity, with its interval.
-    """
-
-    means: Mapping[int, tuple[float, Interval]]
-    slope: tuple[float, Interval]
+    means: Mapping[int, tuple[float, Interval]]  # over seeds, per width with its interval
+    slope: tuple[float, Interval]  # per doubling of width, in octaves of the quantity, with its interval
 
 
 def share_of(trained: pd.DataFrame) -> Evidence:

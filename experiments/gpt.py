@@ -5,9 +5,7 @@ appendix on language models (WikiText, Adam); the rule is that of Yang et al., a
 logits × 1/d. Here (quick): a decoder of two blocks on the bytes of the King James Bible, windows of 128 bytes, widths
 16 to 64, 128 steps of batch 16, the learning rate falling linearly to 0.
 
-Upper row: final train loss against the base learning rate, with each width's optimum (diamond) and its 95 % interval
-(bar). Lower row: the sharpness in Adam's metric of 32 windows, along training at one learning rate, with its stability
-threshold 38/η.
+Lower row: the sharpness in Adam's metric of 32 windows, with its stability threshold 38/η.
 
 Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves per doubling of width: "holds" if the
 optimum transfers under muP and shifts downwards under standard; "fails" if it shifts under muP or transfers under

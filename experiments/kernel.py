@@ -95,7 +95,6 @@ def find(preset: str, store: Path) -> Finding:
     """Train the runs that the store lacks, predict each, draw the figure, and judge the claim."""
     experiment = PRESETS[preset]
     records = sl.run(experiment, store)
-    assert records.curves is not None
     kernel, predicted = predict(experiment)
     keys = ["width", "learning_rate", "seed", "step"]
     curves = records.curves[[*keys, *QUANTITIES, "ntk_1_error"]].merge(

@@ -4,9 +4,6 @@ Paper: Noci et al., Super Consistency of Neural Network Landscapes and Learning 
 theory is of squared error and whose experiments are of cross-entropy, on ConvNets and CIFAR-10. Here (quick): MLP of
 two hidden layers on 8,192 images of Fashion-MNIST with one-hot targets, widths 16 to 128, SGD, 256 steps of batch 128.
 
-Upper row: final train loss against the base learning rate, with each width's optimum (diamond) and its 95 % interval
-(bar). Lower row: effective sharpness along training at one learning rate, with 2/η.
-
 Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves per doubling of width: "holds" if the
 optimum transfers under muP and shifts upwards under NTK, and the muP sharpness at the learning rate shown, averaged
 over the second half of training, lies between ½ and 2 times 2/η at every width; "fails" if the optimum shifts under muP

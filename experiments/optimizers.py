@@ -5,9 +5,8 @@ Paper: Yang et al., Tensor Programs V, arXiv 2203.03466, tables 3, 8 and 9 (SGD,
 residual MLP of two blocks on 8,192 images of Fashion-MNIST, widths 32 to 128, 256 steps of batch 128, the learning rate
 falling linearly to 0.
 
-Upper rows: final train loss against the base learning rate, with each width's optimum (diamond) and its 95 % interval
-(bar). Lower rows: effective sharpness along training at one learning rate, with the optimizer's stability threshold;
-Lion and Muon have no metric, and show the raw sharpness.
+Lower rows: effective sharpness, with the optimizer's stability threshold; Lion and Muon have no metric, and show the
+raw sharpness.
 
 Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves per doubling of width: "holds" if the
 optimum transfers under every optimizer; "fails" if it shifts under any; else "inconclusive".

@@ -11,10 +11,6 @@ per layer is equal by the abc symmetry; muP; mean field, which by that symmetry 
 learning rate and seed differ by rounding alone, and the JSON file says by how much). muP has an exponent for each layer
 from the outset; standard with one per layer differs from it in the readout alone, drawn √width larger.
 
-Upper rows: final train loss against the base learning rate, with each width's optimum (diamond) and its 95 % interval
-(bar). Lower rows: the sharpness in Adam's metric along training at one constant learning rate, with its stability
-threshold 38/η.
-
 Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves per doubling of width: "holds" if the
 optimum transfers under muP, mean field and standard per layer, and shifts under standard and NTK with one learning
 rate; "fails" if it shifts under one of the former or transfers under one of the latter; else "inconclusive".

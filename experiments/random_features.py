@@ -57,7 +57,6 @@ def find(preset: str, store: Path) -> Finding:
     tables = [
         one.curves[["width", "learning_rate", "seed", "step", *measured]].assign(trainable=name)
         for name, one in records.items()
-        if one.curves is not None
     ]
     stated = {name: numbers(agreed[name], rises[name]) for name in TRAINED}
     picture = draw(records, agreed, rises)
@@ -67,7 +66,6 @@ def find(preset: str, store: Path) -> Finding:
 def rise(records: sl.Records) -> tuple[float, Interval]:
     """The rise of the sharpness in octaves from the first record to the mean of the second half, with its interval."""
     curves = records.curves
-    assert curves is not None
     octaves = curves.assign(octaves=np.log2(curves["sharpness"].where(curves["sharpness"] > 0)))
     runs = octaves.pivot(index="step", columns=["width", "seed"], values="octaves")
     risen = (runs[runs.index >= runs.index.max() / 2].mean() - runs.iloc[0]).dropna()
@@ -106,5 +104,5 @@ def draw(
     for name, (value, (low, high)) in rises.items():
         said = f"sharpness rises by {value:+.2f} [{low:+.2f}, {high:+.2f}] octaves"
         titles[name] = (TRAINED[name], f"{agreed[name].verdict}\n{said}")
-    curves = {name: one.curves for name, one in records.items() if one.curves is not None}
+    curves = {name: one.curves for name, one in records.items()}
     return shared.draw_trajectories(curves, agreed, titles, legend="upper right")

@@ -53,7 +53,6 @@ def find(preset: str, store: Path) -> Finding:
     """Train the runs that the store lacks, draw the figure, and judge the claim."""
     records = sl.run(PRESETS[preset], store)
     found = sl.consistency(records, "sharpness", over="width")
-    assert records.curves is not None
     keys = ["parameterization", "width", "learning_rate", "seed", "step"]
     measured = ["train_loss", "sharpness", "sharpness_error", "sharpness_residual", "sharpness_matvecs"]
     return Finding(
@@ -75,7 +74,6 @@ def judge(mup: sl.Consistency, ntk: sl.Consistency) -> Verdict:
 
 def numbers(records: sl.Records, found: sl.Consistency) -> dict:
     """The numbers of the JSON file on one parameterization."""
-    assert records.curves is not None
     curves = records.curves
     rate = float(curves["learning_rate"].iloc[0])
     late = curves[curves["step"] >= curves["step"].max() / 2]
@@ -97,8 +95,5 @@ def draw(records: sl.Records, found: Mapping[str, sl.Consistency]) -> Figure:
     """The figure, a column per parameterization: the curves above, their spread below."""
     titles = {}
     for name, one in found.items():
-        low, high = one.slope_interval
-        said = f"{one.slope:+.2f} [{low:+.2f}, {high:+.2f}]\noctaves of sharpness per doubling of width"
-        titles[name] = (NAMES[name], said)
-    assert records.curves is not None
+        titles[name] = (NAMES[name], f"{one.slopes.late:+.2f}\noctaves of sharpness per doubling of width")
     return shared.draw_trajectories(dict(iter(records.curves.groupby("parameterization"))), found, titles)

@@ -56,6 +56,7 @@ SMALL: Mapping[str, Any] = {"seeds": 2, "steps": 16, "probe_size": 256, "data": 
 SMALL_SWEEP: Mapping[str, Any] = {**SMALL, "widths": (8, 16), "base_width": 8, "refine": False}
 CIFAR: Mapping[str, Any] = {"data": "cifar-10", "augment": "crop_and_flip"}
 CIFAR_SWEEP: Mapping[str, Any] = {**CIFAR, "seeds": 3, "steps": 7820}
+VIT_SWEEP: Mapping[str, Any] = {**CIFAR, "seeds": 3, "steps": 15_640, "batch_size": 64, "probe_size": 1024}
 CONVNET_SWEEP: Mapping[str, Any] = {
     **CIFAR_SWEEP,
     "model": "figure1_convnet",
@@ -94,26 +95,16 @@ CONVNET_TRAJECTORIES: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class Column:
-    """One sweep of one parameterization and optimizer, and the trajectories of its runs at one learning rate.
+    """One sweep of one parameterization and optimizer, and the trajectories of its runs at one learning rate."""
 
-    Attributes:
-        title: what tells it from the others.
-        over: "width" or "depth".
-        finals: the sweep's runs.
-        found: where their optimum is at each size, and whether it moves.
-        trajectories: runs at `rate` with `quantity` recorded along training.
-        quantity: "sharpness", or "sharpness_raw" for optimizers without a metric.
-        threshold: the effective sharpness at which `rate` is at the edge of stability; None where there is none.
-    """
-
-    title: str
-    over: str
-    finals: sl.Records
-    found: sl.Transfer
-    trajectories: sl.Records
+    title: str  # what tells it from the others
+    over: str  # "width" or "depth"
+    finals: sl.Records  # the sweep's runs
+    found: sl.Transfer  # where their optimum is at each size, and whether it moves
+    trajectories: sl.Records  # runs at `rate` with `quantity` recorded along training
     rate: float
-    quantity: str
-    threshold: float | None
+    quantity: str  # "sharpness", or "sharpness_raw" for optimizers without a metric
+    threshold: float | None  # the sharpness at which `rate` is at the edge of stability; None where there is none
 
 
 def measure(
@@ -174,9 +165,10 @@ MOST_COLUMNS = 4  # side by side
 
 
 def draw(columns: Sequence[Column], note: str = "") -> Figure:
-    """The figure: above, final loss against learning rate with each size's optimum and interval; below, the sharpness.
+    """The figure of sweeps side by side, with a `note` under the picture.
 
-    `note` is written under the picture.
+    Above, the final loss against the base learning rate, with each size's optimum (diamond) and its 95 % interval
+    (bar); below, the sharpness along training at one learning rate, with its stability threshold.
     """
     bands = -(-len(columns) // MOST_COLUMNS)
     across = -(-len(columns) // bands)
@@ -198,7 +190,6 @@ def draw(columns: Sequence[Column], note: str = "") -> Figure:
             log_ticks(above)
             leave_room_below(above, 0.08 * len(found.sizes))
             curves = column.trajectories.curves
-            assert curves is not None
             draw_curves(below, curves, column.quantity, size=size)
             effective = column.quantity == "sharpness"
             below.set_ylabel("effective sharpness" if effective else "raw sharpness $\\lambda_{max}(H)$")
@@ -218,7 +209,6 @@ def table(columns: Sequence[Column]) -> pd.DataFrame:
     parts = []
     for column in columns:
         runs, curves = column.finals.runs, column.trajectories.curves
-        assert curves is not None
         finals = runs[[*KEYS, "steps", METRIC, "diverged"]].rename(columns={"steps": "step"})
         optimizer = column.trajectories.runs["optimizer"].iloc[0]
         trajectory = curves.assign(optimizer=optimizer)[
@@ -278,7 +268,6 @@ def consistency_numbers(found: Mapping[str, sl.Consistency]) -> dict:
 def _late(column: Column) -> Mapping:
     """The mean of the quantity over the second half of training at each size, and its slope in octaves per doubling."""
     curves = column.trajectories.curves
-    assert curves is not None
     (found,) = sl.consistency(column.trajectories, column.quantity, over=column.over).values()
     late = curves[curves["step"] >= curves["step"].max() / 2].groupby(column.over)[column.quantity].mean()
     return {

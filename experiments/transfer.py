@@ -28,7 +28,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
-from sweep_columns import FINDINGS, contrast, octaves, transfer_numbers
+from sweep_columns import CIFAR_SWEEP, FINDINGS, contrast, octaves, transfer_numbers
 
 import sharplab as sl
 from sharplab.gallery.finding import Finding, Verdict
@@ -74,11 +74,8 @@ SWEEPS: Mapping[str, sl.Experiment] = {
     "quick": QUICK,
     "paper": replace(
         QUICK,
-        data="cifar-10",
-        augment="crop_and_flip",
+        **CIFAR_SWEEP,
         widths=(64, 128, 256, 512, 1024),
-        seeds=3,
-        steps=7820,
         learning_rates={"mup": octaves(-3, 2), "ntk": octaves(0, 7)},
     ),
 }
@@ -90,7 +87,6 @@ SHOWN_RATES: Mapping[str, float] = {"mup": 1.0, "ntk": 4.0}  # stable at every w
 def with_late_loss(finals: sl.Records) -> sl.Records:
     """The records with the late train loss of each run in a column `METRIC`, NaN where a run diverged."""
     keys, curves = ["parameterization", "width", "learning_rate", "seed"], finals.curves
-    assert curves is not None
     late = curves[curves["step"] >= LATE * curves["step"].max()].groupby(keys)["train_loss"].mean().rename(METRIC)
     runs = finals.runs.join(late, on=keys)
     return sl.Records(runs.assign(**{METRIC: runs[METRIC].where(~runs["diverged"])}))
@@ -158,7 +154,6 @@ def table(finals: sl.Records, trajectories: sl.Records) -> pd.DataFrame:
     """The runs behind the figure: late and final losses of the sweep, and the trajectories."""
     keys = ["parameterization", "width", "learning_rate", "seed"]
     sweep = finals.runs[[*keys, "steps", METRIC, "train_loss", "diverged"]].rename(columns={"steps": "step"})
-    assert trajectories.curves is not None
     trajectory = trajectories.curves[
         [*keys, "step", "train_loss", "sharpness", "sharpness_error", "sharpness_residual"]
     ]

@@ -55,16 +55,11 @@ class OutputHessian:
     """The Hessian H of one prediction's loss in its outputs f, for all predictions of outputs (…, C) at once.
 
     It does not depend on the target, and is the Fisher information of the likelihood.
-
-    Attributes:
-        product: outputs → (u → H u).
-        root: outputs → (u → Bᵀ u, w → B w), with H = B Bᵀ.
-        sample: (key, outputs) → targets drawn from the likelihood at these outputs.
     """
 
-    product: Callable[[jax.Array], Map]
-    root: Callable[[jax.Array], tuple[Map, Map]]
-    sample: Callable[[jax.Array, jax.Array], jax.Array]
+    product: Callable[[jax.Array], Map]  # outputs → (u → H u)
+    root: Callable[[jax.Array], tuple[Map, Map]]  # outputs → (u → Bᵀ u, w → B w), with H = B Bᵀ
+    sample: Callable[[jax.Array, jax.Array], jax.Array]  # (key, outputs) → targets drawn from the likelihood
 
 
 def output_hessian(loss: Callable[..., Any]) -> OutputHessian | None:

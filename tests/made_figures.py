@@ -1,10 +1,24 @@
-"""Folders of figures as `save_finding` leaves them, with small tables."""
+"""Figures' scripts, verdicts for their rules to judge, and folders of figures as `save_finding` leaves them."""
+
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from sharplab.gallery.entries import figure_scripts, load_script
 from sharplab.gallery.finding import Finding, save_finding
+
+
+def script(name):
+    """The module of a figure, freshly executed."""
+    return load_script(figure_scripts()[name])
+
+
+def judged(verdict, shift=0.0):
+    """What an analysis found, as far as rules read it."""
+    return SimpleNamespace(verdict=verdict, shift=shift)
+
 
 NUMBERS = {
     "mup": {"shift_per_doubling": 0.1, "shift_interval": (0.05, 0.15), "verdict": "transfers"},

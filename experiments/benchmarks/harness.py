@@ -40,7 +40,6 @@ class Benchmark:
     tables: Callable[[Mapping[str, Any]], Iterable["Table"]]
     summary: Callable[[Mapping[str, Any]], Mapping[str, Any]]  # what the report states beside the parts
     picture: Callable[[Mapping[str, Any]], "Figure"] | None = None
-    problems: tuple[str, ...] = ()  # that --problems chooses from, by the method `only` of presets
 
 
 def main(benchmark: Benchmark, arguments: Sequence[str] | None = None) -> None:
@@ -49,8 +48,6 @@ def main(benchmark: Benchmark, arguments: Sequence[str] | None = None) -> None:
 
     options = _options(benchmark, arguments)
     preset = benchmark.presets[options.preset]
-    if options.problems:
-        preset = preset.only(tuple(options.problems))
     console, began = Console(width=max(Console().width, TABLE_WIDTH)), perf_counter()
 
     def say(text: str) -> None:
@@ -61,11 +58,7 @@ def main(benchmark: Benchmark, arguments: Sequence[str] | None = None) -> None:
         report = {"preset": options.preset, "parts": {}}
     machine = in_process(hardware) | {"load_average_before": os.getloadavg()[0]}
     for name in options.parts:
-        measured = _measured(lambda name=name: benchmark.parts[name](preset, say), machine)
-        earlier = report["parts"].get(name)
-        if options.problems and earlier and _comparable(earlier["hardware"], machine):
-            measured["found"] = merged(earlier["found"], measured["found"])
-        report["parts"][name] = measured
+        report["parts"][name] = _measured(lambda name=name: benchmark.parts[name](preset, say), machine)
         _write(benchmark, report, options.output)  # after each part, since the next may take hours
     found = _write(benchmark, report, options.output) if report["parts"] else {}
     for table in benchmark.tables(found) if found else ():
@@ -86,12 +79,10 @@ def _options(benchmark: Benchmark, arguments: Sequence[str] | None) -> argparse.
         default=list(benchmark.parts),
         help="what to measure; the rest of an earlier report stays. Given none, the report is drawn anew",
     )
-    if benchmark.problems:
-        parser.add_argument("--problems", nargs="+", choices=benchmark.problems, help="all of the preset unless told")
     parser.add_argument(
         "--output", type=Path, default=FOLDER / f"{benchmark.name}.json", help="the report; the picture lies beside it"
     )
-    return parser.parse_args(arguments, argparse.Namespace(problems=None))
+    return parser.parse_args(arguments)
 
 
 def _measured(measure: Callable[[], Any], machine: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,19 +102,6 @@ def _write(benchmark: Benchmark, report: dict[str, Any], output: Path) -> dict[s
     if benchmark.picture:
         benchmark.picture(found).savefig(output.with_suffix(".png"))
     return found
-
-
-def _comparable(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    return all(before[name] == now[name] for name in ("cpu", "cores", "device"))
-
-
-def merged(before: Any, found: Any) -> Any:
-    """A part's earlier answer, with what was measured again in place of the same problems' rows."""
-    if isinstance(found, list):
-        again = {row["problem"] for row in found}
-        return [row for row in before if row["problem"] not in again] + found
-    lists = {key: merged(before[key], rows) for key, rows in found.items() if isinstance(rows, list) and key in before}
-    return before | found | lists
 
 
 def hardware() -> dict[str, Any]:
@@ -200,18 +178,13 @@ def spread(values: "Sequence[float] | np.ndarray") -> dict[str, float]:
     return {"median": float(median(values)), "min": float(min(values)), "max": float(max(values))}
 
 
-def timed(function: Callable[..., Any], *args: Any) -> tuple[Any, float]:
-    """The result of one call, its arrays awaited, and its wall time in seconds."""
+def seconds_of(function: Callable[..., Any], *args: Any) -> float:
+    """The wall time of one call, its arrays awaited."""
     import jax
 
     began = perf_counter()
-    result = jax.block_until_ready(function(*args))
-    return result, perf_counter() - began
-
-
-def seconds_of(function: Callable[..., Any], *args: Any) -> float:
-    """The wall time of one call."""
-    return timed(function, *args)[1]
+    jax.block_until_ready(function(*args))
+    return perf_counter() - began
 
 
 def in_turn(

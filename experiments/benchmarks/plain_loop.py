@@ -12,9 +12,6 @@ from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
-from figure1_study.given import kernels
-from figure1_study.plain_port import LAYERS, mean_loss
-from flax import nnx
 
 from sharplab.core import tree
 from sharplab.core.tree import PyTree
@@ -24,17 +21,15 @@ from sharplab.training.task import Run, Task, find_recipe
 from sharplab.training.train import train_runs
 
 POWER_ITERATIONS = 10
-Objective = Callable[[PyTree, PyTree], jax.Array]  # (params, (inputs, targets)) → mean loss
 
 
 @dataclass(frozen=True)
 class PlainLoop:
-    """One way to write the task by hand: its arrays and its jitted functions."""
+    """The task written by hand: its arrays and its jitted functions."""
 
     params: PyTree
     train: PyTree  # (inputs, targets) of all training examples
     probe: PyTree
-    objective: Objective
     step: Callable[..., PyTree]  # params, learning rate, rows of the batch, train → params
     iterate: Callable[..., tuple[jax.Array, PyTree]]  # params, unit vector, probe → Rayleigh quotient, next vector
 
@@ -67,49 +62,24 @@ def lab_seconds(task: Task, runs: Sequence[Run]) -> float:
 
 
 def same_model(recipe: Recipe, images: jax.Array, targets: jax.Array, probe_size: int) -> PlainLoop:
-    """The loop by hand, but with the lab's own model code and prepared inputs."""
+    """The loop by hand, with the lab's own model code and prepared inputs."""
     params = recipe.init_params(jnp.zeros((), jnp.int32))
-    return _plain_loop(params, recipe.factors(), recipe.objective, recipe.prepare(images), targets, probe_size)
-
-
-def lax_convnet(recipe: Recipe, images: jax.Array, targets: jax.Array, probe_size: int) -> PlainLoop:
-    """The loop by hand, with the Figure-1 ConvNet of the same weights written with `lax.conv_general_dilated`.
-
-    Raises:
-        ValueError: if the loss is not that of the lab's model: a comparison of speed is worth nothing then.
-    """
-    network, initial = recipe.network.source.draw(jax.random.key(0)), recipe.init_params(jnp.zeros((), jnp.int32))
-    multipliers = tuple(getattr(network, name).multiplier for name in LAYERS)
-    params = kernels(initial)
-    few = images[:8], targets[:8]
-    expected = recipe.objective(initial, (recipe.prepare(few[0]), few[1]))
-    if not jnp.allclose(mean_loss(params, few, multipliers), expected, rtol=1e-5):
-        raise ValueError("the plain ConvNet is not figure1_convnet: bring it up to date.")
-    factors = nnx.to_pure_dict(recipe.factors())
-    factors = {name: factors[name]["kernel"] for name in LAYERS}
-    return _plain_loop(
-        params, factors, lambda w, batch: mean_loss(w, batch, multipliers), jnp.asarray(images), targets, probe_size
-    )
-
-
-def _plain_loop(
-    params: PyTree, factors: PyTree, objective: Objective, inputs: jax.Array, targets: jax.Array, probe_size: int
-) -> PlainLoop:
+    factors, inputs = recipe.factors(), recipe.prepare(images)
     roots = jax.tree.map(lambda factor: factor**0.5, factors)
 
     @jax.jit
     def step(params: PyTree, learning_rate: float, rows: jax.Array, train: PyTree) -> PyTree:
-        gradient = jax.grad(objective)(params, jax.tree.map(lambda x: x[rows], train))
+        gradient = jax.grad(recipe.objective)(params, jax.tree.map(lambda x: x[rows], train))
         return jax.tree.map(lambda w, g, factor: w - learning_rate * factor * g, params, gradient, factors)
 
     @jax.jit
     def iterate(params: PyTree, vector: PyTree, probe: PyTree) -> tuple[jax.Array, PyTree]:
         scaled = jax.tree.map(jnp.multiply, roots, vector)
-        product = jax.jvp(lambda w: jax.grad(objective)(w, probe), (params,), (scaled,))[1]
+        product = jax.jvp(lambda w: jax.grad(recipe.objective)(w, probe), (params,), (scaled,))[1]
         product = jax.tree.map(jnp.multiply, roots, product)
         return tree.dot(vector, product), tree.scale(1 / tree.norm(product), product)
 
-    return PlainLoop(params, (inputs, targets), (inputs[:probe_size], targets[:probe_size]), objective, step, iterate)
+    return PlainLoop(params, (inputs, targets), (inputs[:probe_size], targets[:probe_size]), step, iterate)
 
 
 def train_by_hand(task: Task, learning_rate: float, seed: int) -> float:

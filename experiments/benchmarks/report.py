@@ -13,8 +13,6 @@ from rich.table import Table
 
 from sharplab.plotting import house_style
 
-PAIR = ("#0072b2", "#e69f00")
-
 
 def table(title: str, heads: Sequence[str], rows: Iterable[Sequence[str]], left: Sequence[int] = (0,)) -> Table:
     """Rows of text under heads, columns aligned right except those of `left`."""
@@ -62,20 +60,15 @@ def ranged(values: Mapping[str, float], spec: str = ".1f", scale: float = 1.0) -
 Draw = Callable[[Axes, Any], None]
 
 
-def draw_panels(axes: Iterable[Axes], panels: Mapping[str, Draw], found: Mapping[str, Any]) -> None:
-    """Draw each part on an axes of its own, blank where it was not measured."""
-    for ax, (part, draw) in zip(axes, panels.items(), strict=True):
-        if part in found:
-            draw(ax, found[part])
-        else:
-            ax.set_axis_off()
-
-
 def picture(panels: Mapping[str, Draw], found: Mapping[str, Any]) -> Figure:
-    """The parts side by side."""
+    """The parts side by side, blank where one was not measured."""
     with house_style():
         figure, axes = plt.subplots(1, len(panels), figsize=(11, 3.6))
-        draw_panels(axes, panels, found)
+        for ax, (part, draw) in zip(axes, panels.items(), strict=True):
+            if part in found:
+                draw(ax, found[part])
+            else:
+                ax.set_axis_off()
     return figure
 
 
@@ -84,16 +77,6 @@ def draw_ranges(ax: Axes, points: Iterable[tuple[int, Mapping[str, float]]], **s
     sizes, values = zip(*points, strict=True)
     medians, least, most = (np.array([value[name] for value in values]) for name in ("median", "min", "max"))
     ax.errorbar(sizes, medians, yerr=(medians - least, most - medians), marker="o", markersize=3, **style)
-
-
-def draw_pairs(ax: Axes, names: Sequence[str], values: Mapping[str, Sequence[float]]) -> None:
-    """Two bars for each name, one of each label's values."""
-    place = np.arange(len(names))
-    for shift, colour, (label, bars) in zip((-0.2, 0.2), PAIR, values.items(), strict=True):
-        ax.bar(place + shift, bars, 0.36, color=colour, label=label)
-    ax.set_xticks(place, names, rotation=30, ha="right")
-    ax.set_ylim(top=1.45 * ax.get_ylim()[1])  # room for the legend
-    ax.legend(loc="upper left")
 
 
 def name_sizes(ax: Axes, sizes: Iterable[int]) -> None:

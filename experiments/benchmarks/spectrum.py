@@ -1,27 +1,23 @@
 """Speed and accuracy of eigenvalue solvers: `sharplab.eigsh` beside every other library for it.
 
 (contest) The top of the Hessian of networks trained for a few hundred steps, on one batch: time, products and true
-relative error (against float64), for true errors of 1e-2, 1e-3 and 1e-5, top-1 and top-10. Each library ends its
-solves twice: by its own rule, all else at its defaults, and at the cheapest setting of its budget that an oracle, who
-knows the truth, would choose; one that takes more than 30 s (smoke: 5) and more than three times sharplab's longest on
-that network is given up ("too long"). "plain Lanczos, cold" is how many products any method that starts at random
-needs at least: a run that keeps all its vectors, stopped by the oracle. Every library works in a process of its own,
-on the same weights and batch, its loss and gradient checked to 1e-5; peers that are not installed are left out and
-named.
+relative error (against float64) at tolerances of 1e-2, 1e-3 and 1e-5, top-1 and top-10. Each library ends its solves
+by its own rule, all else at its defaults; one that takes more than 30 s (smoke: 5) and more than three times sharplab's
+longest on that network is given up ("too long"). "plain Lanczos, cold" is how many products any method that starts at
+random needs at least: a run that keeps all its vectors, stopped by an oracle, who knows the truth. Every library works
+in a process of its own, on the same weights and batch, its loss and gradient checked to 1e-5; peers that are not
+installed are left out and named.
 (costs) One product in gradients, eight of them sharing a linearisation as in a solve, and as calls of their own;
 a gradient and products in units of their arithmetic at the rate of a large matrix product.
-(memory) Peak memory and time of λ₁ of an untrained GPT on four sequences, by size, each in a process of its own.
-(warm) Products to 1e-3 along a training run, each record starting from the last one's eigenvectors, beside what an
-oracle would need from there ("warm oracle": no stopping rule can do with fewer) and from a random start.
 
 Targets at 1e-3: at most 1.3 × the products of plain Lanczos, half the time of the best peer by its own rule whose true
-error is within the tolerance; warm at most 0.6 × the cold oracle's products. A Hessian product at most 2.2 gradients,
-a Gauss-Newton product on the GPT 1.5; λ₁ of 124 M parameters within 20 GB. How often the true error is within
-`errors` is counted in tests/spectrum/test_extremal.py; the report keeps an earlier count over five kinds of random
-spectra as "calibration".
+error is within the tolerance. A Hessian product at most 2.2 gradients, a Gauss-Newton product on the GPT 1.5. Measured
+once, and kept in the committed report: products along a training run, each record started from the last one's
+eigenvectors ("warm"); libraries at the cheapest setting that the oracle would choose; peak memory of λ₁ of GPTs of 1 to
+124 M parameters, 15 GB for the largest ("memory"); and how often the true error is within `errors`, over five kinds of
+random spectra ("calibration"), which tests/spectrum/test_extremal.py counts too.
 
-Trained weights, true eigenvalues and oracles' counts are kept under runs/bench. What --parts and --problems choose
-replaces the same in the earlier report, the rest of which stays.
+Trained weights, true eigenvalues and the oracle's counts are kept under runs/bench.
 Cost: hours on two idle cores. Leaves figures/bench/spectrum.json and .png.
 
     make bench-spectrum
@@ -29,22 +25,19 @@ Cost: hours on two idle cores. Leaves figures/bench/spectrum.json and .png.
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness import Benchmark, JobFailed, Say, in_process, main
-from spectra.contest import Terms, contest, installed, memory
+from spectra.contest import Terms, contest, installed
 from spectra.costs import product_costs
-from spectra.problems import LADDER, PROBLEMS, find, make
+from spectra.problems import make
 from spectra.report import TARGET_TOLERANCE, TARGETS, headline, picture, tables
 from spectra.truth import oracle, truth
-from spectra.warm import warm
 
 TOP = 10
 LENIENCE = 3  # how many times as long as sharplab's longest solve a peer's may take
-MEMORY_PEERS = ("curvlinops", "pyhessian")
-MEMORY_PATIENCE = 3600.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -52,37 +45,21 @@ class Preset:
     """The networks, sizes and repetitions that are measured."""
 
     problems: tuple[str, ...]
-    warm_problems: tuple[str, ...]
-    ladder: tuple[str, ...]
-    peer_ladder: tuple[str, ...]  # sizes that peers are measured at too
     terms: Terms
     counts: tuple[int, ...] = (1, TOP)
-    records: int = 21
     most: int = 256  # steps of a plain Lanczos run
     repetitions: int = 7
-
-    def only(self, names: tuple[str, ...]) -> "Preset":
-        """This preset on some networks alone."""
-        networks = ("problems", "warm_problems", "ladder")
-        return replace(self, **{each: tuple(n for n in getattr(self, each) if n in names) for each in networks})
 
 
 PRESETS: Mapping[str, Preset] = {
     "smoke": Preset(
         problems=("mlp-17k", "gpt-26k"),
-        warm_problems=("mlp-17k",),
-        ladder=("ladder-1M",),
-        peer_ladder=("ladder-1M",),
         terms=Terms(tolerances=(1e-2, TARGET_TOLERANCE), starts=1, patience=5.0),
-        records=4,
         most=64,
         repetitions=2,
     ),
     "full": Preset(
         problems=("mlp-0.1M", "mlp-1M", "mlp-4M", "convnet", "gpt-1M", "gpt-10M"),
-        warm_problems=("mlp-0.1M", "convnet", "gpt-1M"),
-        ladder=tuple(LADDER),
-        peer_ladder=("ladder-1M", "ladder-4M", "ladder-10M", "ladder-38M"),
         terms=Terms(tolerances=(1e-2, TARGET_TOLERANCE, 1e-5), starts=3, patience=30.0),
     ),
 }
@@ -119,16 +96,12 @@ def _contest_on(preset: Preset, name: str, say: Say) -> dict[str, Any]:
             continue
         say(f"{name}: {peer}")
         asked = {"made": made | {"seconds": limit}, "truth": exact, "counts": preset.counts, "terms": terms}
-        found[peer] = _or_failed(contest, contestant=peer, **asked)
+        try:
+            found[peer] = in_process(contest, contestant=peer, **asked)
+        except JobFailed as failure:
+            found[peer] = {"failed": str(failure)}
     answer = {"parameters": exact["parameters"], "truth": exact, "oracle": needed}
     return answer | {"limit_seconds": limit, "contestants": found}
-
-
-def _or_failed(job: Callable[..., Any], **settings: Any) -> Any:
-    try:
-        return in_process(job, **settings)
-    except JobFailed as failure:
-        return {"failed": str(failure)}
 
 
 def solve_limit(terms: Terms, ours: Mapping[str, Any]) -> float:
@@ -146,40 +119,14 @@ def _costs(preset: Preset, say: Say) -> dict[str, Any]:
     return found
 
 
-def _memory(preset: Preset, say: Say) -> dict[str, Any]:
-    """Peak memory by size, of a gradient, of sharplab's λ₁ and of peers'."""
-    peers = [peer for peer in MEMORY_PEERS if installed()[peer]]
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in ("gradient", "sharplab", *peers)}
-    for name in preset.ladder:
-        say(f"{name}: weights")
-        made = in_process(make, problem=name) | {"seconds": MEMORY_PATIENCE}
-        for contestant, rows in found.items():
-            if contestant in peers and name not in preset.peer_ladder:
-                continue
-            say(f"{name}: memory of {contestant}")
-            row = _or_failed(memory, contestant=contestant, made=made, tol=TARGET_TOLERANCE)
-            rows.append({"problem": name, "parameters": find(name).parameters} | row)
-    return found
-
-
-def _warm(preset: Preset, say: Say) -> list[dict[str, Any]]:
-    rows = []
-    settings = {"counts": preset.counts, "records": preset.records, "most": preset.most}
-    for name in preset.warm_problems:
-        say(f"{name}: along its training")
-        rows += in_process(warm, problem=name, tol=TARGET_TOLERANCE, starts=3, **settings)
-    return rows
-
-
 BENCHMARK = Benchmark(
     name="spectrum",
     about=__doc__,
     presets=PRESETS,
-    parts={"contest": _contest, "costs": _costs, "memory": _memory, "warm": _warm},
+    parts={"contest": _contest, "costs": _costs},
     tables=tables,
     summary=lambda found: {"targets": TARGETS, "headline": headline(found.get("contest", {}))},
     picture=picture,
-    problems=(*PROBLEMS, *LADDER),
 )
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from scipy import stats
 
 from sharplab.analysis.arguments import check_test, curves_by_name
 from sharplab.analysis.gaps import Gaps, find_gaps
+from sharplab.analysis.parts import Part
 from sharplab.analysis.trend import UNKNOWN, Measured, Trend, lies_outside, lies_within, pooled_noise, trend
 from sharplab.core.statistics import Interval
 from sharplab.records import Records
@@ -20,36 +21,24 @@ Verdict = Literal["super consistent", "finite-size effects", "inconclusive"]
 class Spreads:
     """The standard deviations of curves over sizes, in octaves.
 
-    Attributes:
-        steps: the records' steps, shape (T,).
-        spread: at each step, the standard deviation over sizes of the seeds' mean; shape (T,).
-        noise: at each step, the standard deviation that seeds alone give that mean; shape (T,).
-        late_spread, late_noise: the same for the average over the second half of training, of the seeds that have
-            every record there.
-        p_value: how likely seeds alone would spread the sizes that far (one-way analysis of variance).
+    The late ones are of the average over the second half of training, of the seeds that have every record there.
     """
 
-    steps: np.ndarray
-    spread: np.ndarray
-    noise: np.ndarray
+    steps: np.ndarray  # of the records, (T,)
+    spread: np.ndarray  # at each step, over sizes, of the seeds' mean, (T,)
+    noise: np.ndarray  # at each step, what seeds alone give that mean, (T,)
     late_spread: float
     late_noise: float
-    p_value: float
+    p_value: float  # how likely seeds alone would spread the sizes that far (one-way analysis of variance)
 
 
 @dataclass(frozen=True)
 class Slopes:
-    """The slopes of a quantity over sizes, in octaves per doubling.
+    """The slopes of a quantity over sizes, in octaves per doubling."""
 
-    Attributes:
-        late: of the average over the second half of training.
-        growth: how much that slope exceeds the one of the first half, its start at step 0 aside.
-        final: of the last record.
-    """
-
-    late: Measured
-    growth: Measured
-    final: Measured
+    late: Measured  # of the average over the second half of training
+    growth: Measured  # how much that slope exceeds the one of the first half, its start at step 0 aside
+    final: Measured  # of the last record
 
 
 @dataclass(frozen=True)
@@ -78,53 +67,18 @@ class Consistency:
     tolerance: float
     confidence: float
 
-    @property
-    def steps(self) -> np.ndarray:
-        return self.spreads.steps
-
-    @property
-    def spread(self) -> np.ndarray:
-        return self.spreads.spread
-
-    @property
-    def noise(self) -> np.ndarray:
-        return self.spreads.noise
-
-    @property
-    def late_spread(self) -> float:
-        return self.spreads.late_spread
-
-    @property
-    def late_noise(self) -> float:
-        return self.spreads.late_noise
-
-    @property
-    def p_value(self) -> float:
-        return self.spreads.p_value
-
-    @property
-    def slope(self) -> float:
-        return self.slopes.late.value
-
-    @property
-    def slope_interval(self) -> Interval:
-        return self.slopes.late.interval
-
-    @property
-    def growth(self) -> float:
-        return self.slopes.growth.value
-
-    @property
-    def growth_interval(self) -> Interval:
-        return self.slopes.growth.interval
-
-    @property
-    def final_slope(self) -> float:
-        return self.slopes.final.value
-
-    @property
-    def final_slope_interval(self) -> Interval:
-        return self.slopes.final.interval
+    steps = Part[np.ndarray]("spreads.steps")
+    spread = Part[np.ndarray]("spreads.spread")
+    noise = Part[np.ndarray]("spreads.noise")
+    late_spread = Part[float]("spreads.late_spread")
+    late_noise = Part[float]("spreads.late_noise")
+    p_value = Part[float]("spreads.p_value")
+    slope = Part[float]("slopes.late.value")
+    slope_interval = Part[Interval]("slopes.late.interval")
+    growth = Part[float]("slopes.growth.value")
+    growth_interval = Part[Interval]("slopes.growth.interval")
+    final_slope = Part[float]("slopes.final.value")
+    final_slope_interval = Part[Interval]("slopes.final.interval")
 
     @property
     def verdict(self) -> Verdict:
@@ -170,7 +124,6 @@ def consistency(
     Args:
         records: with curves, at one learning rate per parameterization.
         quantity: a column of the curves, as "sharpness"; records where it is not positive are left out and counted.
-        over: "width" or "depth".
 
     Raises:
         ValueError: for missing curves or columns, mixed settings, or two curves of one size and seed.

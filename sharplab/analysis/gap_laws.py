@@ -18,13 +18,12 @@ EXPONENTS = np.linspace(-6.0, 6.0, 1200)  # what lies beyond is not told from ±
 
 
 def gap_law(x: np.ndarray, gaps: np.ndarray, *, typical: float, confidence: float = 0.95) -> PowerLaw:
-    """The power law a·x^b of the seeds' mean gap, a of either sign.
+    """The power law a·x^b of the seeds' mean gap, a of either sign; the prefactor's interval is over all exponents.
 
     Args:
         x: of at least 1, ascending, shape (n,).
         gaps: of each seed, shape (seeds, n), without missing ones.
         typical: an exponent that is likely: the weights are v = x^typical, the best ones there for even noise.
-        confidence: of the intervals. The prefactor's is the hull over all of the exponent's.
 
     >>> seeds = np.random.default_rng(0).normal(size=(4, 3))
     >>> x = np.array([8.0, 16.0, 32.0])

@@ -20,26 +20,18 @@ EXPONENT_IN_SIZE, EXPONENT_IN_TIME = -0.5, 1.0
 class Gaps:
     """The gaps q_N(t) − q_largest(t), and power laws of their mean over seeds, of either sign.
 
-    Each seed is its own pair: what seeds have in common at all sizes, the order of the data, drops out.
-
-    Attributes:
-        mean, stderr: over seeds, shape (sizes − 1, T); nan where no seed has every record.
-        seeds: how many have.
-        averages: of each third of training that has records after the first step, the gap's average there and its
-            standard error, shape (sizes − 1,) each.
-        in_size: that average as a law of the size.
-        limit_exponents: the exponent b of q_N = q_∞ + a·N^b there, with its interval: the gap to the largest size
-            falls faster than that to the limit.
-        in_time: for each smaller size, and "all" for their average, the gap as a law of the step.
+    Each seed is its own pair: what seeds have in common at all sizes, the order of the data, drops out. Averages and
+    laws in size are of each third of training that has records after the first step. A limit exponent is the b of
+    q_N = q_∞ + a·N^b: the gap to the largest size falls faster than that to the limit.
     """
 
-    mean: np.ndarray
+    mean: np.ndarray  # over seeds, (sizes − 1, T); nan where no seed has every record
     stderr: np.ndarray
-    seeds: int
-    averages: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    seeds: int  # that have every record
+    averages: Mapping[str, tuple[np.ndarray, np.ndarray]]  # with standard errors, (sizes − 1,) each
     in_size: Mapping[str, PowerLaw]
     limit_exponents: Mapping[str, tuple[float, Interval]]
-    in_time: Mapping[float | str, PowerLaw]
+    in_time: Mapping[float | str, PowerLaw]  # of each smaller size, and "all" of their average, in the step
 
     def table(self) -> pd.DataFrame:
         """The laws as a table: what each is in, where, the exponent and the prefactor with intervals, R²."""
@@ -55,14 +47,7 @@ class Gaps:
 
 
 def find_gaps(values: np.ndarray, sizes: Sequence[float], steps: np.ndarray, confidence: float) -> Gaps:
-    """The gaps of curves to that of the largest size, and their laws.
-
-    Args:
-        values: shape (seeds, sizes, T), without missing ones.
-        sizes: ascending.
-        steps: ascending, shape (T,).
-        confidence: of the laws' intervals.
-    """
+    """The gaps of curves, (seeds, sizes, T) without missing ones, to that of the largest size, and their laws."""
     gaps = values[:, :-1] - values[:, -1:]
     smaller = np.asarray(sizes[:-1], float)
     averages, in_size, limits = {}, {}, {}

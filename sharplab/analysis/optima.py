@@ -10,6 +10,7 @@ import pandas as pd
 from sharplab.analysis.arguments import check_test
 from sharplab.analysis.edges import find_edges
 from sharplab.analysis.optimum_fit import Losses, between_seed_variance, fit_optima
+from sharplab.analysis.parts import Part, PartOfEach
 from sharplab.analysis.regrets import Regret, find_regrets
 from sharplab.analysis.trend import Measured, Trend, lies_outside, lies_within, robust_trend
 from sharplab.core.statistics import OPEN, Interval
@@ -27,14 +28,11 @@ class SizeResult:
             grid; (0, inf) that the noise is not known.
         at_grid_edge: whether the best learning rate is the lowest or highest of the grid: extend it.
         edge: where stability ends: the geometric middle of the largest learning rate below which no run diverged and
-            the next one of the grid, averaged over seeds. The interval spans these brackets, widened by the seeds'
-            noise.
+            the next one of the grid, averaged over seeds, with the interval of these brackets and the seeds' noise.
         regret: of the smallest size's optimum: how much higher the mean loss is there than at this size's own, in
-            units of the metric, and as a fraction of the benefit of tuning, which is how much higher the loss is at
-            half the optimal learning rate. A fraction of 1 says that carrying the learning rate costs as much as
-            missing the optimum by a factor of 2 (a parabola missed by d octaves: d²). Both are inf where runs
-            diverge, nan where the grid does not reach; their intervals have the noise of both optima and of the
-            losses, paired by seed, and are (0, inf) where nothing is known.
+            units of the metric, and as a share of how much higher it is at half this size's own (of a parabola missed
+            by d octaves: d²). inf where runs diverge, nan where the grid does not reach; the intervals are (0, inf)
+            where nothing is known.
     """
 
     size: int
@@ -52,8 +50,8 @@ class Transfer:
         by_size: the sizes, ascending, each with its optimum, edge of stability and regret. `sizes`, `optimum`,
             `optimum_interval`, `at_grid_edge`, `edge`, `edge_interval` and `regrets` give one of these for all sizes;
             `regret`, `regret_interval`, `regret_fraction` and `regret_fraction_interval` are those of the largest.
-        trend: the slope of log₂ optimum per doubling of size, with its noise.
-        edge_trend: the same for the edge.
+        trend: the slope of log₂ optimum per doubling of size, `shift`, with its noise.
+        edge_trend: the same for the edge, `edge_shift`.
         tolerance: octaves per doubling within which the optimum counts as staying.
         confidence: of all intervals.
     """
@@ -67,34 +65,24 @@ class Transfer:
     tolerance: float
     confidence: float
 
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        return tuple(one.size for one in self.by_size)
+    sizes = PartOfEach[int]("by_size", "size")
+    optimum = PartOfEach[float]("by_size", "optimum.value")
+    optimum_interval = PartOfEach[Interval]("by_size", "optimum.interval")
+    at_grid_edge = PartOfEach[bool]("by_size", "at_grid_edge")
+    edge = PartOfEach[float]("by_size", "edge.value")
+    edge_interval = PartOfEach[Interval]("by_size", "edge.interval")
+    regrets = PartOfEach[Regret]("by_size", "regret")
+    regret = Part[float]("largest.regret.loss.value")
+    regret_interval = Part[Interval]("largest.regret.loss.interval")
+    regret_fraction = Part[float]("largest.regret.share.value")
+    regret_fraction_interval = Part[Interval]("largest.regret.share.interval")
+    shift = Part[float]("trend.slope")
+    edge_shift = Part[float]("edge_trend.slope")
 
     @property
-    def optimum(self) -> tuple[float, ...]:
-        return tuple(one.optimum.value for one in self.by_size)
-
-    @property
-    def optimum_interval(self) -> tuple[Interval, ...]:
-        return tuple(one.optimum.interval for one in self.by_size)
-
-    @property
-    def at_grid_edge(self) -> tuple[bool, ...]:
-        return tuple(one.at_grid_edge for one in self.by_size)
-
-    @property
-    def edge(self) -> tuple[float, ...]:
-        return tuple(one.edge.value for one in self.by_size)
-
-    @property
-    def edge_interval(self) -> tuple[Interval, ...]:
-        return tuple(one.edge.interval for one in self.by_size)
-
-    @property
-    def shift(self) -> float:
-        """The slope of log₂ optimum per doubling of size."""
-        return self.trend.slope
+    def largest(self) -> SizeResult:
+        """The results at the largest size."""
+        return self.by_size[-1]
 
     @property
     def shift_interval(self) -> Interval:
@@ -102,33 +90,8 @@ class Transfer:
         return OPEN if any(self.at_grid_edge) else self.trend.interval(self.confidence)
 
     @property
-    def edge_shift(self) -> float:
-        """The slope of log₂ edge per doubling of size."""
-        return self.edge_trend.slope
-
-    @property
     def edge_shift_interval(self) -> Interval:
         return self.edge_trend.interval(self.confidence)
-
-    @property
-    def regrets(self) -> tuple[Regret, ...]:
-        return tuple(one.regret for one in self.by_size)
-
-    @property
-    def regret(self) -> float:
-        return self.regrets[-1].loss.value
-
-    @property
-    def regret_interval(self) -> Interval:
-        return self.regrets[-1].loss.interval
-
-    @property
-    def regret_fraction(self) -> float:
-        return self.regrets[-1].share.value
-
-    @property
-    def regret_fraction_interval(self) -> Interval:
-        return self.regrets[-1].share.interval
 
     @property
     def verdict(self) -> Verdict:
@@ -161,7 +124,7 @@ class Transfer:
             f"  shift {self.shift:+.2f} octaves per doubling, {self.confidence:.0%} interval [{low:+.2f}, {high:+.2f}] "
             f"(transfers within ±{self.tolerance:g})"
         )
-        last = self.by_size[-1]
+        last = self.largest
         lines.append(
             f"  regret at {self.over} {last.size} of the best at {self.sizes[0]}: {last.regret.loss:.3g} in "
             f"{self.metric}, {last.regret.share:.2g} of what half the best loses"

@@ -43,30 +43,21 @@ class Losses:
 class SlopeProfile:
     """The slope of the mean loss against log₂ of the learning rate, fitted around the minimum.
 
-    Attributes:
-        at, slope: positions, and the slope there, (V,).
-        weight_norm: the norm of the weights with which losses enter it, (V,).
-        model_variance: its variance from the terms beyond the parabola, (V,).
-        operator, origin, window: what gives the slope at origin + z from the losses of the window, (R,) of bool.
-        seeds: each seed's slope at the minimum, (S,). They are paired: what moves all losses of a seed alike, as the
-            order of its data does, has no slope.
-        curvature, weight_norm_at_optimum, model_variance_at_optimum: the slope's own slope, `weight_norm` and
-            `model_variance` at the minimum.
-        loss_variance: of a single loss, apart from what moves a seed's whole curve; pooled over sizes.
+    Seeds are paired: what moves all losses of a seed alike, as the order of its data does, has no slope.
     """
 
-    at: np.ndarray
-    slope: np.ndarray
-    weight_norm: np.ndarray
-    model_variance: np.ndarray
-    operator: "SlopeOperator"
+    at: np.ndarray  # positions, (V,)
+    slope: np.ndarray  # there, (V,)
+    weight_norm: np.ndarray  # of the weights with which losses enter it, (V,)
+    model_variance: np.ndarray  # of it, from the terms beyond the parabola, (V,)
+    operator: "SlopeOperator"  # gives the slope at origin + z from the losses of the window
     origin: float
-    window: np.ndarray
-    seeds: np.ndarray
-    curvature: float
+    window: np.ndarray  # (R,) of bool
+    seeds: np.ndarray  # each seed's slope at the minimum, (S,)
+    curvature: float  # the slope's own slope at the minimum
     weight_norm_at_optimum: float
     model_variance_at_optimum: float
-    loss_variance: float
+    loss_variance: float  # of a single loss, apart from what moves a seed's whole curve; pooled over sizes
 
     def variance(self, between_seeds: Noise) -> Noise:
         """The variance of the minimum's position, in octaves²."""
@@ -86,23 +77,14 @@ class SlopeProfile:
 
 @dataclass(frozen=True)
 class OptimumFit:
-    """The optimum of one size; all positions are log₂ of the learning rate.
+    """The optimum of one size; all positions are log₂ of the learning rate."""
 
-    Attributes:
-        optimum: the estimate, nan where every learning rate diverged.
-        best: the best learning rate of the grid.
-        bracket: the neighbours of the best one, diverged or not; infinite beyond the grid.
-        ends: the neighbours of the fitted points: how far the optimum may lie where the fit leaves it open.
-        diverges_above: whether runs diverge at the upper neighbour.
-        profile: None where fewer than three points, or no convex ones, allow no parabola.
-    """
-
-    optimum: float
-    best: float
-    bracket: Interval
-    ends: Interval
-    diverges_above: bool
-    profile: SlopeProfile | None
+    optimum: float  # the estimate, nan where every learning rate diverged
+    best: float  # the best learning rate of the grid
+    bracket: Interval  # the neighbours of the best one, diverged or not; infinite beyond the grid
+    ends: Interval  # the neighbours of the fitted points: how far the optimum may lie where the fit leaves it open
+    diverges_above: bool  # whether runs diverge at the upper neighbour
+    profile: SlopeProfile | None  # None where fewer than three points, or no convex ones, allow no parabola
 
     @property
     def at_edge(self) -> tuple[bool, bool]:

@@ -57,7 +57,6 @@ def power_law(x: Any, y: Any, *, stderr: Any = None, confidence: float = 0.95) -
         y: shape (n,), or (n, seeds) for repeated measurements, whose noise in log y is pooled over the points;
             missing seeds are nan.
         stderr: the standard error of each y, in its units, shape (n,), where y is (n,) and its noise is known.
-        confidence: of the intervals.
 
     Raises:
         ValueError: for shapes that do not match, negative standard errors, and fewer than two different x with

@@ -21,16 +21,10 @@ UNBOUNDED: Interval = (0.0, np.inf)  # no regret is negative
 
 @dataclass(frozen=True)
 class Regret:
-    """The regret of one learning rate at one size.
+    """The regret of one learning rate at one size."""
 
-    Attributes:
-        loss: how much higher the mean loss is there than at its minimum, in units of the loss.
-        share: the same in units of the benefit of tuning: of how much higher the loss is at half the optimal learning
-            rate.
-    """
-
-    loss: Measured
-    share: Measured
+    loss: Measured  # how much higher the mean loss is there than at its minimum, in units of the loss
+    share: Measured  # the same over how much higher it is at half the optimal learning rate, the benefit of tuning
 
 
 NONE = Regret(Measured(0.0, 0.0, 0.0), Measured(0.0, 0.0, 0.0))
@@ -41,18 +35,14 @@ UNKNOWN = Regret(Measured(np.nan, *UNBOUNDED), Measured(np.nan, *UNBOUNDED))
 class ExcessLoss:
     """One size's loss above its minimum, against the distance from there in octaves.
 
-    Attributes:
-        at: distances, ascending, (V,).
-        seeds: each seed's, (V, S). They are differences of losses of one seed, so that what its initial weights and
-            the order of its data do to all of its losses alike drops out.
-        model_sd: standard deviations that the terms beyond the parabola leave it, (V, 2).
-        divergence: the distance of the first learning rate at which a run diverged; infinite where there is none.
+    Each seed's are differences of its own losses, so that what its initial weights and the order of its data do to all
+    of them alike drops out.
     """
 
-    at: np.ndarray
-    seeds: np.ndarray
-    model_sd: np.ndarray
-    divergence: float
+    at: np.ndarray  # distances, ascending, (V,)
+    seeds: np.ndarray  # each seed's, (V, S)
+    model_sd: np.ndarray  # standard deviations that the terms beyond the parabola leave it, (V, 2)
+    divergence: float  # distance of the first learning rate at which a run diverged; infinite where there is none
 
     @classmethod
     def of(cls, grid: Losses, fit: OptimumFit) -> "ExcessLoss | None":

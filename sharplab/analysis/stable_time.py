@@ -86,11 +86,9 @@ def stability(
 
     Args:
         records: with curves of the quantity, of one setting apart from size, learning rate and seed.
-        over: "width" or "depth".
         quantity: a column of the curves; "<quantity>_error" is its error where there is such a column.
         threshold: a number, or a function of the base learning rate; None for that of the runs' optimizer at a
             constant learning rate (2/η for SGD; see `sharplab.optimizers`).
-        confidence: of the seeds' intervals.
 
     Raises:
         ValueError: for missing curves or columns, mixed settings, two curves of one run, fewer than two records of a

@@ -7,20 +7,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class WeightedLine:
-    """The line y = level + slope·(x − centre), with x's weighted mean as centre.
-
-    Attributes:
-        squares: the residuals' sum of squares, in units of the variances.
-        spread: the slope's precision, the weighted sum of squares of x − centre.
-        variances: of the points, positive, (n,).
-    """
+    """The line y = level + slope·(x − centre), with x's weighted mean as centre."""
 
     slope: float
     level: float
     centre: float
-    squares: float
-    spread: float
-    variances: np.ndarray
+    squares: float  # the residuals' sum of squares, in units of the variances
+    spread: float  # the slope's precision, the weighted sum of squares of x − centre
+    variances: np.ndarray  # of the points, positive, (n,)
 
     @classmethod
     def through(cls, x: np.ndarray, y: np.ndarray, variances: np.ndarray) -> "WeightedLine":

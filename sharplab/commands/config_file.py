@@ -16,11 +16,7 @@ WANTED: Mapping[Any, tuple[Any, str]] = {
 
 
 def config_path(words: Sequence[str]) -> Path | None:
-    """The file that a command line names by --config, if it does.
-
-    >>> config_path(["--seeds", "3", "--config", "sweep.toml"])
-    PosixPath('sweep.toml')
-    """
+    """The file that a command line names by --config, if it does."""
     path = None
     for i, word in enumerate(words):
         if word == "--config" and i + 1 < len(words):

@@ -13,9 +13,7 @@ from sharplab.sweep.experiment import SETTINGS, Experiment
 def setting_options(base: type, preset: Collection[str]) -> Any:
     """The dataclass of options `base` with one more for each setting of an experiment.
 
-    Args:
-        base: the options that come first.
-        preset: the settings that a preset gives where the option does not: their options are None by default.
+    Options of settings in `preset`, which a preset gives where the option does not, are None by default.
     """
     defaults = {each.name: each.default for each in fields(Experiment)}
     options: list[tuple[str, Any, Any]] = []

@@ -166,9 +166,7 @@ def sweep(options: SweepOptions, command: Sequence[str] | None = None) -> None:
 
     With `dry_run` or a shard there is no verdict: the plan is shown, or the parts that are stored.
 
-    Args:
-        options: what to do.
-        command: the words of the command line, for the line that repeats it; by default those of this process.
+    `command` has the words of the command line, for the line that repeats it; by default those of this process.
     """
     console = Console() if sys.stdout.isatty() else Console(width=WIDTH_IN_FILES)
     experiments = options.experiments()

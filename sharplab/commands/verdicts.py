@@ -17,13 +17,7 @@ def print_verdicts(
 ) -> tuple[Path, ...]:
     """Print the optima and the verdict of each setting, and draw its sweep into the folder; the pictures' paths.
 
-    Args:
-        records: of one setting or several.
-        over: "width" or "depth", what grows.
-        metric: the loss whose optimum is sought.
-        along: settings that grow with it, in which runs of one size do not differ.
-        folder: of the pictures.
-        console: where it is printed.
+    `along` are settings that grow with the size, in which runs of one size do not differ.
     """
     pictures = []
     for heading, part in by_setting(records, over=over, along=along):

@@ -56,10 +56,8 @@ def refusal(what: str, error: OSError, *, safe: str = "") -> StoreError:
 def write_whole(path: Path, content: bytes | Callable[[BufferedRandom], None], *, durable: bool = True) -> None:
     """Write a file of which there is the whole content under its name or nothing, whenever the process is killed.
 
-    Args:
-        path: its name.
-        content: what is written, or a function that writes it into the open file.
-        durable: whether the file must outlast a power cut too, for which disks are waited for.
+    `content` may be a function that writes it into the open file. A `durable` file outlasts a power cut too, for which
+    disks are waited for.
 
     Raises:
         OSError: if it cannot be written; nothing is left behind then.

@@ -21,10 +21,6 @@ def find(kind: str, name: str, table: Mapping[str, Any]) -> Any:
 
     >>> find("loss", "zero", {"zero": 0.0}), find("loss", "math:exp@2", {})(0)
     (0.0, 1.0)
-    >>> find("loss", "hinge", {"zero": 0.0})
-    Traceback (most recent call last):
-    ...
-    ValueError: unknown loss 'hinge': Known: zero, or your own as 'module:attribute'.
     """
     if ":" not in name:
         return lookup(kind, name, table, also=", or your own as 'module:attribute'")

@@ -13,8 +13,6 @@ def lookup(kind: str, name: str, table: Mapping[str, T], *, also: str = "") -> T
     Raises:
         ValueError: for an unknown name, with its `kind`, the names that are near, and `also`.
 
-    >>> lookup("optimizer", "sgd", {"sgd": 1})
-    1
     >>> lookup("optimizer", "sdg", {"sgd": 1, "adam": 2})
     Traceback (most recent call last):
     ...

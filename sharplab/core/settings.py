@@ -32,11 +32,11 @@ class Kind:
     """A kind of values that settings have, and how they are read.
 
     Attributes:
-        read: (name of the setting, what was given) → the value that is kept; a ValueError names the setting.
+        read: (name, what was given) → what is kept; a ValueError names the setting.
         option: the type of the option on the command line.
         metavar: what stands for its value there.
-        expand: (name of the setting, text) → the values that a text stands for where each makes an experiment.
-        table: "module:NAME" of the mapping, or of the function, that knows the names; "" where values are no names.
+        expand: (name, text) → the values that a text stands for where each makes an experiment.
+        table: "module:NAME" of what knows the names; "" where values are no names.
     """
 
     read: Callable[[str, Any], Any]
@@ -53,29 +53,17 @@ class Kind:
 
 @dataclass(frozen=True)
 class Setting:
-    """The declaration of a setting, beside its name, type and default.
+    """The declaration of a setting, beside its name, type and default."""
 
-    Attributes:
-        kind: what its values are.
-        meaning: of one value, as tables of runs explain it.
-        unit: of a value, "" where it has none.
-        help: how it is chosen; the meaning where that says it.
-        column: its name in tables of runs, its own where this is ""; None for what stands in no table.
-        since: of a setting that came later, the value that earlier runs had; there it is no part of a run's identity.
-        observation: whether it says how a run is observed, and so is no part of what the run is.
-        costs: whether the time and memory of a step or a record depend on it.
-        option_default: its default on the command line, where that is another than an experiment's.
-    """
-
-    kind: Kind
-    meaning: str
-    unit: str = ""
-    help: str = ""
-    column: str | None = ""
-    since: Any = None
-    observation: bool = False
-    costs: bool = True
-    option_default: Any = None
+    kind: Kind  # what its values are
+    meaning: str  # of one value, as tables of runs explain it
+    unit: str = ""  # of a value, "" where it has none
+    help: str = ""  # how it is chosen; the meaning where that says it
+    column: str | None = ""  # its name in tables of runs, its own where this is ""; None for what stands in no table
+    since: Any = None  # of a later setting, the value that earlier runs had, where it is no part of their identity
+    observation: bool = False  # whether it says how a run is observed, and so is no part of what the run is
+    costs: bool = True  # whether the time and memory of a step or a record depend on it
+    option_default: Any = None  # its default on the command line, where that is another than an experiment's
 
     def explained(self) -> str:
         """The help of the setting, with the names that can be given."""

@@ -17,15 +17,10 @@ Term = Callable[[PyTree, PyTree], PyTree]
 @partial(jax.tree_util.register_dataclass, data_fields=["batch"], meta_fields=["chunk"])
 @dataclass(frozen=True)
 class Chunks:
-    """A batch of n examples, read c at a time, and then the n mod c that are left over.
+    """A batch of n examples, read c at a time, and then the n mod c that are left over."""
 
-    Attributes:
-        batch: a pytree of arrays (n, …).
-        chunk: c ≤ n.
-    """
-
-    batch: PyTree
-    chunk: int
+    batch: PyTree  # a pytree of arrays (n, …)
+    chunk: int  # c ≤ n
 
     @property
     def examples(self) -> int:

@@ -26,10 +26,6 @@ def check_deterministic(op: LinearOperator, key: jax.Array | None = None) -> Non
     function at each product, and its eigenvalues mean nothing. Both products are evaluated outside of compiled
     programs.
 
-    Args:
-        op: the operator.
-        key: of the random vector; a fixed one by default.
-
     Raises:
         ValueError: if they differ by more than √ε of their norm, ε the unit of rounding.
 

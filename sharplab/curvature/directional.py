@@ -32,10 +32,6 @@ class BatchSharpness:
 def directional_sharpness(op: LinearOperator, g: PyTree) -> jax.Array:
     """The Rayleigh quotient gᵀAg/‖g‖², a scalar: the curvature that a step along g meets; NaN for g = 0.
 
-    Args:
-        op: A.
-        g: like the operator's domain, or flat.
-
     >>> op = LinearOperator(lambda d: lambda v: d * v, jnp.array([1.0, 3.0]), jnp.zeros(2))
     >>> float(directional_sharpness(op, jnp.array([1.0, 1.0])))
     2.0
@@ -54,11 +50,7 @@ def batch_sharpness(
 
     SGD holds it near 2/η (Andreyev & Beneventano, arXiv 2412.20553).
 
-    Args:
-        loss: `loss(params, batch)` → mean over examples; with `model`, `loss(outputs, targets)`.
-        params: any pytree of floats.
-        batches: pytrees of arrays with a leading example axis, each counted alike.
-        model: `model(params, inputs)` → outputs.
+    `loss`, `params` and `model` are those of `hessian`; each batch counts alike.
 
     Raises:
         ValueError: if there are no batches.
@@ -91,9 +83,7 @@ def leaf_shares(vector: PyTree) -> dict[str, jax.Array]:
 def subspace_overlap(g: PyTree, vectors: PyTree) -> jax.Array:
     """The share ‖Vᵀg‖²/‖g‖² of g in the span of k orthonormal vectors, a scalar in [0, 1].
 
-    Args:
-        g: a pytree.
-        vectors: V, the same paths with a leading axis k, such as `Eigenpairs.vectors`.
+    `vectors` has the paths of g, with a leading axis k, as `Eigenpairs.vectors`.
 
     Raises:
         ValueError: if the paths differ.

@@ -55,12 +55,9 @@ def fisher(
     Args:
         model: `model(params, inputs)` → outputs (n, …, C), or (n,) for one number per example.
         loss: `loss(outputs, targets)` → mean over predictions; for "exact" and "mc" one of the two named above.
-        params: any pytree of floats.
         batch: (inputs, targets), arrays with a leading example axis, or a source of such pairs (see `hessian`).
-        kind: "exact", "mc" or "empirical".
         chunk: the number of examples whose activations are in memory at a time; all by default.
         key: of the draws of "mc"; a fixed one by default.
-        samples: draws per prediction of "mc".
 
     Raises:
         ValueError: for an unknown kind, a loss without a known likelihood, `samples` below 1, and as `hessian`.
@@ -71,9 +68,6 @@ def fisher(
     >>> x, y = jnp.array([[1.0, 0.0], [1.0, 2.0]]), jnp.array([[1.0], [3.0]])
     >>> fisher(model, squared_error, jnp.zeros(2), (x, y)).dense().tolist()  # xᵀx / n
     [[1.0, 1.0], [1.0, 2.0]]
-    >>> seen = fisher(model, squared_error, jnp.zeros(2), (x, y), kind="empirical")
-    >>> seen.dense().round(4).tolist()  # xᵀ diag(y²) x / n
-    [[5.0, 9.0], [9.0, 18.0]]
     """
     lookup("kind", kind, KINDS)
     if kind != "empirical" and output_hessian(loss) is None:

@@ -30,7 +30,6 @@ def gauss_newton(
     Args:
         model: `model(params, inputs)` → outputs.
         loss: `loss(outputs, targets)` → mean over examples.
-        params: any pytree of floats.
         batch: (inputs, targets), arrays with a leading example axis, or a source of such pairs (see `hessian`), for
             which there is no factor.
         chunk: the number of examples whose activations are in memory at a time; all by default.

@@ -38,19 +38,12 @@ def source_of(batch: Any) -> Source | None:
 @jax.tree_util.register_static
 @dataclass(frozen=True, eq=False)
 class HostBatches:
-    """Batches of arrays from a source.
+    """Batches of arrays from a source."""
 
-    Attributes:
-        source: returns an iterator over the batches at each call.
-        counts: the number of examples of each batch.
-        head: the first two examples.
-        chunk: the number of examples whose activations are in device memory at a time; None for a batch at once.
-    """
-
-    source: Source
-    counts: tuple[int, ...]
-    head: PyTree
-    chunk: int | None
+    source: Source  # returns an iterator over the batches at each call
+    counts: tuple[int, ...]  # the number of examples of each batch
+    head: PyTree  # the first two examples
+    chunk: int | None  # how many examples' activations are in device memory at a time; None for a batch's
 
     @property
     def examples(self) -> int:

@@ -92,11 +92,6 @@ class LinearOperator:
         Raises:
             ValueError: if the operator has no factor.
 
-        >>> R = jnp.ones((1, 3))
-        >>> factor = Factor(lambda R: (lambda v: R @ v, lambda u: R.T @ u), R, Structure.of(jnp.zeros(1)))
-        >>> op = LinearOperator(lambda R: lambda v: R.T @ (R @ v), R, jnp.zeros(3), factor)
-        >>> op.dual().dense().tolist()
-        [[3.0]]
         """
         if self.factor is None:
             raise ValueError(

@@ -34,7 +34,6 @@ def mean_operator(
 
     Args:
         product: (shared, batch) → (v → A_b v), a function of a module.
-        shared: the functions and the params.
         batch: a pytree of arrays, or a source of batches on the host.
         chunk: how many examples at a time; None for all of a batch at once, linearised once per matvec().
         mean: (functions, params, batch) → a mean over examples, by which they are checked to be independent.

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from sharplab.data.archives import read_tar
-from sharplab.data.dataset import Dataset, definition_checksum
+from sharplab.data.dataset import Dataset, make_dataset
 from sharplab.data.downloads import Source, fetch
 from sharplab.data.images import scale_pixels
 
@@ -29,17 +29,9 @@ def cifar_10(source: Source = ARCHIVE) -> Dataset:
     """Images (N, 32, 32, 3) as x/127.5 − 1 in [−1, 1]; the official 50,000 to train and 10,000 to evaluate."""
     path = fetch(source)
     files = read_tar(path, (*TRAIN, TEST))
-    train_inputs, train_targets = _read(b"".join(files[name] for name in TRAIN), path)
-    eval_inputs, eval_targets = _read(files[TEST], path)
-    return Dataset(
-        name="cifar-10",
-        train_inputs=train_inputs,
-        train_targets=train_targets,
-        eval_inputs=eval_inputs,
-        eval_targets=eval_targets,
-        classes=CLASSES,
-        checksum=definition_checksum(f"cifar-10; {path.name} {source.sha256}; x/127.5 - 1; official split"),
-    )
+    train, held_out = _read(b"".join(files[name] for name in TRAIN), path), _read(files[TEST], path)
+    definition = f"cifar-10; {path.name} {source.sha256}; x/127.5 - 1; official split"
+    return make_dataset("cifar-10", train, held_out, CLASSES, definition)
 
 
 def _read(content: bytes, path: Path) -> tuple[np.ndarray, np.ndarray]:

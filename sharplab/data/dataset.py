@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+Pair = tuple[np.ndarray, np.ndarray]
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -31,10 +33,11 @@ class Dataset:
             array.flags.writeable = False
 
 
-def definition_checksum(definition: str) -> str:
-    """SHA-256, in hex, of the text that says how a data set comes about.
+def make_dataset(name: str, train: Pair, held_out: Pair, classes: int, definition: str) -> Dataset:
+    """The data set of pairs (inputs, targets), its checksum that of the text that says how it comes about."""
+    return Dataset(name, *train, *held_out, classes, hashlib.sha256(definition.encode()).hexdigest())
 
-    >>> definition_checksum("ones")[:8]
-    'd413f652'
-    """
-    return hashlib.sha256(definition.encode()).hexdigest()
+
+def split(inputs: np.ndarray, targets: np.ndarray, count: int) -> tuple[Pair, Pair]:
+    """The first `count` examples to train on, and those held out."""
+    return (inputs[:count], targets[:count]), (inputs[count:], targets[count:])

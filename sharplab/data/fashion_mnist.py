@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from sharplab.data.checksums import checked_files
-from sharplab.data.dataset import Dataset, definition_checksum
+from sharplab.data.dataset import Dataset, Pair, make_dataset, split
 from sharplab.data.downloads import Source, fetch
 from sharplab.data.idx import read_idx_gz
 from sharplab.data.images import scale_pixels
@@ -44,45 +44,28 @@ def fashion_mnist_10k(folder: Path = FOLDER) -> Dataset:
         ValueError: when a file in `folder` is missing, damaged or not the one in its SHA256SUMS.
     """
     sums = checked_files(folder, IMAGES, LABELS)
-    inputs = prepare_images(read_idx_gz(folder / IMAGES, rank=3))
-    targets = read_idx_gz(folder / LABELS, rank=1).astype(np.int32)
+    inputs, targets = _read(folder / IMAGES, folder / LABELS)
     definition = (
         f"fashion-mnist-10k; {IMAGES} {sums[IMAGES]}; {LABELS} {sums[LABELS]}; "
         f"x/127.5 - 1; pad {PADDING} with -1; first {TRAIN_EXAMPLES} train, rest evaluation"
     )
-    return Dataset(
-        name="fashion-mnist-10k",
-        train_inputs=inputs[:TRAIN_EXAMPLES],
-        train_targets=targets[:TRAIN_EXAMPLES],
-        eval_inputs=inputs[TRAIN_EXAMPLES:],
-        eval_targets=targets[TRAIN_EXAMPLES:],
-        classes=10,
-        checksum=definition_checksum(definition),
-    )
+    return make_dataset("fashion-mnist-10k", *split(inputs, targets, TRAIN_EXAMPLES), 10, definition)
 
 
 def fashion_mnist(sources: Mapping[str, Source] = SOURCES) -> Dataset:
     """All images, prepared as `fashion_mnist_10k`; the official 60,000 to train and 10,000 to evaluate."""
     paths = {file: fetch(source) for file, source in sources.items()}
     files = "; ".join(f"{file} {source.sha256}" for file, source in sources.items())
-    return Dataset(
-        name="fashion-mnist",
-        train_inputs=prepare_images(read_idx_gz(paths[TRAIN_IMAGES], rank=3)),
-        train_targets=read_idx_gz(paths[TRAIN_LABELS], rank=1).astype(np.int32),
-        eval_inputs=prepare_images(read_idx_gz(paths[IMAGES], rank=3)),
-        eval_targets=read_idx_gz(paths[LABELS], rank=1).astype(np.int32),
-        classes=10,
-        checksum=definition_checksum(f"fashion-mnist; {files}; x/127.5 - 1; pad {PADDING} with -1; official split"),
-    )
+    train, held_out = _read(paths[TRAIN_IMAGES], paths[TRAIN_LABELS]), _read(paths[IMAGES], paths[LABELS])
+    definition = f"fashion-mnist; {files}; x/127.5 - 1; pad {PADDING} with -1; official split"
+    return make_dataset("fashion-mnist", train, held_out, 10, definition)
+
+
+def _read(images: Path, labels: Path) -> Pair:
+    return prepare_images(read_idx_gz(images, rank=3)), read_idx_gz(labels, rank=1).astype(np.int32)
 
 
 def prepare_images(images: np.ndarray) -> np.ndarray:
-    """uint8 (N, H, W) → float32 (N, H + 4, W + 4, 1): x/127.5 − 1, then a border of background (−1).
-
-    >>> prepare_images(np.full((1, 1, 1), 255, np.uint8))[0, 1:4, 1:4, 0]
-    array([[-1., -1., -1.],
-           [-1.,  1., -1.],
-           [-1., -1., -1.]], dtype=float32)
-    """
+    """uint8 (N, H, W) → float32 (N, H + 4, W + 4, 1): x/127.5 − 1, then a border of background (−1)."""
     border = ((0, 0), (PADDING, PADDING), (PADDING, PADDING))
     return np.pad(scale_pixels(images), border, constant_values=-1)[..., np.newaxis]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sharplab.data.dataset import Dataset, definition_checksum
+from sharplab.data.dataset import Dataset, make_dataset
 from sharplab.data.tokenizers import Tokenizer
 
 EVAL_WINDOWS = 512  # spread evenly over the held-out text: an evaluation within seconds
@@ -28,10 +28,7 @@ def next_token_dataset(name: str, origin: str, train: bytes, held_out: bytes, to
     """The next-token data set of a training text and a held-out one.
 
     Training windows come in a fixed random order, so that the first ones, on which curvature is measured, are drawn
-    from the whole text.
-
-    Args:
-        origin: what determines the two texts and the tokenizer, for the checksum.
+    from the whole text. `origin` says what determines the two texts and the tokenizer, for the checksum.
     """
     inputs, targets = next_token_windows(tokenizer.encode(train), tokenizer.window)
     order = np.random.default_rng(SEED).permutation(len(inputs))
@@ -42,12 +39,5 @@ def next_token_dataset(name: str, origin: str, train: bytes, held_out: bytes, to
         f"{name}; {origin}; {tokenizer.name}; windows of {tokenizer.window}; training in the order of "
         f"default_rng({SEED}).permutation; {EVAL_WINDOWS} evenly spaced for evaluation"
     )
-    return Dataset(
-        name=name,
-        train_inputs=inputs[order],
-        train_targets=targets[order],
-        eval_inputs=eval_inputs[spread],
-        eval_targets=eval_targets[spread],
-        classes=tokenizer.vocabulary,
-        checksum=definition_checksum(definition),
-    )
+    train_part, eval_part = (inputs[order], targets[order]), (eval_inputs[spread], eval_targets[spread])
+    return make_dataset(name, train_part, eval_part, tokenizer.vocabulary, definition)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sharplab.data.dataset import Dataset, definition_checksum
+from sharplab.data.dataset import Dataset, make_dataset, split
 
 SEED = 20240601
 CLASSES = 8
@@ -26,15 +26,7 @@ def gaussian_clusters() -> Dataset:
         f"gaussian-clusters; default_rng({SEED}); {CLASSES} centres {CENTRE_SCALE} * normal({DIMENSIONS}), "
         f"then normal noise; target = index mod {CLASSES}; {TRAIN_EXAMPLES} train, {EVAL_EXAMPLES} evaluation"
     )
-    return Dataset(
-        name="gaussian-clusters",
-        train_inputs=inputs[:TRAIN_EXAMPLES],
-        train_targets=targets[:TRAIN_EXAMPLES],
-        eval_inputs=inputs[TRAIN_EXAMPLES:],
-        eval_targets=targets[TRAIN_EXAMPLES:],
-        classes=CLASSES,
-        checksum=definition_checksum(definition),
-    )
+    return make_dataset("gaussian-clusters", *split(inputs, targets, TRAIN_EXAMPLES), CLASSES, definition)
 
 
 def teacher_student() -> Dataset:
@@ -52,12 +44,5 @@ def teacher_student() -> Dataset:
         f"readout normal({OUTPUTS}, {TEACHER_UNITS}) * sqrt(2 / {TEACHER_UNITS}), inputs normal; ReLU; "
         f"{TRAIN_EXAMPLES} train, {EVAL_EXAMPLES} evaluation"
     )
-    return Dataset(
-        name="teacher-student",
-        train_inputs=inputs[:TRAIN_EXAMPLES].astype(np.float32),
-        train_targets=targets[:TRAIN_EXAMPLES],
-        eval_inputs=inputs[TRAIN_EXAMPLES:].astype(np.float32),
-        eval_targets=targets[TRAIN_EXAMPLES:],
-        classes=OUTPUTS,
-        checksum=definition_checksum(definition),
-    )
+    parts = split(inputs.astype(np.float32), targets, TRAIN_EXAMPLES)
+    return make_dataset("teacher-student", *parts, OUTPUTS, definition)

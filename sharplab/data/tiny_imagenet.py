@@ -12,7 +12,7 @@ from zipfile import ZipFile
 import numpy as np
 
 from sharplab.data.archives import open_zip, read_member
-from sharplab.data.dataset import Dataset, definition_checksum
+from sharplab.data.dataset import Dataset, Pair, make_dataset
 from sharplab.data.downloads import Source, fetch
 from sharplab.data.images import scale_pixels
 
@@ -41,25 +41,17 @@ def tiny_imagenet(source: Source = ARCHIVE) -> Dataset:
         train = sorted((int(match[2]), number[match[1]], match[0]) for match in found)
         rows = read_member(archive, f"{ROOT}/val/val_annotations.txt").decode().splitlines()
         val = [(f"{ROOT}/val/images/{file}", number[wnid]) for file, wnid, *_ in map(str.split, rows)]
-        train_inputs = _read_images(archive, [name for _, _, name in train])
-        eval_inputs = _read_images(archive, [name for name, _ in val])
+        train_part, eval_part = (_read_part(archive, part) for part in ([(name, n) for _, n, name in train], val))
     definition = f"tiny-imagenet; {path.name} {source.sha256}; classes in turn; x/127.5 - 1; train and val"
-    return Dataset(
-        name="tiny-imagenet",
-        train_inputs=train_inputs,
-        train_targets=np.array([target for _, target, _ in train], np.int32),
-        eval_inputs=eval_inputs,
-        eval_targets=np.array([target for _, target in val], np.int32),
-        classes=len(wnids),
-        checksum=definition_checksum(definition),
-    )
+    return make_dataset("tiny-imagenet", train_part, eval_part, len(wnids), definition)
 
 
-def _read_images(archive: ZipFile, names: list[str]) -> np.ndarray:
+def _read_part(archive: ZipFile, part: list[tuple[str, int]]) -> Pair:
+    """Images and classes of pairs (name, class)."""
     from PIL import Image, UnidentifiedImageError
 
-    images = np.empty((len(names), SIZE, SIZE, 3), np.uint8)
-    for i, name in enumerate(names):
+    images = np.empty((len(part), SIZE, SIZE, 3), np.uint8)
+    for i, (name, _) in enumerate(part):
         try:
             with Image.open(io.BytesIO(read_member(archive, name)), formats=["JPEG"]) as image:
                 pixels = np.asarray(image.convert("RGB"))
@@ -70,4 +62,4 @@ def _read_images(archive: ZipFile, names: list[str]) -> np.ndarray:
         if pixels.shape != images.shape[1:]:
             raise ValueError(f"{archive.filename} holds {name} in shape {pixels.shape}; get the original archive.")
         images[i] = pixels
-    return scale_pixels(images)
+    return scale_pixels(images), np.array([target for _, target in part], np.int32)

@@ -49,13 +49,6 @@ def claim_verdict(verdicts: Sequence[Verdict | None]) -> Verdict | None:
     """The verdict on a claim from those on its figures, None standing for a figure that is not made.
 
     "fails" if any figure fails, "holds" if all are made and hold, else "inconclusive"; None if none is made.
-
-    >>> claim_verdict(["holds", "holds"])
-    'holds'
-    >>> claim_verdict(["holds", "inconclusive", "fails"])
-    'fails'
-    >>> claim_verdict(["holds", None])
-    'inconclusive'
     """
     if all(verdict is None for verdict in verdicts):
         return None

@@ -34,17 +34,11 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 @dataclass(frozen=True)
 class Plot:
-    """A part of a table as curves.
+    """A part of a table as curves."""
 
-    Attributes:
-        title: which part, "" where the table has one alone.
-        quantities: what the vertical axis may show; the first is shown first.
-        panels: (title, figure), each with the traces of all quantities, whose `meta["quantity"]` tells them apart.
-    """
-
-    title: str
-    quantities: tuple[str, ...]
-    panels: tuple[tuple[str, go.Figure], ...]
+    title: str  # which part, "" where the table has one alone
+    quantities: tuple[str, ...]  # what the vertical axis may show; the first is shown first
+    panels: tuple[tuple[str, go.Figure], ...]  # (title, figure), with all quantities' traces, by `meta["quantity"]`
 
 
 @dataclass(frozen=True)

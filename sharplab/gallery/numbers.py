@@ -39,12 +39,6 @@ def flatten(numbers: Mapping[str, Any]) -> Iterator[Number]:
     `X_interval` belongs to X, else to the number before it whose name begins with X; the pair `X_low`, `X_high` and
     `X_stderr` belong to X; plain `interval` and `stderr` to the number before them. A part that has but a `value` is
     that value.
-
-    >>> for number in flatten({"shift_per_doubling": 0.5, "shift_interval": [0.25, 0.75], "edge": 2, "edge_low": 1,
-    ...                        "edge_high": "inf"}):
-    ...     print(number.path, number)
-    ('shift_per_doubling',) 0.5 [0.25, 0.75]
-    ('edge',) 2 [1, ∞)
     """
     intervals: dict[str, tuple[Any, Any]] = {}
     errors: dict[str, Any] = {}

@@ -81,9 +81,11 @@ def _claims(entries: Sequence[Entry]) -> str:
             for entry in entries
             if claim in entry.claims
         )
+        verdict = verdict_on(claim, entries)
+        badge = _badge(verdict, MARKS[verdict] if verdict else NOT_MADE)
         rows.append(
-            f'<tr id="{claim}"><th>{claim}</th><td>{_inline(statement)}</td>'
-            f"<td>{_claim_badge(verdict_on(claim, entries))}</td><td><ul>{figures}</ul></td></tr>"
+            f'<tr id="{claim}"><th>{claim}</th><td>{_inline(statement)}</td><td>{badge}</td>'
+            f"<td><ul>{figures}</ul></td></tr>"
         )
     return _table("claims", ("", "the paper says", "verdict", "figures"), rows)
 
@@ -186,10 +188,6 @@ def _numbers(title: str, table: pd.DataFrame) -> str:
 def _table(kind: str, columns: Sequence[str], rows: Iterable[str]) -> str:
     head = "".join(f"<th>{column}</th>" for column in columns)
     return f'<table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
-
-
-def _claim_badge(verdict: Verdict | None) -> str:
-    return _badge(verdict, MARKS[verdict] if verdict else NOT_MADE)
 
 
 def _badge(verdict: Verdict | None, mark: str) -> str:

@@ -25,10 +25,7 @@ class SweepError(RuntimeError):
 class Dispatcher:
     """What is under way of one call of `run`, and what became of the rest.
 
-    Args:
-        executor: who trains.
-        assign: from a group to what a worker needs to know to train it.
-        log: where the ends of groups are noted.
+    `assign` makes of a group what a worker needs to know to train it.
     """
 
     def __init__(self, executor: Executor, assign: Callable[[Group], Assignment], log: SessionLog) -> None:

@@ -25,56 +25,32 @@ FREE: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class GroupEstimate:
-    """The time and memory that one group will take.
+    """The time and memory that one group will take."""
 
-    Attributes:
-        group: which.
-        runs, steps, records: that it trains, makes in all.
-        seconds: with the estimate's workers, compilation apart.
-        bytes: of memory on each device.
-    """
-
-    group: Group
-    runs: int
-    steps: int
-    records: int
-    seconds: float
-    bytes: int
+    seconds: float  # with the estimate's workers, compilation apart
+    bytes: int  # of memory on each device
 
 
 @dataclass(frozen=True)
 class Estimated:
     """The time and memory that a sweep will take, in all and group by group.
 
-    Attributes:
-        groups: in the order given.
-        compile_seconds: the part of `seconds` in which programs are compiled, where none is cached yet.
-        seconds: of wall time.
-        bytes: of memory for data, weights and programs on all devices that train at once; what Python and its
-            libraries take, some 0.5 GB per process, comes on top.
-        devices: how many train at once.
+    What Python and its libraries take, some 0.5 GB per process, comes on top.
     """
 
-    groups: tuple[GroupEstimate, ...]
-    compile_seconds: float
-    seconds: float
-    bytes: int
-    devices: int
-
-    @property
-    def runs(self) -> int:
-        """The number of runs to be trained in all."""
-        return sum(group.runs for group in self.groups)
+    groups: tuple[GroupEstimate, ...]  # in the order given
+    compile_seconds: float  # the part of `seconds` in which programs are compiled, where none is cached yet
+    seconds: float  # of wall time
+    bytes: int  # of memory for data, weights and programs on all devices that train at once
+    devices: int  # that train at once
 
 
 def estimate(groups: Sequence[Group], *, workers: int | None = None) -> Estimated:
     """Time and memory of groups, from a few steps and a record of each compiled shape, made now on this machine.
 
     Shapes are measured once where only the parameterization, bases, exponents, schedule and number of steps differ.
-    It takes the time of compiling and about 2 s per shape, more where a single record does.
 
     Args:
-        groups: what is to be trained.
         workers: how many processes like this one, each with one device, share the work; this process alone with all
             its devices by default.
 
@@ -117,12 +93,12 @@ def _program(group: Group) -> tuple[Recipe, int]:
 
 
 def _of_group(group: Group, measured: Measured, workers: int | None) -> GroupEstimate:
-    task, runs = group.task, len(group.runs)
-    seconds = -(-runs // measured.runs) * measured.batch_seconds(task.steps, len(task.record_steps))
+    batches = -(-len(group.runs) // measured.runs)
+    seconds = batches * measured.batch_seconds(group.task.steps, len(group.task.record_steps))
     if workers is not None:
         # Of a run batch, each device's part is a run batch for a worker with one.
         seconds *= measured.devices / workers
-    return GroupEstimate(group, runs, runs * task.steps, runs * len(task.record_steps), seconds, measured.bytes)
+    return GroupEstimate(seconds, measured.bytes)
 
 
 @contextmanager

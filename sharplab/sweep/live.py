@@ -148,9 +148,7 @@ class _TrackerThread:
 def parse_tracker(text: str, store: Path | str) -> LiveTracker:
     """The tracker that "jsonl", "jsonl:FOLDER", "wandb:PROJECT" or "trackio:PROJECT" stands for.
 
-    Args:
-        text: one of these; plain "jsonl" writes into the folder `live` of the store.
-        store: the directory of trained runs.
+    Plain "jsonl" writes into the folder `live` of the store.
 
     Raises:
         ValueError: for anything else, a missing project, or a package that is not installed.

@@ -21,15 +21,8 @@ class JsonLines:
     {"event": "finish", "run_id", "summary": {…}}. Where a number is not finite there is null, and its text is in
     the line's "not_finite": {NAME: "nan" | "inf" | "-inf"}, so that every line is JSON to every reader.
 
-    A run that is resumed or trained again adds lines: of two with one step, the later counts.
-
-    >>> import pandas as pd, tempfile
-    >>> folder = Path(tempfile.mkdtemp())
-    >>> for step in (0, 8, 8):
-    ...     JsonLines(folder).log("cafe", step, {"train_loss": 2.0 - step / 16})
-    >>> lines = pd.read_json(folder / "cafe.jsonl", lines=True)
-    >>> lines[lines["event"] == "log"].drop_duplicates("step", keep="last")[["step", "train_loss"]].values.tolist()
-    [[0.0, 2.0], [8.0, 1.5]]
+    A run that is resumed or trained again adds lines: of two with one step, the later counts
+    (`pd.read_json(path, lines=True).drop_duplicates("step", keep="last")`).
     """
 
     folder: Path

@@ -178,13 +178,9 @@ def known_runs(experiment: Experiment, rows: pd.DataFrame) -> pd.DataFrame:
 def missing_groups(
     experiment: Experiment, known: pd.DataFrame, *, shard: Shard = WHOLE, apart_from: Collection[str] = ()
 ) -> tuple[Group, ...]:
-    """What to train now, given the rows that serve, cheapest first; empty when the experiment is complete.
+    """What to train now, given the experiment's `known_runs`, cheapest first; empty when it is complete.
 
-    Args:
-        experiment: what is wanted.
-        known: its `known_runs`.
-        shard: the part of it that is to be trained.
-        apart_from: identities of runs to leave out.
+    Runs whose identities are in `apart_from` are left out.
     """
     left_out = {*known["run_id"], *apart_from}
     missing: dict[Task, list[Run]] = {}
@@ -202,17 +198,11 @@ def wanted_ids(experiment: Experiment, known: pd.DataFrame, shard: Shard = WHOLE
 
 @dataclass(frozen=True)
 class Plan:
-    """What several experiments want and lack.
+    """What several experiments want and lack."""
 
-    Attributes:
-        runs: how many they want, refinement included as far as it is known.
-        stored: how many of these are known.
-        groups: what is to be trained now; a run that several experiments want is in one group alone.
-    """
-
-    runs: int
-    stored: int
-    groups: tuple[Group, ...]
+    runs: int  # how many they want, refinement included as far as it is known
+    stored: int  # how many of these are known
+    groups: tuple[Group, ...]  # what is to be trained now; a run that several experiments want is in one group alone
 
 
 def make_plan(

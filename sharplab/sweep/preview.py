@@ -23,25 +23,15 @@ ALWAYS = ("parameterization", "width", "depth")
 
 @dataclass(frozen=True)
 class PlannedTask:
-    """What a sweep has and lacks of one task.
+    """What a sweep has and lacks of one task."""
 
-    Attributes:
-        task: what its runs share.
-        rates: learning rates, ascending.
-        seeds: how many.
-        stored: how many of its runs the store holds.
-        missing: the runs that are to be trained.
-        inside: how many runs refinement adds to those planned, where the best learning rate lies inside the grid.
-        further: how many it adds at most.
-    """
-
-    task: Task
-    rates: tuple[float, ...]
-    seeds: int
-    stored: int
-    missing: tuple[Run, ...]
-    inside: int
-    further: int
+    task: Task  # what its runs share
+    rates: tuple[float, ...]  # learning rates, ascending
+    seeds: int  # how many
+    stored: int  # how many of its runs the store holds
+    missing: tuple[Run, ...]  # the runs that are to be trained
+    inside: int  # how many runs refinement adds to those planned, where the best learning rate lies inside the grid
+    further: int  # how many it adds at most
 
 
 def plan_tasks(experiments: Sequence[Experiment], store: Path, shard: Shard = WHOLE) -> tuple[PlannedTask, ...]:

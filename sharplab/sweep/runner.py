@@ -44,14 +44,12 @@ def run(
     call after the current steps, twice at once.
 
     Args:
-        experiments: what to train, one or several.
         store: a directory, made where there is none; all workers must see it. Several experiments may share it.
         executor: where groups are trained, anything of the `concurrent.futures` interface, as
             `sharplab.sweep.Processes()`; by default this process.
         resume: whether runs that the store holds already are taken from there; if not, all are trained anew, and
             of each run the latest is what is read later.
         trackers: called with each run as it goes, see `sharplab.sweep.live`.
-        shard: the part of it that is to be trained.
 
     Raises:
         ValueError: if the directory is no store or cannot be written, or a setting turns out to be wrong.

@@ -17,29 +17,18 @@ FOLDER = "sweeps"
 
 @dataclass(frozen=True)
 class Session:
-    """The state of one call of `run`.
+    """The state of one call of `run`."""
 
-    Attributes:
-        name: unique.
-        runs: wanted in all, refinement included as far as it is known.
-        stored: of them, at the last count.
-        groups, groups_done: how many this call planned, and how many of them are done.
-        cost, cost_done: the same in units of `Group.cost`.
-        best_loss: the lowest final train loss among the runs that it trained.
-        failed: the groups that were given up, each with the file that holds its traceback.
-        ended: how the call ended ("done", "failed", "stopped"), or "" while it runs or where it was killed.
-    """
-
-    name: str
-    runs: int = 0
-    stored: int = 0
-    groups: int = 0
+    name: str  # unique
+    runs: int = 0  # wanted in all, refinement included as far as it is known
+    stored: int = 0  # of them, at the last count
+    groups: int = 0  # that it planned
     groups_done: int = 0
-    cost: float = 0.0
+    cost: float = 0.0  # of these, in units of `Group.cost`
     cost_done: float = 0.0
-    best_loss: float | None = None
-    failed: tuple[tuple[str, str], ...] = ()
-    ended: str = ""
+    best_loss: float | None = None  # the lowest final train loss among the runs that it trained
+    failed: tuple[tuple[str, str], ...] = ()  # the groups that were given up, each with the file of its traceback
+    ended: str = ""  # "done", "failed" or "stopped"; "" while it runs or where it was killed
 
 
 def lower(a: float | None, b: float | None) -> float | None:

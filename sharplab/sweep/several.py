@@ -17,10 +17,6 @@ def product(experiment: Experiment, **values: Any) -> tuple[Experiment, ...]:
     names numbers as in `Experiment` ("2^-2:2^2", "8:64") where the setting is made of numbers; of learning_rates and
     seeds it is one value, as (8, 16) is of them.
 
-    Args:
-        experiment: has all other settings.
-        values: of each setting one or several.
-
     Raises:
         ValueError: for an unknown setting, no values, two combinations that are one experiment, or one that is none.
 
@@ -37,10 +33,6 @@ def zipped(experiment: Experiment, **values: Any) -> tuple[Experiment, ...]:
     """The experiments of the first values together, of the second values, and so on.
 
     For sizes that grow together, or a batch size with its number of steps. Values are read as by `product`.
-
-    Args:
-        experiment: has all other settings.
-        values: of each setting the same number.
 
     Raises:
         ValueError: as `product`, and where the settings have different numbers of values.

@@ -31,25 +31,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Measured:
-    """The time and memory of one compiled shape on this machine, its batch of runs being trained at once.
+    """The time and memory of one compiled shape on this machine, its batch of runs being trained at once."""
 
-    Attributes:
-        runs, devices: of the run batch.
-        compile_seconds: until its programs are there, once.
-        begin_seconds, step_seconds: to draw the weights; an update.
-        first_record_seconds: a run's first record, whose spectra start from nothing.
-        record_seconds: a later one, whose spectra start from those before, with its share of the audits.
-        bytes: on each device: data, weights, and what the largest program needs besides.
-    """
-
-    runs: int
+    runs: int  # of the run batch, as the next
     devices: int
-    compile_seconds: float
-    begin_seconds: float
+    compile_seconds: float  # until its programs are there, once
+    begin_seconds: float  # to draw the weights
     step_seconds: float
-    first_record_seconds: float
-    record_seconds: float
-    bytes: int
+    first_record_seconds: float  # whose spectra start from nothing
+    record_seconds: float  # of a later one, whose spectra start from those before, with its share of the audits
+    bytes: int  # on each device: data, weights, and what the largest program needs besides
 
     def batch_seconds(self, steps: int, records: int) -> float:
         """The seconds that the training of a run batch takes."""

@@ -31,25 +31,15 @@ Train = Callable[[Task, Sequence[Run], Watch], Iterator[tuple[RunResult, ...]]]
 
 @dataclass(frozen=True)
 class Assignment:
-    """A group with all that a worker needs to know to train it.
+    """A group with all that a worker needs to know to train it."""
 
-    Attributes:
-        store: its directory, as the worker sees it.
-        session: the name of the session that asks.
-        group: the runs.
-        train: how they are trained.
-        trackers: called with each run as it goes.
-        apart_from: group files whose runs do not count as trained.
-        not_before: the results are dated no earlier.
-    """
-
-    store: Path
-    session: str
-    group: Group
-    train: Train
-    trackers: tuple[LiveTracker, ...] = ()
-    apart_from: frozenset[Path] = frozenset()
-    not_before: str | None = None
+    store: Path  # its directory, as the worker sees it
+    session: str  # the name of the session that asks
+    group: Group  # the runs
+    train: Train  # how they are trained
+    trackers: tuple[LiveTracker, ...] = ()  # called with each run as it goes
+    apart_from: frozenset[Path] = frozenset()  # group files whose runs do not count as trained
+    not_before: str | None = None  # the results are dated no earlier
 
 
 @dataclass(frozen=True)

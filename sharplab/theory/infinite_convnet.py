@@ -42,7 +42,6 @@ def figure1_convnet_kernels(
         images: shape (n, 32, 32, C).
         key: of the draws; entries of different calls with one key err alike.
         draws: of each layer in one repeat, rounded up to a multiple of 64.
-        repeats: 2 or more.
 
     Raises:
         ValueError: for images of another size, or fewer than two repeats.

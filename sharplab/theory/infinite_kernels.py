@@ -59,10 +59,7 @@ def mlp_kernels(inputs: jax.Array, others: jax.Array | None = None, *, depth: in
 
     Some four arrays of shape (n, m) are in memory at once; for more inputs than that allows, call it on rows.
 
-    Args:
-        inputs: shape (n, …), as the network takes them.
-        others: shape (m, …); the inputs themselves unless told.
-        depth: the number of hidden layers.
+    Between `inputs` (n, …) and `others` (m, …), the inputs themselves unless told.
 
     Raises:
         ValueError: if inputs and others differ in size.

@@ -112,11 +112,7 @@ def infinite_linear_state(rule: Rule, features: int, outputs: int, key: jax.Arra
     s and Q are multiples of 1. Under muP u is 0 and the coupling stays; under NTK the coupling is 0, and u remains
     random, with independent normal entries (a Gaussian process at initialisation).
 
-    Args:
-        rule: of any width; its parameterization, base width and richness count.
-        features: D.
-        outputs: C.
-        key: for u.
+    `features` is D, `outputs` C. The width of the rule does not count, and the key is for u.
 
     Raises:
         ValueError: if there is no limit, as under "standard", whose kernel grows with width.
@@ -163,11 +159,9 @@ def linear_trajectory(
     Each record solves some ten dense eigenproblems of size D·C. Usable under `jit` and `vmap`.
 
     Args:
-        state: at step 0.
         inputs: X, shape (P, D).
         targets: shape (P, C), or class indices (P,).
         learning_rate: the base learning rate η.
-        steps: the recorded ones, ascending.
 
     >>> X = jnp.eye(2)
     >>> lazy = LinearState(jnp.zeros((2, 1)), jnp.eye(1), jnp.eye(2), jnp.zeros(()))

@@ -9,7 +9,7 @@ import pytest
 import spectrum
 import sweep_speed
 import training_speed
-from harness import FOLDER, Benchmark, in_process, in_turn, main, merged, spread
+from harness import FOLDER, Benchmark, in_process, in_turn, main, spread
 
 
 def test_contestants_take_turns():
@@ -21,22 +21,6 @@ def test_contestants_take_turns():
 
 def test_job_answers_from_a_process_of_its_own():
     assert in_process(spread, values=[1.0, 5.0, 2.0]) == {"median": 2.0, "min": 1.0, "max": 5.0}
-
-
-def test_problems_measured_again_replace_their_own_rows_alone():
-    rows = [{"problem": "a", "products": 1}, {"problem": "b", "products": 2}]
-    again = [{"problem": "b", "products": 3}]
-    assert merged(rows, again) == [rows[0], again[0]]
-    assert merged({"sharplab": rows, "scipy": rows}, {"sharplab": again}) == {
-        "sharplab": [rows[0], again[0]],
-        "scipy": rows,
-    }
-    assert merged({"a": {"x": 1}, "b": {"x": 2}}, {"b": {"x": 3}}) == {"a": {"x": 1}, "b": {"x": 3}}
-
-
-class Preset(tuple):
-    def only(self, problems):
-        return Preset(x for x in self if x in problems)
 
 
 @pytest.fixture
@@ -53,11 +37,10 @@ def benchmark(monkeypatch):
     return Benchmark(
         name="counted",
         about="",
-        presets={"smoke": Preset("x"), "full": Preset("xy")},
+        presets={"smoke": "x", "full": "xy"},
         parts={"first": measure, "second": measure},
         tables=lambda found: (),
         summary=lambda found: {"parts measured": sorted(found)},
-        problems=("x", "y"),
     )
 
 
@@ -70,11 +53,10 @@ def test_report_keeps_what_is_not_measured_again(benchmark, tmp_path):
         return {part: measured["found"] for part, measured in report["parts"].items()}
 
     assert found("--parts", "first") == {"first": {"x": 1, "y": 1}}
-    assert found("--parts", "second", "--problems", "y") == {"first": {"x": 1, "y": 1}, "second": {"y": 2}}
-    assert found("--parts", "first", "--problems", "y") == {"first": {"x": 1, "y": 3}, "second": {"y": 2}}
-    assert found("--parts") == {"first": {"x": 1, "y": 3}, "second": {"y": 2}}
+    assert found("--parts", "second") == {"first": {"x": 1, "y": 1}, "second": {"x": 2, "y": 2}}
+    assert found("--parts") == {"first": {"x": 1, "y": 1}, "second": {"x": 2, "y": 2}}
     assert json.loads(output.read_text())["parts measured"] == ["first", "second"]
-    assert found("--preset", "smoke", "--parts", "first") == {"first": {"x": 2}}
+    assert found("--preset", "smoke", "--parts", "first") == {"first": {"x": 3}}
 
 
 @pytest.mark.parametrize("module", [figure1, spectrum, sweep_speed, training_speed], ids=lambda module: module.__name__)

@@ -3,14 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from made_figures import script as load
 from scipy.stats import binomtest
 
-from sharplab.gallery.entries import figure_scripts, load_script
-
-
-@pytest.fixture(scope="module")
-def script():
-    return load_script(figure_scripts()["calibration"])
+script = load("calibration")
 
 
 def rates(covered: float, shifts: float, transfers: float, *, shift: float = 0.25, draws: int = 1000) -> pd.DataFrame:
@@ -36,11 +32,11 @@ def rates(covered: float, shifts: float, transfers: float, *, shift: float = 0.2
         (rates(0.95, 0.01, 0.90, shift=-1.0), "fails"),
     ],
 )
-def test_the_verdict_follows_its_rule(script, table, verdict):
+def test_the_verdict_follows_its_rule(table, verdict):
     assert script.judge(table) == verdict
 
 
-def test_bounds_of_shares_are_those_of_clopper_and_pearson(script):
+def test_bounds_of_shares_are_those_of_clopper_and_pearson():
     table = pd.DataFrame({"hits": [0, 3, 50], "draws": 50})
     for i, hits in enumerate(table["hits"]):
         interval = binomtest(hits, 50).proportion_ci(0.95, method="exact")
@@ -48,7 +44,7 @@ def test_bounds_of_shares_are_those_of_clopper_and_pearson(script):
         assert script.upper(table, 0.975)[i] == pytest.approx(interval.high)
 
 
-def test_the_figure_shows_every_kind_of_sweep_and_states_its_lowest_coverage(script, tmp_path):
+def test_the_figure_shows_every_kind_of_sweep_and_states_its_lowest_coverage(tmp_path):
     finding = script.find("smoke", tmp_path)
     table = finding.table
     covered = table[table["part"] == "coverage"]

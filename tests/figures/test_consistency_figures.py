@@ -1,21 +1,13 @@
 """The figures that judge by consistency: their rules, and that each shows every record."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
+from made_figures import judged, script
 
 import sharplab as sl
-from sharplab.gallery.entries import figure_scripts, load_script
 
-SAME, APART, UNSURE = (
-    SimpleNamespace(verdict=verdict) for verdict in ("super consistent", "finite-size effects", "inconclusive")
-)
-
-
-def script(name):
-    return load_script(figure_scripts()[name])
+SAME, APART, UNSURE = map(judged, ("super consistent", "finite-size effects", "inconclusive"))
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,10 @@
 from types import SimpleNamespace
 
 import pytest
+from made_figures import script as load
 
-from sharplab.gallery.entries import figure_scripts, load_script
-
+script = load("convergence")
 PARTS = ("early", "middle", "late")
-
-
-def script():
-    return load_script(figure_scripts()["convergence"])
 
 
 def found(in_width, in_time):
@@ -37,16 +33,16 @@ FALLS, RISES, UNSURE = (-1.2, -0.4), (0.4, 1.2), (-0.5, 0.5)
     ],
 )
 def test_rule(loss, sharpness, ntk, verdict):
-    assert script().judge({"train_loss": loss, "sharpness": sharpness, "ntk_1": ntk}) == verdict
+    assert script.judge({"train_loss": loss, "sharpness": sharpness, "ntk_1": ntk}) == verdict
 
 
 @pytest.mark.slow
 def test_figure_shows_every_record_and_states_every_exponent(tmp_path):
-    finding = script().find("smoke", tmp_path)
-    experiment = script().PRESETS["smoke"]
+    finding = script.find("smoke", tmp_path)
+    experiment = script.PRESETS["smoke"]
     assert finding.verdict in ("holds", "fails", "inconclusive")
     assert len(finding.table) == len(experiment.widths) * 3 * len(experiment.record_steps())
-    assert set(finding.numbers) == set(script().QUANTITIES)
+    assert set(finding.numbers) == set(script.QUANTITIES)
     for stated in finding.numbers.values():
         assert set(stated["exponent_in_width_to_the_limit"]) == set(PARTS)
         assert stated["seeds"] == 3

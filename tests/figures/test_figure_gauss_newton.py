@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from made_figures import script as load
 
 import sharplab as sl
-from sharplab.gallery.entries import figure_scripts, load_script
 from sharplab.sweep.plan import tasks
 from sharplab.training.task import find_recipe
 
-script = load_script(figure_scripts()["gauss-newton"])
+script = load("gauss-newton")
 TINY = replace(script.LINEAR, widths=(3,), seeds=1, steps=8, records=3, parameterizations=("mup",))
 
 

@@ -5,19 +5,14 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from made_figures import script as load
 
-from sharplab.gallery.entries import figure_scripts, load_script
-
+script = load("kernel")
 OPEN = (-math.inf, math.inf)
 
 
 @pytest.fixture(scope="module")
-def script():
-    return load_script(figure_scripts()["kernel"])
-
-
-@pytest.fixture(scope="module")
-def finding(script, tmp_path_factory):
+def finding(tmp_path_factory):
     return script.find("smoke", tmp_path_factory.mktemp("runs"))
 
 
@@ -35,7 +30,7 @@ def test_predictions_begin_at_the_outputs_of_each_run_and_stay_near(finding):
     assert trajectory["ntk_1_predicted"].nunique() == 1
 
 
-def test_numbers_can_be_recomputed_from_the_table(script, finding):
+def test_numbers_can_be_recomputed_from_the_table(finding):
     trained = finding.table[finding.table["step"] > 0]
     gap = np.log2(trained["eval_loss"] / trained["eval_loss_predicted"]).abs()
     means = gap.groupby([trained["learning_rate"], trained["width"]]).mean()
@@ -44,7 +39,7 @@ def test_numbers_can_be_recomputed_from_the_table(script, finding):
         assert np.allclose([stated["16"], stated["64"]], means[rate], rtol=1e-6)
 
 
-def test_gaps_of_a_run_are_those_of_the_rule(script):
+def test_gaps_of_a_run_are_those_of_the_rule():
     trajectory = pd.DataFrame(
         {
             "learning_rate": 1.0,
@@ -61,7 +56,7 @@ def test_gaps_of_a_run_are_those_of_the_rule(script):
     assert (run["loss_gap"], run["eigenvalue_gap"], run["eigenvalue_move"]) == (1.0, 2.0, 3.0)
 
 
-def test_slope_of_an_exact_power_law_and_of_a_diverged_run(script):
+def test_slope_of_an_exact_power_law_and_of_a_diverged_run():
     widths, seeds = (8, 16, 32, 64), range(3)
     table = pd.DataFrame([{"width": w, "seed": s, "loss_gap": (1 + s / 10) * w**-0.5} for w in widths for s in seeds])
     slope, (low, high) = script.slope_of(table, "loss_gap")
@@ -80,5 +75,5 @@ def test_slope_of_an_exact_power_law_and_of_a_diverged_run(script):
         ([(-0.6, -0.4), OPEN], "inconclusive"),
     ],
 )
-def test_rule(script, intervals, verdict):
+def test_rule(intervals, verdict):
     assert script.judge(intervals) == verdict

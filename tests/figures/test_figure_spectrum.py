@@ -5,12 +5,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from jax.experimental.sparse.linalg import lobpcg_standard
+from made_figures import script as load
 from problems import matrix_operator, symmetric
 
 import sharplab as sl
-from sharplab.gallery.entries import figure_scripts, load_script
 
-script = load_script(figure_scripts()["spectrum"])
+script = load("spectrum")
 SMOKE = script.PRESETS["smoke"]
 EIGENVALUES = np.sort(np.concatenate([np.linspace(-0.1, 0.1, 78), 0.8 ** np.arange(10)]))[::-1]
 BUDGETS = script.Budgets(tolerances=(1e-1, 1e-5), depth=60, powers=(4, 200), blocks=(1, 20))

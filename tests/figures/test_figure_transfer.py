@@ -1,21 +1,17 @@
 """The headline figure: the loss that it goes by, and its rule."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
+from made_figures import judged
+from made_figures import script as load
 
 import sharplab as sl
-from sharplab.gallery.entries import figure_scripts, load_script
+
+script = load("transfer")
 
 
-@pytest.fixture(scope="module")
-def script():
-    return load_script(figure_scripts()["transfer"])
-
-
-def test_late_loss_is_the_mean_of_the_last_quarter_and_missing_where_a_run_diverged(script):
+def test_late_loss_is_the_mean_of_the_last_quarter_and_missing_where_a_run_diverged():
     runs = pd.DataFrame(
         {"parameterization": "mup", "width": [8, 8, 16], "learning_rate": 1.0, "seed": [0, 1, 0]}
         | {"diverged": [False, True, False]}
@@ -27,14 +23,8 @@ def test_late_loss_is_the_mean_of_the_last_quarter_and_missing_where_a_run_diver
     }
     curves = pd.DataFrame(
         [
-            {
-                "parameterization": "mup",
-                "width": width,
-                "learning_rate": 1.0,
-                "seed": seed,
-                "step": 4 * i,
-                "train_loss": y,
-            }
+            {"parameterization": "mup", "width": width, "learning_rate": 1.0, "seed": seed}
+            | {"step": 4 * i, "train_loss": y}
             for (width, seed), trajectory in losses.items()
             for i, y in enumerate(trajectory)
         ]
@@ -55,5 +45,5 @@ def test_late_loss_is_the_mean_of_the_last_quarter_and_missing_where_a_run_diver
         ("inconclusive", "shifts", 0.8, "inconclusive"),
     ],
 )
-def test_it_holds_only_where_mup_transfers_and_ntk_shifts_upwards(script, mup, ntk, shift, verdict):
-    assert script.judge(SimpleNamespace(verdict=mup), SimpleNamespace(verdict=ntk, shift=shift)) == verdict
+def test_it_holds_only_where_mup_transfers_and_ntk_shifts_upwards(mup, ntk, shift, verdict):
+    assert script.judge(judged(mup), judged(ntk, shift)) == verdict

@@ -1,25 +1,15 @@
 """The figures over settings other than size: their rules on made-up sweeps, and that they run through."""
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from made_figures import judged, script
 
 import sharplab as sl
-from sharplab.gallery.entries import figure_scripts, load_script
 
 NAMES = ("batch-size", "augmentation", "vit", "gamma", "loss-mse", "parameterizations")
-COLUMNS = {"batch-size": 3, "augmentation": 2, "vit": 2, "loss-mse": 2, "parameterizations": 5}
-
-
-def script(name):
-    return load_script(figure_scripts()[name])
-
-
-def found(verdict, shift=0.0):
-    return SimpleNamespace(verdict=verdict, shift=shift)
 
 
 def sweep(best, widths=(16, 64), seeds=3, **settings):
@@ -54,22 +44,22 @@ def test_shift_over_a_setting_is_its_power_at_every_width(power):
 
 def test_rule_of_every_sweep():
     judge = script("batch-size").shared.judge_all
-    assert judge([found("transfers")] * 3) == "holds"
-    assert judge([found("transfers"), found("inconclusive")]) == "inconclusive"
-    assert judge([found("transfers"), found("inconclusive"), found("shifts")]) == "fails"
+    assert judge([judged("transfers")] * 3) == "holds"
+    assert judge([judged("transfers"), judged("inconclusive")]) == "inconclusive"
+    assert judge([judged("transfers"), judged("inconclusive"), judged("shifts")]) == "fails"
 
 
 @pytest.mark.parametrize(
     ("mup", "ntk", "late", "verdict"),
     [
-        (found("transfers"), found("shifts", 0.7), (0.8, 0.9), "holds"),
-        (found("transfers"), found("shifts", 0.7), (0.3, 0.9), "inconclusive"),
-        (found("transfers"), found("shifts", 0.7), (0.3, 0.4), "fails"),
-        (found("transfers"), found("shifts", 0.7), (math.nan, 0.9), "inconclusive"),
-        (found("transfers"), found("shifts", -0.7), (0.8, 0.9), "inconclusive"),
-        (found("transfers"), found("transfers"), (0.8, 0.9), "fails"),
-        (found("shifts", 0.5), found("shifts", 0.7), (0.8, 0.9), "fails"),
-        (found("inconclusive"), found("shifts", 0.7), (0.8, 0.9), "inconclusive"),
+        (judged("transfers"), judged("shifts", 0.7), (0.8, 0.9), "holds"),
+        (judged("transfers"), judged("shifts", 0.7), (0.3, 0.9), "inconclusive"),
+        (judged("transfers"), judged("shifts", 0.7), (0.3, 0.4), "fails"),
+        (judged("transfers"), judged("shifts", 0.7), (math.nan, 0.9), "inconclusive"),
+        (judged("transfers"), judged("shifts", -0.7), (0.8, 0.9), "inconclusive"),
+        (judged("transfers"), judged("transfers"), (0.8, 0.9), "fails"),
+        (judged("shifts", 0.5), judged("shifts", 0.7), (0.8, 0.9), "fails"),
+        (judged("inconclusive"), judged("shifts", 0.7), (0.8, 0.9), "inconclusive"),
     ],
 )
 def test_rule_of_squared_error(mup, ntk, late, verdict):
@@ -87,7 +77,7 @@ def test_rule_of_squared_error(mup, ntk, late, verdict):
     ],
 )
 def test_rule_of_parameterizations(one_rate, per_layer, verdict):
-    assert script("parameterizations").judge(map(found, one_rate), map(found, per_layer)) == verdict
+    assert script("parameterizations").judge(map(judged, one_rate), map(judged, per_layer)) == verdict
 
 
 @pytest.mark.parametrize("name", ["standard", "ntk"])
@@ -172,23 +162,6 @@ def test_best_common_learning_rate_is_one_that_every_width_has_and_survives():
     rows += [(16, 2.0, 0.1, True), (16, 4.0, 0.3, False), (8, 8.0, 0.01, False)]
     runs = pd.DataFrame(rows, columns=["width", "learning_rate", "train_loss", "diverged"])
     assert script("gamma").common_best(runs) == 4.0
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", COLUMNS)
-def test_figure_shows_every_run_and_states_every_column(name, tmp_path):
-    finding = script(name).find("smoke", tmp_path / "runs")
-    table = finding.table
-    assert finding.verdict in ("holds", "fails", "inconclusive")
-    assert table["column"].nunique() == COLUMNS[name]
-    runs = table[table["part"] == "sweep"]
-    assert not runs.duplicated(["column", "width", "learning_rate", "seed"]).any()
-    trajectory = table[table["part"] == "course"]
-    assert (trajectory["sharpness"][trajectory["step"] > 0] > 0).all()
-    for title in table["column"].unique():
-        assert math.isfinite(finding.numbers[title]["shift_per_doubling"])
-    drawn = [ax for ax in finding.figure.axes if ax.has_data()]
-    assert len(drawn) == 2 * COLUMNS[name]
 
 
 @pytest.mark.slow

@@ -1,12 +1,11 @@
 """The figures made of sweeps side by side: they run through, state what they show, and judge by their rules."""
 
 import math
-from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import pytest
+from made_figures import judged, script
 
-from sharplab.gallery.entries import figure_scripts, load_script
 from sharplab.plotting import log_ticks
 
 slow = pytest.mark.slow
@@ -17,11 +16,12 @@ SIZES = {
     "gpt": ("width", 2),
     "depth-convnet": ("depth", 3),
     "depth-vit": ("depth", 1),
+    "batch-size": ("width", 3),
+    "augmentation": ("width", 2),
+    "vit": ("width", 2),
+    "loss-mse": ("width", 2),
+    "parameterizations": ("width", 5),
 }
-
-
-def script(name):
-    return load_script(figure_scripts()[name])
 
 
 @pytest.mark.parametrize("name", ["adam", *(pytest.param(name, marks=slow) for name in list(SIZES)[1:])])
@@ -45,19 +45,15 @@ def test_figure_shows_every_run_and_states_every_column(name, tmp_path):
     assert len(drawn) == 2 * columns
 
 
-def found(verdict, shift=0.0):
-    return SimpleNamespace(verdict=verdict, shift=shift)
-
-
 @pytest.mark.parametrize(
     ("standard", "mup", "verdict"),
     [
-        (found("shifts", -1.0), found("transfers"), "holds"),
-        (found("shifts", 1.0), found("transfers"), "inconclusive"),
-        (found("shifts", -1.0), found("shifts", 0.5), "fails"),
-        (found("transfers"), found("transfers"), "fails"),
-        (found("inconclusive"), found("transfers"), "inconclusive"),
-        (found("shifts", -1.0), found("inconclusive"), "inconclusive"),
+        (judged("shifts", -1.0), judged("transfers"), "holds"),
+        (judged("shifts", 1.0), judged("transfers"), "inconclusive"),
+        (judged("shifts", -1.0), judged("shifts", 0.5), "fails"),
+        (judged("transfers"), judged("transfers"), "fails"),
+        (judged("inconclusive"), judged("transfers"), "inconclusive"),
+        (judged("shifts", -1.0), judged("inconclusive"), "inconclusive"),
     ],
 )
 def test_rule_of_standard_against_mup(standard, mup, verdict):
@@ -67,10 +63,10 @@ def test_rule_of_standard_against_mup(standard, mup, verdict):
 @pytest.mark.parametrize(
     ("plain", "half", "one", "verdict"),
     [
-        (found("shifts", -3.0), found("transfers"), found("transfers"), "holds"),
-        (found("shifts", -3.0), found("transfers"), found("inconclusive"), "inconclusive"),
-        (found("shifts", -3.0), found("shifts", 0.5), found("transfers"), "fails"),
-        (found("transfers"), found("transfers"), found("transfers"), "fails"),
+        (judged("shifts", -3.0), judged("transfers"), judged("transfers"), "holds"),
+        (judged("shifts", -3.0), judged("transfers"), judged("inconclusive"), "inconclusive"),
+        (judged("shifts", -3.0), judged("shifts", 0.5), judged("transfers"), "fails"),
+        (judged("transfers"), judged("transfers"), judged("transfers"), "fails"),
     ],
 )
 def test_rule_of_depth(plain, half, one, verdict):
@@ -79,14 +75,14 @@ def test_rule_of_depth(plain, half, one, verdict):
 
 def test_rule_of_layers_per_block():
     judge = script("depth-convnet").judge
-    assert judge(found("transfers"), found("shifts"), found("shifts")) == "holds"
-    assert judge(found("transfers"), found("shifts"), found("inconclusive")) == "inconclusive"
-    assert judge(found("transfers"), found("shifts"), found("transfers")) == "fails"
-    assert judge(found("shifts"), found("shifts"), found("shifts")) == "fails"
+    assert judge(judged("transfers"), judged("shifts"), judged("shifts")) == "holds"
+    assert judge(judged("transfers"), judged("shifts"), judged("inconclusive")) == "inconclusive"
+    assert judge(judged("transfers"), judged("shifts"), judged("transfers")) == "fails"
+    assert judge(judged("shifts"), judged("shifts"), judged("shifts")) == "fails"
     judge = script("depth-vit").judge
-    assert judge(found("shifts")) == "holds"
-    assert judge(found("transfers")) == "fails"
-    assert judge(found("inconclusive")) == "inconclusive"
+    assert judge(judged("shifts")) == "holds"
+    assert judge(judged("transfers")) == "fails"
+    assert judge(judged("inconclusive")) == "inconclusive"
 
 
 @pytest.mark.parametrize("limits", [(0.55, 1.1), (0.34, 0.46), (0.2, 30.0), (900.0, 1100.0)])

@@ -46,11 +46,9 @@ def test_runs_come_in_companies_and_records_after_steps(measured):
     (group,) = groups(widths=4, parameterizations="mup")  # 8 steps, 3 records
     found = estimate([group])
     (taken,) = found.groups
-    assert (taken.runs, taken.steps, taken.records) == (3, 24, 9)
     assert taken.seconds == 2 * (1.0 + 8 * 0.5 + 3.0 + 2 * 2.0)  # two runs at a time: two run batches
     assert found.seconds == taken.seconds + 7.0
     assert found.bytes == 2 * 100
-    assert found.runs == 3
 
 
 def test_workers_share_the_time_and_each_has_the_memory(measured):

@@ -14,9 +14,7 @@ from sharplab.sweep.several import product
 
 def estimated(planned) -> Estimated:
     groups = [Group(each.task, each.missing) for each in planned if each.missing]
-    return Estimated(
-        tuple(GroupEstimate(group, len(group.runs), 1, 1, 90.0, 3_000_000) for group in groups), 8, 600, 6_000_000, 2
-    )
+    return Estimated(tuple(GroupEstimate(90.0, 3_000_000) for group in groups), 8, 600, 6_000_000, 2)
 
 
 def printed(planned, estimate: Estimated | None = None) -> str:

@@ -1,4 +1,4 @@
-"""Dynamics in output space against linearised training, against each other, and against networks as they grow wide."""
+"""Dynamics in output space against linearised training, powers of the kernel, and networks as they grow wide."""
 
 from functools import cache
 
@@ -13,7 +13,7 @@ from sharplab.models import MODELS
 from sharplab.optimizers import OPTIMIZERS
 from sharplab.scaling import DepthRule, Rule, parameterization
 from sharplab.theory.infinite_kernels import mlp_kernels
-from sharplab.theory.kernel_flow import descend, flow, squared_error_descent, squared_error_flow
+from sharplab.theory.kernel_flow import descend
 from sharplab.training.network import ByRule, Network
 from sharplab.training.recipe import Recipe
 
@@ -48,67 +48,17 @@ def test_descent_is_training_of_a_linear_model_batch_by_batch(float64, loss):
 
 
 @pytest.mark.parametrize("size", [0.1, 1.0, 1.9, 2.1], ids="{} of the first eigenvalue's rate".format)
-def test_closed_descent_is_the_map_step_by_step(float64, size):
+def test_full_batch_descent_on_the_squared_error_follows_the_powers_of_the_kernel(float64, size):
     kernel, outputs, classes = problem()
-    rate = size * N / float(jnp.linalg.eigvalsh(kernel[:, :N])[-1])
-    steps = jnp.array([0, 1, 5, 40])
-    found = squared_error_descent(kernel, outputs, classes, steps, learning_rate=rate)
-    for t, closed in zip(steps, found, strict=True):
-        mapped = descend(kernel, outputs, classes, full_batches(int(t)), learning_rate=rate, loss=squared_error)
-        assert np.allclose(closed, mapped, rtol=1e-9, atol=1e-11)
-    residual = jnp.linalg.norm(found[:, :N] - jax.nn.one_hot(classes, C), axis=(1, 2))
-    assert (residual[3] > residual[2]) == (size > 2)
-
-
-def test_flow_is_the_limit_of_descent_at_small_learning_rates(float64):
-    kernel, outputs, classes = problem()
-    times = jnp.array([0.5, 2.0])
-    wanted = squared_error_flow(kernel, outputs, classes, times)
-    gaps = []
-    for rate in (1e-2, 1e-3):
-        found = squared_error_descent(kernel, outputs, classes, times / rate, learning_rate=rate)
-        gaps.append(float(jnp.abs(found - wanted).max()))
-    assert gaps[1] < 1e-2
-    assert 9 < gaps[0] / gaps[1] < 11
-
-
-def test_closed_flow_is_the_integrated_one_and_ends_at_kernel_regression(float64):
-    kernel, outputs, classes = problem()
-    times = jnp.array([0.3, 1.0, 4.0])
-    closed = squared_error_flow(kernel, outputs, classes, times)
-    assert np.allclose(closed, flow(kernel, outputs, classes, times, loss=squared_error), rtol=0, atol=1e-7)
-    (end,) = squared_error_flow(kernel, outputs, classes, jnp.array([1e9]))
-    away = jnp.linalg.solve(kernel[:, :N], jax.nn.one_hot(classes, C) - outputs[:N])
-    assert np.allclose(end, outputs + kernel.T @ away, rtol=0, atol=1e-7)
-
-
-def test_flow_of_cross_entropy_is_the_limit_of_descent_and_lowers_the_loss(float64):
-    kernel, outputs, classes = problem()
-    times = jnp.array([1.0, 3.0])
-    found = flow(kernel, outputs, classes, times, loss=cross_entropy)
-    gaps = []
-    for rate in (1e-2, 5e-3):
-        mapped = descend(
-            kernel, outputs, classes, full_batches(round(3 / rate)), learning_rate=rate, loss=cross_entropy
-        )
-        gaps.append(float(jnp.abs(mapped - found[1]).max()))
-    assert 1.8 < gaps[0] / gaps[1] < 2.2
-    losses = [float(cross_entropy(f[:N], classes)) for f in (outputs, *found)]
-    assert losses[0] > losses[1] > losses[2]
-
-
-def test_a_singular_kernel_leaves_what_it_does_not_reach(float64):
-    direction = jnp.arange(1.0, M + 1)
-    kernel = jnp.outer(direction[:N], direction) / 100
-    outputs = jnp.zeros((M, 1))
-    targets = jnp.ones((N, 1))
-    steps = jnp.array([3, 300])
-    found = squared_error_descent(kernel, outputs, targets, steps, learning_rate=1.0)
-    mapped = descend(kernel, outputs, targets, full_batches(300), learning_rate=1.0, loss=squared_error)
-    assert np.allclose(found[1], mapped, rtol=0, atol=1e-10)
-    # Least squares along the one direction that there is.
-    coefficient = direction[:N].sum() / (direction[:N] ** 2).sum()
-    assert np.allclose(found[1][:, 0], coefficient * direction, rtol=0, atol=1e-10)
+    K, one_hot = kernel[:, :N], jax.nn.one_hot(classes, C)
+    rate = size * N / float(jnp.linalg.eigvalsh(K)[-1])
+    for t in (0, 1, 5, 40):
+        found = descend(kernel, outputs, classes, full_batches(t), learning_rate=rate, loss=squared_error)
+        left = jnp.linalg.matrix_power(jnp.eye(N) - rate * K / N, t) @ (outputs[:N] - one_hot)
+        assert np.allclose(found[:N], one_hot + left, rtol=1e-9, atol=1e-11)
+        # What the others have moved is what the training examples have, through the kernel between them.
+        moved = jnp.linalg.solve(K, found[:N] - outputs[:N])
+        assert np.allclose(found, outputs + kernel.T @ moved, rtol=1e-9, atol=1e-9)
 
 
 def test_one_descent_over_more_batches_is_two_after_each_other(float64):
@@ -124,7 +74,7 @@ def test_one_descent_over_more_batches_is_two_after_each_other(float64):
 def test_arguments_that_do_not_belong_together_are_refused():
     kernel, outputs, classes = problem()
     with pytest.raises(ValueError, match=r"kernel .*\(17, 12\)"):
-        squared_error_flow(kernel.T, outputs, classes, jnp.ones(1))
+        descend(kernel.T, outputs, classes, full_batches(1), learning_rate=1.0, loss=squared_error)
     with pytest.raises(ValueError, match=r"kernel .*12 outputs and 12 targets"):
         descend(kernel, outputs[:N], classes, full_batches(1), learning_rate=1.0, loss=squared_error)
 

@@ -1,1 +1,1 @@
-"""The study, contestants, checks and report of `experiments/benchmarks/figure1.py`."""
+"""The study, contestants and report of `experiments/benchmarks/figure1.py`."""

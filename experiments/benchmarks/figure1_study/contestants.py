@@ -14,33 +14,29 @@ import numpy as np
 
 from figure1_study.study import TRAJECTORY_RATE, Study
 
-GIVEN, SNAPSHOTS = "given.npz", "snapshots.npz"
+GIVEN = "given.npz"
 
 
 def plain(began: float, folder: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """The port of the authors' script. Leaves its weights at every snapshot in `folder`, after the clock is read."""
+    """The port of the authors' script."""
     from figure1_study.plain_port import Port
 
     study = Study.of(settings)
     with np.load(Path(folder) / GIVEN) as arrays:
         port = Port(dict(arrays), study.probe_size)
     answer: dict[str, Any] = {"trajectories": {}, "finals": {}, "seconds_of": {}}
-    weights: dict[str, Any] = {}
     for network in study.networks:
         started = perf_counter()
-        curves, seen = port.trajectory(network.label, TRAJECTORY_RATE[network.parameterization], study.snapshot_steps)
+        curves, _ = port.trajectory(network.label, TRAJECTORY_RATE[network.parameterization], study.snapshot_steps)
         answer["trajectories"][network.label] = curves
         answer["seconds_of"][f"{network.label} trajectory"] = perf_counter() - started
-        weights |= {f"{network.label}/{i}/{name}": kernel for i, at in enumerate(seen) for name, kernel in at.items()}
     for network in study.networks:
         started = perf_counter()
         rates = study.rates_of(network)
         losses = (port.final_loss(network.label, rate, study.sweep_steps) for rate in rates)
         answer["finals"][network.label] = [_if_finite(loss) for loss in losses]
         answer["seconds_of"][f"{network.label} sweep"] = perf_counter() - started
-    answer["seconds"] = perf_counter() - began
-    np.savez(Path(folder) / SNAPSHOTS, **weights)
-    return answer
+    return answer | {"seconds": perf_counter() - began}
 
 
 def here(began: float, folder: str, settings: dict[str, Any]) -> dict[str, Any]:

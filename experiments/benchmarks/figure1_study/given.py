@@ -1,7 +1,8 @@
 """Images, batches, draws and initial weights, which the plain port is given so that it trains the lab's runs."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from figure1_study.contestants import GIVEN
 from figure1_study.study import RATES, SEED, TRAJECTORY_RATE, Network, Study
 from sharplab.data import AUGMENTATIONS, Augmentation, batch_indices, load_dataset
 from sharplab.data.augmentations import PADDING
@@ -55,6 +57,11 @@ def trajectory_tasks(study: Study) -> Iterator[tuple[Network, Task]]:
         yield Network(task.parameterization, task.width), task
 
 
+def prepare(folder: str, settings: dict[str, Any]) -> None:
+    """Leave in `folder` what the plain port is given."""
+    np.savez(Path(folder) / GIVEN, **given(Study.of(settings)))
+
+
 def given(study: Study) -> dict[str, np.ndarray]:
     """The arrays that the port cannot make by itself.
 
@@ -87,12 +94,6 @@ def kernels(params: nnx.State) -> dict[str, jax.Array]:
     """Weights by layer, those of a convolution as `lax.conv` takes them: (3, 3, channels, width)."""
     found = {name: layer["kernel"] for name, layer in nnx.to_pure_dict(params).items()}
     return {name: k if name == "readout" else k.reshape(3, 3, -1, k.shape[1]) for name, k in found.items()}
-
-
-def with_kernels(params: nnx.State, kernels: Mapping[str, jax.typing.ArrayLike]) -> nnx.State:
-    """Parameters like `params` with the weights of `kernels`, in their type."""
-    arrays = {name: jnp.asarray(kernel) for name, kernel in kernels.items()}
-    return jax.tree.map_with_path(lambda path, w: arrays[path[0].key].reshape(w.shape), params)
 
 
 def as_bytes(inputs: np.ndarray) -> np.ndarray:

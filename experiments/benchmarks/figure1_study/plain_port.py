@@ -136,24 +136,22 @@ class Port:
 
     def trajectory(
         self, network: str, learning_rate: float, snapshots: tuple[int, ...]
-    ) -> tuple[dict[str, list[float]], list[Weights]]:
-        """Held-out loss and effective sharpness before the steps `snapshots`, and the weights there."""
+    ) -> tuple[dict[str, list[float]], Weights]:
+        """Held-out loss and effective sharpness before the steps `snapshots`, and the weights at the last."""
         parameterization, weights = network.partition("-")[0], self.begin(network)
         factors, scale = multipliers(weights, parameterization), rate_factor(weights, parameterization)
         keys = jax.random.split(jax.random.PRNGKey(0), len(LAYERS))
         vector = unit({n: jax.random.normal(k, weights[n].shape) for n, k in zip(LAYERS, keys, strict=True)})
         probe, held_out, batches = self.probe, self.held_out, self.batches(snapshots[-1])
         curves: dict[str, list[float]] = {"loss": [], "sharpness": []}
-        seen = []
         for t in range(snapshots[-1] + 1):
             if t in snapshots:
                 value, vector = top_eigenvalue(weights, vector, probe, factors)
                 curves["sharpness"].append(scale * value)
                 curves["loss"].append(float(loss_of(weights, held_out, factors)))
-                seen.append(weights)
             if t < snapshots[-1]:
                 weights, _ = step(weights, next(batches), factors, scale * learning_rate)
-        return curves, seen
+        return curves, weights
 
     def final_loss(self, network: str, learning_rate: float, steps: int) -> float:
         """The held-out loss after so many steps; infinite as soon as a batch's loss is not finite."""

@@ -29,17 +29,11 @@ def tables(comparison: Mapping[str, Any], targets: Mapping[str, Mapping[str, Any
         for name, label in CONTESTANTS.items()
     )
     yield table("seconds from start to answer: median (range)", ("", "seconds", "times as fast"), times)
-    heads = ("", "loss apart", "by rounding", "sharpness apart", "by rounding", "power iteration", "lab (stated)")
-    keys = ("loss_difference", "loss_rounding", "sharpness_difference", "sharpness_rounding", "power_error")
-    rows = (
-        (
-            label,
-            *(f"{max(row[key]):.1e}" for key in keys),
-            f"{max(row['tracked_error']):.1e} ({max(row['tracked_stated_error']):.1e})",
-        )
+    apart = (
+        (label, *(f"{max(row[f'{name}_difference']):.1e}" for name in ("loss", "sharpness")))
         for label, row in comparison["networks"].items()
     )
-    yield table("relative differences along the trajectories, the largest", heads, rows)
+    yield table("relative differences along the trajectories, the largest", ("", "loss", "sharpness"), apart)
     yield targets_table(targets)
 
 
@@ -72,10 +66,11 @@ def picture(study: Study, answers: Mapping[str, Any], comparison: Mapping[str, A
 
 def headline(comparison: Mapping[str, Any]) -> str:
     """Agreement and speed in a line."""
-    curves = "Same curves" if comparison["on_top"] else "Curves that differ by more than rounding"
+    first, most = (comparison["largest"][name] for name in ("first_loss_difference", "loss_difference"))
     plain = comparison["times"]["plain"]["seconds"]["median"]
     best = min((comparison["times"][name] for name in ("here", "processes")), key=lambda t: t["seconds"]["median"])
     seconds, ratio = best["seconds"]["median"], best["times_as_fast"]["median"]
+    curves = f"Losses within {first:.0e} at the start and {most:.0e} later"
     return f"{curves}; the plain port takes {plain:.3g} s, sharplab {seconds:.3g} s: {ratio:.1f} times as fast"
 
 

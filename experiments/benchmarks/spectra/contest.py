@@ -1,9 +1,9 @@
-"""Eigenvalues from every library alike, at its own stopping rule and as an oracle would stop it.
+"""Eigenvalues from every library alike, each stopped by its own rule.
 
 At its top nothing here knows jax or PyTorch, of which a contestant's process holds one.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from harness import peak_memory
 
-from spectra.contestant import Contestant, Meter, OutOfTime, Setting, Solution
+from spectra.contestant import Contestant, Meter, OutOfTime, Solution
 
 UNFINISHED: Mapping[str, Any] = {"finished": False}
 
@@ -24,7 +24,7 @@ class Terms:
 
     tolerances: tuple[float, ...]  # true relative errors to reach, from loose to tight
     starts: int  # solves per row, each from a random start of its own
-    patience: float  # seconds for a row's solves, or the oracle's searches, after which no further start is made
+    patience: float  # seconds for a row's solves, after which no further start is made
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,6 @@ class Library:
 
 LIBRARIES: Mapping[str, Library] = {
     "sharplab": Library("sharplab", ("sharplab", "jax")),
-    "matfree": Library("matfree", ("matfree", "jax")),
     "scipy": Library("scipy", ("scipy", "jax")),
     "curvlinops": Library("curvlinops", ("curvlinops-for-pytorch", "scipy", "torch")),
     "pyhessian": Library("pyhessian", ("pyhessian", "torch")),
@@ -61,149 +60,64 @@ def relative_error(values: Sequence[float] | np.ndarray, truth: Sequence[float] 
 
 def own_rows(contestant: Contestant, truth: Sequence[float], terms: Terms) -> Iterator[dict[str, Any]]:
     """Products, seconds and true errors of solves that the contestant ends itself, per tolerance."""
-    if contestant.own is None:
-        return
     finished = True
     for tol in terms.tolerances:
-        settings = [contestant.own(tol)] * terms.starts
         # What was too much at a loose tolerance is not tried at a tighter one.
-        row = _solves(contestant, truth, settings, terms.patience) if finished else UNFINISHED
+        row = _solves(contestant, truth, tol, terms) if finished else UNFINISHED
         finished = row["finished"]
         yield {"stopping": "own", "tol": tol} | row
 
 
-def oracle_rows(contestant: Contestant, truth: Sequence[float], terms: Terms) -> Iterator[dict[str, Any]]:
-    """Products, seconds and true errors at the cheapest setting within each tolerance, searched for per start."""
-    if contestant.settings is None:
-        return
-    found: list[dict[float, Setting]] = []
-    began = perf_counter()
-    while len(found) < terms.starts and (not found or perf_counter() - began < terms.patience):
-        found.append(_cheapest(contestant, truth, terms.tolerances, seed=len(found)))
-    for tol in terms.tolerances:
-        settings = [cheapest.get(tol) for cheapest in found]
-        row = UNFINISHED if None in settings else _solves(contestant, truth, settings, terms.patience)
-        yield {"stopping": "oracle", "tol": tol} | row
-
-
-def _cheapest(
-    contestant: Contestant, truth: Sequence[float], tolerances: Sequence[float], seed: int
-) -> dict[float, Setting]:
-    """The cheapest setting by tolerance; those that no setting reached in time are absent."""
-    found: dict[float, Setting] = {}
-    assert contestant.settings is not None
-    try:
-        for setting, values in contestant.settings(len(truth), seed):
-            error = relative_error(values, truth)
-            found |= {tol: setting for tol in tolerances if tol not in found and error <= tol}
-            if len(found) == len(tolerances):
-                break
-    except OutOfTime:
-        pass
-    return found
-
-
-def _solves(
-    contestant: Contestant, truth: Sequence[float], settings: Sequence[Setting], patience: float
-) -> Mapping[str, Any]:
-    """One solve per setting, each with a start of its own."""
+def _solves(contestant: Contestant, truth: Sequence[float], tol: float, terms: Terms) -> Mapping[str, Any]:
+    """One solve per start."""
     k = len(truth)
     seconds: list[float] = []
     solutions: list[Solution] = []
-    first_seconds: dict[Setting, float] = {}
-    for seed, setting in enumerate(settings):
-        try:
-            if contestant.compiles and setting not in first_seconds:
-                first_seconds[setting] = _timed(contestant, k, setting, seed)[1]
-            solution, elapsed = _timed(contestant, k, setting, seed)
-        except OutOfTime:
-            return UNFINISHED
-        solutions.append(solution)
-        seconds.append(elapsed)
-        if sum(seconds) > patience:
-            break
+    try:
+        first_seconds = [_timed(contestant, k, tol, seed=0)[1]] if contestant.compiles else []
+        while len(solutions) < terms.starts and sum(seconds) <= terms.patience:
+            solution, elapsed = _timed(contestant, k, tol, seed=len(solutions))
+            solutions.append(solution)
+            seconds.append(elapsed)
+    except OutOfTime:
+        return UNFINISHED
     claims = [s.claimed for s in solutions if s.claimed is not None]
     return {
         "finished": True,
-        "settings": list(settings[: len(solutions)]),
         "products": [s.products for s in solutions],
         "seconds": seconds,
-        "first_seconds": list(first_seconds.values()),
+        "first_seconds": first_seconds,
         "errors": [relative_error(s.values, truth) for s in solutions],
         "claimed": [float(np.max(claim / np.abs(truth))) for claim in claims],
     }
 
 
-def _timed(contestant: Contestant, k: int, setting: Setting, seed: int) -> tuple[Solution, float]:
+def _timed(contestant: Contestant, k: int, tol: float, seed: int) -> tuple[Solution, float]:
     began = perf_counter()
-    solution = contestant.solve(k, setting, seed)
+    solution = contestant.solve(k, tol, seed)
     return solution, perf_counter() - began
 
 
-def _median_seconds(function: Callable[[], Any], repetitions: int = 7) -> float:
-    """The median time of a call that has been made once before; contestants await their own arrays."""
-    seconds = []
-    for _ in range(repetitions + 1):
-        began = perf_counter()
-        function()
-        seconds.append(perf_counter() - began)
-    return float(np.median(seconds[1:]))
-
-
-def enter(name: str, problem: dict[str, Any], path: str, seconds: float) -> tuple[Contestant, Any]:
-    """The contestant of that name, set up on the problem of the file `path`, and its gradient."""
+def enter(name: str, problem: dict[str, Any], path: str, seconds: float) -> Contestant:
+    """The contestant of that name, set up on the problem of the file `path`."""
     meter = Meter(seconds)
     if "torch" in LIBRARIES[name].packages:
         from spectra import networks, pytorch
 
-        twin = networks.load(problem, path)
-        return pytorch.CONTESTANTS[name](twin, meter), twin.loss_and_gradient
+        return pytorch.CONTESTANTS[name](networks.load(problem, path), meter)
     from spectra import jaxed
     from spectra.problems import Problem
 
-    setup = jaxed.Setup.load(Problem(**problem))
-    return jaxed.CONTESTANTS[name](setup, meter), setup.gradient
-
-
-def _versions(name: str) -> dict[str, Any]:
-    return {"versions": {package: version(package) for package in LIBRARIES[name].packages}}
+    return jaxed.CONTESTANTS[name](jaxed.Setup.load(Problem(**problem)), meter)
 
 
 def contest(
     contestant: str, made: dict[str, Any], truth: dict[str, list[float]], counts: list[int], terms: dict[str, Any]
 ) -> dict[str, Any]:
     """Rows of one contestant on one problem; a solve longer than `made["seconds"]` is given up."""
-    entered, gradient = enter(contestant, **made)
-    found: dict[str, Any] = {
-        "gradient_seconds": _median_seconds(gradient),
-        "product_seconds": _median_seconds(entered.product),
-        "gauss_newton_seconds": _median_seconds(entered.gauss_newton) if entered.gauss_newton else None,
-        "which": entered.which,
-    }
+    entered = enter(contestant, **made)
     rows = []
     for k in counts:
-        for kind in (own_rows, oracle_rows):
-            rows += [{"k": k} | row for row in kind(entered, truth[entered.which][:k], Terms(**terms))]
-    return found | {"rows": rows, "peak_bytes": peak_memory()} | _versions(contestant)
-
-
-def memory(contestant: str, made: dict[str, Any], tol: float) -> dict[str, Any]:
-    """Peak memory and time of λ₁ alone, or of one gradient for comparison, with the file already read."""
-    began = perf_counter()
-    if contestant == "gradient":
-        _, gradient = enter("sharplab", **made)
-        before = peak_memory()
-        gradient()
-        return {"before_bytes": before, "peak_bytes": peak_memory(), "gradient_seconds": _median_seconds(gradient, 3)}
-    entered, _ = enter(contestant, **made)
-    before, loaded = peak_memory(), perf_counter()
-    assert entered.own is not None, "a contestant without stopping rule cannot end itself"
-    solution = entered.solve(1, entered.own(tol), 0)
-    return {
-        "before_bytes": before,
-        "peak_bytes": peak_memory(),
-        "setup_seconds": loaded - began,
-        "solve_seconds": perf_counter() - loaded,
-        "products": solution.products,
-        "value": float(solution.values[0]),
-    } | _versions(contestant)
+        rows += [{"k": k} | row for row in own_rows(entered, truth[entered.which][:k], Terms(**terms))]
+    versions = {package: version(package) for package in LIBRARIES[contestant].packages}
+    return {"which": entered.which, "rows": rows, "peak_bytes": peak_memory(), "versions": versions}

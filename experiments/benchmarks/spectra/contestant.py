@@ -1,13 +1,11 @@
 """What a contestant is: a library's way to eigenvalues, with its products counted and its seconds limited."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
 
 import numpy as np
-
-Setting = float | int | None
+from scipy.sparse.linalg import LinearOperator, eigsh
 
 
 class OutOfTime(Exception):
@@ -43,18 +41,21 @@ class Solution:
 
 @dataclass(frozen=True)
 class Contestant:
-    """A library's way to the top of a Hessian's spectrum; a setting is a tolerance or a number of iterations."""
+    """A library's way to the top of a Hessian's spectrum."""
 
     which: str  # "LA" for the largest eigenvalues, "LM" for the largest by modulus
-    solve: Callable[[int, Setting, int], Solution]  # (k, setting, seed) → Solution
-    own: Callable[[float], Setting] | None  # tolerance → its setting, all else at the defaults; None without a rule
-    # (k, seed) → (setting, eigenvalues at it) at rising cost, for the oracle to choose from; None where it has no part
-    settings: Callable[[int, int], Iterable[tuple[Setting, np.ndarray]]] | None
-    product: Callable[[], Any]  # makes one product alone
-    gauss_newton: Callable[[], Any] | None = None  # the same with the Gauss-Newton matrix, where it has one
+    solve: Callable[[int, float, int], Solution]  # (k, tolerance, seed) → Solution, all else at the defaults
     compiles: bool = False  # in a solve's first call
 
 
 def wanted_first(values: np.ndarray, which: str, k: int) -> np.ndarray:
     """The k wanted of all Ritz values."""
     return values[np.argsort(-(np.abs(values) if which == "LM" else values))][:k]
+
+
+def arpack(operator: LinearOperator, meter: Meter, k: int, tol: float, seed: int) -> Solution:
+    """The k largest eigenvalues by scipy from a random start; `meter` counts the products."""
+    meter.begin()
+    start = np.random.default_rng(seed).standard_normal(operator.shape[0]).astype(operator.dtype)
+    values = eigsh(operator, k=k, which="LA", v0=start, return_eigenvectors=False, tol=tol)
+    return Solution(wanted_first(values, "LA", k), meter.products)

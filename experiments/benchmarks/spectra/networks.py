@@ -98,11 +98,6 @@ class Setup:
         """The weights in the model's order."""
         return list(self.model.parameters())
 
-    @property
-    def size(self) -> int:
-        """The number of weights."""
-        return sum(p.numel() for p in self.params)
-
     def loss_and_gradient(self) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
         """The loss on the batch and its gradient."""
         loss = F.cross_entropy(self.model(self.inputs), self.targets)

@@ -5,7 +5,6 @@ images or tokens, targets, and the loss and its gradient to compare with.
 """
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -69,10 +68,6 @@ class Problem:
             input_shape=(32, 32, 1), classes=10, width=self.width, depth=self.depth, rule=rule, rngs=rngs
         )
 
-    def initial(self) -> PyTree:
-        """The weights as drawn."""
-        return nnx.split(self.build(nnx.Rngs(0)))[1]
-
     def forward(self, params: PyTree, inputs: jax.Array) -> jax.Array:
         """Logits of prepared inputs."""
         return nnx.merge(_abstract(self)[0], params).forward(inputs)
@@ -98,18 +93,11 @@ class Problem:
 
     def trained(self) -> PyTree:
         """Weights after `steps` steps."""
-        *_, params = self.trajectory(max(self.steps, 1))
-        return params
-
-    def trajectory(self, every: int) -> Iterator[PyTree]:
-        """The weights along the training, each `every` steps; the first ones are untrained."""
-        params = self.initial()
+        params = nnx.split(self.build(nnx.Rngs(0)))[1]
         state = optax.adam(self.learning_rate).init(params)
-        yield params
         for step in range(1, self.steps + 1):
             params, state = _step(self, params, state, self.prepare(self.raw(self.batch, seed=step)))
-            if step % every == 0:
-                yield params
+        return params
 
 
 @lru_cache
@@ -184,16 +172,7 @@ PROBLEMS: dict[str, Problem] = _named(
     _gpt("gpt-10M", width=320, depth=8, heads=5, examples=8),
 )
 
-# Untrained, for memory and time against size; the last is GPT-2's smallest, exactly.
-LADDER: dict[str, Problem] = _named(
-    _gpt("ladder-1M", width=128, depth=5, heads=4, examples=4, steps=0),
-    _gpt("ladder-4M", width=256, depth=5, heads=4, examples=4, steps=0),
-    _gpt("ladder-10M", width=320, depth=8, heads=5, examples=4, steps=0),
-    _gpt("ladder-38M", width=512, depth=12, heads=8, examples=4, steps=0),
-    _gpt("ladder-124M", width=768, depth=12, heads=12, examples=4, steps=0, vocabulary=50257, positions=1024),
-)
-
 
 def find(name: str) -> Problem:
     """The problem of that name."""
-    return lookup("problem", name, PROBLEMS | LADDER)
+    return lookup("problem", name, PROBLEMS)

@@ -1,7 +1,7 @@
 """The contestants in PyTorch: curvlinops, PyHessian and hessian-eigenthings."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -10,41 +10,28 @@ import hessian_eigenthings
 import numpy as np
 import pyhessian
 import torch
-from curvlinops import GGNLinearOperator, HessianLinearOperator
+from curvlinops import HessianLinearOperator
 from pyhessian.utils import hessian_vector_product
 from scipy.sparse.linalg import LinearOperator
 from torch import nn
 
-from spectra.contestant import Contestant, Meter, Setting, Solution, wanted_first
-from spectra.krylov import arpack, basis_ladder, depths, truncations
+from spectra.contestant import Contestant, Meter, Solution, arpack, wanted_first
 from spectra.networks import Setup
-
-ITERATIONS = tuple(sorted({round(2 ** (i / 2)) for i in range(2, 25)}))  # 2 … 4096
 
 
 def curvlinops(setup: Setup, meter: Meter) -> Contestant:
     """The Hessian of curvlinops given to scipy's ARPACK, as its documentation does."""
     data = [(setup.inputs, setup.targets)]
-    hessian, ggn = (
-        kind(setup.model, nn.CrossEntropyLoss(), setup.params, data, check_deterministic=False).to_scipy()
-        for kind in (HessianLinearOperator, GGNLinearOperator)
-    )
-    vector = np.random.default_rng(0).standard_normal(setup.size)
+    hessian = HessianLinearOperator(
+        setup.model, nn.CrossEntropyLoss(), setup.params, data, check_deterministic=False
+    ).to_scipy()
 
     def counted(v: np.ndarray) -> np.ndarray:
         meter.count()
         return hessian @ v
 
     operator = LinearOperator(hessian.shape, matvec=counted, dtype=hessian.dtype)
-    solve = partial(arpack, operator, meter)
-    return Contestant(
-        which="LA",
-        solve=solve,
-        own=lambda tol: tol,
-        settings=lambda k, seed: basis_ladder(solve, k, seed),
-        product=lambda: hessian @ vector,
-        gauss_newton=lambda: ggn @ vector,
-    )
+    return Contestant(which="LA", solve=partial(arpack, operator, meter))
 
 
 def pyhessian_power(setup: Setup, meter: Meter) -> Contestant:
@@ -59,42 +46,24 @@ def pyhessian_power(setup: Setup, meter: Meter) -> Contestant:
 
     module.hessian_vector_product = counted  # type: ignore[attr-defined]
 
-    def graph() -> Any:
-        setup.model.zero_grad()
-        return pyhessian.hessian(setup.model, nn.CrossEntropyLoss(), data=(setup.inputs, setup.targets), cuda=False)
-
-    def solve(k: int, setting: Setting, seed: int) -> Solution:
+    def solve(k: int, tol: float, seed: int) -> Solution:
         meter.begin()
         torch.manual_seed(seed)
-        # A whole number is a count of iterations, to be made in full.
-        limits = {"maxIter": setting, "tol": 0.0} if isinstance(setting, int) else {"tol": setting}
-        values, _ = graph().eigenvalues(top_n=k, **limits)
+        setup.model.zero_grad()
+        data = (setup.inputs, setup.targets)
+        values, _ = pyhessian.hessian(setup.model, nn.CrossEntropyLoss(), data=data, cuda=False).eigenvalues(
+            top_n=k, tol=tol
+        )
         return Solution(wanted_first(np.array(values), "LM", k), meter.products)
 
-    once = graph()
-    vector = [torch.randn_like(p) for p in setup.params]
-    return Contestant(
-        which="LM",
-        solve=solve,
-        own=lambda tol: tol,
-        settings=lambda k, seed: ((n, solve(k, n, seed).values) for n in ITERATIONS),
-        product=lambda: plain(once.gradsH, once.params, vector),
-    )
+    return Contestant(which="LM", solve=solve)
 
 
-def _eigenthings(setup: Setup) -> tuple[Any, Any]:
-    """The Hessian and the Gauss-Newton matrix of hessian-eigenthings."""
-    data, criterion = [(setup.inputs, setup.targets)], nn.CrossEntropyLoss()
-    ggn = hessian_eigenthings.GGNOperator(
-        setup.model,
-        data,
-        hessian_eigenthings.supervised_forward,
-        hessian_eigenthings.supervised_loss_of_output(criterion),
-    )
-    return hessian_eigenthings.HessianOperator(setup.model, data, hessian_eigenthings.supervised_loss(criterion)), ggn
+def _eigenthings(setup: Setup, meter: Meter) -> Any:
+    """The Hessian of hessian-eigenthings, its products counted."""
+    loss = hessian_eigenthings.supervised_loss(nn.CrossEntropyLoss())
+    operator = hessian_eigenthings.HessianOperator(setup.model, [(setup.inputs, setup.targets)], loss)
 
-
-def _counted(operator: Any, meter: Meter) -> Any:
     def product(v: torch.Tensor) -> torch.Tensor:
         meter.count()
         return operator.matvec(v)
@@ -104,52 +73,26 @@ def _counted(operator: Any, meter: Meter) -> Any:
 
 def eigenthings_lanczos(setup: Setup, meter: Meter) -> Contestant:
     """The Lanczos of hessian-eigenthings, of a number of steps fixed beforehand: 2k by default."""
-    hessian, ggn = _eigenthings(setup)
-    operator, vector = _counted(hessian, meter), torch.randn(setup.size)
+    operator = _eigenthings(setup, meter)
 
-    def solve(k: int, setting: Setting, seed: int) -> Solution:
+    def solve(k: int, tol: float, seed: int) -> Solution:
         meter.begin()
-        # Above 50 steps it would not reorthogonalise unless told; the oracle tells it.
-        limits = {} if setting is None else {"max_iter": int(setting), "reorthogonalize": True}
-        found = hessian_eigenthings.lanczos(operator, k=k, which="LA", seed=seed, **limits)
+        found = hessian_eigenthings.lanczos(operator, k=k, which="LA", seed=seed)
         return Solution(found.eigenvalues.numpy(), meter.products, found.residuals.numpy())
 
-    def settings(k: int, seed: int) -> Iterator[tuple[int, np.ndarray]]:
-        start = torch.randn(setup.size, generator=torch.Generator().manual_seed(seed))
-        for seen, depth in depths(setup.size):
-            meter.begin()
-            found = hessian_eigenthings.lanczos_tridiagonal(operator, start, depth)
-            yield from truncations(found.alphas.numpy(), found.betas.numpy(), k, seen)
-
-    return Contestant(
-        which="LA",
-        solve=solve,
-        own=lambda tol: None,
-        settings=settings,
-        product=lambda: hessian.matvec(vector),
-        gauss_newton=lambda: ggn.matvec(vector),
-    )
+    return Contestant(which="LA", solve=solve)
 
 
 def eigenthings_power(setup: Setup, meter: Meter) -> Contestant:
     """The power iteration of hessian-eigenthings, with deflation."""
-    hessian, ggn = _eigenthings(setup)
-    operator, vector = _counted(hessian, meter), torch.randn(setup.size)
+    operator = _eigenthings(setup, meter)
 
-    def solve(k: int, setting: Setting, seed: int) -> Solution:
+    def solve(k: int, tol: float, seed: int) -> Solution:
         meter.begin()
-        limits = {"max_iter": setting, "tol": 0.0} if isinstance(setting, int) else {"tol": setting}
-        found = hessian_eigenthings.deflated_power_iteration(operator, k=k, seed=seed, **limits)
+        found = hessian_eigenthings.deflated_power_iteration(operator, k=k, seed=seed, tol=tol)
         return Solution(found.eigenvalues.numpy(), meter.products, found.residuals.numpy())
 
-    return Contestant(
-        which="LM",
-        solve=solve,
-        own=lambda tol: tol,
-        settings=lambda k, seed: ((n, solve(k, n, seed).values) for n in ITERATIONS),
-        product=lambda: hessian.matvec(vector),
-        gauss_newton=lambda: ggn.matvec(vector),
-    )
+    return Contestant(which="LM", solve=solve)
 
 
 CONTESTANTS: Mapping[str, Callable[[Setup, Meter], Contestant]] = {

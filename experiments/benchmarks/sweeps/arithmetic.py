@@ -20,15 +20,13 @@ def matrix_sizes(task: Task) -> dict[str, int]:
     return {"stem": inputs * task.width, "blocks": task.depth * task.width**2, "readout": task.width * dataset.classes}
 
 
-def step_flops(task: Task) -> dict[str, float]:
+def step_flops(task: Task) -> float:
     """Floating-point operations of one training step, counted by hand.
 
-    "six": 6 per example and entry of a matrix, 2 forward and 4 backward. "made": what is computed, as the stem's
-    inputs need no gradient.
+    Per example and entry of a matrix 2 forward and 4 backward, but for the stem, whose inputs need no gradient.
     """
     sizes = matrix_sizes(task)
-    six = 6 * sum(sizes.values()) * task.batch_size
-    return {"six": six, "made": six - 2 * sizes["stem"] * task.batch_size}
+    return (6 * sum(sizes.values()) - 2 * sizes["stem"]) * task.batch_size
 
 
 def matmul_share(runs: dict[str, Any], rows: int, repetitions: int) -> dict[str, Any]:
@@ -59,7 +57,6 @@ def matmul_share(runs: dict[str, Any], rows: int, repetitions: int) -> dict[str,
         "matmul_flops_per_second": spread(products),
         "matmul_by": fastest,
         "steps_per_second": spread(steps),
-        "share_made": spread(steps * flops["made"] / rate),
-        "share_six": spread(steps * flops["six"] / rate),
-        "plain_share_made": spread(task.steps / seconds["plain loop"] * flops["made"] / rate),
+        "share_made": spread(steps * flops / rate),
+        "plain_share_made": spread(task.steps / seconds["plain loop"] * flops / rate),
     }

@@ -90,14 +90,14 @@ def _training_tables(rows: Rows) -> Iterator[Table]:
 
 
 def _arithmetic_table(rows: Rows) -> Table:
-    heads = ("width", "weights", "steps per second", "matmul GF/s", "share", "at 6 × weights × batch", "plain loop")
+    heads = ("width", "weights", "steps per second", "matmul GF/s", "share", "plain loop")
     cells = (
         (
             str(row["width"]),
             f"{row['matrix_entries']:,}",
             ranged(row["steps_per_second"], ".0f"),
             ranged(row["matmul_flops_per_second"], ".0f", scale=1e-9),
-            *(ranged(row[share], ".0%") for share in ("share_made", "share_six", "plain_share_made")),
+            *(ranged(row[share], ".0%") for share in ("share_made", "plain_share_made")),
         )
         for row in rows
     )

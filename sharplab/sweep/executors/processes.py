@@ -43,8 +43,7 @@ class Processes(Executor):
     Each worker's environment is set before it imports jax. One that dies (killed, out of memory) fails the future it
     worked at with `WorkerDied` and is replaced.
 
-    Args:
-        workers: how many; by default one per GPU where `nvidia-smi` lists any, else one per core.
+    There are `workers` of them; by default one per GPU where `nvidia-smi` lists any, else one per core.
 
     >>> from math import factorial
     >>> with Processes(1) as executor:

@@ -154,12 +154,8 @@ def _other_schema(folder: Path, schema: object, version: str) -> StoreError:
 def add_group(store: Path, task: Task, results: Sequence[RunResult], *, not_before: str | None = None) -> Path:
     """Write the results of runs of one task as a group file.
 
-    Args:
-        store: an open store.
-        task: what the runs share.
-        results: at least one.
-        not_before: ISO time, with its zone, that the results are dated at the earliest: a clock that was moved back
-            cannot make them older than those that they replace.
+    `not_before` is the ISO time, with its zone, that the results are dated at the earliest: a clock that was moved back
+    cannot make them older than those that they replace.
 
     Raises:
         StoreError: if the directory cannot be written. What it held before stays as it was.

@@ -42,9 +42,7 @@ def export(store: Path | str, folder: Path | str) -> Path:
     What a run observed, and at which steps, are Parquet lists. An observable that a run was not asked for is null; NaN
     and ±inf are kept as such.
 
-    Args:
-        store: the directory of the runs.
-        folder: where the three files go; a new or empty directory, or an earlier export, which is replaced.
+    The folder is new or empty, or an earlier export, which is replaced.
 
     Raises:
         StoreError: if there is no store, the folder holds other things, or cannot be written.
@@ -117,12 +115,8 @@ def merge(sources: Sequence[Path | str], into: Path | str) -> int:
     Files are known by their content: what is there already is not copied, and a merge that was interrupted is finished
     by the same call. Damaged files are left out, with a `StoreWarning`.
 
-    Args:
-        sources: directories of stores.
-        into: a new or empty directory, or a store, which is checked like the others.
-
-    Returns:
-        How many group files were copied.
+    `into` is a new or empty directory, or a store, which is checked like the others. Returned is how many files were
+    copied.
 
     Raises:
         ValueError: without sources.

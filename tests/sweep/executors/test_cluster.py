@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from math import factorial
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from dask_processes import scheduler_and_worker
 from fake_training import SlowTrainer, experiment
+from test_runner import assert_same_records
 
 from sharplab.sweep import load
 from sharplab.sweep.dispatch import SweepError
@@ -21,7 +21,6 @@ from sharplab.sweep.executors.cluster import dask_executor, slurm_cluster
 from sharplab.sweep.runner import run_with
 
 distributed = pytest.importorskip("distributed")
-CIRCUMSTANCES = ["seconds", "written", "versions", "device", "batching", "loop"]
 
 
 @pytest.fixture(scope="module")
@@ -200,11 +199,6 @@ def test_slurm_jobs_are_submitted_and_work_and_are_replaced_and_cancelled(stand_
 
 
 # ---- whole sweeps
-
-
-def assert_same_records(ours, theirs):
-    pd.testing.assert_frame_equal(ours.runs.drop(columns=CIRCUMSTANCES), theirs.runs.drop(columns=CIRCUMSTANCES))
-    pd.testing.assert_frame_equal(ours.curves, theirs.curves)
 
 
 @contextmanager
