@@ -18,6 +18,7 @@ from sharplab.commands.report import ReportOptions, report
 from sharplab.commands.status import StatusOptions, status
 from sharplab.commands.suggest_lr import SuggestOptions, suggest
 from sharplab.commands.sweep import SweepOptions, default_options, sweep
+from sharplab.core.caches import keep_compiled_programs
 from sharplab.training.layout import use_all_cores
 
 # By name: the options, whose docstring is the command's help, and what it does, which may answer an exit code.
@@ -63,6 +64,7 @@ def main() -> None:
             description="Does the best learning rate, and the sharpness, stay where it is as a network grows?",
             config=(tyro.conf.OmitSubcommandPrefixes,),
         )
+        keep_compiled_programs()
         use_all_cores()
         return dict(COMMANDS.values())[type(options)](options)
 

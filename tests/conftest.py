@@ -6,6 +6,8 @@ import hypothesis
 import jax
 import pytest
 
+from sharplab.core.caches import keep_compiled_programs
+
 collect_ignore = ["spectrum/on_eight_devices.py"]  # a script for a process of its own
 # They hold no examples, and looking for some imports them under one name.
 collect_ignore_glob = ["conftest.py", "*/conftest.py"]
@@ -13,6 +15,8 @@ collect_ignore_glob = ["conftest.py", "*/conftest.py"]
 os.environ["MPLBACKEND"] = "Agg"  # tests draw to files; a display may be absent
 # Scripts that tests start find what tests share, as tests do.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (os.path.dirname(__file__), os.environ.get("PYTHONPATH"))))
+
+keep_compiled_programs()
 
 # No deadline: the first example pays for compilation. In CI the examples are the same on every run.
 hypothesis.settings.register_profile("local", deadline=None)

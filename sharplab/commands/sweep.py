@@ -213,12 +213,14 @@ def _workers(executor: str) -> int | None:
 
 def main(over: Over, words: Sequence[str] | None = None) -> None:
     """Run the sweep as a script of its own, and end the process with its exit code."""
+    from sharplab.core.caches import keep_compiled_programs
     from sharplab.training.layout import use_all_cores
 
     given = list(sys.argv[1:] if words is None else words)
 
     def command() -> None:
         options = tyro.cli(SweepOptions, args=given, default=default_options(given, over))
+        keep_compiled_programs()
         use_all_cores()
         sweep(options)
 

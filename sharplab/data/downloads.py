@@ -19,10 +19,10 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from filelock import FileLock
-from platformdirs import user_cache_path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from sharplab.core.caches import cache_folder
 from sharplab.data.checksums import sha256_of, verify_checksum
 
 CONNECTIONS = 8  # per address; each goes on where the last one ended
@@ -41,12 +41,6 @@ class Source:
     urls: tuple[str, ...]  # tried in this order
     sha256: str
     size: int  # bytes
-
-
-def cache_folder() -> Path:
-    """Where downloads are kept: the environment variable SHARPLAB_CACHE, else the platform's cache folder."""
-    named = os.environ.get("SHARPLAB_CACHE")
-    return Path(named).expanduser() if named else user_cache_path("sharplab")
 
 
 def fetch(source: Source) -> Path:

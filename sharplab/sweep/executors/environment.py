@@ -1,15 +1,12 @@
 """The environment of a worker process: its core or GPU, and the compilation cache that all share."""
 
-import hashlib
 import os
-import platform
 import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-from sharplab.data.downloads import cache_folder
+from sharplab.core.caches import cache_environment
 
 
 def places() -> list[dict[str, str]]:
@@ -31,9 +28,7 @@ def _gpus() -> list[str]:
 
 def worker_environment(place: dict[str, str]) -> dict[str, str]:
     """The environment of a worker: that of this process, its own place, and the compilation cache all share."""
-    compiled = cache_folder() / "compiled" / _processor()
-    cache = {"JAX_COMPILATION_CACHE_DIR": str(compiled), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2"}
-    return cache | os.environ | place
+    return cache_environment() | os.environ | place
 
 
 @contextmanager
@@ -49,13 +44,3 @@ def on_core_of(place: dict[str, str]) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
-
-
-def _processor() -> str:
-    """A digest that machines share whose processors run each other's programs."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.node()
-    named = {line for line in lines if line.startswith(("model name", "flags", "Features"))}
-    return hashlib.sha256("\n".join(sorted(named)).encode()).hexdigest()[:16]
