@@ -187,17 +187,9 @@ def draw_coverage(ax: Axes, rates: pd.DataFrame) -> None:
     for i, (name, (label, colour, marker)) in enumerate(QUANTITIES.items()):
         table = rates[rates["of"] == name].set_index("kind").loc[kinds]
         share, low, high = table["share"].to_numpy(), lower(table, 0.975), upper(table, 0.975)
-        ax.errorbar(
-            share,
-            np.arange(len(kinds)) + 0.14 * (i - 2),
-            xerr=(share - low, high - share),
-            color=colour,
-            marker=marker,
-            markersize=4,
-            linestyle="",
-            elinewidth=1,
-            label=label,
-        )
+        style = {"color": colour, "marker": marker, "markersize": 4, "linestyle": "", "elinewidth": 1}
+        at = np.arange(len(kinds)) + 0.14 * (i - 2)
+        ax.errorbar(share, at, xerr=(share - low, high - share), label=label, **style)
     ax.axvline(0.95, color="0.25", linestyle=":", linewidth=1)
     ax.axvline(COVERAGE, color="0.25", linestyle="--", linewidth=1)
     ax.set_yticks(range(len(kinds)), kinds)

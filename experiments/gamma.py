@@ -36,7 +36,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 import sharplab as sl
-from sharplab.analysis.trend import lies_outside, lies_within, pooled_noise, trend
+from sharplab.analysis.trend import lies_outside, lies_within, trend_of_means
 from sharplab.core.statistics import Interval
 from sharplab.gallery.finding import Finding, Verdict
 from sharplab.plotting import house_style, size_colours, size_legend
@@ -163,9 +163,7 @@ def regime_slopes(sweeps: Mapping[float, sl.Records], late: pd.Series, regime: s
 
 def sharpness_slope(sharpness: pd.Series, gammas: Sequence[float], predicted: float) -> Slope:
     """The slope of log₂ sharpness, a series by γ₀ and seed, over these γ₀."""
-    octaves = [np.log2(sharpness[gamma].to_numpy()) for gamma in gammas]
-    seeds = pooled_noise(octaves)
-    found = trend(gammas, [group.mean() for group in octaves], [seeds.scaled(1 / len(group)) for group in octaves])
+    found = trend_of_means(gammas, [np.log2(sharpness[gamma].to_numpy()) for gamma in gammas])
     return Slope(found.slope, found.interval(0.95), predicted)
 
 

@@ -46,7 +46,7 @@ from matplotlib.lines import Line2D
 from scipy.sparse.linalg import eigsh
 
 import sharplab as sl
-from sharplab.analysis.trend import pooled_noise, trend
+from sharplab.analysis.trend import trend_of_means
 from sharplab.core.statistics import Interval
 from sharplab.data import batch_indices, load_dataset
 from sharplab.gallery.finding import Finding, Verdict
@@ -142,17 +142,10 @@ def predict(experiment: sl.Experiment) -> tuple[jax.Array, pd.DataFrame]:
             batches = batch_indices(seed, len(targets), experiment.batch_size, start, stop)
             outputs = together(outputs, learning_rates, batches) if stop > start else outputs
             for (width, rate), f in zip(runs, outputs, strict=True):
-                rows.append(
-                    {
-                        "width": width,
-                        "learning_rate": rate,
-                        "seed": seed,
-                        "step": stop,
-                        "train_loss": float(loss(f[:probe], targets[:probe])),
-                        "eval_loss": float(loss(f[len(targets) :], jnp.asarray(dataset.eval_targets))),
-                        "ntk_1": fixed,
-                    }
-                )
+                train_loss = float(loss(f[:probe], targets[:probe]))
+                eval_loss = float(loss(f[len(targets) :], jnp.asarray(dataset.eval_targets)))
+                keys = {"width": width, "learning_rate": rate, "seed": seed, "step": stop}
+                rows.append(keys | {"train_loss": train_loss, "eval_loss": eval_loss, "ntk_1": fixed})
     return kernel, pd.DataFrame(rows)
 
 
@@ -192,10 +185,7 @@ def gaps_of(curves: pd.DataFrame) -> pd.DataFrame:
 def slope_of(gaps: pd.DataFrame, name: str) -> tuple[float, Interval]:
     """The slope of log₂ of a gap per doubling of width at one learning rate, with its 95 % interval."""
     groups = {width: np.log2(table[name].to_numpy()) for width, table in gaps.groupby("width")}
-    noise = pooled_noise(list(groups.values()))
-    found = trend(
-        list(groups), [values.mean() for values in groups.values()], [noise.scaled(1 / len(v)) for v in groups.values()]
-    )
+    found = trend_of_means(list(groups), list(groups.values()))
     return found.slope, found.interval(0.95)
 
 

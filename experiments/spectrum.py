@@ -221,21 +221,10 @@ def track(setting: Setting) -> tuple[pd.DataFrame, dict[str, list[int]]]:
                 value, error, residual, identity = (
                     record[f"{name}_{rank}{suffix}"] for suffix in ("", "_error", "_residual", "_identity")
                 )
-                rows.append(
-                    {
-                        "operator": name,
-                        "step": step,
-                        "rank": rank,
-                        "value": value,
-                        "stated_error": error,
-                        "residual": residual,
-                        "identity": int(identity),
-                        "exact": exact[rank - 1],
-                        "to_nearest_exact": np.abs(exact - value).min(),
-                        "products": int(record[f"{name}_matvecs"]),
-                        "parameters": size,
-                    }
-                )
+                recorded = {"value": value, "stated_error": error, "residual": residual, "identity": int(identity)}
+                beside = {"exact": exact[rank - 1], "to_nearest_exact": np.abs(exact - value).min()}
+                sizes = {"products": int(record[f"{name}_matvecs"]), "parameters": size}
+                rows.append({"operator": name, "step": step, "rank": rank} | recorded | beside | sizes)
     return pd.DataFrame(rows), missed
 
 

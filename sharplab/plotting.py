@@ -69,15 +69,8 @@ def draw_curves(ax: Axes, curves: "pd.DataFrame", quantity: str, *, size: str = 
 def draw_threshold(ax: Axes, value: float, label: str) -> None:
     """A dashed horizontal line with its meaning written on it, at the left end."""
     ax.axhline(value, color="0.25", linestyle="--", linewidth=1)
-    ax.annotate(
-        label,
-        (0.01, value),
-        xycoords=("axes fraction", "data"),
-        xytext=(0, 2),
-        textcoords="offset points",
-        fontsize=8,
-        color="0.25",
-    )
+    place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "xytext": (0, 2), "textcoords": "offset points"}
+    ax.annotate(label, (0.01, value), fontsize=8, color="0.25", **place)
 
 
 def draw_sweep(
@@ -236,25 +229,10 @@ def draw_tracked(ax: Axes, trajectories: "pd.DataFrame", missed: Sequence[int] =
         colour = palette[int(identity) % len(palette)]
         position = table["step"].map(order)
         for _, stretch in table.groupby((position.diff() != 1).cumsum()):
-            ax.errorbar(
-                stretch["step"],
-                stretch["value"],
-                stretch["stated_error"],
-                color=colour,
-                linewidth=1.1,
-                marker=".",
-                markersize=2.5,
-                elinewidth=0.7,
-            )
-    ax.plot(
-        missed,
-        np.full(len(missed), 0.02),
-        "^",
-        color="0.15",
-        markersize=6,
-        transform=ax.get_xaxis_transform(),
-        zorder=4,
-    )
+            columns = (stretch[name] for name in ("step", "value", "stated_error"))
+            ax.errorbar(*columns, color=colour, linewidth=1.1, marker=".", markersize=2.5, elinewidth=0.7)
+    bottom: dict[str, Any] = {"transform": ax.get_xaxis_transform(), "zorder": 4}
+    ax.plot(missed, np.full(len(missed), 0.02), "^", color="0.15", markersize=6, **bottom)
     log_ticks(ax)
     ax.set_xlabel("step")
     ax.set_ylabel("eigenvalue")

@@ -10,7 +10,7 @@ from scipy import stats
 from sharplab.analysis.arguments import check_test, curves_by_name
 from sharplab.analysis.gaps import Gaps, find_gaps
 from sharplab.analysis.parts import Part
-from sharplab.analysis.trend import UNKNOWN, Measured, Trend, lies_outside, lies_within, pooled_noise, trend
+from sharplab.analysis.trend import Measured, lies_outside, lies_within, pooled_noise, trend_of_means
 from sharplab.core.statistics import Interval
 from sharplab.records import Records
 
@@ -161,7 +161,7 @@ def _consistency(
     second_half = steps >= steps[-1] / 2
     late, early = (_mean(octaves[rows]) for rows in (second_half, ~second_half & (steps > 0)))
     of_late, of_growth = by_size(late), by_size(late - early)
-    slopes = [_trend(sizes, groups).measured(confidence) for groups in (of_late, of_growth, by_step[-1])]
+    slopes = [trend_of_means(sizes, groups).measured(confidence) for groups in (of_late, of_growth, by_step[-1])]
     trajectories = _paired(octaves, seed_of, len(sizes))
     return Consistency(
         name=name,
@@ -204,13 +204,6 @@ def _octaves(name: str, curves: pd.DataFrame, quantity: str, over: str) -> tuple
 def _mean(octaves: np.ndarray) -> np.ndarray:
     """The mean over records; nan for a run that lacks one."""
     return octaves.mean(axis=0) if len(octaves) else np.full(octaves.shape[1], np.nan)
-
-
-def _trend(sizes: tuple[float, ...], groups: list[np.ndarray]) -> Trend:
-    if not all(len(group) for group in groups):
-        return UNKNOWN
-    seeds = pooled_noise(groups)
-    return trend(sizes, [float(group.mean()) for group in groups], [seeds.scaled(1 / len(group)) for group in groups])
 
 
 def _spread_and_noise(groups: list[np.ndarray]) -> tuple[float, float]:

@@ -122,6 +122,14 @@ def trend(sizes: Sequence[float], values: Sequence[float], noises: Sequence[Nois
     return Trend(line.slope, Noise(line.variance, df))
 
 
+def trend_of_means(sizes: Sequence[float], groups: Sequence[np.ndarray]) -> Trend:
+    """The trend of the groups' means, with their noise pooled within groups; unknown where a group is empty."""
+    if not all(len(group) for group in groups):
+        return UNKNOWN
+    seeds = pooled_noise(groups)
+    return trend(sizes, [float(group.mean()) for group in groups], [seeds.scaled(1 / len(group)) for group in groups])
+
+
 def robust_trend(sizes: Sequence[float], values: Sequence[float], noises: Sequence[Noise]) -> Trend:
     """The slope of `values`, in octaves, against log₂ sizes, where one of them may be an outlier.
 

@@ -22,22 +22,26 @@ from sharplab.gallery.finding import Finding, save_finding
 Preset = Literal["smoke", "quick", "paper"]
 
 
-@dataclass(frozen=True)
-class FigureOptions:
-    """Make one figure: NAME.png, NAME.csv (the numbers it shows) and NAME.json (claim, verdict, settings)."""
-
-    name: tyro.conf.Positional[str]
-    """a script of experiments/ that draws a figure, as "transfer" """
+@dataclass(frozen=True, kw_only=True)
+class _PresetAndPlaces:
     preset: Preset = "quick"
     """smoke: seconds; quick: minutes on two cores; paper: the paper's sizes, for an accelerator"""
     store: Path = Path("runs")
     """where the trained runs are kept; figures share them, and none is trained twice"""
     folder: Path = Path("figures")
-    """where the figure goes"""
+    """where figures go"""
 
 
 @dataclass(frozen=True)
-class FiguresOptions:
+class FigureOptions(_PresetAndPlaces):
+    """Make one figure: NAME.png, NAME.csv (the numbers it shows) and NAME.json (claim, verdict, settings)."""
+
+    name: tyro.conf.Positional[str]
+    """a script of experiments/ that draws a figure, as "transfer" """
+
+
+@dataclass(frozen=True)
+class FiguresOptions(_PresetAndPlaces):
     """Make the headline figures, or all there are, and the README beside them.
 
     A figure that fails does not stop the others; the exit code is then 1.
@@ -45,12 +49,6 @@ class FiguresOptions:
 
     all: bool = False
     """every figure of experiments/, not the headline ones alone"""
-    preset: Preset = "quick"
-    """smoke: seconds; quick: minutes on two cores; paper: the paper's sizes, for an accelerator"""
-    store: Path = Path("runs")
-    """where the trained runs are kept; figures share them, and none is trained twice"""
-    folder: Path = Path("figures")
-    """where the figures go"""
 
 
 def make_figure(options: FigureOptions) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sharplab.analysis.trend import Noise, pooled_noise, robust_trend, trend
+from sharplab.analysis.trend import Noise, pooled_noise, robust_trend, trend, trend_of_means
 
 SIZES = [8, 16, 32, 64]
 NOISES = [Noise(0.1**2, 12)] * 4
@@ -63,3 +63,13 @@ def test_noise_is_pooled_within_groups_and_adds_as_welch_says():
     total = Noise(1.0, 4) + Noise(1.0, 4)
     assert (total.variance, total.df) == (2.0, pytest.approx(8.0))
     assert Noise(1.0, 0).interval(0.0, 0.95) == (-np.inf, np.inf)
+
+
+def test_trend_of_means_pools_the_noise_of_groups_and_is_unknown_where_one_is_empty():
+    groups = [np.array([0.0, 2.0]), np.array([2.0, 4.0, 3.0]), np.array([5.0])]
+    found = trend_of_means([8, 16, 32], groups)
+    pooled = (2.0 + 2.0) / 3  # squares over degrees of freedom
+    expected = trend([8, 16, 32], [1.0, 3.0, 5.0], [Noise(pooled / len(group), 3) for group in groups])
+    assert (found.slope, found.noise.df) == (pytest.approx(2.0), 3)
+    assert found.noise.variance == pytest.approx(expected.noise.variance)
+    assert np.isnan(trend_of_means([8, 16], [groups[0], np.array([])]).slope)

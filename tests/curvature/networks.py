@@ -115,6 +115,12 @@ def network(name: str, steps: int = 0) -> Network:
         return _trained(name, steps)
 
 
+def in_precision(name: str, steps: int = 0, dtype: object = np.float64) -> Network:
+    """The same with parameters and batch in another precision."""
+    made = network(name, steps)
+    return made._replace(params=cast(made.params, dtype), batch=cast(made.batch, dtype))
+
+
 @cache
 def _trained(name: str, steps: int) -> Network:
     made = MAKERS[name]()

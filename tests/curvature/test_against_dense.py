@@ -3,16 +3,9 @@
 import jax
 import numpy as np
 import pytest
-from networks import CASES, close, curvature, network
-from problems import cast
+from networks import CASES, close, curvature, in_precision, network
 
 from sharplab.curvature import fisher, gauss_newton, hessian, ntk
-
-
-def made(name, steps, dtype=np.float64):
-    found = network(name, steps)
-    return found._replace(params=cast(found.params, dtype), batch=cast(found.batch, dtype))
-
 
 OPERATORS = {
     "hessian": (
@@ -38,13 +31,13 @@ OPERATORS = {
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_operator_equals_its_dense_matrix(float64, operator, case):
     make, reference = OPERATORS[operator]
-    assert close(make(made(*case)).dense(), reference(curvature(*case)))
+    assert close(make(in_precision(*case)).dense(), reference(curvature(*case)))
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_operator_in_float32_differs_by_rounding(operator):
     make, reference = OPERATORS[operator]
-    op = make(made("convnet", 30, np.float32))
+    op = make(in_precision("convnet", 30, np.float32))
     assert op.dtype == np.float32
     assert close(op.dense(), reference(curvature("convnet", 30)), np.float32)
 
@@ -55,13 +48,13 @@ def test_operator_is_the_same_in_chunks_of_any_size(float64, operator):
     n = len(network("dict").batch[0])
     assert n % 3
     for chunk in (1, 3, n, n + 3):
-        assert close(make(made("dict", 0), chunk=chunk).dense(), reference(curvature("dict"))), chunk
+        assert close(make(in_precision("dict", 0), chunk=chunk).dense(), reference(curvature("dict"))), chunk
 
 
 @pytest.mark.parametrize("operator", ["gauss_newton", "empirical_fisher"])
 def test_operator_of_sequences_is_the_same_in_chunks(operator):
     make, reference = OPERATORS[operator]
-    op = make(made("attention", 0, np.float32), chunk=2)
+    op = make(in_precision("attention", 0, np.float32), chunk=2)
     assert close(op.dense(), reference(curvature("attention")), np.float32)
 
 
@@ -69,7 +62,7 @@ def test_operator_of_sequences_is_the_same_in_chunks(operator):
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_operator_is_the_same_from_host_batches(float64, operator, chunk):
     make, reference = OPERATORS[operator]
-    whole = made("dict", 0)
+    whole = in_precision("dict", 0)
     batches = [jax.tree.map(lambda x, part=part: np.asarray(x[part]), whole.batch) for part in np.s_[:3, 3:6, 6:]]
     if operator == "ntk":
         op = ntk(whole.model, whole.params, lambda: iter([inputs for inputs, _ in batches]), chunk=chunk)
@@ -83,7 +76,7 @@ def test_operator_is_the_same_from_host_batches(float64, operator, chunk):
 @pytest.mark.parametrize("operator", [operator for operator in OPERATORS if operator != "hessian"])
 def test_dual_has_the_same_nonzero_spectrum(float64, operator, name, chunk):
     make, reference = OPERATORS[operator]
-    op = make(made(name, 0), chunk=chunk)
+    op = make(in_precision(name, 0), chunk=chunk)
     exact = np.linalg.eigvalsh(reference(curvature(name)))[::-1]
     dual = op.dual()
     assert dual.shape[0] == sum(leaf.size for leaf in jax.tree.leaves(op.factor.range))
@@ -96,12 +89,12 @@ def test_dual_has_the_same_nonzero_spectrum(float64, operator, name, chunk):
 
 
 def test_dual_of_the_dual_is_the_operator(float64):
-    op = OPERATORS["gauss_newton"][0](made("dict", 0))
+    op = OPERATORS["gauss_newton"][0](in_precision("dict", 0))
     assert close(op.dual().dual().dense(), curvature("dict").gauss_newton)
 
 
 def test_eigenvectors_of_the_dual_map_to_those_of_the_operator(float64):
-    op = OPERATORS["gauss_newton"][0](made("dict", 30))
+    op = OPERATORS["gauss_newton"][0](in_precision("dict", 30))
     values, vectors = np.linalg.eigh(op.dual().dense())
     _, transposed = op.factor.maps()
     mapped = jax.flatten_util.ravel_pytree(transposed(vectors[:, -1].reshape(op.factor.range.shape)))[0]

@@ -7,16 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
-from networks import close, curvature, network
-from problems import cast, matrix_operator
+from networks import close, curvature, in_precision, network
+from problems import matrix_operator
 
 from sharplab.core import tree
 from sharplab.curvature import block, gauss_newton, hessian, ntk, precondition
-
-
-def float64_network(name):
-    found = network(name)
-    return cast(found.params, np.float64), cast(found.batch, np.float64), found
 
 
 def positions(params, select):
@@ -31,7 +26,7 @@ def positions(params, select):
     [("dict", lambda path: path.startswith("first/")), ("attention", lambda path: path in ("qkv", "readout"))],
 )
 def test_block_is_the_submatrix_of_the_chosen_leaves(float64, name, select):
-    params, batch, made = float64_network(name)
+    *_, params, batch = made = in_precision(name)
     op = block(hessian(made.loss, params, batch, model=made.model), select)
     chosen = positions(params, select)
     assert sorted(op.domain) == sorted(filter(select, tree.named_leaves(params)))
@@ -57,7 +52,7 @@ def metric(params):
 
 def test_kernel_in_a_metric_is_the_dual_of_the_preconditioned_gauss_newton(float64):
     """For squared error K/n and D^½ G D^½ share their spectrum."""
-    params, (inputs, targets), made = float64_network("tuple")
+    *_, params, (inputs, targets) = made = in_precision("tuple")
     D = metric(params)
     kernel = ntk(made.model, params, inputs, scale=D)
     J = curvature("tuple").jacobian
@@ -69,7 +64,7 @@ def test_kernel_in_a_metric_is_the_dual_of_the_preconditioned_gauss_newton(float
 
 
 def test_kernel_takes_a_number_per_leaf(float64):
-    params, (inputs, _), made = float64_network("tuple")
+    *_, params, (inputs, _) = made = in_precision("tuple")
     J = curvature("tuple").jacobian
     flat = ravel_pytree((jnp.full((4, 5), 2.0), [jnp.zeros((5, 3)), jnp.full(3, 0.5)]))[0]
     kernel = ntk(made.model, params, inputs, scale=(2.0, [0.0, 0.5]))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from jax.flatten_util import ravel_pytree
-from networks import curvature, network
+from networks import curvature, in_precision
 from problems import cast, matrix_operator, symmetric
 
 from sharplab.curvature import batch_sharpness, directional_sharpness, leaf_shares, subspace_overlap
@@ -32,8 +32,7 @@ def test_sharpness_along_nothing_is_nan():
 
 
 def test_batch_sharpness_is_the_mean_over_batches(float64):
-    made = network("dict")
-    params, (x, y) = cast(made.params, np.float64), cast(made.batch, np.float64)
+    *_, params, (x, y) = made = in_precision("dict")
     parts = [np.s_[:3], np.s_[3:6], np.s_[4:]]
 
     @jax.jit
@@ -54,8 +53,7 @@ def test_batch_sharpness_is_the_mean_over_batches(float64):
 
 
 def test_batch_sharpness_of_all_examples_is_the_directional_one(float64):
-    made = network("tuple")
-    params, batch = cast(made.params, np.float64), cast(made.batch, np.float64)
+    *_, params, batch = made = in_precision("tuple")
     found = batch_sharpness(made.loss, params, [batch], model=made.model)
     g = ravel_pytree(jax.grad(lambda w: made.loss(made.model(w, batch[0]), batch[1]))(params))[0]
     H = curvature("tuple").hessian

@@ -4,18 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from networks import close, curvature, network
-from problems import cast
+from networks import close, curvature, in_precision, network
 
 from sharplab.curvature import fisher, gauss_newton
 from sharplab.losses import cross_entropy, squared_error
 
 LOSSES = {"dict": cross_entropy, "tuple": squared_error}
-
-
-def float64_network(name):
-    made = network(name)
-    return made._replace(params=cast(made.params, np.float64), batch=cast(made.batch, np.float64))
 
 
 def made_fisher(made, **options):
@@ -24,7 +18,7 @@ def made_fisher(made, **options):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_exact_fisher_is_the_gauss_newton(float64, name):
-    made = float64_network(name)
+    made = in_precision(name)
     assert made.loss is LOSSES[name]
     op = made_fisher(made)
     assert close(op.dense(), curvature(name).gauss_newton)
@@ -34,7 +28,7 @@ def test_exact_fisher_is_the_gauss_newton(float64, name):
 @pytest.mark.parametrize("name", LOSSES)
 def test_exact_fisher_is_the_expectation_over_the_models_own_targets(float64, name):
     """Σ_y p(y) g(y) g(y)ᵀ over classes; over y = f ± e_c, which have a normal distribution's first two moments."""
-    made = float64_network(name)
+    made = in_precision(name)
     found, J = curvature(name), curvature(name).jacobian
     N, C = found.scores.shape
     outputs = np.asarray(made.model(made.params, made.batch[0])).reshape(N, C)
@@ -51,7 +45,7 @@ def test_exact_fisher_is_the_expectation_over_the_models_own_targets(float64, na
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_sampled_fisher_draws_by_example_number(float64, name):
-    made, key = float64_network(name), jax.random.key(7)
+    made, key = in_precision(name), jax.random.key(7)
     J = curvature(name).jacobian
     N, C = curvature(name).scores.shape
     outputs = made.model(made.params, made.batch[0])
@@ -72,7 +66,7 @@ def test_sampled_fisher_draws_by_example_number(float64, name):
 
 
 def test_sampled_fisher_is_the_same_in_chunks_and_from_the_host(float64):
-    made = float64_network("dict")
+    made = in_precision("dict")
     whole = made_fisher(made, kind="mc", samples=2).dense()
     assert close(made_fisher(made, kind="mc", samples=2, chunk=3).dense(), np.asarray(whole))
     batches = [jax.tree.map(lambda x, part=part: np.asarray(x[part]), made.batch) for part in np.s_[:3, 3:6, 6:]]
@@ -88,7 +82,7 @@ def test_every_prediction_of_a_sequence_is_a_draw(kind):
 
 def test_sampled_fisher_converges_to_the_exact_one(float64):
     """Of 4,000 draws per prediction the mean is within 5 of its standard errors, and not within a tenth of one."""
-    made, samples = float64_network("tuple"), 4000
+    made, samples = in_precision("tuple"), 4000
     exact = curvature("tuple").gauss_newton
     errors = np.linalg.norm(made_fisher(made, kind="mc", samples=samples).dense() - exact)
     one = np.linalg.norm(made_fisher(made, kind="mc", key=jax.random.key(1)).dense() - exact)
