@@ -1,11 +1,13 @@
 """The two-layer ConvNet of the first figure of arXiv 2402.17457."""
 
+from functools import partial
+
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
 from sharplab.models.layers import ScaledLinear, few_at_once
 from sharplab.models.patches import image_patches
+from sharplab.models.pooling import pooled_linear
 from sharplab.scaling import Rule
 
 KERNEL, POOL = 3, 2
@@ -24,18 +26,9 @@ def pooled_patches(x_BxHxWxC: jax.Array, stride: int) -> jax.Array:
     return windows.reshape(B, h // POOL, w // POOL, POOL * POOL, -1)
 
 
-def window_max(h_BxhxwxPxN: jax.Array) -> jax.Array:
-    """The largest over the positions P of a pooling window, shape (B, h, w, N); of equals the first has the gradient.
-
-    As a sum in which only the largest is not 0: with the gradient of `max`, which is divided among equals, training
-    steps take 1.4 to 2.3 times as long on CPUs.
-
-    >>> window_max(jnp.array([[3.0], [5.0], [4.0], [5.0]])).tolist()
-    [5.0]
-    """
-    largest = jax.lax.stop_gradient(h_BxhxwxPxN.argmax(axis=-2, keepdims=True))
-    position = jnp.arange(h_BxhxwxPxN.shape[-2])[:, None]
-    return jnp.where(position == largest, h_BxhxwxPxN, 0).sum(axis=-2)
+def pooled(layer: ScaledLinear, patches_BxhxwxPxK: jax.Array) -> jax.Array:
+    """The layer's outputs after max-pool and ReLU, shape (B, h, w, N); a positive multiplier changes no winner."""
+    return layer.multiplier * pooled_linear(patches_BxhxwxPxK, layer.kernel[...])
 
 
 class Figure1ConvNet(nnx.Module):
@@ -63,12 +56,10 @@ class Figure1ConvNet(nnx.Module):
 
     def forward(self, patches_BxhxwxPxK: jax.Array) -> jax.Array:
         """Logits of the first layer's patches."""
-        _, h, w, P, _ = patches_BxhxwxPxK.shape
-        # What the first layer makes before its pool is the largest array by far.
-        h_BxhxwxN = few_at_once(
-            lambda patches: jax.nn.relu(window_max(self.first(patches))), patches_BxhxwxPxK, h * w * P * self.width
-        )
-        h_BxhxwxN = jax.nn.relu(window_max(self.second(pooled_patches(h_BxhxwxN, stride=4))))
+        _, h, w, _, _ = patches_BxhxwxPxK.shape
+        # What the first layer makes is the largest array by far.
+        h_BxhxwxN = few_at_once(partial(pooled, self.first), patches_BxhxwxPxK, h * w * self.width)
+        h_BxhxwxN = pooled(self.second, pooled_patches(h_BxhxwxN, stride=4))
         return self.readout(h_BxhxwxN.reshape(len(h_BxhxwxN), -1))
 
     def __call__(self, x_BxHxWxC: jax.Array) -> jax.Array:

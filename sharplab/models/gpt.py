@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from sharplab.models.attention import TransformerBlock
-from sharplab.models.layers import ScaledLinear, ScaledTable, multiplier
+from sharplab.models.layers import ScaledLinear, ScaledTable, linear, multiplier
 from sharplab.models.norms import LayerNorm
 from sharplab.scaling import Rule
 
@@ -61,7 +61,7 @@ class GPT(nnx.Module):
         h_BxTxN = self.norm(h_BxTxN)
         if self.readout is not None:
             return self.readout(h_BxTxN)
-        return self.tied_multiplier * (h_BxTxN @ self.tokens.rows[...].T)
+        return self.tied_multiplier * linear(h_BxTxN, self.tokens.rows[...].T)
 
     def __call__(self, tokens_BxT: jax.Array) -> jax.Array:
         return self.forward(self.prepare(tokens_BxT))

@@ -53,7 +53,7 @@ class ScaledLinear(nnx.Module):
         self.bias = ScaledVector(fan_out, 0.0, role=bias_role, rule=rule, in_branch=in_branch) if bias else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = self.multiplier * (x @ self.kernel[...])
+        y = self.multiplier * linear(x, self.kernel[...])
         return y if self.bias is None else y + self.bias()
 
 
@@ -81,13 +81,26 @@ class ScaledTable(nnx.Module):
         return self.multiplier * self.rows[...][indices]
 
 
+def linear(x: jax.Array, W: jax.Array) -> jax.Array:
+    """The product x W for x of shape (…, K), made as one of two matrices.
+
+    With more axes than two, the gradient of W on CPUs begins with a transposed copy of that of the outputs.
+    """
+    return (x.reshape(-1, x.shape[-1]) @ W).reshape(*x.shape[:-1], W.shape[-1])
+
+
 def few_at_once(layer: Callable[[PyTree], jax.Array], inputs: PyTree, numbers: int) -> jax.Array:
     """`layer` of examples, of each of which it makes `numbers`; on CPUs of few at a time, and anew for the gradient.
 
     For a layer whose output, or what it makes on the way, is far larger than its input: there, to write it to memory
     and read it is what takes time, and not the arithmetic.
     """
-    at_once = max(CACHED // numbers, 1)
-    if len(jax.tree.leaves(inputs)[0]) <= at_once or jax.default_backend() != "cpu":
+    examples, at_once = len(jax.tree.leaves(inputs)[0]), max(CACHED // numbers, 1)
+    if examples <= at_once or jax.default_backend() != "cpu":
         return layer(inputs)
-    return jax.lax.map(jax.checkpoint(layer), inputs, batch_size=at_once)
+    # Blocks that `layer` takes as they are: vectorised, it would make its matrix products along one axis more.
+    blocks, rest = divmod(examples, at_once)
+    some, whole = jax.checkpoint(layer), examples - rest
+    parts = jax.lax.map(some, jax.tree.map(lambda x: x[:whole].reshape(blocks, at_once, *x.shape[1:]), inputs))
+    outputs = parts.reshape(whole, *parts.shape[2:])
+    return jnp.concatenate([outputs, some(jax.tree.map(lambda x: x[whole:], inputs))]) if rest else outputs

@@ -25,7 +25,7 @@ def convnet():
     return (
         partial(recipe.objective, batch=batch),
         nnx.split(recipe.network.source.draw(jax.random.key(0)))[1],
-        8 * 8 * 4 * 8,
+        8 * 8 * 8,
     )
 
 
