@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import Any, TypeVar
 
@@ -135,12 +136,15 @@ def _compile(group: Group) -> _RunBatch:
     size = layout.size
     rates = np.full(size, min(run.learning_rate for run in group.runs), np.float32)
     seeds, absent = jnp.zeros(size, jnp.int32), np.zeros(size, bool)
-    order = np.stack([batch_indices(0, len(arrays.train[1]), task.batch_size, 0, STEPS)] * size)
+    order = np.stack([batch_indices(0, len(jax.tree.leaves(arrays.train)[0]), task.batch_size, 0, STEPS)] * size)
 
-    begin = programs.begin.lower(recipe, layout, seeds, absent, arrays.probe).compile()
-    state, trackers = jax.eval_shape(lambda *args: programs.begin(recipe, layout, *args), seeds, absent, arrays.probe)
+    begin = programs.begin.lower(recipe, layout, seeds, absent).compile()
+    state = jax.eval_shape(partial(programs.begin, recipe, layout), seeds, absent)
+    init_trackers = programs.init_trackers.lower(recipe, layout, state, arrays.probe).compile()
+    trackers = jax.eval_shape(partial(programs.init_trackers, recipe, layout), state, arrays.probe)
+    first = stop = np.int32(0)
     if compiled:
-        steps = programs.advance.lower(recipe, layout, state, rates, order, arrays.train, np.int32(0)).compile()
+        steps = programs.advance.lower(recipe, layout, state, rates, order, first, arrays.train, stop).compile()
         records = programs.observe.lower(
             recipe, layout, state, trackers, seeds, arrays.probe, arrays.held_out
         ).compile()
@@ -149,7 +153,8 @@ def _compile(group: Group) -> _RunBatch:
 
     def advance(state: RunState, many: int, rates: np.ndarray) -> RunState:
         if compiled:
-            return steps(state, rates, order, arrays.train, np.int32(np.asarray(state.step)[0] + many))
+            first = np.int32(np.asarray(state.step)[0])
+            return steps(state, rates, order, first, arrays.train, np.int32(first + many))
         return dispatch(lambda state, i: steps(state, rates, order[:, i], arrays.train), state, many)
 
     def observe(state: RunState, trackers: TrackerState) -> tuple[TrackerState, dict[str, jax.Array]]:
@@ -157,13 +162,17 @@ def _compile(group: Group) -> _RunBatch:
             return records(state, trackers, seeds, arrays.probe, arrays.held_out)
         return programs.observe_dispatched(recipe, layout, state, trackers, seeds, arrays.probe, arrays.held_out)
 
+    def begun() -> tuple[RunState, TrackerState]:
+        state = begin(seeds, absent)
+        return state, init_trackers(state, arrays.probe)
+
     def memory() -> int:
         record = records if compiled else _heaviest_piece(recipe, arrays.probe)
         of_runs = _bytes((state, trackers)) // len(layout.devices)
         return _bytes(arrays) + of_runs + max(map(_working_bytes, (begin, steps, record)))
 
     return _RunBatch(
-        begin=lambda: begin(seeds, absent, arrays.probe),
+        begin=begun,
         advance=advance,
         observe=observe,
         rates=rates,
