@@ -56,7 +56,7 @@ class SmallRuns:
 
     shared: Mapping[str, Any]
     place: Place
-    dataset: "Lent | None" = None
+    dataset: "GivenData | None" = None
 
     def final_losses(self, width: int, learning_rates: Sequence[float], steps: int) -> dict[float, np.ndarray]:
         """The seeds' final losses by learning rate, each of shape (seeds,); inf where one diverged.
@@ -120,7 +120,7 @@ def small_runs(
         if place.executor is not None:
             raise ValueError("data are arrays, which workers of executor cannot find: give it as 'module:name'.")
         dataset = make_dataset(data, held_out, settings.batch_size)
-        name, lent = lend(Lent(dataset), dataset.checksum)
+        name, lent = lend(GivenData(dataset), dataset.checksum)
         examples = dataset.examples
     return SmallRuns(shared | {"data": name, "probe_size": min(PROBE, examples)}, place, lent)
 
@@ -142,7 +142,7 @@ class OfWidth:
 
 
 @dataclass(frozen=True, eq=False)
-class Lent:
+class GivenData:
     """The data of a study as the function that experiments name."""
 
     dataset: Dataset
