@@ -50,6 +50,8 @@ class SuggestOptions:
     loss: str | None = None
     """cross_entropy, squared_error, or module:function of (outputs, targets); by default `loss` of the module of
     build, else cross_entropy"""
+    store: Path | None = None
+    """a directory where runs are kept: the same command goes on from there"""
     output: Path | None = None
     """where to draw it, as a PNG"""
     table: Path | None = None
@@ -63,8 +65,9 @@ def suggest(options: SuggestOptions) -> int:
         ValueError: for bad input, naming the option.
     """
     console = Console(soft_wrap=True, highlight=False)
+    build = named_function("build", options.build)
     found = suggest_learning_rate(
-        named_function("build", options.build),
+        build if options.store is None else options.build,
         _data(options),
         base=options.base,
         width=options.width,
@@ -77,6 +80,7 @@ def suggest(options: SuggestOptions) -> int:
         batch_size=options.batch_size,
         steps=options.steps,
         minutes=options.minutes,
+        store=options.store,
     )
     _print(found, console)
     for path in (options.output, options.table):

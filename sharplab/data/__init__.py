@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import cache, partial
 from importlib import import_module
 
-from sharplab.core.imports import find_function
+from sharplab.core.imports import find_function, is_held
 from sharplab.data.augmentations import AUGMENTATIONS, Augmentation
 from sharplab.data.batches import batch_indices
 from sharplab.data.dataset import Dataset
@@ -54,9 +54,10 @@ DATASETS: Mapping[str, Callable[[], Dataset]] = {
 LICENCES: Mapping[str, str] = {name: licence for name, (licence, *_) in _DECLARED.items()}
 
 
-@cache
 def load_dataset(name: str) -> Dataset:
     """The data set `name` of `DATASETS`, or that of one's own "module:make@tag", read once per process.
+
+    One that this process holds is kept by whoever holds it, and not here.
 
     Raises:
         ValueError: for an unknown name, a bundled file that is damaged, one that cannot be downloaded, and a function
@@ -65,7 +66,14 @@ def load_dataset(name: str) -> Dataset:
     >>> load_dataset("gaussian-clusters").train_inputs.shape
     (1024, 16)
     """
+    return _make(name) if is_held(name) else _read(name)
+
+
+def _make(name: str) -> Dataset:
     dataset = find_function("data set", name, DATASETS)()
     if not isinstance(dataset, Dataset):
         raise ValueError(f"data set {name!r} made a {type(dataset).__name__}: let it return a sharplab.data.Dataset.")
     return dataset
+
+
+_read = cache(_make)

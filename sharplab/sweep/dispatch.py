@@ -31,6 +31,7 @@ class Dispatcher:
     def __init__(self, executor: Executor, assign: Callable[[Group], Assignment], log: SessionLog) -> None:
         self.executor, self.assign, self.log = executor, assign, log
         self.stop_asked = False
+        self.cause: BaseException | None = None  # of the last group that failed, where it is known
         self._submitted: dict[Future, Group] = {}
         self._elsewhere: list[Group] = []  # claimed by workers of another call
         self._leases = LeaseWatch(log.store)
@@ -129,7 +130,7 @@ class Dispatcher:
         if self._deaths[group] < ATTEMPTS:
             self.submit([group])
         else:
-            self._give_up(group, "".join(traceback.format_exception(death)))
+            self._give_up(group, "".join(traceback.format_exception(death)), death)
 
     def _act_on(self, group: Group, report: Report) -> None:
         if report.ending == "done":
@@ -145,8 +146,9 @@ class Dispatcher:
             self.log.note(ended="failed")
             raise report.error
         elif report.ending != "stopped":
-            self._give_up(group, report.traceback)
+            self._give_up(group, report.traceback, report.error)
 
-    def _give_up(self, group: Group, trace: str) -> None:
+    def _give_up(self, group: Group, trace: str, cause: BaseException | None = None) -> None:
+        self.cause = cause or self.cause
         self._given_up.update(group.run_ids)
         self.log.fail(group, trace)

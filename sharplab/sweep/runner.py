@@ -120,7 +120,7 @@ def _train_missing(
         raise SweepError(
             f"{len(failed)} of {log.session.groups} groups failed and are left for the next call; all others are "
             f"stored:\n{listed}"
-        )
+        ) from dispatcher.cause
 
 
 def _after(rows: pd.DataFrame) -> str | None:

@@ -127,12 +127,15 @@ def _compile(group: Group) -> _RunBatch:
     size = layout.size
     rates = np.full(size, min(run.learning_rate for run in group.runs), np.float32)
     seeds, absent = jnp.zeros(size, jnp.int32), np.zeros(size, bool)
-    order = np.stack([batch_indices(0, len(arrays.train[1]), task.batch_size, 0, STEPS)] * size)
+    order = np.stack([batch_indices(0, len(jax.tree.leaves(arrays.train)[0]), task.batch_size, 0, STEPS)] * size)
 
-    begin = programs.begin.lower(recipe, layout, seeds, absent, arrays.probe).compile()
-    state, trackers = begin.out_info
+    begin = programs.begin.lower(recipe, layout, seeds, absent).compile()
+    state = begin.out_info
+    init_trackers = programs.init_trackers.lower(recipe, layout, state, arrays.probe).compile()
+    trackers = init_trackers.out_info
+    first = stop = np.int32(0)
     if compiled:
-        steps = programs.advance.lower(recipe, layout, state, rates, order, arrays.train, np.int32(0)).compile()
+        steps = programs.advance.lower(recipe, layout, state, rates, order, first, arrays.train, stop).compile()
         records = programs.observe.lower(
             recipe, layout, state, trackers, seeds, arrays.probe, arrays.held_out
         ).compile()
@@ -141,7 +144,8 @@ def _compile(group: Group) -> _RunBatch:
 
     def advance(state: RunState, many: int, rates: np.ndarray) -> RunState:
         if compiled:
-            return steps(recipe, state, rates, order, arrays.train, np.int32(np.asarray(state.step)[0] + many))
+            first = np.int32(np.asarray(state.step)[0])
+            return steps(recipe, state, rates, order, first, arrays.train, np.int32(first + many))
         return dispatch(lambda state, i: steps(recipe, state, rates, order[:, i], arrays.train), state, many)
 
     def observe(state: RunState, trackers: TrackerState) -> tuple[TrackerState, dict[str, jax.Array]]:
@@ -149,13 +153,17 @@ def _compile(group: Group) -> _RunBatch:
             return records(recipe, state, trackers, seeds, arrays.probe, arrays.held_out)
         return programs.observe_dispatched(recipe, layout, state, trackers, seeds, arrays.probe, arrays.held_out)
 
+    def begun() -> tuple[RunState, TrackerState]:
+        state = begin(recipe, seeds, absent)
+        return state, init_trackers(recipe, state, arrays.probe)
+
     def memory() -> int:
         record = records if compiled else _heaviest_piece(recipe, arrays.probe)
         of_runs = _bytes((state, trackers)) // len(layout.devices)
         return _bytes(arrays) + of_runs + max(map(_working_bytes, (begin, steps, record)))
 
     return _RunBatch(
-        begin=lambda: begin(recipe, seeds, absent, arrays.probe),
+        begin=begun,
         advance=advance,
         observe=observe,
         rates=rates,

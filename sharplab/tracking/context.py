@@ -111,6 +111,11 @@ def _gradient(objective: Objective, params: PyTree, batch: PyTree) -> PyTree:
     return jax.grad(lambda w: _loss(objective, w, batch))(params)
 
 
+def _are_classes(outputs: Any, targets: Any) -> bool:
+    one_each = isinstance(outputs, jax.Array) and isinstance(targets, jax.Array) and outputs.shape[:-1] == targets.shape
+    return one_each and jnp.issubdtype(targets.dtype, jnp.integer)
+
+
 @jax.jit
 def _evaluation(objective: Objective, params: PyTree, batch: PyTree) -> dict[str, jax.Array]:
     if objective.model is None:
@@ -118,7 +123,7 @@ def _evaluation(objective: Objective, params: PyTree, batch: PyTree) -> dict[str
     inputs, targets = batch
     outputs = objective.model(params, inputs)
     values = {"eval_loss": objective.loss(outputs, targets)}
-    if jnp.issubdtype(targets.dtype, jnp.integer):
+    if _are_classes(outputs, targets):
         accuracy = (outputs.argmax(-1) == targets).mean()
         # The largest of NaNs is the first: a diverged network has no accuracy.
         values["eval_accuracy"] = jnp.where(jnp.isfinite(outputs).all(), accuracy, jnp.nan)

@@ -39,6 +39,10 @@ class DeviceLayout:
         """Arrays that every run reads, onto every device."""
         return jax.device_put(shared, NamedSharding(self._mesh, PartitionSpec()))
 
+    def spread(self, stacked: PyTree) -> PyTree:
+        """Arrays with a leading run axis, each run's part onto its device."""
+        return jax.device_put(stacked, NamedSharding(self._mesh, PartitionSpec("runs")))
+
     def map(self, function: Callable[..., PyTree], stacked: tuple, shared: tuple, *, one_by_one: bool = False) -> Any:
         """function(*run, *shared) for every run of `stacked`, pytrees with a leading run axis."""
 

@@ -30,7 +30,7 @@ class BatchProgram:
         like: shapes and dtypes of runs, trackers and a record.
         place: puts runs and trackers from the host to where `begin` has them.
         record_steps: the steps before which there is a record, ascending.
-        most_steps: that `advance` takes at once.
+        most_steps: that `advance` takes at once, from a multiple of it to the next at most.
     """
 
     begin: Callable[[], tuple[PyTree, PyTree]]
@@ -147,7 +147,7 @@ def _segments(program: BatchProgram, at: _Progress) -> Iterator[tuple[_Progress,
     """The progress before each segment and at the end, each with how many of its records to wait for."""
     while len(at.rows) < len(program.record_steps):
         left = program.record_steps[len(at.rows)] - at.step
-        steps = at.timing.segment(min(left, program.most_steps)) if left else 0
+        steps = at.timing.segment(min(left, program.most_steps - at.step % program.most_steps)) if left else 0
         # Where chunks are short, one runs while the next is prepared; the host never runs further ahead.
         ahead = steps == left > 0 and not at.timing.is_waited_for(steps)
         yield at, len(at.rows) - (ahead and len(at.rows) > 0)

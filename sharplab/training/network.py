@@ -277,6 +277,7 @@ class SizedBuild:
         )
 
 
+@lru_cache(maxsize=64)
 def find_source(
     build: Callable[..., Any], rule: Rule, input_shape: tuple[int, ...], classes: int, optimizer: Optimizer
 ) -> ByRule | ByRoles:
@@ -347,7 +348,9 @@ class Network:
 
     def prepare(self, inputs: jax.typing.ArrayLike) -> jax.Array:
         """What the network does to inputs without any parameter, to be done once per data set."""
-        return self.source.draw(jax.random.key(0)).prepare(inputs) if self.abstract.prepares else jnp.asarray(inputs)
+        if not self.abstract.prepares:
+            return jax.tree.map(jnp.asarray, inputs)
+        return self.source.draw(jax.random.key(0)).prepare(inputs)
 
     def forward(self, params: PyTree, prepared: PyTree, state: Variables | None = None) -> Any:
         """Outputs, a function of parameters and inputs: dropout is off, batch statistics are those of these inputs."""

@@ -4,6 +4,7 @@ Each takes the layout as a static argument and the numbers of its recipe as any 
 share it whatever their parameterization.
 """
 
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from jax.typing import ArrayLike
 from sharplab.core.loops import Loop, choose_loop, dispatch
 from sharplab.core.tree import PyTree
 from sharplab.data import load_dataset
+from sharplab.losses import LOSSES
 from sharplab.tracking.measurement import TrackerState
 from sharplab.training.layout import DeviceLayout
 from sharplab.training.network import Variables
@@ -31,18 +33,25 @@ def choose_layout(recipe: Recipe, runs: int) -> DeviceLayout:
 
 
 @partial(jax.jit, static_argnums=1)
-def begin(
-    recipe: Recipe, layout: DeviceLayout, seeds: jax.Array, absent: jax.Array, probe: PyTree
-) -> tuple[RunState, TrackerState]:
-    """Runs at their start, with their trackers; those that are `absent` only fill up the run batch."""
+def begin(recipe: Recipe, layout: DeviceLayout, seeds: jax.Array, absent: jax.Array) -> RunState:
+    """Runs at their start; those that are `absent` only fill up the run batch."""
 
-    def one(seed: jax.Array, absent: jax.Array, recipe: Recipe, probe: PyTree) -> tuple[RunState, TrackerState]:
+    def one(seed: jax.Array, absent: jax.Array, recipe: Recipe) -> RunState:
         run = recipe.begin(seed)
         # A filler counts as diverged from the start, and so costs nothing.
-        filler = run._replace(diverged_step=jnp.where(absent, 0, run.diverged_step))
-        return filler, recipe.init_tracker(run, probe)
+        return run._replace(diverged_step=jnp.where(absent, 0, run.diverged_step))
 
-    return layout.map(one, (seeds, absent), (recipe, probe), one_by_one=True)
+    return layout.map(one, (seeds, absent), (recipe,), one_by_one=True)
+
+
+@partial(jax.jit, static_argnums=1)
+def init_trackers(recipe: Recipe, layout: DeviceLayout, runs: RunState, probe: PyTree) -> TrackerState:
+    """The trackers before the first record of runs."""
+
+    def one(run: RunState, recipe: Recipe, probe: PyTree) -> TrackerState:
+        return recipe.init_tracker(run, probe)
+
+    return layout.map(one, (runs,), (recipe, probe), one_by_one=True)
 
 
 @partial(jax.jit, static_argnums=1)
@@ -51,16 +60,17 @@ def advance(
     layout: DeviceLayout,
     runs: RunState,
     rates: ArrayLike,
-    order: np.ndarray,
+    order: ArrayLike,
+    first: ArrayLike,
     train: PyTree,
     stop: ArrayLike,
 ) -> RunState:
-    """Runs trained up to step `stop`, on rows of `train` in their order, shape (runs, steps, batch)."""
+    """Runs trained up to step `stop`, on rows of `train` in their order from step `first`, (runs, steps, batch)."""
 
     def one(run: RunState, rate: jax.Array, order: jax.Array, recipe: Recipe, *rest: Any) -> RunState:
         return recipe.advance(run, rate, order, *rest)
 
-    return layout.map(one, (runs, rates, order), (recipe, train, stop))
+    return layout.map(one, (runs, rates, order), (recipe, train, stop, first))
 
 
 def advance_dispatched(
@@ -69,11 +79,13 @@ def advance_dispatched(
     runs: RunState,
     rates: ArrayLike,
     order: np.ndarray,
+    first: np.int32,
     train: PyTree,
     stop: np.int32,
 ) -> RunState:
     """As `advance`, with each step a program of its own."""
     start = int(np.asarray(runs.step)[0])
+    order = order[:, start - first :]
     if (np.asarray(runs.diverged_step) >= 0).all():
         return runs._replace(step=runs.step + (stop - start))
     return dispatch(lambda state, i: step(recipe, layout, state, rates, order[:, i], train), runs, int(stop) - start)
@@ -136,7 +148,8 @@ def find_loop(recipe: Recipe, task: Task, train: PyTree) -> Loop:
     if recipe.augment is not None:
         inputs = jax.eval_shape(recipe.prepare, inputs)  # as a step does with its batch
     network = recipe.network.abstract
-    return choose_loop(_gradient, recipe, network.params, network.variables, (inputs, targets))
+    training = replace(recipe, observables=())
+    return choose_loop(_gradient, training, network.params, network.variables, (inputs, targets))
 
 
 def _gradient(recipe: Recipe, params: PyTree, variables: Variables, batch: PyTree) -> PyTree:
@@ -158,19 +171,21 @@ def place_arrays(recipe: Recipe, layout: DeviceLayout, task: Task) -> Arrays:
         ValueError: if the data, the probe, the network and the loss do not fit each other.
     """
     dataset = load_dataset(task.data)
-    if task.probe_size > len(dataset.train_targets):
-        raise ValueError(f"probe_size is {task.probe_size}: {task.data} has {len(dataset.train_targets)} examples.")
-    inputs, targets = recipe.prepare(dataset.train_inputs), jnp.asarray(dataset.train_targets)
-    probe = (inputs[: task.probe_size], targets[: task.probe_size])
-    _require_fit(recipe, task, probe)
+    if task.probe_size > dataset.examples:
+        raise ValueError(f"probe_size is {task.probe_size}: {task.data} has {dataset.examples} examples.")
+    inputs, targets = recipe.prepare(dataset.train_inputs), jax.tree.map(jnp.asarray, dataset.train_targets)
+    rows = slice(task.probe_size) if dataset.probe is None else dataset.probe[: task.probe_size]
+    probe = jax.tree.map(lambda x: x[rows], (inputs, targets))
+    if task.loss in LOSSES:
+        _require_fit(recipe, task, probe)
     if recipe.augment is not None:
         inputs = jnp.asarray(dataset.train_inputs)  # each batch is prepared after it is augmented
-    held_out = (recipe.prepare(dataset.eval_inputs), jnp.asarray(dataset.eval_targets))
+    held_out = (recipe.prepare(dataset.eval_inputs), jax.tree.map(jnp.asarray, dataset.eval_targets))
     return layout.replicate(Arrays((inputs, targets), probe, held_out))
 
 
 def _require_fit(recipe: Recipe, task: Task, batch: PyTree) -> None:
-    """ValueError unless the network's outputs are what the data's targets and the loss ask for."""
+    """ValueError unless the network's outputs are what the data's targets and a loss of the lab ask for."""
     inputs, targets = batch
     numbers = jnp.issubdtype(targets.dtype, jnp.floating)
     if numbers and task.loss == "cross_entropy":

@@ -188,13 +188,18 @@ class Recipe:
         return after, loss, gradient
 
     def advance(
-        self, run: RunState, learning_rate: jax.Array, order: jax.Array, train: PyTree, stop: jax.Array
+        self,
+        run: RunState,
+        learning_rate: jax.Array,
+        order: jax.Array,
+        train: PyTree,
+        stop: jax.Array,
+        first: jax.typing.ArrayLike = 0,
     ) -> RunState:
-        """Steps up to `stop` in a compiled loop; `order` (chunk, batch) indexes the examples of each step."""
-        start = run.step
+        """Steps up to `stop` in a compiled loop; `order` (…, batch) indexes the examples of each step from `first`."""
 
         def one(run: RunState) -> RunState:
-            batch = jax.tree.map(lambda x: x[order[run.step - start]], train)
+            batch = jax.tree.map(lambda x: x[order[run.step - first]], train)
             return self.step(run, learning_rate, batch)
 
         run = repeat_while(lambda run: (run.step < stop) & (run.diverged_step < 0), one, run)

@@ -40,7 +40,7 @@ def find_recipe(task: Task) -> Recipe:
     depth = DepthRule(task.depth, task.base_depth, task.alpha)
     rule = Rule(parameterization(task.parameterization), task.width, task.base_width, task.gamma, depth)
     optimizer = find_optimizer(task.optimizer)
-    source = find_source(find_model(task.model), rule, dataset.train_inputs.shape[1:], dataset.classes, optimizer)
+    source = find_source(find_model(task.model), rule, dataset.input_shape, dataset.classes, optimizer)
     return Recipe(
         Network(source),
         find_function("loss", task.loss, LOSSES),

@@ -7,10 +7,10 @@ one after another (bit-identical however many there are), or several per device,
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import cache, partial
-from itertools import pairwise
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache, lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,8 @@ from sharplab.training.recipe import Recipe, RunState
 from sharplab.training.task import Run, Task, find_recipe
 
 ORDER_NUMBERS = 2**22  # of examples, whose batches to come are on a device at once
+# At least, so that short runs share a program however long they are.
+ORDER_STEPS = 2**8
 
 
 @dataclass(frozen=True)
@@ -164,32 +166,42 @@ def _batch_program(
     absent = np.arange(layout.size) >= len(run_batch)
     rates = np.array([run.learning_rate for run in filled], np.float32)
     seeds = jnp.array([run.seed for run in filled], jnp.int32)
-    chunk = max(stop - start for start, stop in pairwise((0, *task.record_steps)))
-    most_steps = max(1, min(chunk, ORDER_NUMBERS // (task.batch_size * layout.per_device)))
+    most_steps = _order_steps(task, layout)
     compiled = loop == "compiled"
     step = programs.advance if compiled else programs.advance_dispatched
     record = programs.observe if compiled else programs.observe_dispatched
+    training = replace(recipe, observables=())  # tasks that differ in their records train by one program
+
+    @lru_cache(maxsize=1)
+    def order(first: int) -> Any:
+        examples, stop = len(jax.tree.leaves(arrays.train)[0]), min(first + most_steps, task.steps)
+        orders = (batch_indices(run.seed, examples, task.batch_size, first, stop) for run in filled)
+        stacked = np.stack([_padded(rows, most_steps) for rows in orders])
+        return layout.spread(stacked) if compiled else stacked
+
+    def begin() -> tuple[RunState, TrackerState]:
+        state = programs.begin(training, layout, seeds, absent)
+        return state, programs.init_trackers(recipe, layout, state, arrays.probe)
 
     def advance(state: RunState, start: int, stop: int) -> RunState:
-        examples = len(arrays.train[1])
-        orders = (batch_indices(run.seed, examples, task.batch_size, start, stop) for run in filled)
-        order = np.stack([_padded(rows, most_steps) for rows in orders])
-        return step(recipe, layout, state, rates, order, arrays.train, np.int32(stop))
+        first = start // most_steps * most_steps
+        return step(training, layout, state, rates, order(first), np.int32(first), arrays.train, np.int32(stop))
 
     def observe(state: RunState, trackers: TrackerState) -> tuple[TrackerState, dict[str, jax.Array]]:
         return record(recipe, layout, state, trackers, seeds, arrays.probe, arrays.held_out)
 
     @cache
     def like() -> tuple[RunState, TrackerState, dict[str, jax.Array]]:
-        def record(recipe: Recipe) -> tuple[RunState, TrackerState, dict[str, jax.Array]]:
-            state, trackers = programs.begin(recipe, layout, seeds, absent, arrays.probe)
+        def record(training: Recipe, recipe: Recipe) -> tuple[RunState, TrackerState, dict[str, jax.Array]]:
+            state = programs.begin(training, layout, seeds, absent)
+            trackers = programs.init_trackers(recipe, layout, state, arrays.probe)
             observed = programs.observe(recipe, layout, state, trackers, seeds, arrays.probe, arrays.held_out)
             return state, trackers, observed[1]
 
-        return jax.eval_shape(record, recipe)
+        return jax.eval_shape(record, training, recipe)
 
     return BatchProgram(
-        begin=lambda: programs.begin(recipe, layout, seeds, absent, arrays.probe),
+        begin=begin,
         advance=advance,
         observe=observe,
         like=like,
@@ -199,6 +211,12 @@ def _batch_program(
     )
 
 
+def _order_steps(task: Task, layout: DeviceLayout) -> int:
+    """How many steps' batches are on a device at once, a power of two: few lengths make few programs."""
+    most = max(1, ORDER_NUMBERS // (task.batch_size * layout.per_device))
+    return min(max(ORDER_STEPS, 1 << (task.steps - 1).bit_length()), 1 << (most.bit_length() - 1))
+
+
 def _padded(order: np.ndarray, length: int) -> np.ndarray:
-    # Segments of one length share one program; the rows beyond a segment's end are never read.
+    # The rows beyond the end of the run are never read.
     return np.pad(order, ((0, length - len(order)), (0, 0)))

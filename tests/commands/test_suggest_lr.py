@@ -46,6 +46,15 @@ def test_it_prints_draws_writes_and_ends_with_0(here, capsys):
     assert set(runs["width"]) == {8, 16} and {"learning_rate", "seed", "train_loss", "diverged"} <= set(runs)
 
 
+def test_with_a_store_the_same_command_trains_nothing_anew(here, capsys, monkeypatch):
+    words = ("--learning-rates", "2^-5:2^1", "--optimizer", "lion", "--store", "kept")
+    command(*words)
+    first = capsys.readouterr().out
+    monkeypatch.setattr("sharplab.training.train.train_batch", None)
+    command(*words)
+    assert capsys.readouterr().out == first
+
+
 def test_without_an_interval_it_ends_with_1_and_what_to_do(here, capsys):
     code = command("--learning-rates", "1e-5", "2e-5", "4e-5", "--held-out", "suggested_by_command:data")
     said = capsys.readouterr().out

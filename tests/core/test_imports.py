@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from sharplab.core.imports import find, find_function
+from sharplab.core.imports import find, find_function, hold, import_name, is_held, lend
 
 TABLE = {"sgd": 1, "adam": 2}
 
@@ -48,3 +48,44 @@ def test_a_name_that_leads_nowhere_is_said_in_one_sentence(here, name, said):
     with pytest.raises(ValueError, match=said) as caught:
         find_function("optimizer", name, TABLE)
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_held_is_found_by_a_name_of_its_own(here):
+    def one():
+        return 1
+
+    def other():
+        return 2
+
+    names = [hold(one), hold(other), hold(one)]
+    assert names[0] == names[2] != names[1] and all(map(is_held, names))
+    assert find_function("loss", names[0], TABLE) is one and find_function("loss", names[1], TABLE) is other
+    assert not is_held("own_lab:make")
+
+
+def test_what_is_lent_is_found_for_as_long_as_anyone_keeps_it():
+    class Data:
+        pass
+
+    name, kept = lend(Data(), "digest")
+    again, same = lend(Data(), "digest")
+    assert again == name and same is kept is find("data set", name, {})
+    assert lend(Data(), "other")[0] != name
+    del kept
+    assert find("data set", name, {}) is same
+    del same
+    with pytest.raises(ValueError, match="data set 'held:"):
+        find("data set", name, {})
+
+
+def test_only_what_stands_under_its_name_in_a_module_has_an_import_name(here):
+    make = find("model", "own_lab:make", {})
+    assert import_name(make) == "own_lab:make" and find("model", import_name(make), {}) is make
+
+    def within():
+        return None
+
+    own = sys.modules["own_lab"]
+    assert import_name(within) is None and import_name(0.5) is None
+    own.make = within
+    assert import_name(make) is None

@@ -23,7 +23,7 @@ from sharplab.training.train import Stopped, Watch, train_runs
 TASK = replace(TASK, record_steps=(0, 2, 5, 10))
 CHEAP = replace(TASK, observables=("train_loss", "eval_accuracy"))
 RUN = Run(0.1, 1)
-PROGRAMS = (programs.begin, programs.advance, programs.step, programs.observe)
+PROGRAMS = (programs.begin, programs.init_trackers, programs.advance, programs.step, programs.observe)
 
 
 def stopping_after(questions: int):

@@ -197,12 +197,20 @@ def test_lab_models_are_looped(model):
 
 @on_cpu
 def test_companies_of_one_group_share_one_program():
-    compiled = (programs.begin, programs.advance, programs.observe)
+    compiled = (programs.begin, programs.init_trackers, programs.advance, programs.observe)
     trained(CHEAP, FIVE_RUNS[:1])
     before = [program._cache_size() for program in compiled]
     trained(CHEAP, FIVE_RUNS)
     trained(replace(CHEAP, steps=20, record_steps=(0, 5, 10, 15, 20)), FIVE_RUNS[:3])
     assert [program._cache_size() for program in compiled] == before
+
+
+@on_cpu
+def test_tasks_that_differ_in_their_records_or_length_begin_and_train_by_one_program():
+    trained(CHEAP, FIVE_RUNS[:1])
+    before = programs.begin._cache_size(), programs.advance._cache_size()
+    trained(replace(CHEAP, steps=30, record_steps=(0, 7, 30), observables=("gradient_norm",)), FIVE_RUNS[:1])
+    assert (programs.begin._cache_size(), programs.advance._cache_size()) == before
 
 
 def test_progress_counts_the_steps_of_all_runs():

@@ -47,7 +47,7 @@ class Cost:
     Attributes:
         ready: to draw and compile, once.
         step: for an update of all seeds.
-        ending: for the final loss of all seeds.
+        ending: for all else of a learning rate: the final losses, and to store them.
     """
 
     ready: float

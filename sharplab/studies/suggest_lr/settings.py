@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sharplab.checks.trainee import Loss
 from sharplab.core.grid import parse_positive, whole
 from sharplab.optimizers import Optimizer, find_optimizer
 
@@ -16,7 +15,6 @@ class StudySettings:
         base: the width at which learning rates are quoted.
         width: the width that the suggestion is for.
         widths: the ones to train, ascending.
-        loss: (outputs, targets) → a scalar.
         optimizer: a name of `sharplab.optimizers.OPTIMIZERS`, or an `Optimizer`.
         learning_rates: the grid to begin with at every width; empty for octaves about the usual one.
         metric: the name of the final loss.
@@ -25,7 +23,6 @@ class StudySettings:
     base: int
     width: int
     widths: tuple[int, ...]
-    loss: Loss
     optimizer: str | Optimizer
     learning_rates: tuple[float, ...]
     seeds: int

@@ -1,21 +1,17 @@
 """The effective sharpness of small networks along training at one learning rate, in units of the threshold."""
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import pandas as pd
-from jax.tree_util import Partial
 
-from sharplab.core.tree import PyTree
 from sharplab.curvature import hessian, precondition
 from sharplab.optimizers import Optimizer, find_optimizer
 from sharplab.spectrum.extremal import solve_extreme
-from sharplab.studies.suggest_lr.small_networks import Examples, SmallNetwork
+from sharplab.studies.suggest_lr.small_runs import SmallRuns
+from sharplab.tracking.context import Context
 from sharplab.tracking.measurement import TOLERANCE
-from sharplab.training.recipe import Recipe, RunState
+from sharplab.tracking.observables import Observable
 
 RECORDS = 5  # along training, evenly; Adam's metric is not there before the first step
-PROBE = 512  # examples of the Hessian
 
 
 def threshold_of(optimizer: str | Optimizer, learning_rate: float) -> float | None:
@@ -24,7 +20,9 @@ def threshold_of(optimizer: str | Optimizer, learning_rate: float) -> float | No
     return None if chosen.threshold is None else chosen.threshold(learning_rate)
 
 
-def sharpness_along(network: SmallNetwork, learning_rate: float, steps: int, threshold: float) -> pd.DataFrame:
+def sharpness_along(
+    small_runs: SmallRuns, width: int, learning_rate: float, steps: int, threshold: float
+) -> pd.DataFrame:
     """The effective sharpness λmax(D^½ H D^½) of each seed at five records, on up to 512 training examples.
 
     Dropout is off, so that the Hessian is one; batch statistics are those of the probe.
@@ -33,35 +31,27 @@ def sharpness_along(network: SmallNetwork, learning_rate: float, steps: int, thr
         The columns parameterization, width, learning_rate, seed, step, sharpness, sharpness_error, and share, which
         is sharpness / threshold; NaN where the run has diverged.
     """
-    probe = _probe(network.examples)
-    solve = _solve_compiled if network.loop == "compiled" else _solve
-    rows = []
-    runs = network.start
-    for step in sorted({-(-steps * i // RECORDS) for i in range(1, RECORDS + 1)}):
-        runs = network.advance(runs, learning_rate, step)
-        for seed in range(network.seeds):
-            run, value, error = network.one(runs, seed), np.nan, np.nan
-            if run.diverged_step < 0:
-                value, error = map(float, solve(network.recipe, run, probe))
-            rows.append((network.width, learning_rate, seed, step, value, error))
-    columns = ["width", "learning_rate", "seed", "step", "sharpness", "sharpness_error"]
-    curves = pd.DataFrame(rows, columns=columns)
-    curves.insert(0, "parameterization", "mup")
-    return curves.assign(share=curves["sharpness"] / threshold)
+    name = f"{__name__}:ANEW"
+    curves = small_runs.record(width, (learning_rate,), steps, (name,), records=RECORDS + 1).curves
+    assert curves is not None
+    after = curves[curves["step"] > 0].sort_values(["step", "seed"], ignore_index=True)
+    values, errors = after[ANEW.name], after[f"{ANEW.name}_error"]
+    found = after[["parameterization", "width", "seed", "step"]].assign(sharpness=values, sharpness_error=errors)
+    found.insert(2, "learning_rate", learning_rate)
+    return found.assign(share=values / threshold)
 
 
-def _solve(recipe: Recipe, run: RunState, probe: PyTree) -> tuple[jax.Array, jax.Array]:
-    """The effective sharpness, by a search that starts from nothing, and its error."""
-    of_params = Partial(recipe.objective, state=run.variables)
-    D = recipe.metric(run.params, run.opt_state)
-    op = precondition(hessian(of_params, run.params, probe), jax.tree.map(jnp.sqrt, D))
+def _anew(context: Context) -> dict[str, jax.Array]:
+    op = precondition(hessian(context.objective, context.params, context.probe), context.root)
     top = solve_extreme(op, 1, None, jax.random.key(0), tol=TOLERANCE).pairs
-    return top.values[0], top.errors[0]
+    return {ANEW.name: top.values[0], f"{ANEW.name}_error": top.errors[0]}
 
 
-_solve_compiled = jax.jit(_solve, static_argnums=0)
-
-
-def _probe(examples: Examples) -> PyTree:
-    chosen = np.random.default_rng(1).permutation(examples.count)[:PROBE]
-    return jax.tree.map(lambda x: x[chosen], examples.train)
+# Few records far apart: a search that starts from nothing, all examples at once, compiles to less than tracking does.
+ANEW = Observable(
+    "effective_sharpness",
+    "1/learning rate",
+    "λmax(D^½ H D^½), searched from nothing",
+    ("metric",),
+    _anew,
+)

@@ -1,7 +1,11 @@
 """A learning rate for a large network, from sweeps of small ones of the same kind."""
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +15,6 @@ from sharplab.analysis import Transfer, transfer
 from sharplab.analysis.consistent import Consistency, consistency
 from sharplab.checks.trainee import Build, Loss
 from sharplab.core.grid import whole
-from sharplab.core.imports import find_function
-from sharplab.losses import LOSSES
 from sharplab.optimizers import Optimizer, find_optimizer
 from sharplab.records import Records
 from sharplab.studies.suggest_lr.budget import CLOCK, Clock, Deadline
@@ -21,13 +23,17 @@ from sharplab.studies.suggest_lr.extrapolation import Extrapolation, extrapolate
 from sharplab.studies.suggest_lr.result import Suggestion
 from sharplab.studies.suggest_lr.settings import StudySettings, first_rates, small_widths
 from sharplab.studies.suggest_lr.sharpness import sharpness_along, threshold_of
-from sharplab.studies.suggest_lr.small_networks import make_examples, prepare
+from sharplab.studies.suggest_lr.small_runs import Place, small_runs
+from sharplab.sweep.live import LiveTracker
 
 CONFIDENCE = 0.95
 
+# (width, learning rate, steps, threshold) → curves as of `sharpness_along`
+Curves = Callable[[int, float, int, float], pd.DataFrame]
+
 
 def suggest_learning_rate(
-    build: Build,
+    build: str | Build,
     data: Any,
     *,
     base: int,
@@ -42,6 +48,9 @@ def suggest_learning_rate(
     steps: int = 200,
     minutes: float | None = None,
     clock: Clock = CLOCK,
+    store: Path | str | None = None,
+    executor: Executor | None = None,
+    trackers: Sequence[LiveTracker] = (),
 ) -> Suggestion:
     """The base learning rate for `width`, from sweeps of smaller widths under muP.
 
@@ -56,8 +65,9 @@ def suggest_learning_rate(
     threshold above which the optimizer's steps are unstable (2/η for SGD, 38/η for Adam).
 
     Args:
-        build: `build(width, rngs)` → a Flax NNX module, called on the inputs of a batch.
-        data: (inputs, targets), arrays with examples along their first axis.
+        build: `build(width, rngs)` → a Flax NNX module, called on the inputs of a batch; or its name, "module:build".
+        data: (inputs, targets), arrays with examples along their first axis; or the name of a data set, with held-out
+            examples of its own, as an `Experiment` takes it.
         base: the width at which learning rates are quoted.
         width: the width that is to be trained.
         widths: the widths to train now; unless told, half the base to 4 times the base, those less than `width`.
@@ -70,9 +80,13 @@ def suggest_learning_rate(
         batch_size, steps: of each run. Both move the optimum: choose what resembles the training to come.
         minutes: the time there is; what does not fit is named in `left_out` (`studies.suggest_lr.budget.plan_within`).
         clock: the seconds by which `minutes` is counted.
+        store: a directory where runs are kept, as of `sharplab.sweep.run`: the same call goes on from there. What
+            `build`, `loss` and `optimizer` are must then have a name, "module:name", by which it is found again.
+        executor, trackers: as of `sharplab.sweep.run`; workers find data by their name alone.
 
     Raises:
         ValueError: for bad arguments, a module whose muP cannot be told, or too few minutes.
+        SweepError: if training failed.
 
     >>> from flax import nnx
     >>> def build(width, rngs):
@@ -90,20 +104,22 @@ def suggest_learning_rate(
         base=base,
         width=width,
         widths=small_widths(widths, base=base, width=width),
-        loss=find_function("loss", loss, LOSSES) if isinstance(loss, str) else loss,
         optimizer=optimizer,
         learning_rates=first_rates(learning_rates, chosen),
         seeds=whole("seeds", seeds, 2),
         batch_size=whole("batch_size", batch_size),
         steps=whole("steps", steps, 2),
-        metric="train_loss" if held_out is None else "eval_loss",
+        metric="train_loss" if held_out is None and not isinstance(data, str) else "eval_loss",
     )
-    examples = make_examples(data, held_out, settings.batch_size)
-    swept = sweep_widths(partial(prepare, build, examples, settings), settings, deadline)
-    return conclude(swept, settings, deadline)
+    place = Place(None if store is None else Path(store), executor, trackers)
+    trained = small_runs(build, data, held_out, loss, settings, place)
+    with tempfile.TemporaryDirectory() as passing:
+        trained = replace(trained, place=replace(place, store=place.store or Path(passing)))
+        swept = sweep_widths(trained, settings, deadline)
+        return conclude(swept, settings, deadline, partial(sharpness_along, trained))
 
 
-def conclude(swept: SweptWidths, settings: StudySettings, deadline: Deadline) -> Suggestion:
+def conclude(swept: SweptWidths, settings: StudySettings, deadline: Deadline, curves_of: Curves) -> Suggestion:
     """The suggestion that follows from the runs; the sharpness at it is measured as long as there is time."""
     metric = settings.metric
     found_transfer = transfer(Records(swept.runs), metric=metric, confidence=CONFIDENCE)["mup"]
@@ -115,7 +131,7 @@ def conclude(swept: SweptWidths, settings: StudySettings, deadline: Deadline) ->
     rate = float(np.minimum(guess, edge))
     regret = predicted_regret(rate, extrapolation, grids[-1], last_optimum, confidence=CONFIDENCE)
     learning_rate = float(2.0**rate)
-    curves, missing, left_out = _sharpness(swept, settings, learning_rate, deadline)
+    curves, missing, left_out = _sharpness(swept, settings, learning_rate, deadline, curves_of)
     columns = {"optimizer": settings.optimizer_name, "base_width": settings.base}
     columns |= {"steps": swept.steps, "batch_size": settings.batch_size}
     records = Records(swept.runs.assign(**columns), curves)
@@ -163,7 +179,7 @@ def _reasons(extrapolation: Extrapolation, found: Transfer) -> tuple[str, ...]:
 
 
 def _sharpness(
-    swept: SweptWidths, settings: StudySettings, learning_rate: float, deadline: Deadline
+    swept: SweptWidths, settings: StudySettings, learning_rate: float, deadline: Deadline, curves_of: Curves
 ) -> tuple[pd.DataFrame | None, str, tuple[str, ...]]:
     """The curves, or why there are none; and what was left out."""
     threshold = threshold_of(settings.optimizer, learning_rate)
@@ -172,12 +188,12 @@ def _sharpness(
     if np.isnan(learning_rate):
         return None, "there is no learning rate to measure it at", ()
     tables, left_out = [], []
-    for network in swept.networks:
-        cost = swept.costs.get(network.width)
+    for width in swept.runs["width"].unique().tolist():
+        cost = swept.costs.get(width)
         if cost is not None and not deadline.allows(cost.sharpness(swept.steps)):
-            left_out.append(f"the sharpness at width {network.width} was left out for lack of time")
+            left_out.append(f"the sharpness at width {width} was left out for lack of time")
             continue
-        tables.append(sharpness_along(network, learning_rate, swept.steps, threshold))
+        tables.append(curves_of(width, learning_rate, swept.steps, threshold))
     if not tables:
         return None, "there was no time for it", tuple(left_out)
     curves = pd.concat(tables, ignore_index=True)

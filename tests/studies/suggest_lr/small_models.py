@@ -4,7 +4,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from sharplab.losses import cross_entropy
 from sharplab.studies.suggest_lr.settings import StudySettings
 
 BASE = 8
@@ -79,6 +78,6 @@ def classes(examples: int = 64) -> tuple[np.ndarray, np.ndarray]:
 
 def settings_of(**changed) -> StudySettings:
     """The settings of a small study, with some of them changed."""
-    usual = {"base": 8, "width": 512, "widths": (16, 32, 64, 128), "loss": cross_entropy, "optimizer": "adam"}
+    usual = {"base": 8, "width": 512, "widths": (16, 32, 64, 128), "optimizer": "adam"}
     usual |= {"learning_rates": (), "seeds": 3, "batch_size": 16, "steps": 100, "metric": "train_loss"}
     return StudySettings(**usual | changed)

@@ -5,31 +5,32 @@ import pytest
 from small_models import settings_of
 
 from sharplab.studies.suggest_lr.budget import Cost, Deadline, plan_within
-from sharplab.studies.suggest_lr.budgeted_sweep import sweep_widths
+from sharplab.studies.suggest_lr.budgeted_sweep import TIMED_STEPS, sweep_widths
 
 SEEDS, STEPS = 3, 100
 
 
-class FakeNetwork:
-    """A loss least at `optimum`; a step takes width/10,000 seconds, `slowness` times that in training."""
+class FakeRuns:
+    """A loss least at `optimum`; a step takes width/10,000 seconds, `slowness` times that after the first 17."""
 
-    seeds = SEEDS
+    def __init__(self, clock, optimum=-8.0):
+        self.clock, self.optimum, self.ready = clock, optimum, set()
 
-    def __init__(self, width, clock, optimum=-8.0):
-        self.width, self.clock, self.optimum, self.start = width, clock, optimum, None
-        self.clock.seconds += 2.0
+    def final_losses(self, width, learning_rates, steps):
+        if width not in self.ready:
+            self.ready.add(width)
+            self.clock.seconds += 2.0
+        slowness = self.clock.slowness if steps > TIMED_STEPS + 1 else 1.0
+        self.clock.seconds += len(learning_rates) * (slowness * steps * width / 1e4 + 0.01)
+        away = {rate: np.log2(rate) - self.optimum for rate in learning_rates}
+        return {
+            rate: 1 + (x**2 + 0.01 * np.arange(SEEDS) if x < 3 else np.full(SEEDS, np.inf)) for rate, x in away.items()
+        }
 
-    def advance(self, runs, rate, stop):
-        self.clock.seconds += stop * self.width / 1e4
-        return runs
-
-    def final_loss(self, runs):
-        self.clock.seconds += 0.01
-
-    def train(self, rate, steps):
-        self.final_loss(self.advance(None, rate, self.clock.slowness * steps))
-        away = np.log2(rate) - self.optimum
-        return 1 + (away**2 + 0.01 * np.arange(SEEDS) if away < 3 else np.full(SEEDS, np.inf))
+    def seconds(self, width, learning_rate, steps, clock):
+        began = clock()
+        self.final_losses(width, (learning_rate,), steps)
+        return clock() - began
 
 
 class Clock:
@@ -44,7 +45,7 @@ class Clock:
 
 def sweep(clock, minutes=None, learning_rates=(), optimum=-8.0):
     settings = settings_of(learning_rates=learning_rates, steps=STEPS)
-    return sweep_widths(lambda width: FakeNetwork(width, clock, optimum), settings, Deadline.after(minutes, clock))
+    return sweep_widths(FakeRuns(clock, optimum), settings, Deadline.after(minutes, clock))
 
 
 def test_what_fits_is_left_whole():
@@ -76,13 +77,13 @@ def test_no_more_time_is_taken_than_was_given(minutes):
     clock = Clock()
     swept = sweep(clock, minutes)
     assert clock() <= 60 * minutes
-    assert len(swept.networks) >= 3 and bool(swept.left_out) == (minutes < 1.5)
+    assert swept.runs["width"].nunique() >= 3 and bool(swept.left_out) == (minutes < 1.5)
 
 
 def test_where_training_turns_out_slower_than_it_was_measured_what_is_not_begun_stays_undone():
     clock = Clock(slowness=8.0)
     swept = sweep(clock, 1.2)
-    assert len(swept.networks) < 4 and any("width 128" in words for words in swept.left_out)
+    assert swept.runs["width"].nunique() < 4 and any("width 128" in words for words in swept.left_out)
     assert clock() < 1.5 * 60 * 1.2
 
 

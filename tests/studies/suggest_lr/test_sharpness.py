@@ -1,5 +1,7 @@
 """The sharpness along training, against the largest eigenvalue of a Hessian made whole."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -7,36 +9,46 @@ from flax import nnx
 from small_models import Convolving, Perceptron, classes, settings_of
 
 from sharplab.core.tree import named_leaves
+from sharplab.data import batch_indices
 from sharplab.losses import cross_entropy
 from sharplab.optimizers import OPTIMIZERS
+from sharplab.scaling.any_module import mup
 from sharplab.studies.suggest_lr.sharpness import sharpness_along, threshold_of
-from sharplab.studies.suggest_lr.small_networks import make_examples, prepare
+from sharplab.studies.suggest_lr.small_runs import Place, small_runs
+from sharplab.training.network import ByRoles, Network
+from sharplab.training.recipe import Recipe
 
 BATCH, STEPS, RATE = 16, 2, 0.02
 
 
 @pytest.fixture(scope="module", params=[Perceptron, Convolving])
-def network(request):
-    examples = make_examples(classes(), None, BATCH)
-    return prepare(request.param, examples, settings_of(seeds=2, steps=STEPS), width=8)
+def trained(request, tmp_path_factory):
+    settings = settings_of(seeds=2, batch_size=BATCH)
+    made = small_runs(request.param, classes(), None, cross_entropy, settings, Place())
+    return request.param, replace(made, place=Place(tmp_path_factory.mktemp("store")))
 
 
-def test_it_is_the_largest_eigenvalue_of_the_preconditioned_hessian(network):
-    curves = sharpness_along(network, RATE, STEPS, threshold=2.0)
+def test_it_is_the_largest_eigenvalue_of_the_preconditioned_hessian(trained):
+    build, runs = trained
+    curves = sharpness_along(runs, 8, RATE, STEPS, threshold=2.0)
     assert curves[["seed", "step"]].to_numpy().tolist() == [[0, 1], [1, 1], [0, 2], [1, 2]]
     np.testing.assert_allclose(curves["share"], curves["sharpness"] / 2)
-    run = network.one(network.advance(network.start, RATE, STEPS), 1)
-    inputs, targets = network.examples.train
+    scaling = mup(build, base=8, width=8)
+    recipe = Recipe(Network(ByRoles(scaling)), cross_entropy, OPTIMIZERS["adam"], ())
+    inputs, targets = classes()
+    run = recipe.begin(1)
+    for rows in batch_indices(1, len(inputs), BATCH, 0, STEPS):
+        run = recipe.step(run, RATE, (inputs[rows], targets[rows]))
     flat, unflatten = jax.flatten_util.ravel_pytree(run.params)
 
     def loss(w):
-        model = network.recipe.network.module(unflatten(w), run.variables)
+        model = recipe.network.module(unflatten(w), run.variables)
         for _, module in nnx.iter_modules(model):
             if isinstance(module, nnx.Dropout):
                 module.deterministic = True
         return cross_entropy(model(inputs), targets)
 
-    D = named_leaves(network.recipe.network.source.scaling.metric(run.params, run.opt_state))
+    D = named_leaves(scaling.metric(run.params, run.opt_state))
     root = np.sqrt(np.concatenate([np.ravel(D[path]) for path in named_leaves(run.params)]))
     exact = np.linalg.eigvalsh(root[:, None] * np.asarray(jax.hessian(loss)(flat)) * root).max()
     last = curves.iloc[-1]
@@ -44,8 +56,8 @@ def test_it_is_the_largest_eigenvalue_of_the_preconditioned_hessian(network):
     assert 0 < last["sharpness_error"] <= 0.01 * exact
 
 
-def test_a_run_that_diverges_has_none(network):
-    curves = sharpness_along(network, 1e30, STEPS, threshold=2.0)
+def test_a_run_that_diverges_has_none(trained):
+    curves = sharpness_along(trained[1], 8, 1e30, STEPS, threshold=2.0)
     assert np.isnan(curves["share"].to_numpy()[-1])
 
 

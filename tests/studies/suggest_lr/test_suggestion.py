@@ -1,7 +1,7 @@
 """The learning rate that small networks suggest for a large one."""
 
 from dataclasses import replace
-from types import SimpleNamespace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,13 +10,17 @@ from matplotlib import pyplot as plt
 from scipy.optimize import minimize_scalar
 from small_models import BASE, SPECTRUM, Averaged, Perceptron, averaged_data, averaged_loss, classes, settings_of
 
-import sharplab.studies.suggest_lr.suggestion as suggestion
 from sharplab.analysis.simulation import SimulatedSweep
+from sharplab.losses import cross_entropy
 from sharplab.optimizers import lion
 from sharplab.studies import suggest_learning_rate
 from sharplab.studies.suggest_lr.budget import Deadline
 from sharplab.studies.suggest_lr.budgeted_sweep import SweptWidths
 from sharplab.studies.suggest_lr.suggestion import conclude
+from sharplab.sweep.dispatch import SweepError
+from sharplab.sweep.executors.processes import Processes
+from sharplab.sweep.live import LiveTracker
+from sharplab.sweep.runner import run
 
 STEPS = 2
 BEST = minimize_scalar(lambda x: averaged_loss(2.0**x, STEPS), bounds=(0, 4), method="bounded").x
@@ -101,10 +105,18 @@ def test_an_optimizer_without_a_metric_has_no_sharpness_and_the_reason():
     plt.close(found.draw())
 
 
-def concluded(runs, networks=(), width=512):
+def steady(width, rate, steps, threshold):
+    """Curves of a sharpness that rises to half the threshold, alike at every width."""
+    keys = {"parameterization": "mup", "width": width, "learning_rate": rate, "seed": [0, 0, 1, 1]}
+    share = np.array([0.4, 0.5, 0.41, 0.5])
+    curves = {"step": [50, 100, 50, 100], "sharpness": threshold * share, "sharpness_error": 0.0, "share": share}
+    return pd.DataFrame(keys | curves)
+
+
+def concluded(runs, curves_of=steady, width=512):
     runs = runs.assign(diverged=~np.isfinite(runs["eval_loss"]))
     settings = settings_of(width=width, optimizer="sgd", metric="eval_loss")
-    return conclude(SweptWidths(runs, networks, 100, (), {}), settings, Deadline())
+    return conclude(SweptWidths(runs, 100, (), {}), settings, Deadline(), curves_of)
 
 
 def drawn(**truth):
@@ -147,15 +159,12 @@ def test_where_every_run_diverges_lower_learning_rates_are_asked_for():
     plt.close(found.draw())
 
 
-def test_a_width_at_which_the_suggestion_diverges_is_left_out_of_the_sharpness(monkeypatch):
-    def along(network, rate, steps, threshold):
-        keys = {"parameterization": "mup", "width": network.width, "learning_rate": rate, "seed": [0, 0, 1, 1]}
-        share = np.full(4, np.nan) if network.width == 8 else np.array([0.4, 0.5, 0.41, 0.5])
-        curves = {"step": [50, 100, 50, 100], "sharpness": threshold * share, "sharpness_error": 0.0, "share": share}
-        return pd.DataFrame(keys | curves)
+def test_a_width_at_which_the_suggestion_diverges_is_left_out_of_the_sharpness():
+    def along(width, rate, steps, threshold):
+        curves = steady(width, rate, steps, threshold)
+        return curves.assign(sharpness=np.nan, share=np.nan) if width == 8 else curves
 
-    monkeypatch.setattr(suggestion, "sharpness_along", along)
-    found = concluded(drawn(), networks=tuple(SimpleNamespace(width=width) for width in (8, 16, 32, 64)))
+    found = concluded(drawn(), along)
     assert found.sharpness.sizes == (16, 32, 64) and found.sharpness.slope == pytest.approx(0.0)
     assert found.table()["sharpness"].tolist() == pytest.approx([np.nan, 0.4525, 0.4525, 0.4525], nan_ok=True)
 
@@ -167,6 +176,65 @@ def test_one_width_shows_no_trend():
     assert "widths" in reason and "minutes" in reason
     assert found.learning_rate == found.transfer.optimum[0] and found.regret_interval == (0.0, np.inf)
     plt.close(found.draw())
+
+
+QUICK = {"base": 8, "width": 64, "widths": (8, 16), "seeds": 2, "batch_size": 16, "steps": 8}
+
+
+def told(found):
+    return found.learning_rate, found.interval, found.records.runs.to_csv(), found.records.curves.to_csv()
+
+
+def test_with_a_store_a_second_call_trains_nothing_and_says_the_same(tmp_path, monkeypatch):
+    settings = QUICK | {"optimizer": "sgd", "loss": cross_entropy, "store": tmp_path / "store"}
+    first = suggest_learning_rate(Perceptron, classes(), **settings)
+    monkeypatch.setattr("sharplab.training.train.train_batch", None)
+    assert told(suggest_learning_rate(Perceptron, classes(), **settings)) == told(first)
+
+
+def test_an_interrupted_call_goes_on_from_the_runs_that_are_stored(tmp_path, monkeypatch):
+    class Counting(LiveTracker):
+        def __init__(self):
+            self.trained = []
+
+        def finish(self, run_id, summary):
+            self.trained.append(run_id)
+
+    calls = []
+
+    def interrupted(*args, **kwargs):
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(args)
+        return run(*args, **kwargs)
+
+    settings = QUICK | {"optimizer": "sgd", "loss": cross_entropy}
+    kept, before, after = tmp_path / "kept", Counting(), Counting()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("sharplab.studies.suggest_lr.small_runs.run", interrupted)
+        suggest_learning_rate(Perceptron, classes(), store=kept, trackers=[before], **settings)
+    resumed = suggest_learning_rate(Perceptron, classes(), store=kept, trackers=[after], **settings)
+    whole, anew = Counting(), tmp_path / "anew"
+    assert told(resumed) == told(suggest_learning_rate(Perceptron, classes(), store=anew, trackers=[whole], **settings))
+    assert before.trained and after.trained and set(before.trained).isdisjoint(after.trained)
+    assert {*before.trained, *after.trained} == set(whole.trained)
+
+
+def test_what_a_function_of_ones_own_raises_is_the_cause_of_the_failure():
+    def broken(outputs, targets):
+        raise RuntimeError("no such loss")
+
+    with pytest.raises(SweepError) as failed:
+        suggest_learning_rate(Perceptron, classes(), loss=broken, **QUICK)
+    assert isinstance(failed.value.__cause__, RuntimeError) and "no such loss" in str(failed.value.__cause__)
+
+
+def test_workers_train_what_has_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parent)
+    settings = QUICK | {"optimizer": "sgd", "learning_rates": ("2^-2:2^0",), "steps": 2, "store": tmp_path / "store"}
+    with Processes(1) as executor:
+        found = suggest_learning_rate("mlp_of_vectors:build", "gaussian-clusters", executor=executor, **settings)
+    assert found.metric == "eval_loss" and set(found.records.runs["width"]) == {8, 16}
 
 
 @pytest.mark.parametrize(
