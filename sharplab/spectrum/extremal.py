@@ -164,17 +164,15 @@ def _from_dual(op: LinearOperator, solution: Solution) -> Solution:
 
 def _solve(op: LinearOperator, solver: ThickRestart, start: PyTree | None, spare: int) -> Solution:
     loop, flat = loop_of(op, solver.key), not is_split(op.domain)
-    if not flat:
-        start = _laid_out(_first_vector(op.domain, solver.target.k, start, solver.key), op.domain)
+    if flat:
+        first = _flat_first_vector(op.domain, solver.target.k, start, solver.key, RANDOM_SHARE)
+    else:
+        first = _laid_out(_first_vector(op.domain, solver.target.k, start, solver.key, RANDOM_SHARE), op.domain)
     run = _run_compiled if loop == "compiled" else _run
-    return run(solver, op, start, spare, flat, loop)
+    return run(solver, op, first, spare, flat, loop)
 
 
-def _run(
-    solver: ThickRestart, op: LinearOperator, start: PyTree | None, spare: int, flat: bool, loop: Loop
-) -> Solution:
-    """The solution from start vectors or, where it is not of flat vectors, from the first one."""
-    first = _flat_first_vector(op.domain, solver.target.k, start, solver.key) if flat else start
+def _run(solver: ThickRestart, op: LinearOperator, first: PyTree, spare: int, flat: bool, loop: Loop) -> Solution:
     state = solver.run(product(flattened(op) if flat else op, loop), first, loop)
     return _result(solver, state, op.domain, spare, flat)
 
@@ -190,15 +188,14 @@ def _result(solver: ThickRestart, state: State, domain: PyTree, spare: int, flat
     return solver.result(state, nearby)
 
 
-@partial(jax.jit, static_argnames="k")
-def _flat_first_vector(domain: PyTree, k: int, start: PyTree | None, key: jax.Array) -> jax.Array:
-    # A random vector of one array is a program several times smaller than one of a network's many leaves.
+@partial(jax.jit, static_argnums=(1, 4))
+def _flat_first_vector(domain: PyTree, k: int, start: PyTree | None, key: jax.Array, share: float) -> jax.Array:
     flat_start = None if start is None else jax.vmap(tree.ravel)(start)
-    return _first_vector(jax.eval_shape(tree.ravel, domain), k, flat_start, key)
+    return _first_vector(jax.eval_shape(tree.ravel, domain), k, flat_start, key, share)
 
 
-def _first_vector(domain: PyTree, k: int, start: PyTree | None, key: jax.Array) -> PyTree:
-    """The first vector: noise, or the sum of the start vectors with some noise.
+def _first_vector(domain: PyTree, k: int, start: PyTree | None, key: jax.Array, share: float) -> PyTree:
+    """The first vector: noise, or the sum of the start vectors with noise of a `share` of its norm.
 
     The Krylov space of a sum holds all of them after as many products as there are vectors, while a block of them
     would need as many for each further power of A.
@@ -215,8 +212,8 @@ def _first_vector(domain: PyTree, k: int, start: PyTree | None, key: jax.Array) 
         lambda v: combine_rows(weights, jnp.where(jnp.expand_dims(usable, range(1, v.ndim)), v, 0)), start
     )
     size = tree.norm(total)
-    share = jnp.where(size > 0, RANDOM_SHARE * size / sqrt(tree.size(domain) / 3), 1)  # over about the norm of noise
-    return jax.tree.map(lambda v, r: v + (share * r).astype(v.dtype), total, random)
+    amount = jnp.where(size > 0, share * size / sqrt(tree.size(domain) / 3), 1)  # over about the norm of noise
+    return jax.tree.map(lambda v, r: v + (amount * r).astype(v.dtype), total, random)
 
 
 def _laid_out(v: PyTree, domain: PyTree) -> PyTree:

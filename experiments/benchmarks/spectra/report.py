@@ -77,7 +77,13 @@ def headline(found: Found) -> dict[str, Any]:
 
 def tables(found: Found) -> Iterator[Table]:
     """Those of the parts that were measured."""
-    makers = {"contest": _contest_tables, "costs": _costs_table, "memory": _memory_table, "warm": _warm_table}
+    makers = {
+        "contest": _contest_tables,
+        "costs": _costs_table,
+        "memory": _memory_table,
+        "first": _first_table,
+        "warm": _warm_table,
+    }
     for part, maker in makers.items():
         if part in found:
             yield from maker(found[part])
@@ -95,6 +101,12 @@ def _contest_tables(found: Found) -> Iterator[Table]:
         for name, row in headline(found).items()
     )
     yield table("at 1e-3", ("", "products ÷ oracle's", "best peer", "its seconds ÷ sharplab's"), rows)
+
+
+def _first_table(found: Found) -> Iterator[Table]:
+    unit = next(iter(found.values()))["median"]
+    rows = [(name, f"{row['median']:.2f}", f"{row['median'] / unit:.1f}") for name, row in found.items()]
+    yield table("first call", ("", "seconds", "÷ by hand"), rows)
 
 
 def _speed_table(found: Found) -> Table:
