@@ -170,7 +170,7 @@ def _memory(preset: Preset, say: Say) -> dict[str, Any]:
 def _first(preset: Preset, say: Say) -> dict[str, Any]:
     say("first calls")
     calls = {name: partial(in_process, first_call, contestant=name) for name in FIRST_CALLS}
-    return {name: spread(seconds) for name, seconds in in_turn(calls, preset.repetitions).items()}
+    return {name: spread(seconds) for name, seconds in in_turn(calls, preset.repetitions // 2).items()}
 
 
 def _warm(preset: Preset, say: Say) -> list[dict[str, Any]]:
