@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from math import isfinite, sqrt
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,8 @@ from sharplab.core.tree import PyTree
 from sharplab.curvature.operator import LinearOperator, match_structure
 from sharplab.spectrum.duality import from_range, solved_by_dual, to_range
 from sharplab.spectrum.eigenpairs import Eigenpairs, Solution
-from sharplab.spectrum.products import NOT_FINITE, loop_of, product
+from sharplab.spectrum.noise import noise
+from sharplab.spectrum.products import NOT_FINITE, flattened, is_split, loop_of, product
 from sharplab.spectrum.rows import combine_rows
 from sharplab.spectrum.target import PREFERENCES, Target
 from sharplab.spectrum.thick_restart import State, ThickRestart, ritz_vectors
@@ -82,9 +84,11 @@ def eigsh(
 
 
 def _check_sound(solution: Solution) -> None:
-    if not jnp.isfinite(solution.scale):
+    # On the host: as arrays these comparisons would be programs of their own.
+    scale, floor = float(solution.scale), float(solution.pairs.floor)
+    if not isfinite(scale):
         raise ValueError(NOT_FINITE)
-    if solution.pairs.floor > ASYMMETRY_LIMIT * solution.scale:
+    if floor > ASYMMETRY_LIMIT * scale:
         raise ValueError(
             "the operator's products are not those of one symmetric matrix: dropout, batch statistics or a data source "
             "that shuffles or augments change them from product to product; switch these off."
@@ -159,26 +163,17 @@ def _from_dual(op: LinearOperator, solution: Solution) -> Solution:
 
 
 def _solve(op: LinearOperator, solver: ThickRestart, start: PyTree | None, spare: int) -> Solution:
-    k, key = solver.target.k, solver.key
-    flat = not _is_split(op.domain)
+    loop, flat = loop_of(op, solver.key), not is_split(op.domain)
     if flat:
-        # A random vector of one array is a program several times smaller than one of a network's many leaves.
-        flat_start = None if start is None else jax.vmap(tree.ravel)(start)
-        first = _first_vector(jax.eval_shape(tree.ravel, op.domain), k, flat_start, key)
+        first = _flat_first_vector(op.domain, solver.target.k, start, solver.key, RANDOM_SHARE)
     else:
-        first = _laid_out(_first_vector(op.domain, k, start, key), op.domain)
-    loop = loop_of(op, key)
+        first = _laid_out(_first_vector(op.domain, solver.target.k, start, solver.key, RANDOM_SHARE), op.domain)
     run = _run_compiled if loop == "compiled" else _run
     return run(solver, op, first, spare, flat, loop)
 
 
 def _run(solver: ThickRestart, op: LinearOperator, first: PyTree, spare: int, flat: bool, loop: Loop) -> Solution:
-    matvec = product(op, loop)
-
-    def flat_matvec(v: jax.Array) -> jax.Array:
-        return tree.ravel(matvec(tree.unravel(v, op.domain)))
-
-    state = solver.run(flat_matvec if flat else matvec, first, loop)
+    state = solver.run(product(flattened(op) if flat else op, loop), first, loop)
     return _result(solver, state, op.domain, spare, flat)
 
 
@@ -193,22 +188,21 @@ def _result(solver: ThickRestart, state: State, domain: PyTree, spare: int, flat
     return solver.result(state, nearby)
 
 
-def _is_split(domain: PyTree) -> bool:
-    """Whether parameters are split over devices; then so is the basis, leaf by leaf, else it is of flat vectors."""
-    layouts = [] if tree.is_traced(domain) else [getattr(leaf, "sharding", None) for leaf in jax.tree.leaves(domain)]
-    return any(isinstance(layout, NamedSharding) and not layout.is_fully_replicated for layout in layouts)
+@partial(jax.jit, static_argnums=(1, 4))
+def _flat_first_vector(domain: PyTree, k: int, start: PyTree | None, key: jax.Array, share: float) -> jax.Array:
+    flat_start = None if start is None else jax.vmap(tree.ravel)(start)
+    return _first_vector(jax.eval_shape(tree.ravel, domain), k, flat_start, key, share)
 
 
-def _first_vector(domain: PyTree, k: int, start: PyTree | None, key: jax.Array) -> PyTree:
-    """The first vector: noise, or the sum of the start vectors with some noise.
+def _first_vector(domain: PyTree, k: int, start: PyTree | None, key: jax.Array, share: float) -> PyTree:
+    """The first vector: noise, or the sum of the start vectors with noise of a `share` of its norm.
 
     The Krylov space of a sum holds all of them after as many products as there are vectors, while a block of them
     would need as many for each further power of A.
     """
-    noise = tree.normal(key, domain)
-    noise = tree.scale(1 / tree.norm(noise), noise)
+    random = noise(key, 0, domain)
     if start is None:
-        return noise
+        return random
     count = len(jax.tree.leaves(start)[0])
     sizes = jax.vmap(tree.norm)(start)
     # A vector of zeros or NaN, which a diverged run leaves, is no start.
@@ -218,8 +212,8 @@ def _first_vector(domain: PyTree, k: int, start: PyTree | None, key: jax.Array) 
         lambda v: combine_rows(weights, jnp.where(jnp.expand_dims(usable, range(1, v.ndim)), v, 0)), start
     )
     size = tree.norm(total)
-    share = jnp.where(size > 0, RANDOM_SHARE * size, 1)
-    return jax.tree.map(lambda v, r: v + (share * r).astype(v.dtype), total, noise)
+    amount = jnp.where(size > 0, share * size / sqrt(tree.size(domain) / 3), 1)  # over about the norm of noise
+    return jax.tree.map(lambda v, r: v + (amount * r).astype(v.dtype), total, random)
 
 
 def _laid_out(v: PyTree, domain: PyTree) -> PyTree:

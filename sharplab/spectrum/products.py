@@ -6,10 +6,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
+from jax.sharding import NamedSharding
 
 from sharplab.core import tree
 from sharplab.core.loops import Loop, choose_loop
 from sharplab.core.tree import PyTree
+from sharplab.curvature.factor import Factor
 from sharplab.curvature.operator import LinearOperator
 
 LinearMap = Callable[[PyTree], PyTree]
@@ -41,6 +43,29 @@ def _one_product(op: LinearOperator) -> PyTree:
 def product(op: LinearOperator, loop: Loop) -> LinearMap:
     """The map v → A v for v like the domain; under "compiled" the work that products share is done now, once."""
     return op.matvec() if loop == "compiled" else op
+
+
+def is_split(domain: PyTree) -> bool:
+    """Whether parameters are split over devices; then so is a basis, leaf by leaf, else it is of flat vectors."""
+    layouts = [] if tree.is_traced(domain) else [getattr(leaf, "sharding", None) for leaf in jax.tree.leaves(domain)]
+    return any(isinstance(layout, NamedSharding) and not layout.is_fully_replicated for layout in layouts)
+
+
+def flattened(op: LinearOperator) -> LinearOperator:
+    """The same matrix on the flat vectors of `tree.ravel`: programs around it grow with no number of leaves."""
+    factor = None if op.factor is None else Factor(_flat_factor, op, op.factor.out_structure)
+    return LinearOperator(_flat_product, op, tree.ravel(op.domain), factor, op.jittable)
+
+
+def _flat_product(op: LinearOperator) -> LinearMap:
+    matvec = op.matvec()
+    return lambda v: tree.ravel(matvec(tree.unravel(v, op.domain)))
+
+
+def _flat_factor(op: LinearOperator) -> tuple[LinearMap, LinearMap]:
+    assert op.factor is not None
+    forward, backward = op.factor.maps()
+    return lambda v: forward(tree.unravel(v, op.domain)), lambda u: tree.ravel(backward(u))
 
 
 def flat_product(op: LinearOperator, loop: Loop) -> Callable[[jax.Array], jax.Array]:

@@ -11,6 +11,18 @@ import jax.numpy as jnp
 from sharplab.core.tree import PyTree
 
 
+def row_at(rows: PyTree, slot: jax.Array) -> PyTree:
+    """One row, whose number is not negative: an index that may be is a program three times as long."""
+    return jax.tree.map(
+        lambda Q: jax.lax.dynamic_index_in_dim(Q, slot, 0, keepdims=False, allow_negative_indices=False), rows
+    )
+
+
+def with_row(rows: jax.Array, row: jax.Array, slot: jax.Array) -> jax.Array:
+    """The rows of one leaf with another one at `slot`, which is not negative."""
+    return jax.lax.dynamic_update_index_in_dim(rows, row, slot, 0, allow_negative_indices=False)
+
+
 def row_products(rows: PyTree, v: PyTree) -> jax.Array:
     """The inner products ⟨row_i, v⟩ with all rows, shape (m,)."""
     # Not by reshaping to matrices: that would gather leaves that are split over devices.
@@ -38,7 +50,7 @@ def without_some_rows(v: PyTree, rows: PyTree, coefficients: jax.Array) -> PyTre
     order = jnp.argsort(coefficients == 0)
 
     def without(i: jax.Array, v: PyTree) -> PyTree:
-        row = order[i]
-        return jax.tree.map(lambda x, Q: x - coefficients[row].astype(x.dtype) * Q[row], v, rows)
+        c, row = row_at((coefficients, rows), row_at(order, i))
+        return jax.tree.map(lambda x, q: x - c.astype(x.dtype) * q, v, row)
 
     return jax.lax.fori_loop(0, jnp.count_nonzero(coefficients), without, v)

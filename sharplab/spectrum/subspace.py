@@ -16,7 +16,15 @@ import jax.numpy as jnp
 
 from sharplab.core import tree
 from sharplab.core.tree import PyTree
-from sharplab.spectrum.rows import combine_rows, reciprocal, row_products, without_rows, without_some_rows
+from sharplab.spectrum.rows import (
+    combine_rows,
+    reciprocal,
+    row_at,
+    row_products,
+    with_row,
+    without_rows,
+    without_some_rows,
+)
 
 
 class Subspace(NamedTuple):
@@ -30,7 +38,7 @@ class Subspace(NamedTuple):
 
     def row(self, slot: jax.Array) -> PyTree:
         """One vector of the basis."""
-        return jax.tree.map(lambda Q: Q[slot], self.basis)
+        return row_at(self.basis, slot)
 
     @property
     def direction(self) -> PyTree:
@@ -58,14 +66,21 @@ def empty_subspace(like: PyTree, rows: int) -> Subspace:
     return Subspace(basis, jnp.zeros((rows, rows), dtype), none, none, jnp.zeros((), dtype))
 
 
+def subspace_of(direction: PyTree, rows: int) -> Subspace:
+    """The subspace of one vector of length 1, which is yet to be multiplied."""
+    space = empty_subspace(direction, rows)
+    basis = jax.tree.map(lambda Q, x: Q.at[0].set(x), space.basis, direction)
+    return space._replace(basis=basis, pending=jnp.ones((), jnp.int32))
+
+
 def with_product(space: Subspace, product: PyTree, negligible: jax.typing.ArrayLike) -> Subspace:
     """The subspace with the product of A with `direction`: that row is filled, and the part outside is a pending row.
 
     A part outside of all rows that is no longer than `negligible` counts as rounding. A row must be left even so.
     """
     j, end, slots = space.filled, space.in_use, jnp.arange(len(space.projected))
-    row = space.projected[j]  # ⟨A q_i, q_j⟩ of the filled rows i, known from their own products
-    known = jnp.where(slots < j, row, 0).at[j].set(tree.dot(space.direction, product))
+    row = row_at(space.projected, j)  # ⟨A q_i, q_j⟩ of the filled rows i, known from their own products
+    known = jnp.where(slots == j, tree.dot(space.direction, product), jnp.where(slots < j, row, 0))
     q, rest, column = orthonormal(space, product, known)
     asymmetry = jnp.max(jnp.where(slots < j, jnp.abs(column - row), 0))
     column = jnp.where(slots < j, (column + row) / 2, column)  # either is T_ij but for rounding
@@ -73,8 +88,8 @@ def with_product(space: Subspace, product: PyTree, negligible: jax.typing.ArrayL
     column = jnp.where(slots == end, jnp.where(outside, rest, 0), column)
     return Subspace(
         # Written after all that is read, or a compiled loop would copy the basis; so below.
-        basis=jax.tree.map(lambda Q, x: jax.lax.dynamic_update_index_in_dim(Q, x, end, 0), space.basis, q),
-        projected=space.projected.at[:, j].set(column).at[j, :].set(column),
+        basis=jax.tree.map(lambda Q, x: with_row(Q, x, end), space.basis, q),
+        projected=jnp.where(slots == j, column[:, None], jnp.where(slots[:, None] == j, column, space.projected)),
         filled=j + 1,
         pending=space.pending - 1 + outside,
         asymmetry=jnp.maximum(space.asymmetry, asymmetry),
@@ -92,8 +107,8 @@ def with_direction(space: Subspace, q: PyTree, wanted: jax.Array) -> Subspace:
     places = jnp.stack([slot, j])
 
     def written(Q: jax.Array, x: jax.Array) -> jax.Array:
-        rows = jnp.stack([Q[j], jnp.where(wanted, x, Q[j])])
-        return jax.lax.fori_loop(0, 2, lambda i, Q: Q.at[places[i]].set(rows[i]), Q)
+        rows = jnp.stack([row_at(Q, j), jnp.where(wanted, x, row_at(Q, j))])
+        return jax.lax.fori_loop(0, 2, lambda i, Q: with_row(Q, *row_at((rows, places), i)), Q)
 
     return space._replace(
         basis=jax.tree.map(written, space.basis, q),
@@ -109,17 +124,23 @@ def rotated(space: Subspace, weights: jax.Array) -> Subspace:
     """
     slots = jnp.arange(len(space.projected))
     weights = jnp.where((slots >= space.filled) & (slots < space.in_use), weights, 0)
-    weights = weights * jnp.where(weights[space.filled] < 0, -1, 1) * reciprocal(jnp.linalg.norm(weights))
+    size = jnp.linalg.norm(weights)
+    weights = weights * jnp.where(row_at(weights, space.filled) < 0, -1, 1) * reciprocal(size)
     # The reflection I − 2wwᵀ that takes the first pending row there; none where it is there.
     w = jnp.where(slots == space.filled, 1, 0) - weights
     length = jnp.linalg.norm(w)
-    wanted = weights.any() & (length > jnp.finfo(w.dtype).eps)
+    wanted = (size > 0) & (length > jnp.finfo(w.dtype).eps)
     w = jnp.where(wanted, w * reciprocal(length), 0)
     end = jnp.where(wanted, space.in_use, space.filled)
 
     def reflected(Q: jax.Array) -> jax.Array:
         along = jax.lax.cond(wanted, lambda: combine_rows(w, Q), lambda: jnp.zeros_like(Q[0]))
-        return jax.lax.fori_loop(space.filled, end, lambda i, Q: Q.at[i].add(-2 * w[i].astype(Q.dtype) * along), Q)
+
+        def one(i: jax.Array, Q: jax.Array) -> jax.Array:
+            share, row = row_at((w, Q), i)
+            return with_row(Q, row - 2 * share.astype(Q.dtype) * along, i)
+
+        return jax.lax.fori_loop(space.filled, end, one, Q)
 
     reflection = jnp.eye(len(slots), dtype=w.dtype) - 2 * w[:, None] * w
     projected = jnp.linalg.multi_dot([reflection, space.projected, reflection], precision="highest")
@@ -132,6 +153,12 @@ def ritz_pairs(space: Subspace, preference: Callable[[jax.Array, jax.Array], jax
     values, coordinates = jnp.linalg.eigh(T)
     order = jnp.argsort(jnp.where(used, -preference(values, used), jnp.inf))
     return RitzPairs(values[order], coordinates[:, order], used[order])
+
+
+def known_ritz_pairs(values: jax.Array, count: int) -> RitzPairs:
+    """The Ritz pairs of a subspace whose first `count` rows are the Ritz vectors of the first `values`."""
+    slots = jnp.arange(len(values))
+    return RitzPairs(values, jnp.eye(len(values), dtype=values.dtype), slots < count)
 
 
 def ritz_values_from(space: Subspace, begin: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -163,29 +190,24 @@ def orthonormal(space: Subspace, v: PyTree, known: jax.Array) -> tuple[PyTree, j
     Where only rounding is left, the vector and its norm are 0. Classical Gram-Schmidt begins with the coefficients that
     are `known`, approximately, with zeros for the others; after these, one pass over all rows most often suffices. A
     pass that leaves less than half of the norm is followed by another (Daniel, Gragg, Kaufman & Stewart, Math. Comp. 30
-    (1976)).
+    (1976)), so what a pass leaves is told by Pythagoras, without a sum over the vector.
     """
-    eps = jnp.finfo(space.projected.dtype).eps
-    length = tree.norm(v)
-    known = known * reciprocal(length)
-    v = without_some_rows(tree.scale(reciprocal(length), v), space.basis, known)
+    rounding = 10 * jnp.finfo(space.projected.dtype).eps
     counted = jnp.arange(len(space.projected)) < space.in_use
 
-    def leaves_little(passed: tuple[PyTree, ...]) -> jax.Array:
-        _, _, before, rest = passed
-        return (rest < before / 2) & (rest > 10 * eps)
-
     def another(passed: tuple[PyTree, ...]) -> tuple[PyTree, ...]:
-        v, coefficients, _, rest = passed
+        v, coefficients, _, _ = passed
+        before = tree.dot(v, v)
         part = jnp.where(counted, row_products(space.basis, v), 0)
-        v = without_rows(v, space.basis, part)
-        return v, coefficients + part, rest, tree.norm(v)
+        coefficients += part
+        rest = before - jnp.sum(part**2)
+        alive = rest > rounding**2 * (jnp.sum(coefficients**2) + before)
+        return without_rows(v, space.basis, part), coefficients, jnp.where(alive, rest, 0), alive & (rest < before / 4)
 
-    first = (v, known, jnp.full_like(length, jnp.inf), tree.norm(v))
-    v, coefficients, _, rest = jax.lax.while_loop(leaves_little, another, first)
-    alive = rest > 10 * eps
-    v = tree.scale(jnp.where(alive, reciprocal(rest), 0), v)
-    return v, jnp.where(alive, rest * length, 0), coefficients * length
+    first = (without_some_rows(v, space.basis, known), known, jnp.zeros((), known.dtype), jnp.asarray(True))
+    v, coefficients, rest, _ = jax.lax.while_loop(lambda passed: passed[-1], another, first)
+    rest = jnp.sqrt(rest)
+    return tree.scale(reciprocal(rest), v), rest, coefficients
 
 
 def restarted(space: Subspace, ritz: RitzPairs, keep: int) -> Subspace:
@@ -198,9 +220,9 @@ def restarted(space: Subspace, ritz: RitzPairs, keep: int) -> Subspace:
     def mixed(Q: jax.Array, y: jax.Array) -> jax.Array:
         Q = Q.at[:keep].set(y / jnp.expand_dims(lengths, range(1, y.ndim)).astype(y.dtype))
         # In place and in order: rows move down, so that none is written before it is read.
-        return jax.lax.fori_loop(0, space.pending, lambda i, Q: Q.at[keep + i].set(Q[space.filled + i]), Q)
+        return jax.lax.fori_loop(0, space.pending, lambda i, Q: with_row(Q, row_at(Q, space.filled + i), keep + i), Q)
 
-    beyond = jnp.roll(residuals(space, ritz), keep - space.filled, axis=0)
+    beyond = residuals(space, ritz)[(slots + space.filled - keep) % len(slots)]
     couplings = jnp.where((slots < keep) & (slots >= keep)[:, None], beyond, 0)
     return space._replace(
         basis=jax.tree.map(mixed, space.basis, kept),

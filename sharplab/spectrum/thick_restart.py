@@ -18,17 +18,19 @@ from sharplab.core.loops import Loop, repeat_while
 from sharplab.core.tree import PyTree
 from sharplab.spectrum.bounds import kato_temple, remaining_change
 from sharplab.spectrum.eigenpairs import Eigenpairs, Solution
+from sharplab.spectrum.noise import noise
 from sharplab.spectrum.rows import combine_rows
 from sharplab.spectrum.subspace import (
     RitzPairs,
     Subspace,
-    empty_subspace,
+    known_ritz_pairs,
     orthonormal,
     residuals,
     restarted,
     ritz_pairs,
     ritz_values_from,
     rotated,
+    subspace_of,
     with_direction,
     with_product,
 )
@@ -58,6 +60,10 @@ class State(NamedTuple):
     change: jax.Array  # (k,): what the last product changed in the values
     check: MissedCheck
     matvecs: jax.Array
+    unit: jax.Array  # the power of two that all of these are in units of, so that no square leaves the range of floats
+    converged: jax.Array  # (k,): which of the wanted values are within the tolerance
+    finished: jax.Array  # whether no further product is to be made
+    full: jax.Array  # whether a restart is to come before it
 
 
 @partial(
@@ -98,20 +104,30 @@ class ThickRestart:
 
     @partial(jax.jit, inline=True)
     def init(self, start: PyTree) -> State:
-        """The state before the first product; a random vector replaces a start of zeros or NaN."""
-        space = empty_subspace(start, self.target.rows(tree.size(start)))
-        usable = (tree.norm(start) > 0) & jnp.isfinite(tree.norm(start))
-        first = jax.lax.cond(usable, lambda: start, lambda: tree.normal(self.key, start))
-        space = with_direction(space, tree.scale(1 / tree.norm(first), first), jnp.asarray(True))
+        """The state before the first product, of a start that is neither zero nor NaN."""
+        space = subspace_of(tree.scale(1 / tree.norm(start), start), self.target.rows(tree.size(start)))
         unknown = jnp.full(self.target.k, jnp.inf, space.projected.dtype)
-        ritz = ritz_pairs(space, self.target.preference)
-        return State(space, ritz, unknown, unknown, unknown, self._no_check(space), jnp.zeros((), jnp.int32))
+        return State(
+            space=space,
+            ritz=known_ritz_pairs(jnp.zeros_like(unknown, shape=len(space.projected)), 0),
+            residuals=unknown,
+            errors=unknown,
+            change=unknown,
+            check=self._no_check(space),
+            matvecs=jnp.zeros((), jnp.int32),
+            unit=jnp.zeros((), space.projected.dtype),
+            converged=jnp.isnan(unknown),
+            finished=self.limit <= 0,
+            full=jnp.asarray(False),
+        )
 
     @partial(jax.jit, donate_argnames="state", inline=True)
     def step(self, state: State, product: PyTree) -> State:
         """The next state, given the product of A with `next_direction(state)`."""
         before, k = state.ritz, self.target.k
-        checking = self.converged(state).all()
+        checking = state.converged.all()
+        unit = jnp.where(state.unit > 0, state.unit, _binary_size(product))
+        product = tree.scale(jnp.where(unit > 0, 1 / unit, 1), product)
         space = with_product(state.space, product, 0.1 * rounding_floor(state.space, before))
         ritz = ritz_pairs(space, self.target.preference)
 
@@ -132,59 +148,63 @@ class ThickRestart:
             errors=jnp.maximum(jnp.where(norms[:k] <= floor, 0, estimate), floor),
             change=change,
             matvecs=state.matvecs + 1,
+            unit=unit,
         )
+        state = state._replace(converged=ritz.used[:k] & (state.errors <= self._allowed(state)))
         state = state._replace(check=self._updated_check(state, checking))
-        return state._replace(space=self._with_next_direction(state, residual))
+        state = state._replace(space=self._with_next_direction(state, residual))
+        return state._replace(finished=self._finished(state), full=self._full(state))
 
-    @partial(jax.jit, inline=True)
     def terminate(self, state: State) -> jax.Array:
         """Whether no further product is to be made."""
-        finite = jnp.isfinite(state.ritz.values).all()
-        settled = self.converged(state).all() & state.check.done
-        size = tree.size(state.space.basis) // len(state.space.projected)
-        return ~(finite & ~settled & (state.space.filled < size) & (state.matvecs < self.limit))
+        return state.finished
 
-    @partial(jax.jit, inline=True)
     def needs_restart(self, state: State) -> jax.Array:
         """Whether the subspace is full, or a check is to begin that would fill it."""
-        space = state.space
-        if _holds_domain(space):
-            return jnp.asarray(False)
-        first = self.converged(state).all() & (state.check.first_row < 0) & ~state.check.done
-        # Each product appends a row at most; the last one, which converges, a random row besides.
-        products = jnp.where(first, self._check_length(space), 1)
-        return space.in_use + products > len(space.projected) - 1
+        return state.full
 
     @partial(jax.jit, inline=True)
     def has_room(self, state: State) -> jax.Array:
         """Whether a product is to be made without a restart before it."""
-        return ~self.terminate(state) & ~self.needs_restart(state)
+        return ~(state.finished | state.full)
 
     @partial(jax.jit, donate_argnames="state", inline=True)
     def restart(self, state: State) -> State:
         """The state with the best Ritz vectors and the pending rows alone, from which the iteration goes on."""
-        space = restarted(state.space, state.ritz, self.target.kept)
-        return state._replace(space=space, ritz=ritz_pairs(space, self.target.preference))
+        kept = self.target.kept
+        space = restarted(state.space, state.ritz, kept)
+        return state._replace(space=space, ritz=known_ritz_pairs(state.ritz.values, kept), full=jnp.asarray(False))
 
     def result(self, state: State, nearby: PyTree) -> Solution:
         """The solution, given the first k Ritz vectors and any more, stacked."""
-        k = self.target.k
+        k, unit = self.target.k, jnp.where(state.unit > 0, state.unit, 1)
         values = jnp.where(state.ritz.used[:k], state.ritz.values[:k], jnp.nan)
         floor = rounding_floor(state.space, state.ritz)
         pairs = Eigenpairs(
-            values=values,
+            values=unit * values,
             vectors=jax.tree.map(lambda v: v[:k], nearby),
-            residuals=state.residuals + floor,
-            errors=state.errors,
-            floor=floor,
+            residuals=unit * (state.residuals + floor),
+            errors=unit * state.errors,
+            floor=unit * floor,
             matvecs=state.matvecs,
-            converged=self.converged(state) & jnp.isfinite(values),
+            converged=state.converged & jnp.isfinite(values),
         )
-        return Solution(pairs, nearby, spectral_scale(state.ritz))
+        return Solution(pairs, nearby, unit * spectral_scale(state.ritz))
 
-    def converged(self, state: State) -> jax.Array:
-        """Which of the wanted values are within the tolerance, shape (k,)."""
-        return state.ritz.used[: self.target.k] & (state.errors <= self._allowed(state))
+    def _finished(self, state: State) -> jax.Array:
+        finite = jnp.isfinite(state.ritz.values).all()
+        settled = state.converged.all() & state.check.done
+        size = tree.size(state.space.basis) // len(state.space.projected)
+        return ~(finite & ~settled & (state.space.filled < size) & (state.matvecs < self.limit))
+
+    def _full(self, state: State) -> jax.Array:
+        space = state.space
+        if _holds_domain(space):
+            return jnp.asarray(False)
+        first = state.converged.all() & (state.check.first_row < 0) & ~state.check.done
+        # Each product appends a row at most; the last one, which converges, a random row besides.
+        products = jnp.where(first, self._check_length(space), 1)
+        return space.in_use + products > len(space.projected) - 1
 
     def _allowed(self, state: State) -> jax.Array:
         """The error at which each wanted value counts as converged, shape (k,)."""
@@ -224,9 +244,10 @@ class ThickRestart:
     def _with_next_direction(self, state: State, residual: jax.Array) -> Subspace:
         """The subspace with the worst residual as direction; in a check, a random vector and then its products."""
         space, check, k = state.space, state.check, self.target.k
-        converged = self.converged(state)
-        checking = converged.all()
-        excess = jnp.where(state.ritz.used[:k] & ~converged, state.errors / self._allowed(state), -1)
+        if k == 1 and self.check_missed is None:
+            return space  # one row is pending, or the space is exhausted and its Ritz pair converged
+        checking = state.converged.all()
+        excess = jnp.where(state.ritz.used[:k] & ~state.converged, state.errors / self._allowed(state), -1)
         # All of a product outside of the filled rows counts: what was pending may be a missed copy of an eigenvalue.
         reached = space.projected[:, space.filled - 1]
         weights = jnp.where(checking, reached, residual[:, jnp.argmax(excess)])
@@ -234,7 +255,7 @@ class ThickRestart:
         fresh = ((checking & (check.first_row < 0)) | (space.pending == 0)) & ~(checking & check.done)
 
         def drawn() -> tuple[PyTree, jax.Array]:
-            v = tree.normal(jax.random.fold_in(self.key, state.matvecs), space.direction)
+            v = noise(self.key, state.matvecs, space.direction)
             q, rest, _ = orthonormal(space, v, jnp.zeros_like(reached))
             return q, rest > 0
 
@@ -263,6 +284,13 @@ def rounding_floor(space: Subspace, ritz: RitzPairs) -> jax.Array:
 def spectral_scale(ritz: RitzPairs) -> jax.Array:
     """The largest modulus of a Ritz value, a lower bound of ‖A‖."""
     return jnp.max(jnp.where(ritz.used, jnp.abs(ritz.values), 0))
+
+
+def _binary_size(v: PyTree) -> jax.Array:
+    """The power of two below the largest modulus of an entry, 0 for zeros and what is not finite."""
+    largest = jnp.stack([jnp.abs(x).max() for x in jax.tree.leaves(v)]).max()
+    usable = jnp.isfinite(largest) & (largest > 0)
+    return jnp.where(usable, jnp.exp2(jnp.floor(jnp.log2(jnp.where(usable, largest, 1)))), 0)
 
 
 def _holds_domain(space: Subspace) -> bool:

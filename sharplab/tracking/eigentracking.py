@@ -1,5 +1,7 @@
 """Eigenpairs tracked from record to record: started from the last ones, told apart by overlap, audited."""
 
+from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -9,8 +11,10 @@ from sharplab.core import tree
 from sharplab.core.loops import Loop, repeat_while
 from sharplab.core.tree import PyTree
 from sharplab.curvature import LinearOperator
-from sharplab.spectrum.eigenpairs import Eigenpairs
+from sharplab.curvature.factor import Structure
+from sharplab.spectrum.eigenpairs import Eigenpairs, Solution
 from sharplab.spectrum.extremal import solve_extreme
+from sharplab.spectrum.products import flattened, is_split
 
 AUDIT_EVERY = 8  # records: so often, a cold solve checks the one that began from the last vectors
 SAME = 0.5  # squared overlap above which two vectors of different records are the same one: no two can both have it
@@ -35,19 +39,22 @@ class Tracked(NamedTuple):
 
 
 class _Pass(NamedTuple):
-    """The best pairs so far, between the one or two solves of a record."""
+    """The best solution so far, between the one or two solves of a record."""
 
     number: jax.Array
-    pairs: Eigenpairs
-    nearby: PyTree
+    solution: Solution  # its vectors are those nearby
     matvecs: jax.Array
     missed: jax.Array
 
 
 def begin_tracking(like: PyTree, k: int) -> TrackedPairs:
     """The state before the first record of an operator on vectors like `like`."""
-    count = min(k + 1, tree.size(like))
-    zeros = jax.tree.map(lambda x: jnp.zeros((count, *x.shape), x.dtype), like)
+    return _no_records(Structure.of(like), min(k + 1, tree.size(like)))
+
+
+@partial(jax.jit, static_argnums=(0, 1))  # one program, where each array of zeros would be one
+def _no_records(structure: Structure, count: int) -> TrackedPairs:
+    zeros = jax.tree.map(lambda x: jnp.zeros((count, *x.shape), x.dtype), structure.abstract)
     none = jnp.zeros((), jnp.int32)
     return TrackedPairs(zeros, jnp.full(count, -1, jnp.int32), none, none, none)
 
@@ -63,54 +70,59 @@ def track_eigenpairs(
     """
     first = tracked.records == 0
     audit = (tracked.records + 1) % AUDIT_EVERY == 0
+    flat = not is_split(op.domain)
+    solved, before = (flattened(op), jax.vmap(tree.ravel)(tracked.vectors)) if flat else (op, tracked.vectors)
 
     def solve(state: _Pass) -> _Pass:
         cold = first | (state.number == 1)
-        start = tree.where(cold, jax.tree.map(jnp.zeros_like, tracked.vectors), tracked.vectors)
-        solution = solve_extreme(
-            op, k, start, jax.random.fold_in(key, state.number), tol=tol, check_missed=cold if k > 1 else False, spare=1
-        )
-        new, old = solution.pairs, state.pairs
+        start = jax.tree.map(lambda v: jnp.where(cold, 0, v), before)
+        key_of_solve = jax.random.fold_in(key, state.number)
+        found = solve_extreme(solved, k, start, key_of_solve, tol=tol, check_missed=cold if k > 1 else False, spare=1)
+        new, old = found.pairs, state.solution.pairs
         higher = ((new.values - old.values) > new.errors + old.errors).any()
-        take = (state.number == 0) | higher
         return _Pass(
             state.number + 1,
-            tree.where(take, new, old),
-            tree.where(take, solution.nearby, state.nearby),
+            tree.where((state.number == 0) | higher, _without_vectors(found), state.solution),
             state.matvecs + new.matvecs,
             (state.number == 1) & higher,
         )
 
     none = jnp.zeros((), jnp.int32)
-    begin = _Pass(none, _no_pairs(op, tracked.vectors, k), tracked.vectors, none, jnp.asarray(False))
+    begin = _Pass(none, _no_solution(op, before, k), none, jnp.asarray(False))
     last = repeat_while(lambda s: s.number < jnp.where(audit, 2, 1), solve, begin, loop)
 
-    identities, fresh = _identify(tracked, last.nearby)
-    state = TrackedPairs(last.nearby, identities, fresh, tracked.records + 1, tracked.missed + last.missed)
-    pairs = Eigenpairs(**{**vars(last.pairs), "matvecs": last.matvecs})
+    nearby = last.solution.nearby
+    identities, fresh = _identify(tracked, before, nearby)
+    if flat:
+        nearby = jax.vmap(tree.unravel, (0, None))(nearby, op.domain)
+    state = TrackedPairs(nearby, identities, fresh, tracked.records + 1, tracked.missed + last.missed)
+    pairs = replace(last.solution.pairs, vectors=jax.tree.map(lambda v: v[:k], nearby), matvecs=last.matvecs)
     return state, Tracked(pairs, identities[:k], last.missed)
 
 
-def _no_pairs(op: LinearOperator, like: PyTree, k: int) -> Eigenpairs:
+def _without_vectors(solution: Solution) -> Solution:
+    return solution._replace(pairs=replace(solution.pairs, vectors=None))
+
+
+def _no_solution(op: LinearOperator, nearby: PyTree, k: int) -> Solution:
     unknown = jnp.full(k, jnp.nan, op.dtype)
-    return Eigenpairs(
+    pairs = Eigenpairs(
         values=unknown,
-        vectors=jax.tree.map(lambda v: v[:k], like),
+        vectors=None,
         residuals=unknown,
         errors=unknown,
         floor=unknown[0],
         matvecs=jnp.zeros((), jnp.int32),
         converged=jnp.zeros(k, bool),
     )
+    return Solution(pairs, nearby, unknown[0])
 
 
-def _identify(tracked: TrackedPairs, vectors: PyTree) -> tuple[jax.Array, jax.Array]:
+def _identify(tracked: TrackedPairs, before: PyTree, vectors: PyTree) -> tuple[jax.Array, jax.Array]:
     """The identity of each vector: that of the earlier vector with more than half of its square, else a fresh one."""
     overlaps = jax.tree.reduce(
         jnp.add,
-        jax.tree.map(
-            lambda old, new: old.reshape(len(old), -1) @ new.reshape(len(new), -1).T, tracked.vectors, vectors
-        ),
+        jax.tree.map(lambda old, new: old.reshape(len(old), -1) @ new.reshape(len(new), -1).T, before, vectors),
     )
     same = overlaps**2 > SAME  # (earlier, now)
     known = same.any(axis=0)

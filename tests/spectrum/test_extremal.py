@@ -220,3 +220,17 @@ def test_new_arrays_do_not_recompile():
     assert abs(top(jnp.array([8.0, 2.0, 3.0, 1.0])) - 8) < 0.02
     # Looking for convolutions traces the product once per call; the solver itself is not traced again.
     assert len(traces) <= compiled + 1
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_eigenpairs_of_a_multiple_are_the_multiples_of_any_size(k):
+    """At 2^-100, squares of a product's entries are below all floats, at 2^80 above."""
+    A = symmetric(np.linspace(-1, 2, 60) ** 3).astype(np.float32)
+    found = sl.eigsh(matrix_operator(A), k, tol=1e-3)
+    for power in (-100, 80):
+        size = np.float32(2.0**power)
+        multiple = sl.eigsh(matrix_operator(size * A), k, tol=1e-3)
+        for of in ("values", "errors", "residuals", "floor"):
+            assert np.array_equal(getattr(multiple, of), size * getattr(found, of)), of
+        assert np.array_equal(multiple.vectors, found.vectors)
+        assert multiple.matvecs == found.matvecs and multiple.converged.all()

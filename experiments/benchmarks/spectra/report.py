@@ -74,7 +74,7 @@ def headline(found: Found) -> dict[str, Any]:
 
 def tables(found: Found) -> Iterator[Table]:
     """Those of the parts that were measured."""
-    for part, maker in {"contest": _contest_tables, "costs": _costs_table}.items():
+    for part, maker in {"contest": _contest_tables, "costs": _costs_table, "first": _first_table}.items():
         if part in found:
             yield from maker(found[part])
 
@@ -90,6 +90,12 @@ def _contest_tables(found: Found) -> Iterator[Table]:
         for name, row in headline(found).items()
     )
     yield table("at 1e-3", ("", "products ÷ oracle's", "best peer", "its seconds ÷ sharplab's"), rows)
+
+
+def _first_table(found: Found) -> Iterator[Table]:
+    unit = next(iter(found.values()))["median"]
+    rows = [(name, f"{row['median']:.2f}", f"{row['median'] / unit:.1f}") for name, row in found.items()]
+    yield table("first call", ("", "seconds", "÷ by hand"), rows)
 
 
 def _contest_table(name: str, problem: Found) -> Table:
