@@ -13,12 +13,12 @@ a gradient and products in units of their arithmetic at the rate of a large matr
 record beside ten steps of Lanczos written by hand, each in a process of its own, in turn.
 
 Targets at 1e-3: at most 1.3 × the products of plain Lanczos, half the time of the best peer by its own rule whose true
-error is within the tolerance. A Hessian product at most 2.2 gradients, a Gauss-Newton product on the GPT 1.5. A first solve
-at most 2.5 × the loop by hand, a first record 3 ×. Measured
-once, and kept in the committed report: products along a training run, each record started from the last one's
-eigenvectors ("warm"); libraries at the cheapest setting that the oracle would choose; peak memory of λ₁ of GPTs of 1 to
-124 M parameters, 15 GB for the largest ("memory"); and how often the true error is within `errors`, over five kinds of
-random spectra ("calibration"), which tests/spectrum/test_extremal.py counts too.
+error is within the tolerance. A Hessian product at most 2.2 gradients, a Gauss-Newton product on the GPT 1.5. A first
+solve at most 2.5 × the loop by hand, a first record 3 ×. Measured once, and kept in the committed report: products
+along a training run, each record started from the last one's eigenvectors ("warm"); libraries at the cheapest setting
+that the oracle would choose; peak memory of λ₁ of GPTs of 1 to 124 M parameters, 15 GB for the largest ("memory"); and
+how often the true error is within `errors`, over five kinds of random spectra ("calibration"), which
+tests/spectrum/test_extremal.py counts too.
 
 Trained weights, true eigenvalues and the oracle's counts are kept under runs/bench.
 Cost: hours on two idle cores. Leaves figures/bench/spectrum.json and .png.

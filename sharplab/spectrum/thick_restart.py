@@ -287,10 +287,10 @@ def spectral_scale(ritz: RitzPairs) -> jax.Array:
 
 
 def _binary_size(v: PyTree) -> jax.Array:
-    """The power of two below the largest modulus of an entry, 0 for zeros and what is not finite."""
+    """A power of two near the largest modulus of an entry, 0 for zeros and what is not finite."""
     largest = jnp.stack([jnp.abs(x).max() for x in jax.tree.leaves(v)]).max()
-    usable = jnp.isfinite(largest) & (largest > 0)
-    return jnp.where(usable, jnp.exp2(jnp.floor(jnp.log2(jnp.where(usable, largest, 1)))), 0)
+    _, exponent = jnp.frexp(largest)  # exp2 is not exact
+    return jnp.where(jnp.isfinite(largest) & (largest > 0), jnp.ldexp(jnp.ones_like(largest), exponent - 1), 0)
 
 
 def _holds_domain(space: Subspace) -> bool:

@@ -226,10 +226,10 @@ def test_new_arrays_do_not_recompile():
 def test_eigenpairs_of_a_multiple_are_the_multiples_of_any_size(k):
     """At 2^-100, squares of a product's entries are below all floats, at 2^80 above."""
     A = symmetric(np.linspace(-1, 2, 60) ** 3).astype(np.float32)
-    found = sl.eigsh(matrix_operator(A), k, tol=1e-3)
+    found = eigsh(matrix_operator(A), k, tol=1e-3)
     for power in (-100, 80):
         size = np.float32(2.0**power)
-        multiple = sl.eigsh(matrix_operator(size * A), k, tol=1e-3)
+        multiple = eigsh(matrix_operator(size * A), k, tol=1e-3)
         for of in ("values", "errors", "residuals", "floor"):
             assert np.array_equal(getattr(multiple, of), size * getattr(found, of)), of
         assert np.array_equal(multiple.vectors, found.vectors)
