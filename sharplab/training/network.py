@@ -399,7 +399,7 @@ class Network:
         else:
             outputs = run(prepared)
         factor = self.source.output_multiplier
-        return outputs if isinstance(factor, float) and factor == 1 else factor * outputs
+        return outputs if isinstance(factor, float) and factor == 1 else jax.tree.map(lambda x: factor * x, outputs)
 
     def scaled(self, optimizer: Optimizer) -> PyTree:
         """What the scaling asks of an optimizer, a `Scaled` for each parameter, like the parameters."""

@@ -15,7 +15,7 @@ from sharplab.optimizers import OPTIMIZERS
 from sharplab.scaling.any_module import mup
 from sharplab.studies.suggest_lr.sharpness import sharpness_along, threshold_of
 from sharplab.studies.suggest_lr.small_runs import Place, small_runs
-from sharplab.training.network import ByRoles, Network
+from sharplab.training.network import Network, by_roles
 from sharplab.training.recipe import Recipe
 
 BATCH, STEPS, RATE = 16, 2, 0.02
@@ -34,7 +34,7 @@ def test_it_is_the_largest_eigenvalue_of_the_preconditioned_hessian(trained):
     assert curves[["seed", "step"]].to_numpy().tolist() == [[0, 1], [1, 1], [0, 2], [1, 2]]
     np.testing.assert_allclose(curves["share"], curves["sharpness"] / 2)
     scaling = mup(build, base=8, width=8)
-    recipe = Recipe(Network(ByRoles(scaling)), cross_entropy, OPTIMIZERS["adam"], ())
+    recipe = Recipe(Network(by_roles(scaling, OPTIMIZERS["adam"])), cross_entropy, OPTIMIZERS["adam"], ())
     inputs, targets = classes()
     run = recipe.begin(1)
     for rows in batch_indices(1, len(inputs), BATCH, 0, STEPS):
