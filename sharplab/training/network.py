@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from sharplab.core import tree
 from sharplab.core.tree import PyTree
 from sharplab.models.building import call_build, takes
 from sharplab.models.layers import Multiplier
@@ -463,8 +464,20 @@ def _abstract_module(structure: jax.tree_util.PyTreeDef) -> tuple[nnx.Module, bo
     source = jax.tree.unflatten(structure, numbers)
     if isinstance(source, AsBuilt):
         return source.draw(key), False  # it may scale itself by numbers that it draws, which cannot be traced
-    drawn = nnx.eval_shape(lambda numbers, key: jax.tree.unflatten(structure, numbers).draw(key), numbers, key)
-    return drawn, isinstance(source, ByRule)
+
+    def draw(numbers: list[Any], key: jax.Array) -> nnx.Module:
+        module = jax.tree.unflatten(structure, numbers).draw(key)
+        _refuse_leaks(module)
+        return module
+
+    return nnx.eval_shape(draw, numbers, key), isinstance(source, ByRule)
+
+
+def _refuse_leaks(module: nnx.Module) -> None:
+    """ValueError for a module that keeps traced values as if they were static."""
+    for name, attribute in _split(module)[0].attributes:
+        if tree.is_traced(getattr(attribute, "value", None)):
+            raise ValueError(f"model keeps {name!r}, an array that is no nnx.Variable: declare it as one.")
 
 
 def _takes_numbers(source: ByRule) -> bool:
@@ -475,7 +488,7 @@ def _takes_numbers(source: ByRule) -> bool:
 @lru_cache(maxsize=256)
 def _structure_takes_numbers(structure: jax.tree_util.PyTreeDef) -> bool:
     try:
-        # A number that is kept otherwise belongs to the trace that it is built in, so that graphs differ.
+        # What is made anew by each build, such as a function that holds numbers, makes graphs differ.
         graph, again = (_split(_abstract_module(structure)[0])[0] for _ in range(2))
         return graph == again
     except Exception:  # whatever is wrong with the model itself is raised again where its numbers are static

@@ -15,6 +15,7 @@ import sharplab as sl
 from sharplab.core.tree import named_leaves
 from sharplab.losses import cross_entropy
 from sharplab.models.building import takes
+from sharplab.models.layers import ScaledLinear
 from sharplab.optimizers import OPTIMIZERS, from_optax
 from sharplab.scaling import PARAMETERIZATIONS, DepthRule, Rule, parameterization
 from sharplab.scaling.abc import GROWTH, WITHOUT_MULTIPLIERS
@@ -297,3 +298,19 @@ def test_recipes_of_equal_settings_are_equal_and_share_their_programs():
     assert one == other
     assert hash(one.network) == hash(other.network)
     assert replace(one, trainable="readout") != one
+
+
+class Constant(nnx.Module):
+    """A model that keeps a plain array."""
+
+    def __init__(self, width, rule, rngs):
+        self.readout = ScaledLinear(16, 4, role="output", rule=rule, rngs=rngs)
+        self.table = jnp.ones(16) / 2
+
+    def __call__(self, x):
+        return self.readout(self.table * x)
+
+
+def test_an_array_that_is_no_variable_is_refused_by_its_name():
+    with pytest.raises(ValueError, match="'table'"):
+        trained(recipe_of(Constant), batch_of())

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from harness import timed
+from harness import seconds_of
 from jax.flatten_util import ravel_pytree
 
 import sharplab as sl
@@ -21,7 +21,7 @@ def first_call(contestant: str) -> float:
     shapes = zip(keys, WIDTHS[:-1], WIDTHS[1:], strict=False)
     params = [(jax.random.normal(key, (a, b)) / a**0.5, jnp.zeros(b)) for key, a, b in shapes]
     batch = (jax.random.normal(keys[-1], (64, WIDTHS[0])), jnp.arange(64) % WIDTHS[-1])
-    return timed(FIRST_CALLS[contestant], *jax.block_until_ready((params, batch)))[1]
+    return seconds_of(FIRST_CALLS[contestant], *jax.block_until_ready((params, batch)))
 
 
 def _loss(params: Params, batch: tuple[jax.Array, jax.Array]) -> jax.Array:
