@@ -1,7 +1,7 @@
 """The `sharplab` command."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from importlib import import_module
 from inspect import getdoc
@@ -17,16 +17,18 @@ from sharplab.commands.options import (
     FiguresOptions,
     MergeOptions,
     MupCheckOptions,
+    Options,
     ReportOptions,
     StatusOptions,
     SuggestOptions,
 )
 from sharplab.commands.sweep_options import SweepOptions, default_options
 from sharplab.core.caches import keep_compiled_programs
+from sharplab.core.devices import use_all_cores
 
 # By name: the options, whose docstring is the command's help, and the module and function within `sharplab.commands`
 # that does it, which may answer an exit code. It is imported when it is called.
-COMMANDS: Mapping[str, tuple[type, str]] = {
+COMMANDS: Mapping[str, tuple[type[Options], str]] = {
     "figure": (FigureOptions, "figures:make_figure"),
     "figures": (FiguresOptions, "figures:make_figures"),
     "report": (ReportOptions, "report:report"),
@@ -69,22 +71,12 @@ def main() -> None:
             config=(tyro.conf.OmitSubcommandPrefixes,),
         )
         keep_compiled_programs()
-        if isinstance(options, SweepOptions):
-            options.experiments()  # says what is wrong with them before training is imported
-        return _function(dict(COMMANDS.values())[type(options)])(options)
+        use_all_cores()
+        options.check()
+        module, _, name = dict(COMMANDS.values())[type(options)].partition(":")
+        return getattr(import_module(f"sharplab.commands.{module}"), name)(options)
 
     sys.exit(exit_code_of(command))
-
-
-def _function(where: str) -> Callable[[Any], int | None]:
-    """What a command does; where that imports jax, each core is a device from now on."""
-    module, _, name = where.partition(":")
-    function: Callable[[Any], int | None] = getattr(import_module(f"sharplab.commands.{module}"), name)
-    if "jax" in sys.modules:
-        from sharplab.training.layout import use_all_cores
-
-        use_all_cores()
-    return function
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 import sharplab as sl
+from sharplab import gallery
 
+LAZY = (sl, gallery, sl.scaling, sl.sweep)
 PACKAGE = Path(sl.__file__).parent
 USER = """
 from typing import assert_type
@@ -51,7 +53,7 @@ def test_no_library_loads_before_a_name_is_used():
 
 
 def test_each_name_leads_somewhere():
-    for package in (sl, sl.scaling, sl.sweep):
+    for package in LAZY:
         assert all(getattr(package, name) is not None for name in package.__all__)
         assert dir(package) == sorted(package.__all__)
 
@@ -61,7 +63,7 @@ def test_a_name_that_is_none_is_an_attribute_error():
         sl.eigsch  # noqa: B018
 
 
-@pytest.mark.parametrize("package", [sl, sl.scaling, sl.sweep], ids=lambda package: package.__name__)
+@pytest.mark.parametrize("package", LAZY, ids=lambda package: package.__name__)
 def test_type_checkers_see_the_names_that_load_on_first_use(package):
     tree = ast.parse(Path(package.__file__).read_text())
     (checked,) = (n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")

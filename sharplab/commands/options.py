@@ -9,11 +9,23 @@ from typing import Annotated, Literal
 
 import tyro
 
+from sharplab.commands.user_module import named_function
+from sharplab.core.naming import lookup
+from sharplab.gallery import figure_scripts
+
 Preset = Literal["smoke", "quick", "paper"]
 
 
 @dataclass(frozen=True)
-class FigureOptions:
+class Options:
+    """The options of a command, by default none."""
+
+    def check(self) -> None:
+        """Raise a ValueError for what can be seen to be wrong before libraries that train or draw are imported."""
+
+
+@dataclass(frozen=True)
+class FigureOptions(Options):
     """Make one figure: NAME.png, NAME.csv (the numbers it shows) and NAME.json (claim, verdict, settings)."""
 
     name: tyro.conf.Positional[str]
@@ -25,9 +37,13 @@ class FigureOptions:
     folder: Path = Path("figures")
     """where the figure goes"""
 
+    def check(self) -> None:
+        """Raise a ValueError for an unknown figure."""
+        lookup("figure", self.name, figure_scripts())
+
 
 @dataclass(frozen=True)
-class FiguresOptions:
+class FiguresOptions(Options):
     """Make the headline figures, or all there are, and the README beside them.
 
     A figure that fails does not stop the others; the exit code is then 1.
@@ -44,7 +60,7 @@ class FiguresOptions:
 
 
 @dataclass(frozen=True)
-class ReportOptions:
+class ReportOptions(Options):
     """Write README.md and report.html of a folder of figures: claims, verdicts, numbers; in the page curves to zoom."""
 
     folder: Path = Path("figures")
@@ -52,7 +68,7 @@ class ReportOptions:
 
 
 @dataclass(frozen=True)
-class StatusOptions:
+class StatusOptions(Options):
     """Say what a store holds, how far the latest sweeps are, who trains what now, and which groups failed."""
 
     store: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="STORE")]
@@ -60,7 +76,7 @@ class StatusOptions:
 
 
 @dataclass(frozen=True)
-class ExportOptions:
+class ExportOptions(Options):
     """Write the runs of a store for other programs: runs.parquet, curves.parquet, and a data card, README.md.
 
     The card says what each column means, its unit, the settings and counts, and how to read the tables in Python or R.
@@ -73,7 +89,7 @@ class ExportOptions:
 
 
 @dataclass(frozen=True)
-class MergeOptions:
+class MergeOptions(Options):
     """Copy the runs of several stores into one.
 
     Nothing is written if they differ in what a run is: in its settings, or in its loss before the first step, which
@@ -87,7 +103,7 @@ class MergeOptions:
 
 
 @dataclass(frozen=True)
-class MupCheckOptions:
+class MupCheckOptions(Options):
     """Check that a network keeps its learning rate as it widens, and say what is likely wrong if it does not.
 
     The network is scaled from --base by sharplab.mup; with --own-optimizer, it and that optimizer are taken as they
@@ -120,9 +136,13 @@ class MupCheckOptions:
     output: Path | None = None
     """where to draw the coordinate check, as a PNG"""
 
+    def check(self) -> None:
+        """Raise a ValueError where there is no function `build`."""
+        named_function("build", self.build)
+
 
 @dataclass(frozen=True)
-class SuggestOptions:
+class SuggestOptions(Options):
     """Suggest the base learning rate for a width, from sweeps of smaller ones under muP.
 
     Prints it with its interval, the regret to expect and the sharpness at it. Ends with exit code 1 if no interval can
@@ -161,3 +181,7 @@ class SuggestOptions:
     """where to draw it, as a PNG"""
     table: Path | None = None
     """where to write the runs, as CSV: width, learning_rate, seed and final loss"""
+
+    def check(self) -> None:
+        """Raise a ValueError where there is no function `build`."""
+        named_function("build", self.build)

@@ -25,6 +25,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from sharplab.commands.config_file import assignments, config_path, read_options
+from sharplab.commands.options import Options
 from sharplab.commands.presets import PRESETS
 from sharplab.commands.setting_options import setting_options
 from sharplab.core.naming import lookup
@@ -40,7 +41,7 @@ def _without_default(metavar: str, **more: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Place(Options):
     """The options that come before those of the settings."""
 
     over: Over = "width"
@@ -133,6 +134,10 @@ class SweepOptions(_PlaceAndSettings):
         return tuple(
             experiment for first in zipped(self.experiment(), **together) for experiment in product(first, **each)
         )
+
+    def check(self) -> None:
+        """Raise a ValueError for what is wrong with the settings."""
+        self.experiments()
 
     def growing_along(self) -> tuple[str, ...]:
         """The columns of records that --zip ties to the size that grows."""

@@ -51,6 +51,21 @@ def test_a_sweep_is_refused_before_training_is_imported(words, tmp_path):
     assert imported.isdisjoint({*HEAVY, *TABLES})
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("figure", "transfr"),
+        ("mup-check", "nosuch:build"),
+        ("suggest-lr", "nosuch:build", "--base", "8", "--width", "64"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_what_is_not_there_is_refused_before_training_is_imported(words, tmp_path):
+    imported, code = imported_by(tmp_path, *words)
+    assert code == 2
+    assert imported.isdisjoint({*HEAVY, *TABLES})
+
+
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     folder = tmp_path_factory.mktemp("stored") / "runs"
