@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import sharplab as sl
-from sharplab import gallery
+from sharplab import gallery, tracking
 
-LAZY = (sl, gallery, sl.scaling, sl.sweep)
+LAZY = (sl, gallery, sl.scaling, sl.sweep, tracking)
 PACKAGE = Path(sl.__file__).parent
 USER = """
 from typing import assert_type

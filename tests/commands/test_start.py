@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from fake_training import FakeTrainer, experiment
+from made_figures import leave
 
 from sharplab.__main__ import COMMANDS
 from sharplab.sweep.runner import run_with
@@ -73,7 +74,18 @@ def store(tmp_path_factory):
     return str(folder)
 
 
-def test_the_state_of_a_store_is_told_without_what_trains_and_draws(store, tmp_path):
-    imported, code = imported_by(tmp_path, "status", store)
+@pytest.mark.parametrize(
+    "words", [("status",), ("export", "tables"), ("merge", "--into", "merged")], ids=lambda w: w[0]
+)
+def test_stored_runs_are_read_without_what_trains_and_draws(words, store, tmp_path):
+    command, *rest = words
+    imported, code = imported_by(tmp_path, command, store, *rest)
     assert code == 0
     assert imported.isdisjoint(HEAVY)
+
+
+def test_a_report_is_written_without_what_trains(tmp_path):
+    leave(tmp_path, "transfer")
+    imported, code = imported_by(tmp_path, "report", "--folder", str(tmp_path))
+    assert code == 0
+    assert imported.isdisjoint({"jax", "flax", "optax", "scipy"})
