@@ -9,7 +9,6 @@ from rich.console import Console
 
 from sharplab.commands.exit_codes import exit_code_of
 from sharplab.commands.sweep_options import Over, SweepOptions, default_options
-from sharplab.commands.verdicts import print_verdicts
 from sharplab.sweep import Experiment, live, run
 from sharplab.sweep.executors.opening import open_executor
 from sharplab.sweep.plan import WHOLE, Shard
@@ -42,6 +41,8 @@ def sweep(options: SweepOptions, command: Sequence[str] | None = None) -> None:
     if shard.count > 1:
         _print_parts(options, experiments, shard, console)
         return
+    from sharplab.commands.verdicts import print_verdicts  # here, for a plan is shown without what draws and tests
+
     pictures = print_verdicts(
         records,
         over=options.over,
