@@ -240,7 +240,7 @@ def _download(path: Path) -> str:
 
 
 def _packed(content: bytes) -> bytes:
-    return gzip.compress(content, mtime=0)
+    return gzip.compress(content, compresslevel=6, mtime=0)
 
 
 def _base64(content: bytes) -> str:

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from sharplab.core.imports import find_function
 from sharplab.core.settings import TrainingSettings
+from sharplab.data import AUGMENTATIONS, load_dataset
 
 if TYPE_CHECKING:
     from sharplab.training.recipe import Recipe
@@ -32,8 +34,6 @@ class Run:
 def find_recipe(task: Task) -> "Recipe":
     """The functions that a task's names stand for."""
     # Here, for whoever plans or reads runs needs none of these.
-    from sharplab.core.imports import find_function
-    from sharplab.data import AUGMENTATIONS, load_dataset
     from sharplab.losses import LOSSES
     from sharplab.models import find_model
     from sharplab.optimizers import find_optimizer
