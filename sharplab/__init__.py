@@ -1,7 +1,8 @@
 """sharplab: why, and when, does a learning rate tuned on a small network transfer to a big one?"""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sharplab.core.lazy import attach
 
 # For type checkers and editors, which do not run `__getattr__`; `a as a` makes a name public.
 # isort: off
@@ -77,7 +78,7 @@ __version__ = "0.1.0"
 
 # By package, the names that load on first use, so that `import sharplab` takes no time.
 _NAMES = {
-    "curvature": (
+    "sharplab.curvature": (
         "LinearOperator",
         "batch_sharpness",
         "block",
@@ -91,7 +92,7 @@ _NAMES = {
         "precondition",
         "subspace_overlap",
     ),
-    "spectrum": (
+    "sharplab.spectrum": (
         "Eigenpairs",
         "Estimate",
         "Resampled",
@@ -104,12 +105,12 @@ _NAMES = {
         "spectral_density",
         "trace",
     ),
-    "scaling": ("Parameterization", "Scaling", "mup", "parameterization"),
-    "checks": ("CoordinateCheck", "coordinate_check", "inspect_optimizer", "wider_is_better"),
-    "tracking": ("Observable", "Tracker"),
-    "sweep": ("Experiment", "load", "run"),
-    "records": ("Records",),
-    "analysis": (
+    "sharplab.scaling": ("Parameterization", "Scaling", "mup", "parameterization"),
+    "sharplab.checks": ("CoordinateCheck", "coordinate_check", "inspect_optimizer", "wider_is_better"),
+    "sharplab.tracking": ("Observable", "Tracker"),
+    "sharplab.sweep": ("Experiment", "load", "run"),
+    "sharplab.records": ("Records",),
+    "sharplab.analysis": (
         "Consistency",
         "PowerLaw",
         "Stability",
@@ -120,23 +121,9 @@ _NAMES = {
         "stability",
         "transfer",
     ),
-    "studies": ("Suggestion", "suggest_learning_rate"),
+    "sharplab.studies": ("Suggestion", "suggest_learning_rate"),
 }
-_HOMES = {name: f"sharplab.{home}" for home, names in _NAMES.items() for name in names}
 _MODULES = ("data", "losses", "models", "optimizers", "plotting", "scaling", "schedules", "sweep", "theory")
 
-__all__ = [*_HOMES, *_MODULES]
-
-
 if not TYPE_CHECKING:  # else every misspelt name would be an Any
-
-    def __getattr__(name: str) -> Any:
-        if name in _HOMES:
-            return getattr(import_module(_HOMES[name]), name)
-        if name in _MODULES:
-            return import_module(f"sharplab.{name}")
-        raise AttributeError(f"module 'sharplab' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+    __getattr__, __dir__, __all__ = attach(__name__, _NAMES, _MODULES)

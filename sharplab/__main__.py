@@ -1,8 +1,9 @@
 """The `sharplab` command."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
+from importlib import import_module
 from inspect import getdoc
 from operator import or_
 from typing import Annotated, Any
@@ -10,28 +11,33 @@ from typing import Annotated, Any
 import tyro
 
 from sharplab.commands.exit_codes import exit_code_of
-from sharplab.commands.export import ExportOptions, export
-from sharplab.commands.figures import FigureOptions, FiguresOptions, make_figure, make_figures
-from sharplab.commands.merge import MergeOptions, merge
-from sharplab.commands.mup_check import MupCheckOptions, mup_check
-from sharplab.commands.report import ReportOptions, report
-from sharplab.commands.status import StatusOptions, status
-from sharplab.commands.suggest_lr import SuggestOptions, suggest
-from sharplab.commands.sweep import SweepOptions, default_options, sweep
+from sharplab.commands.options import (
+    ExportOptions,
+    FigureOptions,
+    FiguresOptions,
+    MergeOptions,
+    MupCheckOptions,
+    Options,
+    ReportOptions,
+    StatusOptions,
+    SuggestOptions,
+)
+from sharplab.commands.sweep_options import SweepOptions, default_options
 from sharplab.core.caches import keep_compiled_programs
-from sharplab.training.layout import use_all_cores
+from sharplab.core.devices import use_all_cores
 
-# By name: the options, whose docstring is the command's help, and what it does, which may answer an exit code.
-COMMANDS: Mapping[str, tuple[type, Callable[[Any], int | None]]] = {
-    "figure": (FigureOptions, make_figure),
-    "figures": (FiguresOptions, make_figures),
-    "report": (ReportOptions, report),
-    "sweep": (SweepOptions, sweep),
-    "status": (StatusOptions, status),
-    "export": (ExportOptions, export),
-    "merge": (MergeOptions, merge),
-    "mup-check": (MupCheckOptions, mup_check),
-    "suggest-lr": (SuggestOptions, suggest),
+# By name: the options, whose docstring is the command's help, and the module and function within `sharplab.commands`
+# that does it, which may answer an exit code. It is imported when it is called.
+COMMANDS: Mapping[str, tuple[type[Options], str]] = {
+    "figure": (FigureOptions, "figures:make_figure"),
+    "figures": (FiguresOptions, "figures:make_figures"),
+    "report": (ReportOptions, "report:report"),
+    "sweep": (SweepOptions, "sweep:sweep"),
+    "status": (StatusOptions, "status:status"),
+    "export": (ExportOptions, "export:export"),
+    "merge": (MergeOptions, "merge:merge"),
+    "mup-check": (MupCheckOptions, "mup_check:mup_check"),
+    "suggest-lr": (SuggestOptions, "suggest_lr:suggest"),
 }
 
 
@@ -66,7 +72,9 @@ def main() -> None:
         )
         keep_compiled_programs()
         use_all_cores()
-        return dict(COMMANDS.values())[type(options)](options)
+        options.check()
+        module, _, name = dict(COMMANDS.values())[type(options)].partition(":")
+        return getattr(import_module(f"sharplab.commands.{module}"), name)(options)
 
     sys.exit(exit_code_of(command))
 

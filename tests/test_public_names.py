@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 import sharplab as sl
+from sharplab import gallery, tracking
 
+LAZY = (sl, gallery, sl.scaling, sl.sweep, tracking)
 PACKAGE = Path(sl.__file__).parent
 USER = """
 from typing import assert_type
@@ -51,8 +53,9 @@ def test_no_library_loads_before_a_name_is_used():
 
 
 def test_each_name_leads_somewhere():
-    assert all(getattr(sl, name) is not None for name in sl.__all__)
-    assert dir(sl) == sorted(sl.__all__)
+    for package in LAZY:
+        assert all(getattr(package, name) is not None for name in package.__all__)
+        assert dir(package) == sorted(package.__all__)
 
 
 def test_a_name_that_is_none_is_an_attribute_error():
@@ -60,15 +63,16 @@ def test_a_name_that_is_none_is_an_attribute_error():
         sl.eigsch  # noqa: B018
 
 
-def test_type_checkers_see_the_names_that_load_on_first_use():
-    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+@pytest.mark.parametrize("package", LAZY, ids=lambda package: package.__name__)
+def test_type_checkers_see_the_names_that_load_on_first_use(package):
+    tree = ast.parse(Path(package.__file__).read_text())
     (checked,) = (n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")
     imports = [node for node in checked.body if isinstance(node, ast.ImportFrom)]
     assert all(alias.asname == alias.name for node in imports for alias in node.names)  # public in a typed package
     seen = {alias.name: node.module for node in imports for alias in node.names if node.module != "sharplab"}
     modules = {alias.name for node in imports for alias in node.names if node.module == "sharplab"}
-    assert seen == sl._HOMES
-    assert modules == set(sl._MODULES)
+    assert seen == {name: home for home, names in package._NAMES.items() for name in names}
+    assert modules == set(getattr(package, "_MODULES", ()))
 
 
 def test_a_type_checker_knows_what_a_user_gets(tmp_path, monkeypatch):

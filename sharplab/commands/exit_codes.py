@@ -13,19 +13,21 @@ def exit_code_of(command: Callable[[], int | None]) -> int:
     0: done, or what the command returns. 1: some groups of a sweep failed. 2: bad input. 130: stopped by Ctrl-C.
     Whatever else is raised is an error of the program, and passes through with its traceback.
     """
-    from sharplab.sweep.dispatch import SweepError
-
     try:
         return command() or DONE
     except KeyboardInterrupt:
         _say("[yellow bold]stopped[/]; what was trained is stored, the same command goes on")
         return STOPPED
-    except SweepError as error:
-        _say("[red bold]failed:[/]", error)
-        return SOME_FAILED
     except ValueError as error:
         _say("[red bold]error:[/]", error)
         return BAD_INPUT
+    except Exception as error:
+        from sharplab.sweep.dispatch import SweepError  # here, for who helps and refuses needs nothing of training
+
+        if not isinstance(error, SweepError):
+            raise
+        _say("[red bold]failed:[/]", error)
+        return SOME_FAILED
 
 
 def _say(heading: str, error: Exception | None = None) -> None:

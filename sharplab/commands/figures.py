@@ -1,54 +1,20 @@
 """`sharplab figure` and `sharplab figures`: one figure, the headline figures, or all of them."""
 
-from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
 from traceback import print_exception
-from typing import Literal
 
 import jax
-import tyro
 from rich.console import Console
 from rich.table import Table
 
 from sharplab.commands import VERDICT_COLOURS
 from sharplab.commands.exit_codes import DONE, SOME_FAILED
+from sharplab.commands.options import FigureOptions, FiguresOptions
 from sharplab.core.naming import lookup
 from sharplab.gallery import figure_scripts, write_readme
 from sharplab.gallery.claims import TESTED_BY
 from sharplab.gallery.entries import HEADLINE, load_script
 from sharplab.gallery.finding import Finding, save_finding
-
-Preset = Literal["smoke", "quick", "paper"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _PresetAndPlaces:
-    preset: Preset = "quick"
-    """smoke: seconds; quick: minutes on two cores; paper: the paper's sizes, for an accelerator"""
-    store: Path = Path("runs")
-    """where the trained runs are kept; figures share them, and none is trained twice"""
-    folder: Path = Path("figures")
-    """where figures go"""
-
-
-@dataclass(frozen=True)
-class FigureOptions(_PresetAndPlaces):
-    """Make one figure: NAME.png, NAME.csv (the numbers it shows) and NAME.json (claim, verdict, settings)."""
-
-    name: tyro.conf.Positional[str]
-    """a script of experiments/ that draws a figure, as "transfer" """
-
-
-@dataclass(frozen=True)
-class FiguresOptions(_PresetAndPlaces):
-    """Make the headline figures, or all there are, and the README beside them.
-
-    A figure that fails does not stop the others; the exit code is then 1.
-    """
-
-    all: bool = False
-    """every figure of experiments/, not the headline ones alone"""
 
 
 def make_figure(options: FigureOptions) -> None:

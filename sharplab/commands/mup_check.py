@@ -1,54 +1,17 @@
 """Three checks of a network's muP from a command line: coordinates, the optimizer, and whether wider is better."""
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
 from rich.console import Console
 
 from sharplab.checks import coordinate_check, inspect_optimizer, wider_is_better
 from sharplab.checks.trainee import Build, Loss, Trainee, make_trainee
 from sharplab.checks.verdict import overall
 from sharplab.commands import VERDICT_COLOURS
+from sharplab.commands.options import MupCheckOptions
 from sharplab.commands.user_module import beside, named_function, named_loss
 from sharplab.core.grid import parse_learning_rates
 from sharplab.scaling.any_module import mup
-
-
-@dataclass(frozen=True)
-class MupCheckOptions:
-    """Check that a network keeps its learning rate as it widens, and say what is likely wrong if it does not.
-
-    The network is scaled from --base by sharplab.mup; with --own-optimizer, it and that optimizer are taken as they
-    are. Ends with exit code 1 if a check fails, 2 for bad input, else 0.
-    """
-
-    build: Annotated[str, tyro.conf.Positional]
-    """module:function with build(width, rngs), a Flax NNX module, importable from here"""
-    base: int = 64
-    """the width at which learning rates are quoted"""
-    widths: tuple[int, ...] = (64, 128, 256, 512)
-    """the widths to compare"""
-    optimizer: str = "adam"
-    """out of sgd, momentum, nesterov, adam, adamw, lion, muon; beside --own-optimizer, which of these it resembles"""
-    learning_rate: str = "2^-8"
-    """at the base width, as 0.01 or 2^-8"""
-    own_optimizer: str | None = None
-    """module:function with width -> your optax optimizer, of a network that you have scaled yourself"""
-    batch: str | None = None
-    """module:function without arguments -> (inputs, targets); by default `batch` of the module of build"""
-    loss: str | None = None
-    """cross_entropy, squared_error, or module:function of (outputs, targets); by default `loss` of the module of
-    build, else cross_entropy"""
-    steps: int = 4
-    """updates of the coordinate check"""
-    wider_steps: int = 32
-    """updates of the check that wider is better"""
-    seeds: int = 5
-    """how many; more make intervals narrower"""
-    output: Path | None = None
-    """where to draw the coordinate check, as a PNG"""
 
 
 def mup_check(options: MupCheckOptions) -> int:

@@ -1,17 +1,7 @@
 """`sharplab report`: the README of a folder of figures, and one page with all of them."""
 
-from dataclasses import dataclass
-from pathlib import Path
-
+from sharplab.commands.options import ReportOptions
 from sharplab.gallery import write_readme, write_report
-
-
-@dataclass(frozen=True)
-class ReportOptions:
-    """Write README.md and report.html of a folder of figures: claims, verdicts, numbers; in the page curves to zoom."""
-
-    folder: Path = Path("figures")
-    """where the figures are"""
 
 
 def report(options: ReportOptions) -> None:

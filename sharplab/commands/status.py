@@ -1,21 +1,9 @@
 """`sharplab status`: how far the sweeps of a store are."""
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
-
-import tyro
 from rich.console import Console
 
+from sharplab.commands.options import StatusOptions
 from sharplab.sweep import status as seen
-
-
-@dataclass(frozen=True)
-class StatusOptions:
-    """Say what a store holds, how far the latest sweeps are, who trains what now, and which groups failed."""
-
-    store: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="STORE")]
-    """directory of the trained runs, as it was given to a sweep"""
 
 
 def status(options: StatusOptions) -> None:

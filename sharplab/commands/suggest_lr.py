@@ -1,61 +1,15 @@
 """A learning rate for a large network, suggested from a command line."""
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
 from rich.console import Console
 
 from sharplab.commands.exit_codes import DONE, SOME_FAILED
+from sharplab.commands.options import SuggestOptions
 from sharplab.commands.user_module import beside, named_function, named_loss
 from sharplab.studies import Suggestion, suggest_learning_rate
 
 NOT_CONCLUSIVE = SOME_FAILED
-
-
-@dataclass(frozen=True)
-class SuggestOptions:
-    """Suggest the base learning rate for a width, from sweeps of smaller ones under muP.
-
-    Prints it with its interval, the regret to expect and the sharpness at it. Ends with exit code 1 if no interval can
-    be given, with what to do about it, 2 for bad input, else 0.
-    """
-
-    build: Annotated[str, tyro.conf.Positional]
-    """module:function with build(width, rngs), a Flax NNX module, importable from here"""
-    base: int
-    """the width at which learning rates are quoted"""
-    width: int
-    """the width to be trained"""
-    widths: tuple[int, ...] | None = None
-    """the widths to train now; by default half the base to 4 times the base, those less than --width"""
-    minutes: float | None = None
-    """the time there is: wide widths and steps that do not fit are left out, and said"""
-    optimizer: str = "adam"
-    """out of sgd, momentum, nesterov, adam, adamw, lion, muon"""
-    learning_rates: tuple[str, ...] = ()
-    """the grid to begin with, as 0.01 0.02 0.04 or 2^-12:2^-4; by default octaves about the optimizer's usual one"""
-    seeds: int = 3
-    """how many, 2 at least; more make intervals narrower"""
-    steps: int = 200
-    """updates of each run: choose what resembles the training to come"""
-    batch_size: int = 64
-    """examples of an update; likewise"""
-    data: str | None = None
-    """module:function without arguments -> (inputs, targets); by default `data` or `batch` of the module of build"""
-    held_out: str | None = None
-    """module:function without arguments -> (inputs, targets), on which final losses are measured; by default `held_out`
-    of the module of build, else training data"""
-    loss: str | None = None
-    """cross_entropy, squared_error, or module:function of (outputs, targets); by default `loss` of the module of
-    build, else cross_entropy"""
-    store: Path | None = None
-    """a directory where runs are kept: the same command goes on from there"""
-    output: Path | None = None
-    """where to draw it, as a PNG"""
-    table: Path | None = None
-    """where to write the runs, as CSV: width, learning_rate, seed and final loss"""
 
 
 def suggest(options: SuggestOptions) -> int:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 from sharplab.core.imports import find_function, load_module
-from sharplab.losses import LOSSES
 
 
 def named_function(option: str, name: str) -> Callable[..., Any]:
@@ -34,4 +33,6 @@ def named_loss(build: str, name: str | None) -> Callable[..., Any]:
     Raises:
         ValueError: for a name that is neither in `sharplab.losses.LOSSES` nor "module:function".
     """
+    from sharplab.losses import LOSSES  # here, for a module that is not found is refused without it
+
     return find_function("--loss", name or beside(build, ("loss",)) or "cross_entropy", LOSSES)

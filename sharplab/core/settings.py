@@ -17,7 +17,7 @@ from numbers import Real
 from typing import Any, TypeVar
 
 from sharplab.core.grid import as_tuple, distinct, parse_positive, parse_sizes, whole
-from sharplab.core.imports import find_function
+from sharplab.core.imports import find, find_function
 from sharplab.core.naming import lookup
 
 C = TypeVar("C", bound=type)
@@ -37,6 +37,7 @@ class Kind:
         metavar: what stands for its value there.
         expand: (name, text) → the values that a text stands for where each makes an experiment.
         table: "module:NAME" of what knows the names; "" where values are no names.
+        listed: the names of the table where its module takes long to import or there is no list; None for its keys.
     """
 
     read: Callable[[str, Any], Any]
@@ -44,11 +45,13 @@ class Kind:
     metavar: str
     expand: Callable[[str, str], Iterable[Any]] = _itself
     table: str = ""
+    listed: tuple[str, ...] | None = None
 
     def names(self) -> tuple[str, ...]:
         """All names that can be given; none where the values are no names, or there is no list of them."""
-        found = _imported(self.table) if self.table else ()
-        return tuple(found) if isinstance(found, Mapping) else ()
+        if self.listed is not None or not self.table:
+            return self.listed or ()
+        return tuple(_imported(self.table))
 
 
 @dataclass(frozen=True)
@@ -132,35 +135,42 @@ def _imported(where: str) -> Any:
     return getattr(import_module(module), attribute)
 
 
-def name_in(what: str, table: str, *, find: Callable[[str, str, Mapping[str, Any]], Any] = lookup) -> Kind:
+def name_in(
+    what: str,
+    table: str,
+    *,
+    listed: tuple[str, ...] | None = None,
+    find: Callable[[str, str, Mapping[str, Any]], Any] = lookup,
+) -> Kind:
     """One of the names that `table`, "module:NAME", knows; `what` it names is said where it is unknown.
 
     `find(what, name, table)` refuses an unknown name: `find_function` makes the table open to anyone's own functions.
+    Where names are `listed`, the table is imported for one's own alone.
     """
 
     def read(name: str, value: Any) -> Any:
-        known = _imported(table)
+        known = dict.fromkeys(listed) if listed and ":" not in str(value) else _imported(table)
         if not isinstance(value, str):
             own = "" if find is lookup and not callable(known) else ": give your own as 'module:attribute'"
             raise ValueError(f"{name} must be a name, not {value!r}{own}.")
         known(value) if callable(known) else find(what, value, known)
         return value
 
-    return Kind(read, str, "NAME", table=table)
+    return Kind(read, str, "NAME", table=table, listed=listed)
 
 
 def _find_optimizer(what: str, name: str, table: Mapping[str, Any]) -> Any:
-    return _imported("sharplab.optimizers:find_optimizer")(name)
+    return _imported("sharplab.optimizers:find_optimizer")(name) if ":" in name else find(what, name, table)
 
 
-def names_in(what: str, table: str) -> Kind:
+def names_in(what: str, table: str, *, listed: tuple[str, ...] | None = None) -> Kind:
     """Several different names that `table` knows, as in `name_in`."""
-    one = name_in(what, table)
+    one = name_in(what, table, listed=listed)
 
     def read(name: str, value: Any) -> tuple[Any, ...]:
         return tuple(one.read(name, each) for each in distinct(name, as_tuple(name, value)))
 
-    return Kind(read, tuple[str, ...], "NAME ...", table=table)
+    return Kind(read, tuple[str, ...], "NAME ...", table=table, listed=listed)
 
 
 WHOLE = Kind(whole, int, "N", parse_sizes)
@@ -174,7 +184,7 @@ class TrainingSettings:
     """The settings that an experiment has in common with each of its tasks. They are not checked here."""
 
     model: str = setting(
-        name_in("model", "sharplab.models:find_model"),
+        name_in("model", "sharplab.models:find_model", listed=()),
         "the network: a name, or module:build@tag",
         default="residual_mlp",
         help="the network: a name of sharplab.models.MODELS, as residual_mlp, or module:build of your own, with @tag "
@@ -209,12 +219,22 @@ class TrainingSettings:
         "more",
     )
     optimizer: str = setting(
-        name_in("optimizer", "sharplab.optimizers:OPTIMIZERS", find=_find_optimizer),
+        name_in(
+            "optimizer",
+            "sharplab.optimizers:OPTIMIZERS",
+            listed=("sgd", "momentum", "nesterov", "adam", "adamw", "lion", "muon"),
+            find=_find_optimizer,
+        ),
         "the update rule: a name, or module:make@tag",
         default="sgd",
     )
     schedule: str = setting(
-        name_in("schedule", "sharplab.schedules:SCHEDULES", find=find_function),
+        name_in(
+            "schedule",
+            "sharplab.schedules:SCHEDULES",
+            listed=("constant", "linear", "cosine"),
+            find=find_function,
+        ),
         "of the learning rate along the run",
         default="constant",
         since="constant",
@@ -222,12 +242,12 @@ class TrainingSettings:
         help="of the learning rate along a run; linear and cosine end at 0",
     )
     loss: str = setting(
-        name_in("loss", "sharplab.losses:LOSSES", find=find_function),
+        name_in("loss", "sharplab.losses:LOSSES", listed=("cross_entropy", "squared_error"), find=find_function),
         "the function whose mean is minimised",
         default="cross_entropy",
     )
     trainable: str = setting(
-        name_in("trainable", "sharplab.training.recipe:TRAINABLE"),
+        name_in("trainable", "sharplab.training.recipe:TRAINABLE", listed=("all", "readout")),
         "what is trained: all, or readout alone",
         default="all",
         since="all",
@@ -253,7 +273,7 @@ class TrainingSettings:
         help="how many training examples, the first ones, are the probe batch of train_loss and curvature",
     )
     observables: tuple[str, ...] = setting(
-        names_in("observable", "sharplab.tracking.observables:find_observable"),
+        names_in("observable", "sharplab.tracking.observables:find_observable", listed=()),
         "what was recorded",
         default=("train_loss", "eval_loss", "eval_accuracy"),
         observation=True,

@@ -1,19 +1,23 @@
 """Random changes of training images, inside the compiled program."""
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
-import jax
-import jax.numpy as jnp
+if TYPE_CHECKING:
+    import jax
 
-Augmentation = Callable[[jax.Array, jax.Array], jax.Array]  # (key, images) → images
+Augmentation = Callable[["jax.Array", "jax.Array"], "jax.Array"]  # (key, images) → images
 PADDING = 4
 
 
-def crop_and_flip(key: jax.Array, images_BxHxWxC: jax.Array) -> jax.Array:
+def crop_and_flip(key: "jax.Array", images_BxHxWxC: "jax.Array") -> "jax.Array":
     """Each image moved by up to 4 pixels either way and mirrored left to right with probability ½.
 
     What moves in is the edge's own pixel, which is background for images that have one. Shapes stay.
     """
+    import jax  # here, for whoever reads data sets or their names alone needs no jax
+    import jax.numpy as jnp
+
     shift_key, flip_key = jax.random.split(key)
     B, H, W, C = images_BxHxWxC.shape
     padded = jnp.pad(images_BxHxWxC, ((0, 0), (PADDING, PADDING), (PADDING, PADDING), (0, 0)), mode="edge")

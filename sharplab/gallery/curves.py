@@ -28,6 +28,7 @@ ERRORS = ("_error", "_stderr")
 ABOUT_ANOTHER = (*ERRORS, "_residual", "_matvecs", "_identity", "_low", "_high")
 MOST_PANELS = 12
 MOST_MARKED = 40  # points of a line, for each to be drawn
+MOST_POINTS = 600  # of a line, about as many as a panel has pixels
 # Okabe and Ito's colours, which colour-blind readers can tell apart, without black and yellow.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
@@ -105,7 +106,7 @@ def _panels(part: pd.DataFrame, shape: Shape) -> Iterator[tuple[str, go.Figure]]
         figure = go.Figure(layout=_layout(rows[shape.x], shape, scales))
         for quantity in shape.quantities:
             for value, line in rows.groupby(shape.line) if shape.line else [("", rows)]:
-                points = average(line, shape.x, quantity)
+                points = thin(average(line, shape.x, quantity))
                 if len(points):
                     figure.add_trace(_trace(points, quantity, scales[quantity], shape, value, colours.get(value)))
         if figure.data:
@@ -126,6 +127,17 @@ def average(rows: pd.DataFrame, x: str, quantity: str) -> pd.DataFrame:
     if stated is not None:
         found["spread"] = found["spread"].where(found["count"] > 1, rows.groupby(x)[stated].first())
     return found[(found["sound"] == found["count"])].drop(columns="sound").reset_index()
+
+
+def thin(points: pd.DataFrame, most: int = MOST_POINTS) -> pd.DataFrame:
+    """At most so many rows of an average: the ends, and the lowest and highest of stretches of equally many rows."""
+    if len(points) <= most:
+        return points
+    mean = points["mean"].to_numpy()
+    kept = {0, len(points) - 1}
+    for stretch in np.array_split(np.arange(len(points)), (most - 2) // 2):
+        kept |= {stretch[mean[stretch].argmin()], stretch[mean[stretch].argmax()]}
+    return points.iloc[sorted(kept)]
 
 
 def _trace(points: pd.DataFrame, quantity: str, scale: str, shape: Shape, value: Any, colour: str | None) -> go.Scatter:
@@ -154,7 +166,7 @@ def _layout(x: pd.Series, shape: Shape, scales: dict[str, str]) -> dict[str, Any
     if shape.x in LOGARITHMIC and (x > 0).all():
         x_axis |= {"type": "log"} | _powers_of_two(x, small=shape.x == "learning_rate")
     return {
-        "template": "plotly_white",
+        "template": "none",  # the page has one for all
         "font": {"size": 12, "family": "system-ui, sans-serif"},
         "margin": {"l": 60, "r": 12, "t": 28, "b": 48},
         "legend": {"orientation": "h", "x": 0, "y": -0.22, "yanchor": "top"},

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
-
-import pandas as pd
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any, Literal
 
 from sharplab.core.files import write_whole
 from sharplab.core.provenance import versions
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 Verdict = Literal["holds", "fails", "inconclusive"]
 
@@ -21,8 +22,8 @@ Verdict = Literal["holds", "fails", "inconclusive"]
 class Finding:
     """A drawn figure, the table of its numbers, and the verdict on its claim."""
 
-    figure: Figure
-    table: pd.DataFrame
+    figure: "Figure"
+    table: "pd.DataFrame"
     claim: str
     verdict: Verdict
     numbers: Mapping[str, Any]

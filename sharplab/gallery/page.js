@@ -4,6 +4,17 @@ const touch = matchMedia("(pointer: coarse)").matches;
 const settings = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
 if (touch) settings.displayModeBar = true;
 
+const template = JSON.parse(document.getElementById("template").textContent);
+
+// The library is kept compressed in the page, a third of its size; as a script of the page it then runs as any other.
+async function unpackPlotly() {
+  const packed = Uint8Array.from(atob(document.getElementById("plotly").textContent), (c) => c.charCodeAt(0));
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const script = document.createElement("script");
+  script.textContent = await new Response(stream).text();
+  document.head.append(script);
+}
+
 // Which traces show the quantity, and what the vertical axis then is; a panel that lacks it is hidden.
 function choose(plot, traces) {
   const quantity = plot.closest(".plots").dataset.quantity;
@@ -18,6 +29,7 @@ function draw(plot) {
   if (!chosen) return;
   near.unobserve(plot);
   data.forEach((trace, i) => { trace.visible = chosen.visible[i]; });
+  layout.template = template;
   Object.assign(layout.yaxis, { title: { text: chosen.title }, type: chosen.scale });
   // A finger that moves over a plot scrolls the page; the buttons zoom.
   if (touch) layout.dragmode = false;
@@ -39,7 +51,10 @@ function redraw(plot) {
 const near = new IntersectionObserver((entries) => {
   entries.filter((entry) => entry.isIntersecting).forEach((entry) => draw(entry.target));
 }, { rootMargin: "600px" });
-document.querySelectorAll(".plot").forEach((plot) => near.observe(plot));
+unpackPlotly().then(
+  () => document.querySelectorAll(".plot").forEach((plot) => near.observe(plot)),
+  () => document.querySelectorAll(".plots").forEach((group) => group.append("This browser is too old to draw them.")),
+);
 
 document.querySelectorAll(".plots select").forEach((select) => {
   select.addEventListener("change", () => {

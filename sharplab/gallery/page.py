@@ -1,24 +1,31 @@
 """The page `report.html`, one file that opens without network: claims, pictures, curves to zoom, numbers."""
 
 import base64
+import gzip
+import json
 import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
+from io import BytesIO
 from pathlib import Path
 
 import pandas as pd
+import plotly.io
+from PIL import Image
 from plotly.offline import get_plotlyjs
 
 from sharplab.core.files import write_whole
 from sharplab.gallery.claims import CLAIMS, PAPER, PAPER_ADDRESS
-from sharplab.gallery.curves import Plot, plots
+from sharplab.gallery.curves import MOST_POINTS, Plot, plots
 from sharplab.gallery.entries import MARKS, NOT_MADE, Entry, Made, collect, verdict_on
 from sharplab.gallery.finding import Verdict
 from sharplab.gallery.numbers import headline, label, tables
 from sharplab.gallery.readme import made_at
 
 MOST_ROWS = 200  # of a table that is shown as such
+COLOURS = 256  # of a picture, as many as a palette holds: a third of the bytes
+DIGITS = 5  # of numbers in curves
 # The browser itself refuses whatever is not in the file.
 POLICY = "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
@@ -36,6 +43,7 @@ def page(folder: Path, entries: Sequence[Entry]) -> str:
     """The HTML of the page about the figures in a folder."""
     beyond = [entry for entry in entries if not entry.claims]
     resources = files("sharplab.gallery")
+    template = json.dumps(plotly.io.templates["plotly_white"].to_plotly_json())
     body = [
         "<h1>Does a learning rate tuned on a small network transfer to a big one?</h1>",
         _p(
@@ -65,7 +73,8 @@ def page(folder: Path, entries: Sequence[Entry]) -> str:
 </head>
 <body>
 {chr(10).join(body)}
-<script>{get_plotlyjs()}</script>
+<script type="application/json" id="template">{_inert(template)}</script>
+<script type="application/gzip" id="plotly">{_base64(_packed(get_plotlyjs().encode()))}</script>
 <script>
 {(resources / "page.js").read_text(encoding="utf-8")}</script>
 </body>
@@ -111,7 +120,7 @@ def _section(folder: Path, entry: Entry) -> str:
     parts += [
         f"<p>{_badge(entry.verdict, entry.mark)} at the preset {escape(entry.made.preset)}. "
         f"{_inline(entry.wanted)}</p>",
-        f'<div class="wide picture"><img src="{_data(folder / f"{entry.name}.png", "image/png")}" '
+        f'<div class="wide picture"><img src="{_address(_picture(folder / f"{entry.name}.png"), "image/png")}" '
         f'alt="{escape(entry.claim)}"></div>',
         *(_curves(folder, entry.name)),
         "<h3>Numbers</h3>",
@@ -124,13 +133,7 @@ def _section(folder: Path, entry: Entry) -> str:
 
 def _how(folder: Path, entry: Entry, made: Made) -> str:
     parts = [_p(entry.script.rule)] if entry.script and entry.script.rule else []
-    downloads = ", ".join(
-        f'<a download="{file.name}" href="{_data(file, media)}">{file.name}</a>'
-        for file, media in (
-            (folder / f"{entry.name}.csv", "text/csv"),
-            (folder / f"{entry.name}.json", "application/json"),
-        )
-    )
+    downloads = ", ".join(_download(folder / f"{entry.name}.{kind}") for kind in ("csv", "json"))
     parts.append(
         f"<p>Made by <code>{entry.command}</code> in {made.seconds:.0f} s, runs that were stored already not counted. "
         f"Behind the picture: {downloads}.</p>"
@@ -162,14 +165,15 @@ def _plot(plot: Plot) -> str:
     choice = f"<label>quantity <select>{menu}</select></label>" if len(plot.quantities) > 1 else ""
     panels = "".join(
         f"<figure><figcaption>{escape(title)}</figcaption>"
-        f'<div class="plot"><script type="application/json">{_spec(figure.to_json())}</script></div></figure>'
+        f'<div class="plot"><script type="application/json">{_inert(_short(figure.to_json()))}</script></div></figure>'
         for title, figure in plot.panels
     )
     title = f"Curves: {escape(plot.title)}" if plot.title else "Curves"
     return (
         f'<div class="plots" data-quantity="{escape(plot.quantities[0])}"><h3>{title}</h3>'
-        '<p class="faint">Means over seeds with one standard deviation; points at which a seed diverged are left '
-        f'out.</p>{choice}<div class="panels">{panels}</div></div>'
+        f'<p class="faint">Means over seeds with one standard deviation, to {DIGITS} digits; points at which a seed '
+        f"diverged are left out. Of lines of more than {MOST_POINTS} points, the lowest and highest of each stretch "
+        f'are shown.</p>{choice}<div class="panels">{panels}</div></div>'
     )
 
 
@@ -212,9 +216,36 @@ def _inline(text: str) -> str:
     return re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(text))
 
 
-def _spec(json: str) -> str:
-    return json.replace("<", "\\u003c")  # nothing in it may end the script
+def _short(text: str) -> str:
+    """The same JSON with `DIGITS` digits of each number that is not whole."""
+    shorter = json.loads(text, parse_float=lambda number: float(f"{float(number):.{DIGITS}g}"))
+    return json.dumps(shorter, separators=(",", ":"))
 
 
-def _data(path: Path, media: str) -> str:
-    return f"data:{media};base64,{base64.b64encode(path.read_bytes()).decode()}"
+def _inert(text: str) -> str:
+    return text.replace("<", "\\u003c")  # nothing in it may end the script
+
+
+def _picture(path: Path) -> bytes:
+    """A picture with a palette of its most frequent colours, as PNG."""
+    packed = BytesIO()
+    with Image.open(path) as picture:
+        picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(packed, "PNG", optimize=True)
+    return packed.getvalue()
+
+
+def _download(path: Path) -> str:
+    address = _address(_packed(path.read_bytes()), "application/gzip")
+    return f'<a download="{path.name}.gz" href="{address}">{path.name}.gz</a>'
+
+
+def _packed(content: bytes) -> bytes:
+    return gzip.compress(content, compresslevel=6, mtime=0)
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def _address(content: bytes, media: str) -> str:
+    return f"data:{media};base64,{_base64(content)}"

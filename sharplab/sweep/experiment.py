@@ -1,6 +1,6 @@
 """What to train: the settings of a sweep, frozen and checked."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +19,6 @@ from sharplab.core.settings import (
     names_in,
     setting,
 )
-from sharplab.models import find_model
-from sharplab.models.building import takes
-from sharplab.optimizers import find_optimizer
-from sharplab.tracking.observables import find_observables
 
 SPACINGS = {"linear": "evenly in steps", "log": "evenly in the logarithm of steps"}
 # Settings whose values may differ between those of another one.
@@ -113,18 +109,26 @@ class Experiment(TrainingSettings):
     )
 
     def __post_init__(self) -> None:
-        for name, declared in SETTINGS.items():
-            value = getattr(self, name)
-            if name not in KEYED_BY:
-                # Plain Python values: hashable, and one identity however a setting was typed (1, 1.0, np.int64(1)).
-                object.__setattr__(self, name, declared.kind.read(name, value))
+        unlisted = [name for name, each in SETTINGS.items() if each.kind.table and not each.kind.names()]
+        self._read(name for name in SETTINGS if name not in (*KEYED_BY, *unlisted))
         for name, key in KEYED_BY.items():
             pairs = _by_key(name, getattr(self, name), getattr(self, key))
             read = SETTINGS[name].kind.read
             object.__setattr__(self, name, tuple((key, read(name, given)) for key, given in pairs))
+        self._read(unlisted)  # last, for they import what they name
         self._check_together()
 
+    def _read(self, names: Iterable[str]) -> None:
+        for name in names:
+            # Plain Python values: hashable, and one identity however a setting was typed (1, 1.0, np.int64(1)).
+            object.__setattr__(self, name, SETTINGS[name].kind.read(name, getattr(self, name)))
+
     def _check_together(self) -> None:
+        from sharplab.models import find_model
+        from sharplab.models.building import takes
+        from sharplab.optimizers import find_optimizer
+        from sharplab.tracking.observables import find_observables
+
         if not takes(find_model(self.model), "depth"):
             if len(self.depths) > 1:
                 raise ValueError(f"depths: model {self.model!r} takes no depth, give one: it is recorded as 1.")

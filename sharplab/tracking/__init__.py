@@ -1,7 +1,19 @@
 """Observables recorded along training: losses, and spectra whose eigenpairs are tracked from record to record."""
 
-from sharplab.tracking.context import Context
-from sharplab.tracking.observables import Observable
-from sharplab.tracking.tracker import Tracker
+from typing import TYPE_CHECKING
 
-__all__ = ["Context", "Observable", "Tracker"]
+from sharplab.core.lazy import attach
+
+if TYPE_CHECKING:
+    from sharplab.tracking.context import Context as Context
+    from sharplab.tracking.observables import Observable as Observable
+    from sharplab.tracking.tracker import Tracker as Tracker
+
+_NAMES = {
+    "sharplab.tracking.context": ("Context",),
+    "sharplab.tracking.observables": ("Observable",),
+    "sharplab.tracking.tracker": ("Tracker",),
+}
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__, __all__ = attach(__name__, _NAMES)

@@ -1,6 +1,5 @@
 """How the runs of a batch lie on the devices, and what is done to each of them there."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from sharplab.core.devices import use_all_cores as use_all_cores
 from sharplab.core.tree import PyTree
-
-
-def use_all_cores() -> None:
-    """Make each CPU core a device, for runs to stand on; to be called before jax has done anything."""
-    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,14 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from sharplab.core.imports import find_function
 from sharplab.core.settings import TrainingSettings
 from sharplab.data import AUGMENTATIONS, load_dataset
-from sharplab.losses import LOSSES
-from sharplab.models import find_model
-from sharplab.optimizers import find_optimizer
-from sharplab.scaling import DepthRule, Rule, parameterization
-from sharplab.schedules import find_schedule
-from sharplab.training.network import Network, find_source
-from sharplab.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from sharplab.training.recipe import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +31,17 @@ class Run:
 
 
 @lru_cache(maxsize=64)
-def find_recipe(task: Task) -> Recipe:
+def find_recipe(task: Task) -> "Recipe":
     """The functions that a task's names stand for."""
+    # Here, for whoever plans or reads runs needs none of these.
+    from sharplab.losses import LOSSES
+    from sharplab.models import find_model
+    from sharplab.optimizers import find_optimizer
+    from sharplab.scaling import DepthRule, Rule, parameterization
+    from sharplab.schedules import find_schedule
+    from sharplab.training.network import Network, find_source
+    from sharplab.training.recipe import Recipe
+
     dataset = load_dataset(task.data)
     depth = DepthRule(task.depth, task.base_depth, task.alpha)
     rule = Rule(parameterization(task.parameterization), task.width, task.base_width, task.gamma, depth)

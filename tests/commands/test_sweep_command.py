@@ -13,6 +13,7 @@ import pytest
 import tyro
 
 from sharplab.commands import sweep as command_line
+from sharplab.commands import sweep_options
 from sharplab.commands.exit_codes import exit_code_of
 from sharplab.commands.sweep import SweepOptions, default_options, main
 from sharplab.sweep import Experiment, estimate, live
@@ -110,7 +111,7 @@ def test_ones_own_objects_are_given_by_module_and_attribute(tmp_path):
 
 
 def test_the_example_of_a_file_makes_the_experiments_that_it_says(tmp_path):
-    text = inspect.getdoc(command_line)
+    text = inspect.getdoc(sweep_options)
     file = tmp_path / "sweep.toml"
     file.write_text(textwrap.dedent("    " + text.split("with\n")[1].strip()))
     options = parsed("--config", str(file))

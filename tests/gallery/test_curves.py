@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from made_figures import sweep_and_trajectories
 
-from sharplab.gallery.curves import MOST_PANELS, average, find_shape, plots
+from sharplab.gallery.curves import MOST_PANELS, MOST_POINTS, average, find_shape, plots, thin
 from sharplab.gallery.entries import figure_scripts
 
 
@@ -44,6 +44,29 @@ def test_of_one_seed_the_spread_is_the_error_that_the_table_states():
     found = average(rows, "step", "top")
     assert found["mean"].tolist() == [1.0, 2.0]
     assert found["spread"].tolist() == [0.1, 0.2]
+
+
+def test_of_a_long_line_the_ends_and_every_peak_stay():
+    rng = np.random.default_rng(0)
+    y = rng.normal(size=10_000)
+    peaks = rng.choice(np.arange(1, 9_999), 20, replace=False)
+    y[peaks] = 10 * np.where(np.arange(20) % 2, 1, -1)
+    points = pd.DataFrame({"step": np.arange(10_000), "mean": y, "spread": np.nan})
+    thinned = thin(points)
+    assert len(thinned) <= MOST_POINTS
+    assert {0, 9_999, *peaks} <= set(thinned["step"])
+    assert thinned["step"].is_monotonic_increasing
+    pd.testing.assert_frame_equal(thinned, points.loc[thinned.index])
+    assert len(thin(points.head(MOST_POINTS))) == MOST_POINTS
+
+
+def test_a_line_is_drawn_at_no_more_points_than_are_seen():
+    steps = np.arange(5_000)
+    table = pd.DataFrame({"step": steps, "width": 8, "loss": np.exp(-steps / 1_000) / 3})
+    (((_, figure),),) = [plot.panels for plot in plots(table)]
+    (trace,) = figure.data
+    assert len(trace.x) <= MOST_POINTS and {trace.x[0], trace.x[-1]} == {0, 4_999}
+    assert trace.y == pytest.approx(np.exp(-np.array(trace.x) / 1_000) / 3)
 
 
 def test_only_the_first_quantity_is_shown_at_first():

@@ -1,17 +1,23 @@
 """The page: all in one file, with curves, and text that cannot become markup."""
 
 import base64
+import gzip
 import json
 import re
 from html import unescape
 from html.parser import HTMLParser
+from io import BytesIO
 
+import numpy as np
 import pandas as pd
 import pytest
 from made_figures import leave
+from PIL import Image
+from plotly.offline import get_plotlyjs
 
 from sharplab.gallery import collect, write_report
-from sharplab.gallery.entries import figure_scripts
+from sharplab.gallery.entries import EXPERIMENTS, figure_scripts
+from sharplab.gallery.page import page as page_of
 
 
 class Collected(HTMLParser):
@@ -33,6 +39,13 @@ class Collected(HTMLParser):
         assert self.open.pop() == tag
 
 
+def content(address):
+    """The bytes of a data: address."""
+    head, _, text = address.partition(",")
+    found = base64.b64decode(text)
+    return gzip.decompress(found) if "gzip" in head else found
+
+
 @pytest.fixture
 def folder(tmp_path):
     leave(tmp_path, "transfer", claim='1 < 2 & "so"</script><b>')
@@ -52,9 +65,29 @@ def test_the_page_has_all_in_it_and_its_tags_close(folder, page):
     assert outside == ["https://arxiv.org/abs/2402.17457"]  # a link to click, nothing to load
     assert {a[1:] for a in found.addresses if a.startswith("#")} <= set(found.ids)
     assert len(found.ids) == len(set(found.ids))
-    files = {a.partition(",")[2] for a in found.addresses if a.startswith("data:")}
-    for name in ("transfer.png", "transfer.csv", "transfer.json", "adam.csv"):
-        assert base64.b64encode((folder / name).read_bytes()).decode() in files
+    files = [content(a) for a in found.addresses if a.startswith("data:application/gzip")]
+    for name in ("transfer.csv", "transfer.json", "adam.csv"):
+        assert (folder / name).read_bytes() in files
+
+
+def test_pictures_of_the_page_are_those_of_the_folder_in_fewer_colours(folder, page):
+    shown, _ = (content(a) for a in Collected(page).addresses if a.startswith("data:image/png"))
+    ours, original = (Image.open(x).convert("RGB") for x in (BytesIO(shown), folder / "transfer.png"))
+    assert ours.size == original.size and ours.getpixel((0, 0)) == original.getpixel((0, 0))
+    assert np.abs(np.asarray(ours, int) - np.asarray(original, int)).mean() < 1  # out of 255
+
+
+def test_the_library_that_draws_comes_packed_and_once_and_all_together_is_small(page):
+    (packed,) = re.findall(r'<script type="application/gzip" id="plotly">(.*?)</script>', page)
+    assert gzip.decompress(base64.b64decode(packed)).decode() == get_plotlyjs()
+    assert len(page) < 2.5e6
+
+
+def test_the_report_of_the_repository_stays_below_five_million_bytes(tmp_path):
+    figures = EXPERIMENTS.parent / "figures"
+    if not list(figures.glob("*.json")):
+        pytest.skip("needs figures: make gallery")
+    assert len(page_of(figures, collect(figures)).encode()) <= 5e6
 
 
 def test_words_of_a_figure_stay_words(page):
@@ -66,6 +99,12 @@ def test_curves_in_the_page_are_those_of_the_table(page):
     specs = re.findall(r'<script type="application/json">(.*?)</script>', page)
     assert len(specs) == 4  # sweep and trajectory, muP and NTK
     assert {trace["name"] for spec in specs for trace in json.loads(spec)["data"]} == {"width 8", "width 16"}
+
+
+def test_numbers_of_curves_have_five_digits(page):
+    specs = re.findall(r'<script type="application/json">(.*?)</script>', page)
+    spread = json.loads(specs[-1])["data"][0]["error_y"]["array"]  # of seeds whose sharpness differs by 1
+    assert spread == [0.70711] * 3
 
 
 def test_a_table_that_is_no_curve_is_shown_as_a_table(page):

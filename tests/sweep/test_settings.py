@@ -1,6 +1,7 @@
 """Each setting is declared once: the declarations are complete, and what derives from them follows."""
 
 from dataclasses import dataclass, fields, replace
+from importlib import import_module
 
 import pytest
 from fake_training import experiment
@@ -47,6 +48,12 @@ def test_the_tables_of_names_are_known():
     assert {setting for setting, _ in NAMES} == {
         *("optimizer", "schedule", "loss", "trainable", "data", "augment", "parameterizations", "spacing")
     }
+
+
+@pytest.mark.parametrize("name", [name for name, declared in SETTINGS.items() if declared.kind.listed])
+def test_names_that_are_listed_are_those_of_the_table(name):
+    module, _, table = SETTINGS[name].kind.table.partition(":")
+    assert SETTINGS[name].kind.listed == tuple(getattr(import_module(module), table))
 
 
 @pytest.mark.parametrize("over", PRESETS)

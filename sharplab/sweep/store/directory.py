@@ -10,6 +10,7 @@ import uuid
 import warnings
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pyarrow as pa
@@ -32,7 +33,9 @@ from sharplab.sweep.store.group_file import (
 )
 from sharplab.sweep.store.rows import as_records, one_per_run, rows_of
 from sharplab.training.task import Task
-from sharplab.training.train import RunResult
+
+if TYPE_CHECKING:
+    from sharplab.training.train import RunResult
 
 MARKER = "store.json"
 GROUPS = "groups"
@@ -151,7 +154,7 @@ def _other_schema(folder: Path, schema: object, version: str) -> StoreError:
     )
 
 
-def add_group(store: Path, task: Task, results: Sequence[RunResult], *, not_before: str | None = None) -> Path:
+def add_group(store: Path, task: Task, results: "Sequence[RunResult]", *, not_before: str | None = None) -> Path:
     """Write the results of runs of one task as a group file.
 
     `not_before` is the ISO time, with its zone, that the results are dated at the earliest: a clock that was moved back

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,9 @@ import pyarrow.parquet as pq
 from sharplab.core.provenance import versions
 from sharplab.sweep.store.identity import run_id, settings
 from sharplab.training.task import Task
-from sharplab.training.train import RunResult
+
+if TYPE_CHECKING:
+    from sharplab.training.train import RunResult
 
 SCHEMA = 1
 NEEDED = {"run_id", "observables", "record_steps", "diverged", "written"}
@@ -57,7 +59,7 @@ def key_of(path: Path) -> Key | None:
     return Key(found.st_mtime_ns, path, found.st_size, stat.S_ISREG(found.st_mode))
 
 
-def encode(task: Task, results: Sequence[RunResult], *, not_before: str | None = None) -> tuple[str, bytes]:
+def encode(task: Task, results: "Sequence[RunResult]", *, not_before: str | None = None) -> tuple[str, bytes]:
     """The name and the content of the file of these results, dated now or, where that is later, `not_before`."""
     written = datetime.now(UTC)
     if not_before is not None:
@@ -77,7 +79,7 @@ def _versions() -> dict[str, str]:
     return versions()
 
 
-def _row(task: Task, result: RunResult) -> dict[str, Any]:
+def _row(task: Task, result: "RunResult") -> dict[str, Any]:
     measured = {name: values.tolist() for name, values in result.curves.items() if name != "step"}
     return {
         "run_id": run_id(task, result.run),

@@ -1,0 +1,189 @@
+"""The options of the commands, those of sweeps apart; importing them loads nothing that a command needs to work.
+
+The docstring of a class is the help of its command, and the first sentence its line in the list of all.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from sharplab.commands.user_module import named_function
+from sharplab.core.naming import lookup
+from sharplab.gallery import figure_scripts
+
+Preset = Literal["smoke", "quick", "paper"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of a command, by default none."""
+
+    def check(self) -> None:
+        """Raise a ValueError for what can be seen to be wrong before libraries that train or draw are imported."""
+
+
+@dataclass(frozen=True)
+class FigureOptions(Options):
+    """Make one figure: NAME.png, NAME.csv (the numbers it shows) and NAME.json (claim, verdict, settings)."""
+
+    name: tyro.conf.Positional[str]
+    """a script of experiments/ that draws a figure, as "transfer" """
+    preset: Preset = "quick"
+    """smoke: seconds; quick: minutes on two cores; paper: the paper's sizes, for an accelerator"""
+    store: Path = Path("runs")
+    """where the trained runs are kept; figures share them, and none is trained twice"""
+    folder: Path = Path("figures")
+    """where the figure goes"""
+
+    def check(self) -> None:
+        """Raise a ValueError for an unknown figure."""
+        lookup("figure", self.name, figure_scripts())
+
+
+@dataclass(frozen=True)
+class FiguresOptions(Options):
+    """Make the headline figures, or all there are, and the README beside them.
+
+    A figure that fails does not stop the others; the exit code is then 1.
+    """
+
+    all: bool = False
+    """every figure of experiments/, not the headline ones alone"""
+    preset: Preset = "quick"
+    """smoke: seconds; quick: minutes on two cores; paper: the paper's sizes, for an accelerator"""
+    store: Path = Path("runs")
+    """where the trained runs are kept; figures share them, and none is trained twice"""
+    folder: Path = Path("figures")
+    """where the figures go"""
+
+
+@dataclass(frozen=True)
+class ReportOptions(Options):
+    """Write README.md and report.html of a folder of figures: claims, verdicts, numbers; in the page curves to zoom."""
+
+    folder: Path = Path("figures")
+    """where the figures are"""
+
+
+@dataclass(frozen=True)
+class StatusOptions(Options):
+    """Say what a store holds, how far the latest sweeps are, who trains what now, and which groups failed."""
+
+    store: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="STORE")]
+    """directory of the trained runs, as it was given to a sweep"""
+
+
+@dataclass(frozen=True)
+class ExportOptions(Options):
+    """Write the runs of a store for other programs: runs.parquet, curves.parquet, and a data card, README.md.
+
+    The card says what each column means, its unit, the settings and counts, and how to read the tables in Python or R.
+    """
+
+    store: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="STORE")]
+    """directory of the trained runs, as it was given to a sweep"""
+    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")]
+    """where the three files go: a new or empty directory, or an earlier export, which is replaced"""
+
+
+@dataclass(frozen=True)
+class MergeOptions(Options):
+    """Copy the runs of several stores into one.
+
+    Nothing is written if they differ in what a run is: in its settings, or in its loss before the first step, which
+    tells that the model or the data behind a name has changed. What is there already is not copied twice.
+    """
+
+    sources: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="STORE...", help_behavior_hint="")]
+    """directories of trained runs"""
+    into: Annotated[Path, tyro.conf.arg(metavar="STORE")]
+    """a new or empty directory, or the store that takes the others in"""
+
+
+@dataclass(frozen=True)
+class MupCheckOptions(Options):
+    """Check that a network keeps its learning rate as it widens, and say what is likely wrong if it does not.
+
+    The network is scaled from --base by sharplab.mup; with --own-optimizer, it and that optimizer are taken as they
+    are. Ends with exit code 1 if a check fails, 2 for bad input, else 0.
+    """
+
+    build: Annotated[str, tyro.conf.Positional]
+    """module:function with build(width, rngs), a Flax NNX module, importable from here"""
+    base: int = 64
+    """the width at which learning rates are quoted"""
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+    """the widths to compare"""
+    optimizer: str = "adam"
+    """out of sgd, momentum, nesterov, adam, adamw, lion, muon; beside --own-optimizer, which of these it resembles"""
+    learning_rate: str = "2^-8"
+    """at the base width, as 0.01 or 2^-8"""
+    own_optimizer: str | None = None
+    """module:function with width -> your optax optimizer, of a network that you have scaled yourself"""
+    batch: str | None = None
+    """module:function without arguments -> (inputs, targets); by default `batch` of the module of build"""
+    loss: str | None = None
+    """cross_entropy, squared_error, or module:function of (outputs, targets); by default `loss` of the module of
+    build, else cross_entropy"""
+    steps: int = 4
+    """updates of the coordinate check"""
+    wider_steps: int = 32
+    """updates of the check that wider is better"""
+    seeds: int = 5
+    """how many; more make intervals narrower"""
+    output: Path | None = None
+    """where to draw the coordinate check, as a PNG"""
+
+    def check(self) -> None:
+        """Raise a ValueError where there is no function `build`."""
+        named_function("build", self.build)
+
+
+@dataclass(frozen=True)
+class SuggestOptions(Options):
+    """Suggest the base learning rate for a width, from sweeps of smaller ones under muP.
+
+    Prints it with its interval, the regret to expect and the sharpness at it. Ends with exit code 1 if no interval can
+    be given, with what to do about it, 2 for bad input, else 0.
+    """
+
+    build: Annotated[str, tyro.conf.Positional]
+    """module:function with build(width, rngs), a Flax NNX module, importable from here"""
+    base: int
+    """the width at which learning rates are quoted"""
+    width: int
+    """the width to be trained"""
+    widths: tuple[int, ...] | None = None
+    """the widths to train now; by default half the base to 4 times the base, those less than --width"""
+    minutes: float | None = None
+    """the time there is: wide widths and steps that do not fit are left out, and said"""
+    optimizer: str = "adam"
+    """out of sgd, momentum, nesterov, adam, adamw, lion, muon"""
+    learning_rates: tuple[str, ...] = ()
+    """the grid to begin with, as 0.01 0.02 0.04 or 2^-12:2^-4; by default octaves about the optimizer's usual one"""
+    seeds: int = 3
+    """how many, 2 at least; more make intervals narrower"""
+    steps: int = 200
+    """updates of each run: choose what resembles the training to come"""
+    batch_size: int = 64
+    """examples of an update; likewise"""
+    data: str | None = None
+    """module:function without arguments -> (inputs, targets); by default `data` or `batch` of the module of build"""
+    held_out: str | None = None
+    """module:function without arguments -> (inputs, targets), on which final losses are measured; by default `held_out`
+    of the module of build, else training data"""
+    loss: str | None = None
+    """cross_entropy, squared_error, or module:function of (outputs, targets); by default `loss` of the module of
+    build, else cross_entropy"""
+    store: Path | None = None
+    """a directory where runs are kept: the same command goes on from there"""
+    output: Path | None = None
+    """where to draw it, as a PNG"""
+    table: Path | None = None
+    """where to write the runs, as CSV: width, learning_rate, seed and final loss"""
+
+    def check(self) -> None:
+        """Raise a ValueError where there is no function `build`."""
+        named_function("build", self.build)

@@ -1,0 +1,115 @@
+"""The observables of the table as functions of one point of a run, and the operators whose spectra are recorded.
+
+What each of them means stands in `sharplab.tracking.observables`, which names them as text.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from sharplab import curvature
+from sharplab.core import tree
+from sharplab.core.tree import PyTree
+from sharplab.curvature import LinearOperator
+from sharplab.spectrum.estimate import mean_of
+from sharplab.spectrum.products import each
+from sharplab.spectrum.stochastic import unchecked_trace
+from sharplab.tracking.context import Context, Objective
+
+TRACE_MATVECS = 30  # of a recorded trace, whose standard error is then of some per cent
+
+Row = dict[str, jax.Array]
+
+
+def _in_metric(op: LinearOperator, context: Context) -> LinearOperator:
+    """D^½ A D^½, or A without a metric."""
+    return op if context.root is None else curvature.precondition(op, context.root)
+
+
+def raw_hessian(context: Context) -> LinearOperator:
+    return curvature.hessian(context.loss, context.params, context.probe, model=context.model, chunk=context.chunk)
+
+
+def hessian(context: Context) -> LinearOperator:
+    return _in_metric(raw_hessian(context), context)
+
+
+def gauss_newton(context: Context) -> LinearOperator:
+    assert context.model is not None
+    op = curvature.gauss_newton(context.model, context.loss, context.params, context.probe, chunk=context.chunk)
+    return _in_metric(op, context)
+
+
+def kernel(context: Context) -> LinearOperator:
+    assert context.model is not None
+    inputs = context.probe[0]
+    kernel = curvature.ntk(context.model, context.params, inputs, scale=context.metric, chunk=context.chunk)
+    return kernel / len(jax.tree.leaves(inputs)[0])
+
+
+def _gradient_in_metric(context: Context) -> PyTree:
+    """D^½ g."""
+    if context.root is None:
+        return context.gradient
+    return jax.tree.map(jnp.multiply, context.root, context.gradient)
+
+
+def train_loss(context: Context) -> Row:
+    return {"train_loss": context.objective(context.params, context.probe)}
+
+
+def eval_loss(context: Context) -> Row:
+    return _evaluated("eval_loss", context)
+
+
+def eval_accuracy(context: Context) -> Row:
+    return _evaluated("eval_accuracy", context)
+
+
+def _evaluated(name: str, context: Context) -> Row:
+    """A column of the evaluation: none where it has none, as the accuracy of a regression."""
+    return {name: context.evaluation[name]} if name in context.evaluation else {}
+
+
+def gradient_norm(context: Context) -> Row:
+    return {"gradient_norm": tree.norm(_gradient_in_metric(context))}
+
+
+def directional_sharpness(context: Context) -> Row:
+    return {"directional_sharpness": curvature.directional_sharpness(hessian(context), _gradient_in_metric(context))}
+
+
+def batch_sharpness(context: Context) -> Row:
+    """The mean over the probe's whole batches of `chunk` examples, and its standard error."""
+    size = len(jax.tree.leaves(context.probe)[0])
+    chunk = min(context.chunk or size, size)
+    batches = jax.tree.map(lambda x: x[: size // chunk * chunk].reshape(-1, chunk, *x.shape[1:]), context.probe)
+
+    def one(i: jax.Array) -> jax.Array:
+        batch = jax.tree.map(lambda x: x[i], batches)
+        return _sharpness_of_batch(context.objective, context.params, batch, context.metric)
+
+    mean, stderr = mean_of(each(one, jnp.arange(size // chunk), context.loop))
+    return {"batch_sharpness": mean, "batch_sharpness_error": stderr}
+
+
+@jax.jit
+def _sharpness_of_batch(objective: Objective, params: PyTree, batch: PyTree, D: PyTree) -> jax.Array:
+    """gᵀD H D g / gᵀD g of one batch."""
+    with jax.default_matmul_precision("highest"):
+        g, curve = jax.linearize(jax.grad(lambda w: objective(w, batch)), params)
+        step = g if D is None else jax.tree.map(jnp.multiply, D, g)
+        return tree.dot(step, curve(step)) / tree.dot(g, step)
+
+
+def hessian_trace(context: Context) -> Row:
+    key = jax.random.fold_in(context.key, 1)
+    estimate = unchecked_trace(hessian(context), key, TRACE_MATVECS, context.loop)
+    return {"hessian_trace": estimate.value, "hessian_trace_error": estimate.stderr}
+
+
+@partial(jax.jit, static_argnums=0)
+def of_params(function: Callable[..., jax.Array], params: PyTree, batch: PyTree) -> jax.Array:
+    return function(params, batch)
