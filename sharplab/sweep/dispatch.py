@@ -135,12 +135,13 @@ class Dispatcher:
     def _act_on(self, group: Group, report: Report) -> None:
         if report.ending == "done":
             self._reported.update(group.run_ids)
-            self.log.finish(group, report.best_loss)
+            self.log.finish(group, report.best_loss, report.spent)
         elif report.ending == "elsewhere":
             self._elsewhere.append(group)
         elif report.ending == "memory" and len(group.runs) > 1:
-            self.log.note(groups=self.log.session.groups + 1)
-            self.submit(group.parts(-(-len(group.runs) // 2)))
+            parts = group.parts(-(-len(group.runs) // 2))
+            self.log.divide(group, parts)
+            self.submit(parts)
         elif isinstance(report.error, ValueError):
             self.log.ask_to_stop()
             self.log.note(ended="failed")

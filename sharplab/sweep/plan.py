@@ -42,6 +42,11 @@ class Group:
         return f"{task.model} {task.parameterization} width {task.width} depth {task.depth}, {runs}"
 
     @property
+    def first_id(self) -> str:
+        """The identity of the first run, which names the group among others of one plan."""
+        return run_id(self.task, self.runs[0])
+
+    @property
     def run_ids(self) -> tuple[str, ...]:
         """The identities of the runs, in their order."""
         return tuple(run_id(self.task, run) for run in self.runs)

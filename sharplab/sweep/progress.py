@@ -11,15 +11,23 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from sharplab.sweep.claims import Claim
 from sharplab.sweep.session import Session, lower
+from sharplab.sweep.time_left import still_left
 
-LINE_SECONDS = 10.0
+FIRST_LINE_SECONDS = 10.0
+LINE_SECONDS = 60.0
 BAR_SECONDS = 0.5
 
 Snapshot = Callable[[], tuple[Session, Sequence[Claim]]]
 
 
 def share_done(session: Session, claims: Sequence[Claim]) -> float:
-    """The share of the planned cost that is done, groups under way counted by their steps."""
+    """The share of the work that is done, groups under way counted by their steps.
+
+    It is measured in seconds where it is known how long the rest takes, else in cost.
+    """
+    if session.left is not None:
+        planned = session.seconds_done + sum(still_left(session.left, []))
+        return 1 - sum(still_left(session.left, claims)) / planned if planned else 1.0
     under_way = sum(claim.cost * claim.done / claim.total for claim in claims if claim.total)
     return min(1.0, (session.cost_done + under_way) / session.cost) if session.cost else 1.0
 
@@ -44,13 +52,18 @@ def describe(session: Session, claims: Sequence[Claim]) -> str:
     return ", ".join(parts)
 
 
-def seconds_left(elapsed: float, share: float) -> str:
-    """The time that is left, in proportion to that which passed; "" where nothing is known yet.
+def time_left(session: Session, claims: Sequence[Claim]) -> str:
+    """The time that is left, as the end of a line; "" where it is not known.
 
-    >>> seconds_left(50.0, 0.25)
-    ', about 150 s left'
+    >>> from sharplab.sweep.time_left import Left
+    >>> time_left(Session("a", workers=2, left=(Left("1", 40.0, 10.0), Left("2", 60.0, 0.0))), [])
+    ', about 60 s left'
     """
-    return f", about {elapsed * (1 / share - 1):.0f} s left" if share > 0 else ""
+    if session.left is None:
+        return ""
+    groups = still_left(session.left, claims)
+    workers = max(session.workers, len(claims))  # not every executor says how many it has
+    return f", about {max(sum(groups) / workers, *groups, 0.0):.0f} s left"
 
 
 @contextmanager
@@ -69,23 +82,21 @@ def show_progress(snapshot: Snapshot) -> Iterator[None]:
 
 
 def _show_lines(snapshot: Snapshot, console: Console, ended: threading.Event) -> None:
-    began = time.monotonic()
-    while not ended.wait(LINE_SECONDS):
+    began, pause = time.monotonic(), FIRST_LINE_SECONDS
+    while not ended.wait(pause):
         session, claims = snapshot()
         if session.groups:
-            share, elapsed = share_done(session, claims), time.monotonic() - began
-            line = f"  {share:4.0%}  {describe(session, claims)}; {elapsed:.0f} s{seconds_left(elapsed, share)}"
-            console.print(line, highlight=False, soft_wrap=True)
+            pause = LINE_SECONDS
+            text = f"{describe(session, claims)}; {time.monotonic() - began:.0f} s{time_left(session, claims)}"
+            console.print(f"  {share_done(session, claims):4.0%}  {text}", highlight=False, soft_wrap=True)
 
 
 def _show_bar(snapshot: Snapshot, console: Console, ended: threading.Event) -> None:
     columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    began = time.monotonic()
     with Progress(TextColumn(" "), *columns, console=console, transient=True) as bar:
         task = bar.add_task("planning", total=None)
         while not ended.wait(BAR_SECONDS):
             session, claims = snapshot()
             if session.groups:
-                share, elapsed = share_done(session, claims), time.monotonic() - began
-                text = describe(session, claims) + seconds_left(elapsed, share)
-                bar.update(task, total=1.0, completed=share, description=text)
+                text = describe(session, claims) + time_left(session, claims)
+                bar.update(task, total=1.0, completed=share_done(session, claims), description=text)

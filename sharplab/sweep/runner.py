@@ -24,6 +24,7 @@ from sharplab.sweep.session import SessionLog
 from sharplab.sweep.store.columns import refuse_taken_columns
 from sharplab.sweep.store.directory import group_files, open_store, read_rows
 from sharplab.sweep.store.rows import as_records
+from sharplab.sweep.time_left import stored_timings
 from sharplab.sweep.work import Assignment, Train
 from sharplab.training.train import train_runs
 
@@ -77,8 +78,9 @@ def run_with(
         refuse_taken_columns(experiment.observables)
     folder = open_store(store).absolute()
     earlier = frozenset() if resume else group_files(folder)
-    not_before = _after(read_rows(folder)) if earlier else None
-    log = SessionLog(folder)
+    stored = read_rows(folder)
+    not_before = _after(stored) if earlier else None
+    log = SessionLog(folder, stored_timings(stored))
 
     def assign(group: Group) -> Assignment:
         return Assignment(folder, log.session.name, group, train, tuple(trackers), earlier, not_before)
@@ -99,7 +101,7 @@ def _train_missing(
     def missing() -> list[Group]:
         plan = make_plan(experiments, rows(), shard=shard, apart_from=dispatcher.settled_ids())
         groups = divide(dispatcher.visible(plan.groups), dispatcher.workers)
-        log.plan(plan.runs, plan.stored, groups)
+        log.plan(plan.runs, plan.stored, groups, dispatcher.workers)
         return groups
 
     refines = any(experiment.refine for experiment in experiments)

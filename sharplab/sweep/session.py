@@ -11,6 +11,7 @@ from typing import Any
 from sharplab.core.files import write_whole
 from sharplab.sweep.claims import Claim, read_claims
 from sharplab.sweep.plan import Group
+from sharplab.sweep.time_left import NOTHING, Left, Spent, Timing, predict, timing
 
 FOLDER = "sweeps"
 
@@ -26,6 +27,9 @@ class Session:
     groups_done: int = 0
     cost: float = 0.0  # of these, in units of `Group.cost`
     cost_done: float = 0.0
+    workers: int = 1  # that train at once
+    seconds_done: float = 0.0  # that they spent on the groups that are done
+    left: tuple[Left, ...] | None = None  # the time of the groups that are not; None where it is not known
     best_loss: float | None = None  # the lowest final train loss among the runs that it trained
     failed: tuple[tuple[str, str], ...] = ()  # the groups that were given up, each with the file of its traceback
     ended: str = ""  # "done", "failed" or "stopped"; "" while it runs or where it was killed
@@ -40,8 +44,11 @@ def lower(a: float | None, b: float | None) -> float | None:
 class SessionLog:
     """The session of this call, brought up to date in the store as the call goes on."""
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self, store: Path, stored: Sequence[Timing] = ()) -> None:
         self.store, self.session = store, Session(uuid.uuid4().hex[:12])
+        self._stored = stored  # timings of earlier runs
+        self._measured: list[Timing] = []
+        self._open: dict[str, Group] = {}  # what is planned and not done, by the identity of its first run
 
     def note(self, **changes: Any) -> None:
         """Change fields of the session; it is written once groups are planned."""
@@ -49,19 +56,34 @@ class SessionLog:
         if self.session.groups:
             save_session(self.store, self.session)
 
-    def plan(self, runs: int, stored: int, groups: Sequence[Group]) -> None:
+    def plan(self, runs: int, stored: int, groups: Sequence[Group], workers: int = 1) -> None:
         """Note how many runs are wanted and stored, and groups that are to be trained beside those before."""
         count, cost = self.session.groups + len(groups), self.session.cost + sum(group.cost for group in groups)
-        self.note(runs=runs, stored=stored, groups=count, cost=cost)
+        self._open |= {group.first_id: group for group in groups}
+        self.note(runs=runs, stored=stored, groups=count, cost=cost, workers=workers, left=self._left())
 
-    def finish(self, group: Group, best_loss: float | None) -> None:
+    def divide(self, group: Group, parts: Sequence[Group]) -> None:
+        """Note that a group is trained in parts."""
+        self._open.pop(group.first_id, None)
+        self._open |= {part.first_id: part for part in parts}
+        self.note(groups=self.session.groups + len(parts) - 1, left=self._left())
+
+    def finish(self, group: Group, best_loss: float | None, spent: Spent = NOTHING) -> None:
         """Note that a group is stored."""
+        self._open.pop(group.first_id, None)
+        if (measured := timing(group, spent)) is not None:
+            self._measured.append(measured)
         self.note(
             stored=self.session.stored + len(group.runs),
             groups_done=self.session.groups_done + 1,
             cost_done=self.session.cost_done + group.cost,
+            seconds_done=self.session.seconds_done + spent.seconds + spent.compiling,
+            left=self._left(),
             best_loss=lower(self.session.best_loss, best_loss),
         )
+
+    def _left(self) -> tuple[Left, ...] | None:
+        return predict(tuple(self._open.values()), self._measured, self._stored)
 
     def fail(self, group: Group, trace: str) -> None:
         """Note that a group is given up, its traceback in a file of its own."""
@@ -69,7 +91,8 @@ class SessionLog:
         path.parent.mkdir(exist_ok=True)
         path.write_text(f"{group.label}\n\n{trace}")
         last = trace.strip().splitlines()[-1]
-        self.note(failed=(*self.session.failed, (f"{group.label}: {last}", str(path))))
+        self._open.pop(group.first_id, None)
+        self.note(failed=(*self.session.failed, (f"{group.label}: {last}", str(path))), left=self._left())
 
     def snapshot(self) -> tuple[Session, list[Claim]]:
         """The session, and the claims of its workers."""
@@ -94,8 +117,10 @@ def read_sessions(store: Path) -> list[Session]:
     for path in sorted((store / FOLDER).glob("*.json"), key=_age):
         try:
             fields = json.loads(path.read_text())
-            failed = tuple((group, file) for group, file in fields["failed"])
-            found.append(replace(Session(fields["name"]), **fields | {"failed": failed}))
+            lists: dict[str, Any] = {"failed": tuple((group, file) for group, file in fields["failed"])}
+            if fields.get("left") is not None:
+                lists["left"] = tuple(Left(*each) for each in fields["left"])
+            found.append(replace(Session(fields["name"]), **fields | lists))
         except (OSError, ValueError, TypeError, KeyError):
             continue
     return found

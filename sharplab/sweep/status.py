@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sharplab.sweep.claims import HEARTBEAT_SECONDS, Claim, read_claims
-from sharplab.sweep.progress import describe
+from sharplab.sweep.progress import describe, time_left
 from sharplab.sweep.session import Session, read_sessions
 from sharplab.sweep.store.directory import group_files, read_rows, require_store
 from sharplab.sweep.store.rows import one_per_run
@@ -42,7 +42,8 @@ def _held(store: Path, sleep: Callable[[float], None]) -> list[Claim]:
 
 def _lines(session: Session, claims: list[Claim]) -> list[str]:
     state = session.ended or ("running" if claims else "no worker is seen: killed, or between two groups")
-    lines = [f"sweep {session.name}, {state}: {describe(session, claims)}"]
+    left = time_left(session, claims) if claims and not session.ended else ""
+    lines = [f"sweep {session.name}, {state}: {describe(session, claims)}{left}"]
     for claim in claims:
         share = f"{claim.done / claim.total:.0%}" if claim.total else "starting"
         lines.append(f"  {share:>8}  {claim.group} (process {claim.pid} of {claim.host})")

@@ -16,11 +16,13 @@ from typing import Literal
 
 from sharplab.core.files import StoreError
 from sharplab.sweep.claims import ClaimHolder, LeaseWatch, claiming
+from sharplab.sweep.compile_time import timing_compilation
 from sharplab.sweep.live import LiveTracker, guarded
 from sharplab.sweep.plan import Group, serving_rows
 from sharplab.sweep.session import is_asked_to_stop
 from sharplab.sweep.store.directory import add_group, is_store, read_rows
 from sharplab.sweep.store.identity import run_id, settings
+from sharplab.sweep.time_left import NOTHING, Spent
 from sharplab.training.task import Run, Task
 from sharplab.training.train import RunResult, Stopped, Watch
 
@@ -54,6 +56,7 @@ class Report:
     error: Exception | None = None
     traceback: str = ""
     best_loss: float | None = None
+    spent: Spent = NOTHING
 
 
 def work(assignment: Assignment) -> Report:
@@ -85,11 +88,14 @@ def _work(assignment: Assignment) -> Report:
         # In this order: a rival takes its claim away after its results are in the store.
         if _is_contested(store, holder):
             return Report("elsewhere")
-        left = _untrained(assignment)
+        began, left, trained, compiling = time.monotonic(), _untrained(assignment), 0.0, 0.0
         if left:
-            with guarded(assignment.trackers, assignment.session) as live:
-                _train(assignment, left, holder, live)
-    return Report("done", best_loss=holder.claim.best_loss)
+            with guarded(assignment.trackers, assignment.session) as live, timing_compilation() as compiled:
+                trained = _train(assignment, left, holder, live)
+                compiling = compiled()
+        # Before a resumption too.
+        seconds = max(trained, time.monotonic() - began) - compiling
+    return Report("done", best_loss=holder.claim.best_loss, spent=Spent(len(left), seconds, compiling))
 
 
 @lru_cache(maxsize=8)
@@ -109,8 +115,9 @@ def _untrained(assignment: Assignment) -> tuple[Run, ...]:
     return tuple(run for run in assignment.group.runs if run_id(task, run) not in known)
 
 
-def _train(assignment: Assignment, runs: tuple[Run, ...], holder: ClaimHolder, live: LiveTracker) -> None:
-    task, store = assignment.group.task, assignment.store
+def _train(assignment: Assignment, runs: tuple[Run, ...], holder: ClaimHolder, live: LiveTracker) -> float:
+    """Train runs into the store; the seconds that this took, those before a resumption included."""
+    task, store, seconds = assignment.group.task, assignment.store, 0.0
     started: set[Run] = set()
 
     def start(run: Run) -> None:
@@ -138,6 +145,7 @@ def _train(assignment: Assignment, runs: tuple[Run, ...], holder: ClaimHolder, l
                 holder.note_loss(summary.get("train_loss", math.nan))
                 start(result.run)  # one that was resumed after its last record has not been started
                 live.finish(run_id(task, result.run), summary)
+            seconds += sum(result.seconds for result in run_batch)
             # A resumed run may end soon after it began again, and stand for hours.
             at_stake = sum(result.seconds for result in finished)
             if max(at_stake, time.monotonic() - flushed) >= FLUSH_SECONDS:
@@ -146,6 +154,7 @@ def _train(assignment: Assignment, runs: tuple[Run, ...], holder: ClaimHolder, l
     finally:
         if finished:
             add_group(store, task, finished, not_before=assignment.not_before)
+    return seconds
 
 
 def _summary(result: RunResult) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 import io
 import threading
+from dataclasses import replace
 
 import pytest
 from fake_training import FakeTrainer, experiment
@@ -12,6 +13,7 @@ from sharplab.sweep.claims import Claim
 from sharplab.sweep.progress import describe, share_done
 from sharplab.sweep.runner import run_with
 from sharplab.sweep.session import Session
+from sharplab.sweep.time_left import Left
 
 SESSION = Session("a", runs=20, stored=8, groups=4, groups_done=1, cost=8.0, cost_done=1.0, best_loss=0.5)
 CLAIMS = [
@@ -35,14 +37,17 @@ def test_groups_runs_failures_and_the_best_loss_are_described():
 
 @pytest.mark.parametrize("terminal", [False, True])
 def test_both_views_show_it(monkeypatch, terminal):
+    monkeypatch.setattr(progress, "FIRST_LINE_SECONDS", 0.05)
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.05)
     monkeypatch.setattr(progress, "BAR_SECONDS", 0.05)
     text, asked = io.StringIO(), threading.Semaphore(0)
     monkeypatch.setattr(progress, "Console", lambda file: Console(file=text, force_terminal=terminal, width=200))
 
+    session = replace(SESSION, seconds_done=20.0, left=(Left("1", 60.0, 0.0),))
+
     def snapshot():
         asked.release()
-        return SESSION, CLAIMS
+        return session, []
 
     with progress.show_progress(snapshot):
         for _ in range(4):
@@ -52,8 +57,26 @@ def test_both_views_show_it(monkeypatch, terminal):
     assert "s left" in text.getvalue()
 
 
+def test_there_is_a_line_soon_and_then_one_a_minute(monkeypatch):
+    text, now, times = io.StringIO(), [0.0], []
+
+    class Ended:
+        def wait(self, seconds):
+            now[0] += seconds
+            return now[0] > 200
+
+    def snapshot():
+        times.append(now[0])
+        return (Session("a"), []) if now[0] < 15 else (SESSION, CLAIMS)
+
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    progress._show_lines(snapshot, Console(file=text, width=200), Ended())
+    assert times == [10, 20, 80, 140, 200]  # nothing was planned at 10 s
+    assert [line.split("; ")[1] for line in text.getvalue().splitlines()] == ["20 s", "80 s", "140 s", "200 s"]
+
+
 def test_a_sweep_with_nothing_to_train_is_silent(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(progress, "LINE_SECONDS", 0.001)
+    monkeypatch.setattr(progress, "FIRST_LINE_SECONDS", 0.001)
     run_with(FakeTrainer(), experiment(), tmp_path)
     capsys.readouterr()
     run_with(FakeTrainer(), experiment(), tmp_path)

@@ -14,6 +14,7 @@ from sharplab.sweep.runner import run_with
 from sharplab.sweep.session import Session, save_session
 from sharplab.sweep.status import status
 from sharplab.sweep.store.directory import open_store, read_rows
+from sharplab.sweep.time_left import Left
 
 
 def test_runs_sweeps_and_failures_are_told(tmp_path):
@@ -52,6 +53,22 @@ def test_a_worker_elsewhere_is_told_while_its_heartbeat_changes(tmp_path):
     leave(1)
     assert len(status(store, sleep=lambda seconds: leave(2))) == 3
     assert len(status(store, sleep=lambda seconds: None)) == 2
+
+
+def test_the_time_left_is_told_and_sessions_before_it_are_read(tmp_path):
+    store = open_store(tmp_path / "store")
+    group = missing_groups(experiment(), read_rows(store))[0]
+    session = Session("a", groups=4, left=(Left(group.first_id, 80.0, 5.0),))
+    with claiming(store, "a", group) as holder:
+        holder.advance(1, 4)
+        holder._write()
+        save_session(store, session)
+        assert status(store)[1].endswith(", about 60 s left")
+        fields = asdict(session)
+        for later in ("workers", "seconds_done", "left"):
+            del fields[later]
+        (store / "sweeps" / "a.json").write_text(json.dumps(fields))
+        assert ", running: 0 of 4 groups" in status(store)[1] and "left" not in status(store)[1]
 
 
 def test_without_a_store_there_is_a_sentence(tmp_path):
