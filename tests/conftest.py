@@ -16,8 +16,6 @@ os.environ["MPLBACKEND"] = "Agg"  # tests draw to files; a display may be absent
 # Scripts that tests start find what tests share, as tests do.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (os.path.dirname(__file__), os.environ.get("PYTHONPATH"))))
 
-# XLA's older way to make code of fusions takes half the time to compile, and programs run a tenth slower.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false".strip()
 keep_compiled_programs()
 
 # No deadline: the first example pays for compilation. In CI the examples are the same on every run.

@@ -4,7 +4,6 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import numpy as np
 
 Pair = tuple[np.ndarray, np.ndarray]
@@ -35,18 +34,24 @@ class Dataset:
 
     def __post_init__(self) -> None:
         # Loaders cache and share one copy: a write through one caller would reach all the others.
-        for array in jax.tree.leaves((self.train_inputs, self.train_targets, self.eval_inputs, self.eval_targets)):
+        for array in _leaves((self.train_inputs, self.train_targets, self.eval_inputs, self.eval_targets)):
             array.flags.writeable = False
 
     @property
     def examples(self) -> int:
         """The number of training examples."""
-        return len(jax.tree.leaves(self.train_inputs)[0])
+        return len(_leaves(self.train_inputs)[0])
 
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Of one example; () where inputs are several arrays."""
         return self.train_inputs.shape[1:] if isinstance(self.train_inputs, np.ndarray) else ()
+
+
+def _leaves(arrays: Any) -> list[np.ndarray]:
+    import jax  # which settings, that name data sets, do without
+
+    return jax.tree.leaves(arrays)
 
 
 def make_dataset(name: str, train: Pair, held_out: Pair, classes: int, definition: str) -> Dataset:
