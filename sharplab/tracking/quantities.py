@@ -29,20 +29,24 @@ def _in_metric(op: LinearOperator, context: Context) -> LinearOperator:
 
 
 def raw_hessian(context: Context) -> LinearOperator:
+    """The Hessian H of the loss on the probe batch."""
     return curvature.hessian(context.loss, context.params, context.probe, model=context.model, chunk=context.chunk)
 
 
 def hessian(context: Context) -> LinearOperator:
+    """D^½ H D^½, D the metric of the optimizer, or H without one."""
     return _in_metric(raw_hessian(context), context)
 
 
 def gauss_newton(context: Context) -> LinearOperator:
+    """D^½ G D^½, G the Gauss-Newton matrix on the probe batch."""
     assert context.model is not None
     op = curvature.gauss_newton(context.model, context.loss, context.params, context.probe, chunk=context.chunk)
     return _in_metric(op, context)
 
 
 def kernel(context: Context) -> LinearOperator:
+    """J D Jᵀ/n, the empirical NTK of the n probe examples."""
     assert context.model is not None
     inputs = context.probe[0]
     kernel = curvature.ntk(context.model, context.params, inputs, scale=context.metric, chunk=context.chunk)
@@ -57,14 +61,17 @@ def _gradient_in_metric(context: Context) -> PyTree:
 
 
 def train_loss(context: Context) -> Row:
+    """The mean loss on the probe batch."""
     return {"train_loss": context.objective(context.params, context.probe)}
 
 
 def eval_loss(context: Context) -> Row:
+    """The mean loss on the held-out examples."""
     return _evaluated("eval_loss", context)
 
 
 def eval_accuracy(context: Context) -> Row:
+    """The share of held-out examples whose largest output is the target; none for a regression."""
     return _evaluated("eval_accuracy", context)
 
 
@@ -74,10 +81,12 @@ def _evaluated(name: str, context: Context) -> Row:
 
 
 def gradient_norm(context: Context) -> Row:
+    """‖D^½ g‖, g the gradient on the probe batch."""
     return {"gradient_norm": tree.norm(_gradient_in_metric(context))}
 
 
 def directional_sharpness(context: Context) -> Row:
+    """gᵀD H D g / gᵀD g: the curvature along the step."""
     return {"directional_sharpness": curvature.directional_sharpness(hessian(context), _gradient_in_metric(context))}
 
 
@@ -105,6 +114,7 @@ def _sharpness_of_batch(objective: Objective, params: PyTree, batch: PyTree, D: 
 
 
 def hessian_trace(context: Context) -> Row:
+    """tr(D^½ H D^½), and its standard error."""
     key = jax.random.fold_in(context.key, 1)
     estimate = unchecked_trace(hessian(context), key, TRACE_MATVECS, context.loop)
     return {"hessian_trace": estimate.value, "hessian_trace_error": estimate.stderr}

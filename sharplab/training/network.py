@@ -110,8 +110,9 @@ class ByRule:
         if (role := metadata.get("role")) is None:
             raise ValueError(f"model has parameter {path!r} without role: declare it as nnx.Param(x, role=...).")
         in_branch = metadata.get("in_branch", False)
-        drawn = "fan_in" in metadata
-        unit: Any = self.rule.unit(role, metadata["fan_in"], metadata["gain"]) if drawn else 1.0
+        unit = metadata.get("unit", 1.0)
+        if "fan_in" in metadata:
+            unit = self.rule.unit(role, metadata["fan_in"], metadata.get("gain", 1.0))
         kind = optimizer.kind(role)
         factor = self.rule.lr_factor(role, kind, in_branch=in_branch, unit=unit)
         scale = 1.0 if kind == "sgd" else self.rule.gradient_scale(role, in_branch=in_branch, unit=unit)
@@ -475,9 +476,14 @@ def _abstract_module(structure: jax.tree_util.PyTreeDef) -> tuple[nnx.Module, bo
 
 def _refuse_leaks(module: nnx.Module) -> None:
     """ValueError for a module that keeps traced values as if they were static."""
-    for name, attribute in _split(module)[0].attributes:
+    graphdef = _split(module)[0]
+    for name, attribute in graphdef.attributes:
         if tree.is_traced(getattr(attribute, "value", None)):
             raise ValueError(f"model keeps {name!r}, an array that is no nnx.Variable: declare it as one.")
+    for node in graphdef.nodes:
+        metadata = getattr(node, "metadata", None)
+        if isinstance(metadata, Mapping) and tree.is_traced(dict(metadata)):
+            raise ValueError(f"model has arrays in the metadata of a variable, {list(metadata)}: give numbers there.")
 
 
 def _takes_numbers(source: ByRule) -> bool:

@@ -314,3 +314,24 @@ class Constant(nnx.Module):
 def test_an_array_that_is_no_variable_is_refused_by_its_name():
     with pytest.raises(ValueError, match="'table'"):
         trained(recipe_of(Constant), batch_of())
+
+
+class OwnUnit(nnx.Module):
+    """A model that says by itself which part of a weight's size is in its multiplier."""
+
+    def __init__(self, width, rule, rngs):
+        draw = rule.init_std("output", 16) * jax.random.normal(rngs.params(), (16, 4))
+        self.kernel = nnx.Param(draw, role="output", unit=rule.unit("output", 16))
+
+    def __call__(self, x):
+        return x @ self.kernel[...]
+
+
+def test_a_unit_of_ones_own_counts_within_programs_too():
+    recipe = recipe_of(OwnUnit, optimizer="adam")
+    rule = recipe.network.source.rule
+    expected = rule.lr_factor("output", "adam", unit=rule.unit("output", 16))
+    assert expected != rule.lr_factor("output", "adam")
+    assert jax.tree.leaves(recipe.factors()) == [expected]
+    assert np.allclose(jax.jit(lambda recipe: jax.tree.leaves(recipe.factors()))(recipe), expected, rtol=1e-6)
+    trained(recipe, batch_of())

@@ -130,9 +130,12 @@ def _vectorised() -> bool:
     return jax.default_backend() != "cpu"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OfWidth:
-    """A network as a function of its width alone: whatever else `build` may take keeps its default."""
+    """A network as a function of its width alone: whatever else `build` may take keeps its default.
+
+    Each is its own: what `build` reads of its surroundings may have changed since an earlier study.
+    """
 
     build: Build
 
