@@ -8,6 +8,7 @@ import errno
 import hashlib
 import json
 import os
+import stat
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -84,6 +85,24 @@ class DamagedFile(Exception):
     """A file is not as it was written; the message goes on after its name."""
 
 
+def read_regular(path: Path, most: int | None = None) -> bytes:
+    """The content of a file, if it is a regular one of at most `most` bytes: a pipe or a device might never end.
+
+    Raises:
+        DamagedFile: for anything else under that name.
+        OSError: if it cannot be read.
+    """
+    # A pipe that nobody writes to would block here otherwise.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise DamagedFile("is no file")
+        if most is not None and found.st_size > most:
+            raise DamagedFile(f"has {found.st_size:,} bytes, more than any that was written there")
+        return file.read()
+
+
 def write_arrays(path: Path, arrays: Sequence[np.ndarray], note: Any) -> None:
     """Write arrays and a note, whatever JSON can say, as an npz file with the SHA-256 of its bytes behind it.
 
@@ -107,7 +126,7 @@ def read_arrays(path: Path) -> tuple[list[np.ndarray], Any]:
         DamagedFile: for a file that was cut or altered, or holds something else.
         OSError: if it cannot be read.
     """
-    content = path.read_bytes()
+    content = read_regular(path)
     content, digest = content[:-DIGEST_BYTES], content[-DIGEST_BYTES:]
     if hashlib.sha256(content).digest() != digest:
         raise DamagedFile("is not as it was written (cut or altered)")

@@ -5,19 +5,17 @@ No result depends on them: a claim that is missed costs double work, one that ou
 clock is compared with another machine's: the lease of a claim holds as long as its heartbeat is seen to change.
 """
 
-import json
 import os
 import socket
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any
 
-from sharplab.core.files import write_whole
+from sharplab.sweep.notes import read_notes, write_note
 from sharplab.sweep.plan import Group
 
 HEARTBEAT_SECONDS = 2.0
@@ -49,7 +47,7 @@ class Claim:
             os.kill(self.pid, 0)
         except ProcessLookupError:
             return True
-        except OSError:
+        except (OSError, OverflowError):
             return False
         return False
 
@@ -75,25 +73,24 @@ class ClaimHolder:
 
     def begin(self) -> None:
         """Write the claim and go on renewing it."""
-        self._write()
+        self.write()
         self._thread.start()
+
+    def write(self) -> None:
+        """Write the claim as it is now."""
+        write_note(self._path, self.claim)
 
     def end(self) -> None:
         """Remove the claim."""
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join()
-        self._path.unlink(missing_ok=True)
+        _remove(self._path)
 
     def _renew(self) -> None:
         while not self._ended.wait(HEARTBEAT_SECONDS):
             self.claim = replace(self.claim, heartbeat=self.claim.heartbeat + 1)
-            self._write()
-
-    def _write(self) -> None:
-        with suppress(OSError):  # a full disk ends the run where its results are written, not here
-            self._path.parent.mkdir(exist_ok=True)
-            write_whole(self._path, json.dumps(asdict(self.claim)).encode(), durable=False)
+            self.write()
 
 
 @contextmanager
@@ -108,17 +105,13 @@ def claiming(store: Path, sweep: str, group: Group) -> Iterator[ClaimHolder]:
 
 
 def read_claims(store: Path) -> list[Claim]:
-    """All claims in a store, those of dead workers too; files that cannot be read are passed over."""
-    claims = (_read(path) for path in sorted((store / FOLDER).glob("*.json")))
-    return [claim for claim in claims if claim is not None]
+    """All claims in a store, those of dead workers too."""
+    return [claim for _, claim in read_notes(store / FOLDER, Claim)]
 
 
-def _read(path: Path) -> Claim | None:
-    try:
-        fields: dict[str, Any] = json.loads(path.read_text())
-        return Claim(**fields | {"run_ids": tuple(fields["run_ids"])})
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
+def _remove(path: Path) -> None:
+    with suppress(OSError):  # the store may be gone, which is said where results are written
+        path.unlink(missing_ok=True)
 
 
 class LeaseWatch:
@@ -126,19 +119,19 @@ class LeaseWatch:
 
     def __init__(self, store: Path) -> None:
         self._store = store
-        self._seen: dict[str, tuple[int, float]] = {}  # name → its last heartbeat, when that was first seen
+        self._seen: dict[Path, tuple[int, float]] = {}  # file → its last heartbeat, when that was first seen
 
     def held(self) -> list[Claim]:
         """The claims whose lease holds; those of dead workers are removed."""
         now = time.monotonic()
         held = []
-        for claim in read_claims(self._store):
-            heartbeat, since = self._seen.get(claim.name, (-1, now))
+        for path, claim in read_notes(self._store / FOLDER, Claim):
+            heartbeat, since = self._seen.get(path, (-1, now))
             if claim.heartbeat != heartbeat:
                 since = now
-            self._seen[claim.name] = (claim.heartbeat, since)
+            self._seen[path] = (claim.heartbeat, since)
             if now - since > LEASE_SECONDS or claim.has_died():
-                (self._store / FOLDER / f"{claim.name}.json").unlink(missing_ok=True)
+                _remove(path)
             else:
                 held.append(claim)
         return held

@@ -1,15 +1,14 @@
 """The session of one call of `run`, a file in the store: `sharplab status` reads it, workers are stopped beside it."""
 
-import json
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sharplab.core.files import write_whole
 from sharplab.sweep.claims import Claim, read_claims
+from sharplab.sweep.notes import read_notes, write_note
 from sharplab.sweep.plan import Group
 from sharplab.sweep.time_left import NOTHING, Left, Spent, Timing, predict, timing
 
@@ -88,8 +87,9 @@ class SessionLog:
     def fail(self, group: Group, trace: str) -> None:
         """Note that a group is given up, its traceback in a file of its own."""
         path = self.store / "failures" / f"{self.session.name}-{len(self.session.failed)}.txt"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(f"{group.label}\n\n{trace}")
+        with suppress(OSError):  # a store that is gone is said to be so by the groups themselves
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(f"{group.label}\n\n{trace}")
         last = trace.strip().splitlines()[-1]
         self._open.pop(group.first_id, None)
         self.note(failed=(*self.session.failed, (f"{group.label}: {last}", str(path))), left=self._left())
@@ -100,30 +100,19 @@ class SessionLog:
 
     def ask_to_stop(self) -> None:
         """Let the workers of this call end after their current segment of steps, wherever they are."""
-        (self.store / FOLDER / f"{self.session.name}.stop").touch()
+        with suppress(OSError):  # where the store is gone, workers end as they find that out
+            (self.store / FOLDER / f"{self.session.name}.stop").touch()
 
 
 def save_session(store: Path, session: Session) -> None:
     """Write a session for other processes to see; one that cannot be written is left as it was."""
-    path = store / FOLDER / f"{session.name}.json"
-    with suppress(OSError):  # a full disk ends the run where its results are written, not here
-        path.parent.mkdir(exist_ok=True)
-        write_whole(path, json.dumps(asdict(session)).encode(), durable=False)
+    write_note(store / FOLDER / f"{session.name}.json", session)
 
 
 def read_sessions(store: Path) -> list[Session]:
-    """The session of every call as it was last written, the latest last; what cannot be read is passed over."""
-    found = []
-    for path in sorted((store / FOLDER).glob("*.json"), key=_age):
-        try:
-            fields = json.loads(path.read_text())
-            lists: dict[str, Any] = {"failed": tuple((group, file) for group, file in fields["failed"])}
-            if fields.get("left") is not None:
-                lists["left"] = tuple(Left(*each) for each in fields["left"])
-            found.append(replace(Session(fields["name"]), **fields | lists))
-        except (OSError, ValueError, TypeError, KeyError):
-            continue
-    return found
+    """The session of every call as it was last written, the latest last."""
+    found = sorted(read_notes(store / FOLDER, Session), key=lambda each: _age(each[0]))
+    return [session for _, session in found]
 
 
 def _age(path: Path) -> float:

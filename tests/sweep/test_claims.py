@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 import pytest
 from fake_training import experiment
 
-from sharplab.sweep import claims
+from sharplab.sweep import claims, notes
 from sharplab.sweep.claims import Claim, LeaseWatch, claiming, read_claims
 from sharplab.sweep.plan import missing_groups
 from sharplab.sweep.store.directory import open_store, read_rows
@@ -89,17 +89,26 @@ def test_a_worker_elsewhere_lives_while_its_heartbeat_changes_whatever_the_clock
     assert read_claims(store) == []
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"name": "a"}', '{"unknown": 1, "run_ids": []}'])
-def test_a_note_that_cannot_be_read_is_passed_over(store, text):
-    (store / "running").mkdir()
-    (store / "running" / "broken.json").write_text(text)
-    assert read_claims(store) == LeaseWatch(store).held() == []
-
-
 def test_a_store_that_cannot_be_written_does_not_end_the_claim(store, group, monkeypatch):
     def full(*args, **options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(claims, "write_whole", full)
+    monkeypatch.setattr(notes, "write_whole", full)
     with claiming(store, "sweep", group):
         assert read_claims(store) == []
+
+
+def test_a_claim_that_names_another_file_takes_nothing_away(store, tmp_path):
+    (tmp_path / "victim.json").write_text("precious")
+    (store / "running").mkdir()
+    forged = Claim("../../victim", "sweep", "group", ("a",), pid=2**22 + 1)  # above any process number of Linux
+    path = store / "running" / "forged.json"
+    path.write_text(json.dumps(asdict(forged)))
+    assert LeaseWatch(store).held() == []
+    assert (tmp_path / "victim.json").read_text() == "precious"
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("pid", [10**30, -(10**30)])
+def test_a_process_number_that_can_be_none_is_no_dead_worker(pid):
+    assert not Claim("a", "sweep", "group", ("a",), pid=pid).has_died()

@@ -35,7 +35,7 @@ def test_a_group_under_way_is_told_with_its_share(tmp_path):
     assert "no worker is seen" in status(store)[1]
     with claiming(store, "a", group) as holder:
         holder.advance(1, 4)
-        holder._write()
+        holder.write()
         running, under_way = status(store)[1:]
     assert ", running: 0 of 4 groups" in running
     assert under_way.split()[0] == "25%" and group.label in under_way and socket.gethostname() in under_way
@@ -61,7 +61,7 @@ def test_the_time_left_is_told_and_sessions_before_it_are_read(tmp_path):
     session = Session("a", groups=4, left=(Left(group.first_id, 80.0, 5.0),))
     with claiming(store, "a", group) as holder:
         holder.advance(1, 4)
-        holder._write()
+        holder.write()
         save_session(store, session)
         assert status(store)[1].endswith(", about 60 s left")
         fields = asdict(session)

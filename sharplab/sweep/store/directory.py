@@ -4,18 +4,27 @@ Any number of processes and machines may write into one store at once: there is 
 lock that could go stale and no database. A group file that does not verify is set aside and its runs trained again.
 """
 
-import json
 import os
 import uuid
 import warnings
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import pandas as pd
 import pyarrow as pa
 
-from sharplab.core.files import StoreError, StoreWarning, refusal, sync_folder, write_whole
+from sharplab.core.files import (
+    DamagedFile,
+    StoreError,
+    StoreWarning,
+    read_regular,
+    refusal,
+    sync_folder,
+    write_whole,
+)
 from sharplab.core.provenance import versions
 from sharplab.records import Records
 from sharplab.sweep.store.group_file import (
@@ -23,7 +32,6 @@ from sharplab.sweep.store.group_file import (
     Block,
     Key,
     OtherSchema,
-    Unusable,
     encode,
     join,
     key_of,
@@ -31,6 +39,7 @@ from sharplab.sweep.store.group_file import (
     read_table,
     run_ids_in,
 )
+from sharplab.sweep.store.layout import Unusable
 from sharplab.sweep.store.rows import as_records, one_per_run, rows_of
 from sharplab.training.task import Task
 
@@ -39,7 +48,14 @@ if TYPE_CHECKING:
 
 MARKER = "store.json"
 GROUPS = "groups"
+LARGEST_MARKER = 2**16  # bytes
 BLOCK = 64  # files whose tables are joined once and for all
+
+
+@dataclass(frozen=True)
+class _Marker:
+    sharplab_store: int  # the schema
+    sharplab: str = ""  # the version that made the store
 
 
 def open_store(path: Path | str) -> Path:
@@ -82,8 +98,7 @@ def _require_room(folder: Path, names: set[str]) -> None:
 
 
 def _write_marker(folder: Path) -> None:
-    marker = {"sharplab_store": SCHEMA, "sharplab": versions()["sharplab"]}
-    write_whole(folder / MARKER, json.dumps(marker).encode())
+    write_whole(folder / MARKER, msgspec.json.encode(_Marker(SCHEMA, versions()["sharplab"])))
 
 
 def is_store(folder: Path) -> bool:
@@ -101,9 +116,9 @@ def require_store(folder: Path) -> None:
 def _check_schema(folder: Path) -> None:
     marker = folder / MARKER
     try:
-        content = json.loads(marker.read_text())
-        schema, version = content["sharplab_store"], content.get("sharplab", "")
-    except (FileNotFoundError, ValueError, TypeError, KeyError) as error:
+        content = msgspec.json.decode(read_regular(marker, LARGEST_MARKER), type=_Marker)
+        schema, version = content.sharplab_store, content.sharplab
+    except (FileNotFoundError, DamagedFile, ValueError, RecursionError) as error:
         _restore_marker(folder, error)
     except OSError as error:
         raise refusal(f"store {folder} cannot be read ({marker})", error) from error
@@ -207,13 +222,16 @@ def read_rows(
     set aside, one of another schema passed over, each with a `StoreWarning`.
 
     Raises:
-        StoreError: if a file cannot be read.
+        StoreError: if a file cannot be read, or there is too little memory.
     """
     keys = _keys(store, apart_from)
     if of is not None:
         keys = [key for key in keys if _may_hold(key, of)]
-    blocks = [_block(tuple(keys[start : start + BLOCK])) for start in range(0, len(keys), BLOCK)]
-    return rows_of([block for block in blocks if block is not None])
+    try:
+        blocks = [_block(tuple(keys[start : start + BLOCK])) for start in range(0, len(keys), BLOCK)]
+        return rows_of([block for block in blocks if block is not None])
+    except MemoryError as error:
+        raise StoreError(f"store {store} cannot be read: there is too little memory free for its tables.") from error
 
 
 def _may_hold(key: Key, run_ids: Collection[str]) -> bool:

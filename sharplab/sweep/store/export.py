@@ -25,7 +25,8 @@ from sharplab.sweep.store.directory import (
     read_runs,
     require_store,
 )
-from sharplab.sweep.store.group_file import OtherSchema, Unusable, digest_in, key_of, read_table, verified_content
+from sharplab.sweep.store.group_file import OtherSchema, digest_in, key_of, read_table, verified_content
+from sharplab.sweep.store.layout import Unusable
 from sharplab.sweep.store.rows import as_records, first_values, one_per_run, recorded
 
 CARD = "README.md"

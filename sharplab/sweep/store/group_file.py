@@ -20,17 +20,13 @@ import pyarrow.parquet as pq
 
 from sharplab.core.provenance import versions
 from sharplab.sweep.store.identity import run_id, settings
+from sharplab.sweep.store.layout import Unusable, check_layout, check_rows
 from sharplab.training.task import Task
 
 if TYPE_CHECKING:
     from sharplab.training.train import RunResult
 
 SCHEMA = 1
-NEEDED = {"run_id", "observables", "record_steps", "diverged", "written"}
-
-
-class Unusable(Exception):
-    """A file among the groups is not one that was written there."""
 
 
 class OtherSchema(Exception):
@@ -131,16 +127,19 @@ def read_table(key: Key) -> pa.Table:
     """
     content = verified_content(key)
     try:
-        table = pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
-    except (pa.ArrowException, OSError) as error:
+        file = pq.ParquetFile(pa.BufferReader(content))
+        metadata = file.schema_arrow.metadata or {}
+        # The first files say nothing of it.
+        schema = int(metadata.get(b"sharplab_store", SCHEMA))
+        if schema != SCHEMA:
+            raise OtherSchema(schema, metadata.get(b"sharplab", b"").decode())
+        check_layout(file)
+        table = file.read(use_threads=False)
+    except MemoryError:
+        raise  # pyarrow's is an ArrowException too
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise Unusable("is no Parquet file") from error
-    metadata = table.schema.metadata or {}
-    # The first files say nothing of it.
-    schema = int(metadata.get(b"sharplab_store", SCHEMA))
-    if schema != SCHEMA:
-        raise OtherSchema(schema, metadata.get(b"sharplab", b"").decode())
-    if not NEEDED.issubset(table.schema.names):
-        raise Unusable("holds no runs")
+    check_rows(table)
     return _renamed(table.replace_schema_metadata())
 
 

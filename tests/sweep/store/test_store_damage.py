@@ -151,10 +151,14 @@ def test_a_write_that_fails_leaves_nothing_behind_and_says_what_is_safe_and_what
 
 
 def test_a_system_that_cannot_sync_directories_is_written_all_the_same(folder, monkeypatch):
-    def refuse(path, flags):
-        raise OSError(errno.EINVAL, "Invalid argument")
+    open_any = os.open
 
-    monkeypatch.setattr(files.os, "open", refuse)
+    def refuse_folders(path, *args, **options):
+        if os.path.isdir(path):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return open_any(path, *args, **options)
+
+    monkeypatch.setattr(files.os, "open", refuse_folders)
     store.add_group(folder, TASK, [result(Run(1.0, 0))])
     assert len(load(folder).runs) == 1
 
