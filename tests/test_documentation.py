@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import tyro
 
-from sharplab.__main__ import COMMANDS, _commands
+from sharplab.commands.command_line import COMMANDS, _commands
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

@@ -4,20 +4,25 @@ from collections.abc import Callable
 
 from rich.console import Console
 
-DONE, SOME_FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 130
+from sharplab.core.signals import Terminated
+
+DONE, SOME_FAILED, BAD_INPUT, STOPPED, TERMINATED = 0, 1, 2, 130, 143
 
 
 def exit_code_of(command: Callable[[], int | None]) -> int:
     """Run a command and return its exit code; errors of the user are printed in a sentence on standard error.
 
     0: done, or what the command returns. 1: some groups of a sweep failed. 2: bad input. 130: stopped by Ctrl-C.
-    Whatever else is raised is an error of the program, and passes through with its traceback.
+    143: by SIGTERM. Whatever else is raised is an error of the program, and passes through with its traceback.
     """
     try:
         return command() or DONE
-    except KeyboardInterrupt:
-        _say("[yellow bold]stopped[/]; what was trained is stored, the same command goes on")
-        return STOPPED
+    except KeyboardInterrupt as signal:
+        terminated = isinstance(signal, Terminated)
+        _say(
+            f"[yellow bold]stopped{' by SIGTERM' * terminated}[/]; what was trained is stored, the same command goes on"
+        )
+        return TERMINATED if terminated else STOPPED
     except ValueError as error:
         _say("[red bold]error:[/]", error)
         return BAD_INPUT

@@ -70,7 +70,7 @@ class SweepOptions(_PlaceAndSettings):
     shows what that would be.
 
     Exit codes: 0 done; 1 some groups of runs failed (all others are stored, the same command tries these again); 2 bad
-    input; 130 stopped by Ctrl-C (what was trained is stored, the same command goes on).
+    input; 130 stopped by Ctrl-C, 143 by SIGTERM (what was trained is stored, the same command goes on).
     """
 
     metric: Literal["train_loss", "eval_loss"] = "train_loss"

@@ -3,6 +3,7 @@
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from sharplab.core.signals import Terminated
 from sharplab.records import Records
 from sharplab.sweep.dispatch import Dispatcher, SweepError
 from sharplab.sweep.executors.processes import Here
@@ -20,7 +22,7 @@ from sharplab.sweep.experiment import Experiment
 from sharplab.sweep.live import LiveTracker
 from sharplab.sweep.plan import WHOLE, Group, Shard, divide, make_plan, wanted_rows
 from sharplab.sweep.progress import show_progress
-from sharplab.sweep.session import SessionLog
+from sharplab.sweep.session import SessionLog, forget_old_sessions
 from sharplab.sweep.store.columns import refuse_taken_columns
 from sharplab.sweep.store.directory import group_files, open_store, read_rows
 from sharplab.sweep.store.rows import as_records
@@ -55,7 +57,7 @@ def run(
     Raises:
         ValueError: if the directory is no store or cannot be written, or a setting turns out to be wrong.
         SweepError: if groups failed, were it by workers that died three times over one group.
-        KeyboardInterrupt: after Ctrl-C.
+        KeyboardInterrupt: after Ctrl-C; its kind `Terminated` after SIGTERM.
     """
     return run_with(train_runs, experiments, store, executor=executor, resume=resume, trackers=trackers, shard=shard)
 
@@ -80,6 +82,7 @@ def run_with(
     earlier = frozenset() if resume else group_files(folder)
     stored = read_rows(folder)
     not_before = _after(stored) if earlier else None
+    forget_old_sessions(folder, time.time())
     log = SessionLog(folder, stored_timings(stored))
 
     def assign(group: Group) -> Assignment:
@@ -139,7 +142,10 @@ def _stopping(dispatcher: Dispatcher) -> Iterator[None]:
         yield
         return
 
+    asked = set()
+
     def ask(number: int, frame: Any) -> None:
+        asked.add(number)
         signal.signal(number, before[signal.Signals(number)])
         dispatcher.stop()
         if number == signal.SIGINT:
@@ -148,6 +154,10 @@ def _stopping(dispatcher: Dispatcher) -> Iterator[None]:
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
+    except KeyboardInterrupt:
+        if signal.SIGTERM in asked:
+            raise Terminated from None
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -1,5 +1,6 @@
 """The session of one call of `run`, a file in the store: `sharplab status` reads it, workers are stopped beside it."""
 
+import math
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,6 +14,7 @@ from sharplab.sweep.plan import Group
 from sharplab.sweep.time_left import NOTHING, Left, Spent, Timing, predict, timing
 
 FOLDER = "sweeps"
+KEPT_SECONDS = 30 * 24 * 3600.0  # for which sessions are kept after they were last written
 
 
 @dataclass(frozen=True)
@@ -109,17 +111,25 @@ def save_session(store: Path, session: Session) -> None:
     write_note(store / FOLDER / f"{session.name}.json", session)
 
 
+def forget_old_sessions(store: Path, now: float) -> None:
+    """Remove the files of sessions that were last written a month before `now`, in seconds since 1970."""
+    for path in (store / FOLDER).glob("*"):
+        if now - _written(path) > KEPT_SECONDS:
+            with suppress(OSError):
+                path.unlink()
+
+
 def read_sessions(store: Path) -> list[Session]:
     """The session of every call as it was last written, the latest last."""
-    found = sorted(read_notes(store / FOLDER, Session), key=lambda each: _age(each[0]))
+    found = sorted(read_notes(store / FOLDER, Session), key=lambda each: _written(each[0]))
     return [session for _, session in found]
 
 
-def _age(path: Path) -> float:
+def _written(path: Path) -> float:
     try:
         return path.stat().st_mtime
     except OSError:
-        return 0.0
+        return math.inf  # it has just been removed
 
 
 def is_asked_to_stop(store: Path, session_name: str) -> bool:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sharplab.__main__ import COMMANDS, main
+from sharplab.__main__ import main
+from sharplab.commands.command_line import COMMANDS
 from sharplab.gallery.entries import HEADLINE, figure_scripts
 
 ROOT = Path(__file__).parents[2]

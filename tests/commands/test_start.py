@@ -7,7 +7,7 @@ import pytest
 from fake_training import FakeTrainer, experiment
 from made_figures import leave
 
-from sharplab.__main__ import COMMANDS
+from sharplab.commands.command_line import COMMANDS
 from sharplab.sweep.runner import run_with
 
 HEAVY = ("jax", "flax", "optax", "scipy", "matplotlib")

@@ -1,6 +1,7 @@
 """`sharplab status`: what a store says from outside."""
 
 import json
+import os
 import socket
 from dataclasses import asdict
 
@@ -11,7 +12,7 @@ from sharplab.sweep.claims import Claim, claiming
 from sharplab.sweep.dispatch import SweepError
 from sharplab.sweep.plan import missing_groups
 from sharplab.sweep.runner import run_with
-from sharplab.sweep.session import Session, save_session
+from sharplab.sweep.session import Session, forget_old_sessions, read_sessions, save_session
 from sharplab.sweep.status import status
 from sharplab.sweep.store.directory import open_store, read_rows
 from sharplab.sweep.time_left import Left
@@ -74,3 +75,15 @@ def test_the_time_left_is_told_and_sessions_before_it_are_read(tmp_path):
 def test_without_a_store_there_is_a_sentence(tmp_path):
     with pytest.raises(ValueError, match="no store"):
         status(tmp_path / "nowhere")
+
+
+def test_sessions_go_a_month_after_they_were_last_written(tmp_path):
+    store = open_store(tmp_path / "store")
+    for name, days in (("old", 31), ("young", 29)):
+        save_session(store, Session(name, groups=1))
+        (store / "sweeps" / f"{name}.stop").touch()
+        for end in ("json", "stop"):
+            os.utime(store / "sweeps" / f"{name}.{end}", (0, 100 * 86_400 - days * 86_400))
+    forget_old_sessions(store, now=100 * 86_400)
+    assert [session.name for session in read_sessions(store)] == ["young"]
+    assert not (store / "sweeps" / "old.stop").exists() and (store / "sweeps" / "young.stop").exists()

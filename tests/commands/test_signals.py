@@ -1,0 +1,49 @@
+"""How commands end by Ctrl-C and SIGTERM, at whatever moment."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from sharplab.core.signals import CODES, Terminated, ending_by_signals
+
+SWEEP = ["sweep", "--model", "mlp", "--widths", "8", "--learning-rates", "0.1", "--seeds", "1", "--steps", "1000000000"]
+
+
+def start(tmp_path):
+    command = [sys.executable, "-m", "sharplab", *SWEEP, "--store", str(tmp_path / "store")]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
+@pytest.mark.parametrize("seconds", [0.4, 0.9, 2.0])
+def test_a_command_that_is_still_loading_ends_at_once(tmp_path, number, seconds):
+    process = start(tmp_path)
+    time.sleep(seconds)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == CODES[number], said
+    assert "Traceback" not in said and len(said.strip().splitlines()) <= 2
+
+
+def test_a_sweep_that_is_terminated_says_so(tmp_path):
+    process = start(tmp_path)
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "store" / "running").glob("*.json")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 143 and "SIGTERM" in said and "Traceback" not in said
+
+
+def test_what_has_begun_is_ended_by_exceptions_and_handlers_come_back():
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Terminated), ending_by_signals() as ready:
+        ready()
+        signal.raise_signal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), ending_by_signals() as ready:
+        ready()
+        signal.raise_signal(signal.SIGINT)
+    assert before == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
