@@ -5,6 +5,7 @@ from collections.abc import Callable
 from rich.console import Console
 
 from sharplab.core.signals import Terminated
+from sharplab.core.text import printable
 
 DONE, SOME_FAILED, BAD_INPUT, STOPPED, TERMINATED = 0, 1, 2, 130, 143
 
@@ -39,4 +40,4 @@ def _say(heading: str, error: Exception | None = None) -> None:
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print(heading, end=" " if error is not None else "\n")
     if error is not None:
-        console.print(str(error), markup=False)  # brackets in it are its own
+        console.print(printable(error), markup=False)  # brackets in it are its own

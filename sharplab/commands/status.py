@@ -3,6 +3,7 @@
 from rich.console import Console
 
 from sharplab.commands.options import StatusOptions
+from sharplab.core.text import printable
 from sharplab.sweep import status as seen
 
 
@@ -13,4 +14,4 @@ def status(options: StatusOptions) -> None:
         ValueError: where there is no store, or it cannot be read.
     """
     for line in seen.status(options.store):
-        Console().print(line, highlight=False, markup=False, soft_wrap=True)
+        Console().print(printable(line), highlight=False, markup=False, soft_wrap=True)

@@ -8,6 +8,7 @@ quantities to choose from.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -75,9 +76,9 @@ def find_shape(part: pd.DataFrame) -> Shape | None:
     words.sort(key=lambda c: c != "column")
     settings = [c for c in SETTINGS if c in part and c not in words]
     others = [c for c in (*words, *settings) if c != "step"]
-    along = "step" in part and part.duplicated(others).any()
+    along = "step" in part and (part.duplicated(others).any() if others else True)
     candidates = ("step",) if along else ("learning_rate", *AXES)
-    x = next((c for c in candidates if c in part and part[c].nunique() > 1), None)
+    x = next((c for c in candidates if c in part and is_numeric_dtype(part[c]) and part[c].nunique() > 1), None)
     kept: list[str] = []
     for key in dict.fromkeys((*words, *(c for c in settings if c not in (x, "seed", "step")))):
         groups = part.groupby(kept)[key] if kept else part[key]
@@ -141,7 +142,8 @@ def thin(points: pd.DataFrame, most: int = MOST_POINTS) -> pd.DataFrame:
 
 
 def _trace(points: pd.DataFrame, quantity: str, scale: str, shape: Shape, value: Any, colour: str | None) -> go.Scatter:
-    name = _setting(shape.line, value) if shape.line else label(quantity)
+    # What plotly draws may hold a little HTML of its own.
+    name = escape(_setting(shape.line, value)) if shape.line else _shown(quantity)
     colour = colour or COLOURS[0]
     few = len(points) <= MOST_MARKED
     return go.Scatter(
@@ -155,15 +157,15 @@ def _trace(points: pd.DataFrame, quantity: str, scale: str, shape: Shape, value:
         line={"color": colour, "width": 2},
         marker={"size": 5},
         visible=quantity == shape.quantities[0],
-        meta={"quantity": quantity, "title": label(quantity), "scale": scale},
-        hovertemplate=f"{name}<br>{label(shape.x)} %{{x}}<br>{label(quantity)} %{{y:.4g}}<extra></extra>",
+        meta={"quantity": quantity, "title": _shown(quantity), "scale": scale},
+        hovertemplate=f"{name}<br>{_shown(shape.x)} %{{x}}<br>{_shown(quantity)} %{{y:.4g}}<extra></extra>",
     )
 
 
 def _layout(x: pd.Series, shape: Shape, scales: dict[str, str]) -> dict[str, Any]:
     first = shape.quantities[0]
-    x_axis: dict[str, Any] = {"title": {"text": label(shape.x)}}
-    if shape.x in LOGARITHMIC and (x > 0).all():
+    x_axis: dict[str, Any] = {"title": {"text": _shown(shape.x)}}
+    if shape.x in LOGARITHMIC and ((x > 0) & np.isfinite(x)).all():
         x_axis |= {"type": "log"} | _powers_of_two(x, small=shape.x == "learning_rate")
     return {
         "template": "none",  # the page has one for all
@@ -173,7 +175,12 @@ def _layout(x: pd.Series, shape: Shape, scales: dict[str, str]) -> dict[str, Any
         "showlegend": True,
         "hovermode": "closest",
         "xaxis": x_axis,
-        "yaxis": {"title": {"text": label(first)}, "type": scales[first], "exponentformat": "power", "nticks": 5},
+        "yaxis": {
+            "title": {"text": _shown(first)},
+            "type": scales[first],
+            "exponentformat": "power",
+            "nticks": 5,
+        },
     }
 
 
@@ -191,10 +198,14 @@ def _colours(values: Sequence[Any]) -> dict[Any, str]:
     return {value: COLOURS[i % len(COLOURS)] for i, value in enumerate(values)}
 
 
+def _shown(column: str) -> str:
+    return escape(label(column))
+
+
 def _setting(column: str, value: Any) -> str:
     """A column's value as a reader would write it, with the column's name where it is a number."""
-    if isinstance(value, str):
-        return label(value)
+    if not isinstance(value, int | float | np.number):
+        return label(str(value))
     return f"{label(column)} {value:g}".replace("inf", "∞")
 
 

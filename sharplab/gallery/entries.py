@@ -1,7 +1,6 @@
 """Entries of the gallery: of each figure its script's docstring, its claims, and the record of its last making."""
 
 import ast
-import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,14 +10,24 @@ from importlib.util import module_from_spec, spec_from_file_location
 from inspect import cleandoc
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_args
+from typing import Any
 
+import msgspec
+
+from sharplab.core.files import DamagedFile, read_regular
+from sharplab.core.text import printable
 from sharplab.gallery.claims import TESTED_BY, claim_verdict
 from sharplab.gallery.finding import Verdict
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 MARKS: Mapping[Verdict, str] = {"holds": "✓ holds", "fails": "✗ fails", "inconclusive": "? inconclusive"}
 NOT_MADE = "not made yet"
+PRESETS: Mapping[str, str] = {
+    "smoke": "smoke (seconds, to see that it works: its verdicts mean nothing)",
+    "quick": "quick (small networks on bundled data, minutes on two cores)",
+    "paper": "paper (the paper's own sizes)",
+}
+LARGEST = 2**24  # bytes of a figure's record
 HEADLINE = ("transfer", "sharpening", "adam", "depth")
 
 
@@ -93,10 +102,10 @@ class Made:
 
     claim: str
     verdict: Verdict
-    numbers: Mapping[str, Any]
+    numbers: dict[str, Any]
     preset: str
     seconds: float
-    versions: Mapping[str, str]
+    versions: dict[str, str]
 
 
 def read_made(folder: Path, name: str) -> Made | None:
@@ -106,20 +115,18 @@ def read_made(folder: Path, name: str) -> Made | None:
         ValueError: the file is not such a JSON, or the picture or table beside it is missing; says how to mend it.
     """
     path = folder / f"{name}.json"
-    if not path.exists():
-        return None
     try:
-        stated = json.loads(path.read_text(encoding="utf-8"))
-        made = Made(**{field: stated[field] for field in Made.__dataclass_fields__})
-        if made.verdict not in get_args(Verdict):
-            raise ValueError(f"its verdict is {made.verdict!r}")
+        made = msgspec.json.decode(read_regular(path, LARGEST), type=Made)
+        if made.preset not in PRESETS:
+            raise DamagedFile(f"has the preset {printable(made.preset)!r}, not one of {', '.join(PRESETS)}")
         for beside in (path.with_suffix(".png"), path.with_suffix(".csv")):
-            if not beside.exists():
-                raise ValueError(f"{beside.name} is not beside it")
-    except (ValueError, KeyError, TypeError) as error:
-        why = f"it lacks {error}" if isinstance(error, KeyError) else error
+            if not beside.is_file():
+                raise DamagedFile(f"has no {beside.name} beside it")
+    except FileNotFoundError:
+        return None
+    except (DamagedFile, OSError, ValueError, RecursionError) as error:
         raise ValueError(
-            f"{path} is no figure's record ({why}): make it again with `make figure-{name}`, or delete it."
+            f"{path} is no figure's record ({printable(error)}): make it again with `make figure-{name}`, or delete it."
         ) from error
     return made
 

@@ -1,23 +1,18 @@
 """The `README.md` of a folder of figures: the claims with their verdicts, then each figure with its numbers."""
 
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from sharplab.core.files import write_whole
+from sharplab.core.text import code, prose
 from sharplab.gallery.claims import CLAIMS, PAPER, PAPER_ADDRESS
-from sharplab.gallery.entries import MARKS, NOT_MADE, Entry, collect, verdict_on
+from sharplab.gallery.entries import MARKS, NOT_MADE, PRESETS, Entry, collect, verdict_on
 from sharplab.gallery.finding import Verdict
 from sharplab.gallery.numbers import headline, tables
 
 MOST_ROWS = 24  # of a figure's tables that are shown unfolded
-PRESETS = {
-    "smoke": "smoke (seconds, to see that it works: its verdicts mean nothing)",
-    "quick": "quick (small networks on bundled data, minutes on two cores)",
-    "paper": "paper (the paper's own sizes)",
-}
 
 
 def write_readme(folder: Path, entries: Sequence[Entry] | None = None) -> Path:
@@ -75,8 +70,8 @@ def made_at(entries: Iterable[Entry]) -> str:
         return "No figure is made yet."
     if len(by) == 1:
         (preset,) = by
-        return f"All that are made were made at the preset {PRESETS.get(preset, preset)}."
-    listed = (f"{PRESETS.get(preset, preset)}: {', '.join(names)}" for preset, names in sorted(by.items()))
+        return f"All that are made were made at the preset {PRESETS[preset]}."
+    listed = (f"{PRESETS[preset]}: {', '.join(names)}" for preset, names in sorted(by.items()))
     return f"Made at different presets: {'; '.join(listed)}."
 
 
@@ -105,7 +100,7 @@ def _section(entry: Entry) -> str:
     tests = ", ".join(entry.claims) or "beyond the paper"
     parts = [f"## {entry.name}", f"{tests}: {prose(entry.claim)}" if entry.claim else f"{tests}."]
     if entry.made is None:
-        how = f"make it with `{entry.command}`." if entry.script else "there is no script for it yet."
+        how = f"make it with {code(entry.command)}." if entry.script else "there is no script for it yet."
         return "\n\n".join((*parts, f"**{NOT_MADE}**: {how}"))
     parts += [f"{_mark(entry)}, at the preset {entry.made.preset}.", f"![{_alt(entry.claim)}]({entry.name}.png)"]
     if entry.wanted:
@@ -115,8 +110,8 @@ def _section(entry: Entry) -> str:
         if entry.script.rule:
             parts.append(prose(entry.script.rule))
         parts.append(
-            f"Made by `{entry.command}` ([script](../experiments/{entry.script.file}); {entry.made.seconds:.0f} s the "
-            f"last time, runs that were stored already not counted). Behind the picture: [{entry.name}.csv]"
+            f"Made by {code(entry.command)} ([script](../experiments/{entry.script.file}); {entry.made.seconds:.0f} s "
+            f"the last time, runs that were stored already not counted). Behind the picture: [{entry.name}.csv]"
             f"({entry.name}.csv), [{entry.name}.json]({entry.name}.json)."
         )
     return "\n\n".join(parts)
@@ -145,17 +140,6 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table, of texts that are Markdown already."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-def prose(text: str) -> str:
-    """Plain text as Markdown in one line: nothing in it is markup but what stands between backticks.
-
-    >>> print(prose("a < b * c, by `x < y`"))
-    a &lt; b \\* c, by `x < y`
-    """
-    parts = re.split(r"(`[^`]*`)", " ".join(text.split()))
-    escape = str.maketrans({"&": "&amp;", "<": "&lt;", "*": "\\*", "[": "\\[", "]": "\\]", "~": "\\~"})
-    return "".join(part if i % 2 else part.translate(escape) for i, part in enumerate(parts))
 
 
 def _alt(text: str) -> str:

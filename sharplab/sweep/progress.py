@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from sharplab.core.text import printable
 from sharplab.sweep.claims import Claim
 from sharplab.sweep.session import Session, lower
 from sharplab.sweep.time_left import still_left
@@ -49,7 +50,7 @@ def describe(session: Session, claims: Sequence[Claim]) -> str:
         best = lower(best, claim.best_loss)
     if best is not None:
         parts.append(f"best train loss {best:.4g}")
-    return ", ".join(parts)
+    return printable(", ".join(parts))
 
 
 def time_left(session: Session, claims: Sequence[Claim]) -> str:
@@ -88,11 +89,13 @@ def _show_lines(snapshot: Snapshot, console: Console, ended: threading.Event) ->
         if session.groups:
             pause = LINE_SECONDS
             text = f"{describe(session, claims)}; {time.monotonic() - began:.0f} s{time_left(session, claims)}"
-            console.print(f"  {share_done(session, claims):4.0%}  {text}", highlight=False, soft_wrap=True)
+            console.print(
+                f"  {share_done(session, claims):4.0%}  {text}", highlight=False, markup=False, soft_wrap=True
+            )
 
 
 def _show_bar(snapshot: Snapshot, console: Console, ended: threading.Event) -> None:
-    columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (BarColumn(), TaskProgressColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(TextColumn(" "), *columns, console=console, transient=True) as bar:
         task = bar.add_task("planning", total=None)
         while not ended.wait(BAR_SECONDS):

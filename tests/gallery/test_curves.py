@@ -1,11 +1,25 @@
 """Curves of a figure's table: what is drawn against what, and with which spread."""
 
+from io import StringIO
+
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from made_figures import sweep_and_trajectories
 
-from sharplab.gallery.curves import MOST_PANELS, MOST_POINTS, average, find_shape, plots, thin
+from sharplab.gallery.curves import (
+    AXES,
+    BOOKKEEPING,
+    MOST_PANELS,
+    MOST_POINTS,
+    SETTINGS,
+    average,
+    find_shape,
+    plots,
+    thin,
+)
 from sharplab.gallery.entries import figure_scripts
 
 
@@ -102,3 +116,25 @@ def test_tables_that_were_left_become_curves(name):
             for trace in figure.data:
                 assert len(trace.x) == len(trace.y) == len(set(trace.x)) > 0
                 assert np.isfinite(np.asarray(trace.y, float)).all()
+
+
+CELL = st.sampled_from(
+    ["", "0", "1", "0.5", "-3", "1e400", "inf", "nan", "x", "<b>", "True", "[1]", "18446744073709551616"]
+)
+COLUMN = st.sampled_from(
+    [*SETTINGS, *BOOKKEEPING, *AXES, "part", "column", "stderr", "loss", "loss_stderr", "a_low", ""]
+)
+
+
+@settings(max_examples=100)
+@given(columns=st.lists(COLUMN, min_size=1, max_size=6), data=st.data())
+def test_any_table_has_curves_or_none(columns, data):
+    rows = data.draw(st.lists(st.tuples(*[CELL] * len(columns)), max_size=8))
+    text = "\n".join(",".join(row) for row in [columns, *rows])
+    try:
+        table = pd.read_csv(StringIO(text))
+    except ValueError:
+        return
+    for plot in plots(table):
+        for title, figure in plot.panels:
+            assert "<b>" not in figure.to_json().replace("\\u003cb\\u003e", "<b>") and isinstance(title, str)

@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import hashlib
 import json
 import re
 from html import unescape
@@ -11,6 +12,8 @@ from io import BytesIO
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from made_figures import leave
 from PIL import Image
 from plotly.offline import get_plotlyjs
@@ -18,6 +21,7 @@ from plotly.offline import get_plotlyjs
 from sharplab.gallery import collect, write_report
 from sharplab.gallery.entries import EXPERIMENTS, figure_scripts
 from sharplab.gallery.page import page as page_of
+from sharplab.gallery.readme import readme
 
 
 class Collected(HTMLParser):
@@ -119,3 +123,73 @@ def test_the_same_files_make_the_same_page(folder, page):
 def test_the_docstring_of_the_script_can_be_read_in_the_page(page):
     text = figure_scripts()["transfer"].read_text().split('"""')[1].strip().splitlines()[0]
     assert text in unescape(page)
+
+
+def test_browsers_run_no_script_but_those_of_the_policy(page):
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="(.*?)"', page)
+    assert "unsafe-inline" not in unescape(policy).partition("script-src")[2]
+    allowed = set(re.findall(r"'sha256-(.*?)'", unescape(policy)))
+    run = [*re.findall(r"<script>(.*?)</script>", page, re.DOTALL), get_plotlyjs()]
+    assert len(run) == 2
+    assert allowed == {base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in run}
+
+
+def test_a_preset_that_is_none_is_refused(folder):
+    made = folder / "adam.json"
+    stated = json.loads(made.read_text()) | {"preset": "<img src=x onerror=alert(1)>"}
+    made.write_text(json.dumps(stated))
+    with pytest.raises(ValueError, match="preset"):
+        collect(folder)
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff\xfe\x00", b'"a\nb,c', b"a,b\n1\n2,3,4\n"])
+@pytest.mark.parametrize("kind", ["csv", "png"])
+def test_a_damaged_table_or_picture_is_named(folder, kind, damage):
+    (folder / f"adam.{kind}").write_bytes(damage)
+    with pytest.raises(ValueError, match=f"adam.{kind}"):
+        write_report(folder, collect(folder))
+
+
+NASTY = st.sampled_from(
+    ["<img src=x onerror=alert(1)>", "</script><b>", "` | \n# x", "\x1b[2J", "mup", "", "x_interval"]
+)
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.floats() | NASTY,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NASTY | st.sampled_from("abc"), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+class Tags(HTMLParser):
+    """The tags of a page that run or load, and all attributes that would."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.scripts, self.bad = 0, []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.scripts += tag == "script"
+        self.bad += [name for name, _ in attrs if name.startswith("on")] + [tag] * (tag == "b")
+
+
+@settings(max_examples=25)
+@given(numbers=st.dictionaries(NASTY, ANY, max_size=4), texts=st.lists(NASTY, min_size=4, max_size=4), cells=st.data())
+def test_whatever_a_figure_states_is_shown_as_text(tmp_path_factory, numbers, texts, cells):
+    folder = tmp_path_factory.mktemp("figures")
+    columns = dict(
+        zip(["learning_rate", *texts], [[0.5, 1.0, 2.0], *([cells.draw(ANY)] * 3 for _ in texts)], strict=True)
+    )
+    leave(folder, "adam", claim=texts[0], table=pd.DataFrame(columns))
+    made = folder / "adam.json"
+    stated = json.loads(made.read_text()) | {"numbers": numbers, "versions": {texts[1]: texts[2]}}
+    made.write_text(json.dumps(stated))
+    try:
+        entries = collect(folder)
+    except ValueError as error:
+        assert "adam.json" in str(error)
+        return
+    found = Tags(page_of(folder, entries))
+    assert found.bad == [] and found.scripts >= 3
+    text = readme(entries)
+    assert "\x1b" not in text and "<img" not in re.sub(r"`[^`]*`", "", text) and "\n# x" not in text

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from sharplab.core.text import code, prose
 from sharplab.data import LICENCES
 from sharplab.records import Records
 from sharplab.sweep.store.columns import SETTINGS, Column, describe
@@ -38,7 +39,7 @@ def data_card(records: Records) -> str:
     sections = (
         TITLE,
         f"{len(runs):,} training runs, {diverged:,} of them diverged, with {len(curves):,} records along the way, "
-        f"stored between {runs['written'].min()} and {runs['written'].max()}.\n\n"
+        f"stored between {prose(runs['written'].min())} and {prose(runs['written'].max())}.\n\n"
         "- `runs.parquet`: one row per run, its settings and the value of each observable at its last record\n"
         "- `curves.parquet`: one row per run and record\n\n"
         "A run is one network trained with one learning rate and one seed. Rows of the two tables belong together by "
@@ -59,11 +60,11 @@ def data_card(records: Records) -> str:
 def _table(head: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
     head = list(head)
     lines: list[Iterable[object]] = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(entry).replace("|", "\\|") for entry in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(prose(entry).replace("|", "\\|") for entry in line) + " |" for line in lines)
 
 
 def _settings(runs: pd.DataFrame) -> str:
-    return _table(("setting", "values"), ((f"`{name}`", _values(runs[name])) for name in SETTINGS if name in runs))
+    return _table(("setting", "values"), ((code(name), _values(runs[name])) for name in SETTINGS if name in runs))
 
 
 def _values(column: pd.Series) -> str:
@@ -89,7 +90,7 @@ def _columns(table: pd.DataFrame) -> str:
     kinds = {"object": "list", "str": "text", "bool": "yes or no"}
     return _table(
         ("column", "type", "unit", "meaning"),
-        ((f"`{name}`", kinds.get(kind, kind), column.unit, column.meaning) for name, kind, column in described),
+        ((code(name), kinds.get(kind, kind), column.unit, column.meaning) for name, kind, column in described),
     )
 
 
@@ -104,5 +105,5 @@ def _versions(versions: pd.Series) -> str:
 def _data(runs: pd.DataFrame) -> str:
     names = sorted(runs["data"].drop_duplicates())
     return _table(
-        ("data set", "licence"), ((f"`{name}`", LICENCES.get(name, "not known to sharplab")) for name in names)
+        ("data set", "licence"), ((code(name), LICENCES.get(name, "not known to sharplab")) for name in names)
     )

@@ -1,6 +1,8 @@
 """Group files with the right digest and other content: set aside with the reason, and nothing else is."""
 
 import io
+import json
+import re
 import warnings
 
 import pyarrow as pa
@@ -11,8 +13,13 @@ from hypothesis import strategies as st
 from stored_results import TASK, result
 
 from sharplab.core.files import StoreError, StoreWarning
+from sharplab.core.text import printable
 from sharplab.sweep import load
+from sharplab.sweep.notes import write_note
+from sharplab.sweep.session import Session
+from sharplab.sweep.status import status
 from sharplab.sweep.store import directory, group_file, layout
+from sharplab.sweep.store.data_card import data_card
 from sharplab.sweep.store.directory import add_group, open_store, read_rows
 from sharplab.sweep.store.identity import LATER_SETTINGS
 from sharplab.training.task import Run
@@ -139,3 +146,19 @@ def test_whatever_a_column_holds_the_store_can_be_read(tmp_path_factory, name, v
     assert all(issubclass(each.category, StoreWarning) for each in said)
     assert healthy.exists()
     assert len(records.runs) == (1 if not path.exists() else len(read_rows(store)["run_id"].unique()))
+
+
+NASTY = "<img src=x>\n# heading\x1b[2J | `"
+
+
+def test_names_in_a_store_stay_text_in_its_card_and_its_status(folder):
+    altered = table()
+    for name in ("model", "data", "loss", "parameterization", "versions"):
+        column = ["{" + json.dumps(NASTY) + ': "1"}'] * 2 if name == "versions" else [NASTY] * 2
+        altered = altered.set_column(altered.column_names.index(name), name, pa.array(column))
+    put(folder, altered)
+    write_note(folder / "sweeps" / "a.json", Session("a", groups=1, failed=((NASTY, "trace"),)))
+    for text in (data_card(load(folder)), "\n".join(map(printable, status(folder)))):
+        assert "\x1b" not in text
+    card = data_card(load(folder))
+    assert "\n# heading" not in card and "<img" not in re.sub(r"`[^`\n]*`", "", card)
