@@ -6,7 +6,10 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from sharplab.core.files import DamagedFile, read_regular
 from sharplab.core.naming import lookup
+
+LARGEST = 2**20  # bytes of a file of options
 
 WANTED: Mapping[Any, tuple[Any, str]] = {
     bool: (bool, "true or false"),
@@ -36,10 +39,12 @@ def read_options(path: Path, kind: type) -> dict[str, Any]:
         ValueError: naming the file, and the key that is unknown or the type that it wants.
     """
     try:
-        read = tomllib.loads(path.read_text(encoding="utf-8"))
+        read = tomllib.loads(read_regular(path, LARGEST).decode())
     except OSError as error:
         raise ValueError(f"config {path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
+    except DamagedFile as error:
+        raise ValueError(f"config {path} {error}.") from error
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"config {path} is no TOML: {str(error).rstrip('.')}.") from error
     hints = get_type_hints(kind)
     known = {name.replace("_", "-"): hint for name, hint in hints.items() if name != "config"}
@@ -85,7 +90,10 @@ def _conform(name: str, hint: Any, value: Any) -> Any:
     accepted, wanted = WANTED.get(hint, (str, "a text"))
     if not isinstance(value, accepted) or isinstance(value, bool) != (hint is bool):
         raise ValueError(f"{name} wants {wanted}, not {value!r}.")
-    return hint(value)
+    try:
+        return hint(value)
+    except OverflowError as error:
+        raise ValueError(f"{name} wants {wanted}, not one of {len(str(value))} digits.") from error
 
 
 def _texts(name: str, value: Any) -> tuple[str, ...]:

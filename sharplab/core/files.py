@@ -9,7 +9,9 @@ import hashlib
 import json
 import os
 import stat
+import struct
 import uuid
+import zlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from io import BufferedRandom, BytesIO
@@ -19,6 +21,19 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+# What Python's readers of zip files raise for content that is none: NotImplementedError for ways to compress, and
+# RuntimeError for encrypted members and for JSON that is too deep.
+NO_ARCHIVE = (
+    BadZipFile,
+    EOFError,
+    KeyError,
+    TypeError,
+    ValueError,
+    OverflowError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+)
 DIGEST_BYTES = hashlib.sha256().digest_size
 NOTE = "manifest"  # the name of the note among the arrays
 
@@ -134,7 +149,7 @@ def read_arrays(path: Path) -> tuple[list[np.ndarray], Any]:
         with np.load(BytesIO(content), allow_pickle=False) as file:
             note = json.loads(str(file[NOTE]))
             return [file[str(i)] for i in range(len(file) - 1)], note
-    except (BadZipFile, EOFError, KeyError, ValueError) as error:
+    except NO_ARCHIVE as error:
         raise DamagedFile("holds no arrays") from error
 
 

@@ -43,7 +43,7 @@ def read_king_james(folder: Path = FOLDER) -> tuple[bytes, bytes]:
 def bundled_bpe() -> Tokenizer:
     """The bundled tokenizer of 1,024 pieces, trained on the training part of the King James Bible alone."""
     checked_files(FOLDER, MODEL)
-    return bpe_tokenizer((FOLDER / MODEL).read_bytes())
+    return bpe_tokenizer((FOLDER / MODEL).read_bytes(), str(FOLDER / MODEL))
 
 
 def bpe_definition() -> str:

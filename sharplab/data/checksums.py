@@ -17,8 +17,11 @@ def read_checksums(folder: Path) -> dict[str, str]:
     path = folder / "SHA256SUMS"
     if not path.is_file():
         raise ValueError(f"{path} is missing, so the data cannot be checked; restore the original folder.")
-    rows = (line.split() for line in path.read_text().splitlines() if line.strip())
-    return {name.removeprefix("*"): digest for digest, name in rows}
+    try:
+        rows = (line.split() for line in path.read_text().splitlines() if line.strip())
+        return {name.removeprefix("*"): digest for digest, name in rows}
+    except ValueError as error:
+        raise ValueError(f"{path} has lines that are no digest and name; restore the original file.") from error
 
 
 def verify_checksum(path: Path, expected: str, remedy: str = REINSTALL) -> None:

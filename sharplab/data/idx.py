@@ -1,6 +1,7 @@
 """Files in the idx format of MNIST and its successors."""
 
 import gzip
+import io
 import struct
 import zlib
 from math import prod
@@ -8,7 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from sharplab.core.files import DamagedFile, read_regular
+
 UNSIGNED_BYTE = 0x08
+LARGEST = 2**30  # bytes of an array; 60,000 images of 28×28 are 47 million
 
 
 def parse_idx(content: bytes, source: str) -> np.ndarray:
@@ -39,11 +43,14 @@ def parse_idx(content: bytes, source: str) -> np.ndarray:
 
 
 def read_idx_gz(path: Path, rank: int) -> np.ndarray:
-    """The uint8 array of `rank` axes in a gzipped idx file; ValueError when damaged or of another rank."""
+    """The uint8 array of `rank` axes in a gzipped idx file; ValueError when damaged, of another rank or too large."""
     try:
-        content = gzip.decompress(path.read_bytes())
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        with gzip.open(io.BytesIO(read_regular(path))) as file:
+            content = file.read(LARGEST + 1)
+    except (DamagedFile, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path} is not a whole gzip file ({error}); restore the original file.") from error
+    if len(content) > LARGEST:
+        raise ValueError(f"{path} inflates to more than {LARGEST:,} bytes; restore the original file.")
     array = parse_idx(content, str(path))
     if array.ndim != rank:
         raise ValueError(f"{path} holds {array.ndim} axes where {rank} belong; restore the original file.")

@@ -66,11 +66,21 @@ def train_bpe(lines: Iterable[str]) -> bytes:
     return model.getvalue()
 
 
-def bpe_tokenizer(model: bytes) -> Tokenizer:
-    """The tokenizer of a model that `train_bpe` made."""
+def bpe_tokenizer(model: bytes, source: str = "model") -> Tokenizer:
+    """The tokenizer of a model that `train_bpe` made.
+
+    Raises:
+        ValueError: naming `source`, for anything else.
+    """
     import sentencepiece
 
-    processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+    try:
+        processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        pieces = processor.get_piece_size()
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise ValueError(f"{source} is no model of sentencepiece; restore the original file.") from error
+    if pieces != BPE_VOCABULARY:
+        raise ValueError(f"{source} has {pieces:,} pieces where {BPE_VOCABULARY:,} belong; restore the original file.")
 
     def encode(text: bytes) -> np.ndarray:
         chunks = _chunks(text.decode())

@@ -54,13 +54,16 @@ def read_checkpoint(path: Path, like: PyTree) -> PyTree | None:
     return None
 
 
-def _fitted(arrays: list[np.ndarray], manifest: list[list], like: PyTree) -> PyTree:
+def _fitted(arrays: list[np.ndarray], manifest: Any, like: PyTree) -> PyTree:
     leaves, treedef = jax.tree_util.tree_flatten_with_path(like)
-    if [entry[:-1] for entry in manifest] != [_description(where, leaf) for where, leaf in leaves]:
-        raise DamagedFile("holds something else than is looked for")
-    found = [
-        _restored(array, leaf, entry[-1]) for array, (_, leaf), entry in zip(arrays, leaves, manifest, strict=True)
-    ]
+    try:
+        if [entry[:-1] for entry in manifest] != [_description(where, leaf) for where, leaf in leaves]:
+            raise ValueError("other leaves")
+        found = [
+            _restored(array, leaf, entry[-1]) for array, (_, leaf), entry in zip(arrays, leaves, manifest, strict=True)
+        ]
+    except (TypeError, ValueError, KeyError, IndexError) as error:
+        raise DamagedFile("holds something else than is looked for") from error
     return jax.tree.unflatten(treedef, found)
 
 
@@ -88,6 +91,8 @@ def _description(where: tuple, leaf: Any) -> list:
 def _restored(array: np.ndarray, like: Any, key_implementation: str | None) -> Any:
     if key_implementation is not None:
         return jax.random.wrap_key_data(jnp.asarray(array), impl=key_implementation)
+    if array.shape != jnp.shape(like):
+        raise ValueError("an array of another shape than the manifest says")
     # Types that numpy has not of its own, such as bfloat16, come back as bytes without a name.
     dtype = getattr(like, "dtype", array.dtype)
     return array if array.dtype == dtype else array.view(dtype)
