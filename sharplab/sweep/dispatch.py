@@ -15,6 +15,10 @@ from sharplab.sweep.work import Assignment, Report, work
 ATTEMPTS = 3  # at a group whose worker dies
 SIGHTINGS = 6  # of a group that its workers stored, before it is given up
 POLL_SECONDS = 0.5
+TOO_LARGE = (
+    "one run needs more memory than there is: record fewer eigenvalues, take a smaller probe_size or batch_size, or "
+    "another machine; --dry-run tells what each width needs"
+)
 LONGEST_WAIT = 30.0  # seconds for a network file system to show what was stored
 
 
@@ -146,6 +150,8 @@ class Dispatcher:
             self.log.ask_to_stop()
             self.log.note(ended="failed")
             raise report.error
+        elif report.ending == "memory":
+            self._give_up(group, f"{report.traceback}\n{TOO_LARGE} ({report.error})", report.error)
         elif report.ending != "stopped":
             self._give_up(group, report.traceback, report.error)
 

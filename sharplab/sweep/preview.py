@@ -1,11 +1,14 @@
 """What a sweep would do: its plan against what the store holds, with time and memory, and nothing trained."""
 
 import math
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
 
+import jax
 import pandas as pd
 from rich import box
 from rich.console import Console
@@ -121,6 +124,14 @@ def _remarks(planned: Sequence[PlannedTask], estimated: Estimated) -> Iterator[s
             f"all includes {duration(estimated.compile_seconds)} to compile; the memory of each task is on one device, "
             "in all on all of them, and each process takes about 0.5 GB for its libraries besides."
         )
+    free = free_bytes()
+    if free is not None and estimated.bytes > free:
+        fitting = max((each.bytes for each in estimated.groups if estimated.devices * each.bytes <= free), default=0)
+        smaller = f" Tasks of up to {amount(fitting)} each fit" if fitting else " None of the tasks fits"
+        yield (
+            f"This machine has {amount(free)} of memory free, less than {amount(estimated.bytes)} in all.{smaller}: "
+            "train with fewer workers, or record fewer eigenvalues on a smaller probe."
+        )
     inside, further = sum(each.inside for each in planned), sum(each.further for each in planned)
     if further:
         yield (
@@ -128,6 +139,15 @@ def _remarks(planned: Sequence[PlannedTask], estimated: Estimated) -> Iterator[s
             f"{further} where they lie at an edge (--no-refine: none)."
         )
     yield "Nothing was trained."
+
+
+def free_bytes() -> int | None:
+    """The memory of this machine that is free; None where the system does not say, and for accelerators."""
+    if jax.default_backend() != "cpu":
+        return None
+    with suppress(ValueError, OSError, AttributeError):
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return None
 
 
 def _grid(rates: Sequence[float]) -> str:

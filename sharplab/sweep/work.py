@@ -66,12 +66,14 @@ def work(assignment: Assignment) -> Report:
     except Stopped:
         return Report("stopped")
     except Exception as error:
-        return Report("memory" if _is_out_of_memory(error) else "error", error, traceback.format_exc())
+        return Report("memory" if is_out_of_memory(error) else "error", error, traceback.format_exc())
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    # XLA has no exception type of its own for it.
-    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that there was too little memory."""
+    # XLA has no exception type of its own for it, and on CPUs calls it INTERNAL at times.
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or "resource_exhausted" in said or "out of memory" in said
 
 
 def _work(assignment: Assignment) -> Report:

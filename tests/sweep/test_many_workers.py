@@ -21,6 +21,7 @@ from sharplab.sweep.runner import run_with
 from sharplab.sweep.session import read_sessions
 from sharplab.sweep.status import status
 from sharplab.sweep.store.directory import open_store, read_rows
+from sharplab.sweep.work import is_out_of_memory
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +90,24 @@ def test_a_group_too_large_for_memory_is_split(tmp_path, two, notes, alone, wher
 
 
 def test_a_single_run_too_large_for_memory_is_reported(tmp_path, notes):
-    with pytest.raises(SweepError, match=r"(?s)4 of .* groups failed.*1 run: RuntimeError: RESOURCE_EXHAUSTED"):
+    with pytest.raises(
+        SweepError, match=r"(?s)4 of .* groups failed.*1 run: one run needs more memory.*RESOURCE_EXHAUSTED"
+    ):
         run_with(FaultyTrainer(notes, most_runs=0), experiment(widths=(4,), learning_rates=(1.0,)), tmp_path / "store")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes."),
+        RuntimeError("INTERNAL: Out of memory allocating 8 bytes."),
+        RuntimeError("INTERNAL: Generated function failed: CpuCallback error: out of memory"),
+    ],
+)
+def test_too_little_memory_is_known_by_any_of_its_names(error):
+    assert is_out_of_memory(error)
+    assert not is_out_of_memory(RuntimeError("INTERNAL: something else"))
 
 
 def test_bad_input_that_training_finds_ends_the_sweep(tmp_path):

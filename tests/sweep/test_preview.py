@@ -109,3 +109,19 @@ def test_a_sweep_that_is_done_has_nothing_to_train(tmp_path):
     assert ["in", "all", "24", "0", "0", "s", "0", "B"] in [
         line.split() for line in printed(planned, preview.estimate_tasks(planned)).splitlines()
     ]
+
+
+@pytest.mark.parametrize(("free", "said"), [(7e6, None), (5e6, "fits"), (6e6 - 1, "fits"), (None, None)])
+def test_a_sweep_that_cannot_fit_is_told_before_it_starts(tmp_path, monkeypatch, free, said):
+    monkeypatch.setattr(preview, "free_bytes", lambda: free)
+    text = printed(plan_tasks([experiment()], tmp_path / "runs"))
+    assert ("memory free" in text) == (said is not None)
+    assert said is None or said in text
+
+
+def test_the_tasks_that_fit_are_told(tmp_path, monkeypatch):
+    planned = plan_tasks([experiment()], tmp_path / "runs")
+    sizes = [2_000_000, 3_000_000, 4_000_000, 9_000_000]
+    found = Estimated(tuple(GroupEstimate(90.0, size) for size in sizes), 8, 600, 18_000_000, 2)
+    monkeypatch.setattr(preview, "free_bytes", lambda: 7e6)
+    assert "Tasks of up to 3.0 MB each fit" in printed(planned, found)
