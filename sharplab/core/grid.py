@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, cast
 
 PLAIN = r"(?:\d+\.?\d*|\.\d+)"
 NUMBER = rf"(?:2\^-?{PLAIN}|{PLAIN}(?:e[+-]?\d+)?)"
@@ -17,6 +17,7 @@ RANGE = re.compile(rf"({NUMBER}):({NUMBER})(?::log(\d+))?", re.IGNORECASE)
 SEEDS = re.compile(r"(\d+)(?::(\d+))?")
 MOST = 100_000  # numbers of one text; more can only be a slip of the finger
 HIGHEST_SEED = 2**31 - 1
+SMALLEST, LARGEST = 2.0**-126, 2.0**127  # the normal numbers of float32, in which networks are trained
 
 
 def parse_learning_rates(texts: Iterable[str]) -> tuple[float, ...]:
@@ -148,9 +149,20 @@ def _is_whole(value: Any) -> bool:
 
 
 def _positive(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not (isinstance(value, Real) and 0 < float(value) < math.inf):
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < cast(float, value) < math.inf:
         raise ValueError(f"{name} must be positive, finite numbers, not {value!r}.")
-    return rounded(float(value))
+    return rounded(in_float32(name, value))
+
+
+def in_float32(name: str, value: Any) -> float:
+    """A positive number as a float.
+
+    Raises:
+        ValueError: if float32 would make 0 or infinity of it.
+    """
+    if not SMALLEST <= value <= LARGEST:
+        raise ValueError(f"{name} must lie between {SMALLEST:.1e} and {LARGEST:.1e}, for float32, not {value!r}.")
+    return float(value)
 
 
 def _numbers(name: str, text: str, examples: str = "0.1, 2^-3, 2^-6:2^2 or 1e-3:1:log7") -> list[float]:
@@ -178,7 +190,7 @@ def _number(name: str, text: str) -> float:
         number = math.inf
     if not 0 < number < math.inf:
         raise ValueError(f"{name}: {text!r} must be a positive, finite number.")
-    return rounded(number)
+    return rounded(in_float32(name, number))
 
 
 def _sizes(name: str, text: str) -> list[int]:

@@ -8,7 +8,7 @@ Tables of names are given as "module:NAME" and imported when a name is looked up
 """
 
 import inspect
-import math
+import sys
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
@@ -16,7 +16,7 @@ from importlib import import_module
 from numbers import Real
 from typing import Any, TypeVar
 
-from sharplab.core.grid import as_tuple, distinct, parse_positive, parse_sizes, whole
+from sharplab.core.grid import as_tuple, distinct, in_float32, parse_positive, parse_sizes, whole
 from sharplab.core.imports import find, find_function
 from sharplab.core.naming import lookup
 
@@ -109,7 +109,7 @@ def finite(name: str, value: Any) -> float:
     Raises:
         ValueError: if it is no number, NaN or infinite.
     """
-    if not isinstance(value, Real) or not math.isfinite(value):
+    if not isinstance(value, Real) or not abs(value) <= sys.float_info.max:
         raise ValueError(f"{name} must be a finite number, not {value!r}.")
     return float(value)
 
@@ -117,7 +117,7 @@ def finite(name: str, value: Any) -> float:
 def _positive(name: str, value: Any) -> float:
     if finite(name, value) <= 0:
         raise ValueError(f"{name} must be a positive number, not {value}.")
-    return float(value)
+    return in_float32(name, value)
 
 
 def _flag(name: str, value: Any) -> bool:

@@ -179,4 +179,7 @@ def _by_key(name: str, value: Any, keys: tuple) -> list[tuple[Any, Any]]:
     for key in keys:
         if key not in table:
             raise ValueError(f"{name} has no entry for {key!r}: it has {', '.join(map(str, table))}.")
+    # What is kept from an experiment with more of them is no slip.
+    if isinstance(value, Mapping) and (unknown := [key for key in table if key not in keys]):
+        raise ValueError(f"{name} has an entry for {unknown[0]!r}, which is none of {', '.join(map(str, keys))}.")
     return [(key, table[key]) for key in keys]

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ import pandas as pd
 from sharplab.core.signals import Terminated
 from sharplab.records import Records
 from sharplab.sweep.dispatch import Dispatcher, SweepError
+from sharplab.sweep.executors.opening import open_executor
 from sharplab.sweep.executors.processes import Here
 from sharplab.sweep.experiment import Experiment
 from sharplab.sweep.live import LiveTracker
@@ -35,7 +36,7 @@ def run(
     experiments: Experiment | Sequence[Experiment],
     store: Path | str,
     *,
-    executor: Executor | None = None,
+    executor: Executor | str | None = None,
     resume: bool = True,
     trackers: Sequence[LiveTracker] = (),
     shard: Shard = WHOLE,
@@ -49,7 +50,7 @@ def run(
     Args:
         store: a directory, made where there is none; all workers must see it. Several experiments may share it.
         executor: where groups are trained, anything of the `concurrent.futures` interface, as
-            `sharplab.sweep.Processes()`; by default this process.
+            `sharplab.sweep.Processes()`, or the text of `--executor`, as "processes"; by default this process.
         resume: whether runs that the store holds already are taken from there; if not, all are trained anew, and
             of each run the latest is what is read later.
         trackers: called with each run as it goes, see `sharplab.sweep.live`.
@@ -67,7 +68,7 @@ def run_with(
     experiments: Experiment | Sequence[Experiment],
     store: Path | str,
     *,
-    executor: Executor | None = None,
+    executor: Executor | str | None = None,
     resume: bool = True,
     trackers: Sequence[LiveTracker] = (),
     shard: Shard = WHOLE,
@@ -88,11 +89,20 @@ def run_with(
     def assign(group: Group) -> Assignment:
         return Assignment(folder, log.session.name, group, train, tuple(trackers), earlier, not_before)
 
-    dispatcher = Dispatcher(executor or Here(), assign, log)
     rows = partial(read_rows, folder, apart_from=earlier)
-    with show_progress(log.snapshot), _stopping(dispatcher):
-        _train_missing(several, shard, dispatcher, rows)
+    with _opened(executor) as opened:
+        dispatcher = Dispatcher(opened, assign, log)
+        with show_progress(log.snapshot), _stopping(dispatcher):
+            _train_missing(several, shard, dispatcher, rows)
     return as_records(wanted_rows(several, rows(), shard))
+
+
+def _opened(executor: Executor | str | None) -> AbstractContextManager[Executor]:
+    if isinstance(executor, str):
+        return open_executor(executor)
+    if executor is not None and not hasattr(executor, "submit"):
+        raise ValueError(f"executor must be one of concurrent.futures or a text such as 'processes', not {executor!r}.")
+    return nullcontext(executor or Here())
 
 
 def _train_missing(

@@ -123,3 +123,16 @@ def test_records_start_at_0_end_at_the_last_step_and_increase(steps, data, spaci
     assert at[-1] == steps
     assert all(a < b for a, b in pairwise(at))
     assert len(at) == records if spacing == "linear" else len(at) <= records
+
+
+@pytest.mark.parametrize("rate", [1e-300, 1e300, 10**400, "1e-300", "2^-200"])
+def test_numbers_that_float32_makes_0_or_infinity_of_are_refused(rate):
+    for name in ("learning_rates", "gamma"):
+        if name == "learning_rates" or not isinstance(rate, str):
+            with pytest.raises(ValueError, match=name):
+                Experiment(**{"widths": (8,), "learning_rates": (1.0,), name: rate})
+
+
+def test_rates_of_a_parameterization_that_is_not_there_are_refused():
+    with pytest.raises(ValueError, match="learning_rates has an entry for 'ntk'"):
+        Experiment(widths=(8,), parameterizations="mup", learning_rates={"mup": (1.0,), "ntk": (2.0,)})

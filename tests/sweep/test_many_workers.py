@@ -90,9 +90,8 @@ def test_a_group_too_large_for_memory_is_split(tmp_path, two, notes, alone, wher
 
 
 def test_a_single_run_too_large_for_memory_is_reported(tmp_path, notes):
-    with pytest.raises(
-        SweepError, match=r"(?s)4 of .* groups failed.*1 run: one run needs more memory.*RESOURCE_EXHAUSTED"
-    ):
+    said = r"(?s)4 of .* groups failed.*1 run: one run needs more memory.*RESOURCE_EXHAUSTED"
+    with pytest.raises(SweepError, match=said):
         run_with(FaultyTrainer(notes, most_runs=0), experiment(widths=(4,), learning_rates=(1.0,)), tmp_path / "store")
 
 

@@ -157,3 +157,14 @@ def test_real_training_fills_a_store(tmp_path):
     assert runs["diverged"].to_dict() == {0.5: False, 1e6: True}
     shorter = dataclasses.replace(sweep, learning_rates=(0.5,), records=2)
     assert run(shorter, tmp_path).runs["written"].item() == runs.loc[0.5, "written"]
+
+
+@pytest.mark.parametrize("executor", ["here", "processes:2"])
+def test_executors_are_known_by_their_texts_too(tmp_path, executor):
+    assert len(run_with(FakeTrainer(), experiment(), tmp_path / "store", executor=executor).runs) == 24
+
+
+@pytest.mark.parametrize("executor", ["nowhere", 4, object()])
+def test_what_is_no_executor_is_refused(tmp_path, executor):
+    with pytest.raises(ValueError, match="executor"):
+        run_with(FakeTrainer(), experiment(), tmp_path / "store", executor=executor)
