@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from importlib import import_module
 from numbers import Real
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from sharplab.core.grid import as_tuple, distinct, in_float32, parse_positive, parse_sizes, whole
 from sharplab.core.imports import find, find_function
@@ -109,7 +109,7 @@ def finite(name: str, value: Any) -> float:
     Raises:
         ValueError: if it is no number, NaN or infinite.
     """
-    if not isinstance(value, Real) or not abs(value) <= sys.float_info.max:
+    if not isinstance(value, Real) or not abs(cast(float, value)) <= sys.float_info.max:
         raise ValueError(f"{name} must be a finite number, not {value!r}.")
     return float(value)
 
