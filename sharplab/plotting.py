@@ -2,14 +2,19 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from sharplab.core.files import write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,6 +47,12 @@ def house_style() -> Iterator[None]:
     """A context in which figures are drawn in this lab's style."""
     with mpl.rc_context(dict(STYLE)):
         yield
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure to a file, in the format that its name ends in, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, partial(figure.savefig, format=path.suffix.removeprefix(".") or "png"))
 
 
 def size_colours(sizes: Sequence[int]) -> dict[int, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from rich.console import Console
 
+from sharplab.core.files import refusal
 from sharplab.core.signals import Terminated
 from sharplab.core.text import printable
 
@@ -26,6 +27,9 @@ def exit_code_of(command: Callable[[], int | None]) -> int:
         return TERMINATED if terminated else STOPPED
     except ValueError as error:
         _say("[red bold]error:[/]", error)
+        return BAD_INPUT
+    except OSError as error:  # what the system refuses
+        _say("[red bold]error:[/]", refusal(f"{error.filename or 'a file'} cannot be read or written", error))
         return BAD_INPUT
     except Exception as error:
         from sharplab.sweep.dispatch import SweepError  # here, for who helps and refuses needs nothing of training

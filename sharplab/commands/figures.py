@@ -23,6 +23,7 @@ def make_figure(options: FigureOptions) -> None:
     Raises:
         ValueError: for an unknown figure, and where there are no scripts of figures.
     """
+    options.folder.mkdir(parents=True, exist_ok=True)
     _make(options)
     write_readme(options.folder)
 
@@ -37,6 +38,7 @@ def make_figures(options: FiguresOptions) -> int:
         ValueError: where there are no scripts of figures.
     """
     scripts = figure_scripts()
+    options.folder.mkdir(parents=True, exist_ok=True)  # before anything is trained for it
     names = list(scripts if options.all else HEADLINE)
     table = Table("figure", "tests", "verdict", "seconds", title=f"preset {options.preset}")
     failed = []

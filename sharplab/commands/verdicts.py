@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 from rich.console import Console
 
 from sharplab.analysis import Transfer, transfer
-from sharplab.plotting import NAMES, draw_sweep, house_style, leave_room_below, size_legend
+from sharplab.plotting import NAMES, draw_sweep, house_style, leave_room_below, save_figure, size_legend
 from sharplab.records import SETTINGS, Records
 
 
@@ -64,5 +64,5 @@ def draw_transfer(records: Records, found: Mapping[str, Transfer], metric: str, 
         leave_room_below(axes[0, 0], 0.25)
         axes[0, 0].set_ylabel(f"final {metric.replace('_', ' ')} (nats)")
         axes[0, -1].legend(handles=size_legend(result.sizes, size=result.over), loc="upper left")
-        figure.savefig(picture)
+        save_figure(figure, picture)
         plt.close(figure)

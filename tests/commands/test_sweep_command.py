@@ -4,6 +4,8 @@ import dataclasses
 import inspect
 import math
 import re
+import subprocess
+import sys
 import textwrap
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ from sharplab.commands import sweep as command_line
 from sharplab.commands import sweep_options
 from sharplab.commands.exit_codes import exit_code_of
 from sharplab.commands.sweep import SweepOptions, default_options, main
+from sharplab.core.signals import Terminated
 from sharplab.sweep import Experiment, estimate, live
 from sharplab.sweep.dispatch import SweepError
 from sharplab.sweep.plan import WHOLE, Shard
@@ -237,6 +240,14 @@ def test_bad_input_gets_one_sentence_and_code_2(words, said, tmp_path, capsys):
         (SweepError("3 groups failed [red]"), 1, "failed: 3 groups failed [red]"),
         (ValueError("widths is empty [mup]."), 2, "error: widths is empty [mup]."),
         (KeyboardInterrupt(), 130, "stopped; what was trained is stored, the same command goes on"),
+        (Terminated(), 143, "stopped by SIGTERM; what was trained is stored, the same command goes on"),
+        (ValueError("a\x1b[2Jb"), 2, "error: a�[2Jb"),
+        (
+            OSError(28, "No space left on device", "figures/a.png"),
+            2,
+            "error: figures/a.png cannot be read or written: No space left on device. Remedy: free space there, then "
+            "go on with the same command.",
+        ),
     ],
 )
 def test_each_ending_has_its_code_and_its_sentence(error, code, said, capsys):
@@ -261,3 +272,14 @@ def test_help_explains_every_option_and_the_exit_codes(capsys):
     assert "Exit codes: 0 done; 1 some groups of runs failed" in said
     assert "130 stopped by Ctrl-C" in said
     assert "None" not in said
+
+
+@pytest.mark.parametrize("words", [("report", "--folder"), ("figures", "--preset", "smoke", "--folder")])
+def test_a_folder_that_is_a_file_is_told_in_a_sentence(words, tmp_path):
+    (tmp_path / "file").write_text("x")
+    done = subprocess.run(
+        [sys.executable, "-m", "sharplab", *words, str(tmp_path / "file" / "figures")],
+        cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert done.stderr.startswith("error: ") and "file" in done.stderr
