@@ -3,14 +3,14 @@
     python campaign_sweep.py STORE EXECUTOR
 
 Real training of small networks, diverging ones among them. Results and checkpoints are written every half second, so
-that there is much to break. Exit code 1 where groups were given up.
+that there is much to break. Exit codes are those of commands.
 """
 
 import sys
 import warnings
 
+from sharplab.commands.exit_codes import exit_code_of
 from sharplab.sweep import Experiment, work
-from sharplab.sweep.dispatch import SweepError
 from sharplab.sweep.executors import cluster
 from sharplab.sweep.executors.opening import open_executor
 from sharplab.sweep.runner import run_with
@@ -53,9 +53,9 @@ if __name__ == "__main__":
     hurry()
     cluster.ANSWER_SECONDS = 2.0  # for a scheduler that will not come back
     warnings.simplefilter("ignore")
-    try:
+
+    def command() -> None:
         with open_executor(sys.argv[2]) as executor:
             run_with(train_in_small_bites, SWEEP, sys.argv[1], executor=executor)
-    except SweepError as error:
-        print(error, file=sys.stderr)
-        sys.exit(1)
+
+    sys.exit(exit_code_of(command))

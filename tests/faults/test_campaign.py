@@ -9,6 +9,7 @@ The counts are printed.
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from collections import Counter
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from campaign_sweep import SWEEP
 from dask_processes import scheduler_and_worker
@@ -24,7 +26,8 @@ from fake_training import FakeTrainer
 from fill_a_disk import SWEEP as LARGE_SWEEP
 from test_runner import assert_same_records
 
-from sharplab.sweep import load
+from sharplab.sweep import load, work
+from sharplab.sweep.plan import Shard
 from sharplab.sweep.runner import run_with
 from sharplab.sweep.store import group_file
 from sharplab.sweep.store.directory import open_store, read_rows
@@ -32,7 +35,7 @@ from sharplab.sweep.store.directory import open_store, read_rows
 pytestmark = [pytest.mark.faults, pytest.mark.optimised]
 
 HERE = Path(__file__).parent
-KILLS = {"main": 22, "workers": 22, "scheduler": 8}
+KILLS = {"main": 22, "workers": 22, "scheduler": 8, "merge": 6, "export": 6}
 PER_STORE = 4  # kills, after which a sweep is left alone: on a busy machine it might else never end
 FIRST_SECONDS, LAST_SECONDS = 1.0, 8.0  # of a process's life, at one of which it is killed
 RUNS = len(SWEEP.widths) * len(SWEEP.rates_of("mup")) * 4
@@ -224,6 +227,105 @@ def test_two_calls_train_one_store_and_one_is_killed(tmp_path, start, undisturbe
     assert second.wait(timeout=600) == 0, said_by(store).read_text()
     assert_complete(store, undisturbed("here"))
     tell(f"two calls on one store, one killed: {len(read_rows(store))} rows for {RUNS} runs")
+
+
+@pytest.fixture(scope="module")
+def two_parts(tmp_path_factory):
+    """Two stores of many small files, the halves of one sweep."""
+    folder = tmp_path_factory.mktemp("parts")
+    stores = [folder / "one", folder / "two"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(work, "FLUSH_SECONDS", 0.0)
+        for i, store in enumerate(stores):
+            run_with(FakeTrainer(), LARGE_SWEEP, store, shard=Shard(i, 2))
+    return stores
+
+
+def killed_on_the_way(words, environment, kills, chance):
+    """How many of so many calls of a command were killed, each at another moment; it is then left alone."""
+    command, killed = [sys.executable, "-m", "sharplab", *words], 0
+    for _ in range(kills):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sharplab", *words], env=environment, stdout=subprocess.DEVNULL
+        )
+        try:
+            process.wait(timeout=chance.uniform(0.5, 2.5))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            killed += 1
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return killed
+
+
+def test_merges_and_exports_are_killed(tmp_path, environment, two_parts, tell):
+    chance = random.Random(3)
+    merged, tables = tmp_path / "merged", tmp_path / "tables"
+    words = ["merge", *map(str, two_parts), "--into", str(merged)]
+    merges = killed_on_the_way(words, environment, KILLS["merge"], chance)
+    found = load(merged)
+    assert found.runs["run_id"].is_unique and len(read_rows(merged)) == len(found.runs)
+    assert_same_records(found, run_with(FakeTrainer(), LARGE_SWEEP, tmp_path / "alone"))
+    exports = killed_on_the_way(["export", str(merged), str(tables)], environment, KILLS["export"], chance)
+    assert len(pd.read_parquet(tables / "runs.parquet")) == len(found.runs)
+    assert len(pd.read_parquet(tables / "curves.parquet")) == len(found.curves)
+    tell(f"merges killed: {merges}, exports killed: {exports}; {len(found.runs)} runs, each once, and all tables")
+
+
+NOTES = {
+    "forged name": lambda path: path.write_text('{"name": "../../victim", "sweep": "a", "group": "g", "run_ids": []}'),
+    "deep": lambda path: path.write_text("[" * 100_000),
+    "wrong types": lambda path: path.write_text('{"name": 1, "sweep": [], "group": {}, "run_ids": 5}'),
+    "pipe": os.mkfifo,
+    "endless": lambda path: path.symlink_to("/dev/zero"),
+    "folder": Path.mkdir,
+    "binary": lambda path: path.write_bytes(random.Random(0).randbytes(4096)),
+}
+
+
+def test_what_lies_among_the_notes_of_a_store_stops_nothing(tmp_path, start, undisturbed, tell):
+    store, victim = tmp_path / "store", tmp_path / "victim.json"
+    victim.write_text("precious")
+    for folder in ("running", "sweeps"):
+        (store / folder).mkdir(parents=True)
+        for kind, make in NOTES.items():
+            make(store / folder / f"{kind}.json")
+    open_store(tmp_path / "empty").rename(tmp_path / "made")
+    for file in (tmp_path / "made").iterdir():
+        file.rename(store / file.name)
+    finish(start, store, "here")
+    assert_complete(store, undisturbed("here"))
+    assert victim.read_text() == "precious"
+    asked = subprocess.run(
+        [sys.executable, "-m", "sharplab", "status", str(store)], capture_output=True, text=True, timeout=60
+    )
+    assert asked.returncode == 0, asked.stderr
+    tell(f"{2 * len(NOTES)} notes that are none, in a store: {RUNS} runs complete, nothing outside touched")
+
+
+GOES = {
+    "removed": shutil.rmtree,
+    "renamed": lambda store: store.rename(store.with_name("elsewhere")),
+    "groups removed": lambda store: shutil.rmtree(store / "groups"),
+    "a file now": lambda store: (store.rename(store.with_name("elsewhere")), store.write_text("x")),
+}
+
+
+@pytest.mark.parametrize("how", GOES)
+@pytest.mark.parametrize("executor", ["here", "processes:2"])
+def test_a_store_that_goes_away_ends_the_sweep_in_a_sentence(tmp_path, start, how, executor, tell):
+    store = tmp_path / "store"
+    process = start(store, executor)
+    deadline = time.monotonic() + 60
+    while not list(store.glob("groups/*.parquet")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    GOES[how](store)
+    code = process.wait(timeout=120)
+    said = said_by(store).read_text()
+    assert code == 2, said
+    assert "Traceback" not in said and f"error: store {store}" in said.replace("\n", " ")
+    tell(f"store {how} ({executor}): {said.strip().splitlines()[-1][:60]}…")
 
 
 def test_a_full_disk_ends_the_sweep_and_loses_nothing(tmp_path, environment, tell):
