@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 from flax import nnx
 
 from sharplab.core.tree import named_leaves
@@ -44,6 +45,8 @@ def abstract_shapes(build: Callable[..., Any], *size: int) -> AbstractShapes:
     shapes = {path: tuple(leaf.shape) for path, leaf in named_leaves(state).items()}
     if not shapes:
         raise ValueError(f"build{size} makes a module without an nnx.Param.")
-    metadata = {"/".join(map(str, path)): variable.get_metadata() for path, variable in nnx.to_flat_state(state)}
+    # A variable may hold several arrays.
+    variables = [variable for _, variable in nnx.to_flat_state(state) for _ in jax.tree.leaves(variable)]
+    metadata = {path: variable.get_metadata() for path, variable in zip(shapes, variables, strict=True)}
     modules = {"/".join(map(str, path)): found for path, found in nnx.iter_modules(module)}
     return AbstractShapes(size, shapes, metadata, modules)

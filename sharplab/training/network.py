@@ -406,11 +406,13 @@ class Network:
     def scaled(self, optimizer: Optimizer) -> PyTree:
         """What the scaling asks of an optimizer, a `Scaled` for each parameter, like the parameters."""
 
-        def of(path: tuple, parameter: nnx.Variable) -> nnx.Variable:
-            name = jax.tree_util.keystr(path, simple=True, separator="/")
-            return parameter.replace(self.source.scaled(name, parameter, optimizer))
+        names = iter(tree.named_leaves(self.abstract.params))
 
-        return jax.tree_util.tree_map_with_path(of, self.abstract.params, is_leaf=_is_variable)
+        def of(parameter: nnx.Variable) -> nnx.Variable:
+            each = jax.tree.map(lambda _: self.source.scaled(next(names), parameter, optimizer), parameter.get_value())
+            return parameter.replace(each)
+
+        return jax.tree.map(of, self.abstract.params, is_leaf=_is_variable)
 
     @property
     def abstract(self) -> "Abstract":

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from flax_models import CLASSES, MLP, TOKENS, ConvNet, Transformer, batch
+from flax_models import CLASSES, FEATURES, MLP, TOKENS, ConvNet, Transformer, batch
 
 from sharplab.core.tree import named_leaves
 from sharplab.losses import cross_entropy
@@ -327,3 +327,42 @@ def test_kernels_of_many_axes_are_orthogonalised_as_matrices():
     for block in range(3):
         values = np.linalg.svd(updates["w"][:, :, block].reshape(5, 8), compute_uv=False)
         assert np.all((values > 0.6) & (values < 1.3))
+
+
+class Named(nnx.Module):
+    """Hidden layer and gain under names of one's choice."""
+
+    def __init__(self, width, rngs, *, hidden, gain):
+        self.hidden_and_gain = hidden, gain
+        setattr(self, hidden, nnx.Linear(FEATURES, width, rngs=rngs))
+        setattr(self, gain, nnx.Param(jnp.ones(width)))
+        self.readout = nnx.Linear(width, CLASSES, rngs=rngs)
+
+    def __call__(self, x):
+        hidden, gain = (getattr(self, name) for name in self.hidden_and_gain)
+        return self.readout(jnp.tanh(hidden(x)) * gain)
+
+
+def test_names_that_flax_has_too_change_nothing():
+    """A head called "value", or a parameter called so, is trained as it is under any other name."""
+
+    def trained(**names):
+        build = partial(Named, **names)
+        scaling = mup(build, base=BASE, width=WIDTH, optimizer="adamw")
+        module = scaling.init(0)
+        training = nnx.Optimizer(module, scaling.optimizer(0.1), wrt=nnx.Param)
+        inputs, targets = batch(MLP)
+        loss = nnx.value_and_grad(lambda module: cross_entropy(module(inputs), targets))
+        losses = []
+        for _ in range(3):
+            value, gradient = loss(module)
+            training.update(module, gradient)
+            losses.append(float(value))
+        params = nnx.state(module, nnx.Param)
+        scaling.metric(params, training.opt_state)
+        return scaling.table()["role"].to_dict(), losses
+
+    roles, losses = trained(hidden="value", gain="scale")
+    assert roles["value/kernel"] == "input" and losses[-1] < losses[0]
+    assert trained(hidden="hidden", gain="value")[0]["value"] == "vector"
+    assert trained(hidden="hidden", gain="value")[1] == losses == trained(hidden="hidden", gain="scale")[1]
