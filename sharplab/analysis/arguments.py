@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from sharplab.records import Records, require_one_setting
+from sharplab.records import Records, join_rates, require_one_setting
 
 
 def check_confidence(confidence: float) -> None:
@@ -26,12 +26,12 @@ def check_over(over: str) -> None:
 
 
 def curves_by_name(records: Records, quantity: str, over: str) -> list[tuple[str, pd.DataFrame]]:
-    """The curves of each parameterization, of one setting apart from the size `over`.
+    """The curves of each parameterization, of one setting apart from the size `over`, rounded learning rates joined.
 
     Raises:
         ValueError: for missing curves or columns, and mixed settings or optimizers.
     """
-    curves = records.curves
+    curves = join_rates(records).curves
     if curves is None or quantity not in curves:
         raise ValueError(f"the records have no curves of {quantity!r}: record it as an observable.")
     check_over(over)

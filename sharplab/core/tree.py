@@ -62,7 +62,7 @@ def _name(path: tuple) -> str:
 
 
 def _is_variable(node: Any) -> bool:
-    return _holds_a_value(type(node))
+    return _holds_a_value(node.__class__)
 
 
 @lru_cache(maxsize=1024)
