@@ -107,41 +107,36 @@ class Records:
         return self.curves.set_index(keys).select_dtypes("number").to_xarray()
 
 
-def join_rates(records: Records) -> Records:
-    """The records with learning rates that differ by rounding, from seed to seed or from runs to curves, made one.
+def join_rates(table: pd.DataFrame) -> pd.DataFrame:
+    """The runs or curves with learning rates that differ by rounding, as from seed to seed, made one.
 
     Ascending, each rate is joined to the lowest before it that lies within `RATE_DISTANCE`, and a group takes the value
-    that has the shortest text. A UserWarning says so; records without such rates are returned as they are.
+    that has the shortest text. A UserWarning says so; a table without such rates is returned as it is.
 
-    >>> rounded = pd.DataFrame({"learning_rate": [0.1, 0.1000001, 0.2], "seed": [0, 1, 0]})
     >>> with warnings.catch_warnings(action="ignore"):
-    ...     join_rates(Records(rounded)).runs["learning_rate"].tolist()
+    ...     join_rates(pd.DataFrame({"learning_rate": [0.1, 0.1000001, 0.2]}))["learning_rate"].tolist()
     [0.1, 0.1, 0.2]
     """
-    tables = [table for table in (records.runs, records.curves) if table is not None]
-    if not all(pd.api.types.is_numeric_dtype(table["learning_rate"]) for table in tables):
-        return records
-    every = np.unique(np.concatenate([table["learning_rate"].to_numpy(float) for table in tables]))
+    if not pd.api.types.is_numeric_dtype(table["learning_rate"]):
+        return table
+    every = table["learning_rate"].astype(float)
     groups: list[list[float]] = []
-    for rate in every[(every > 0) & (every < np.inf)].tolist():
+    for rate in np.unique(every[(every > 0) & (every < np.inf)]).tolist():
         if groups and rate <= groups[-1][0] * (1 + RATE_DISTANCE):
             groups[-1].append(rate)
         else:
             groups.append([rate])
-    joined = {rate: min(group, key=lambda r: (len(repr(r)), r)) for group in groups for rate in group}
-    changed = [rate for rate, one in joined.items() if rate != one]
-    if not changed:
-        return records
+    shortest = [min(group, key=lambda rate: (len(repr(rate)), rate)) for group in groups]
+    joined = {rate: one for group, one in zip(groups, shortest, strict=True) for rate in group if rate != one}
+    if not joined:
+        return table
+    rate, one = next(iter(joined.items()))
     warnings.warn(
-        f"{len(changed)} of {len(every)} values of learning_rate lie within {RATE_DISTANCE:g}, relatively, of another, as "
-        f"{changed[0]!r} of {joined[changed[0]]!r}: they count as one.",
+        f"learning_rate: {len(joined)} of {every.nunique()} values lie within {RATE_DISTANCE:g}, relatively, of "
+        f"another, as {rate!r} of {one!r}: they count as one.",
         stacklevel=3,
     )
-
-    def as_one(table: pd.DataFrame) -> pd.DataFrame:
-        return table.assign(learning_rate=table["learning_rate"].astype(float).replace(joined))
-
-    return Records(as_one(records.runs), None if records.curves is None else as_one(records.curves))
+    return table.assign(learning_rate=every.replace(joined))
 
 
 def _check(name: str, table: pd.DataFrame, needed: Iterable[str]) -> None:

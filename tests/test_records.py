@@ -96,12 +96,11 @@ def test_rates_that_differ_by_rounding_are_one_and_those_of_fine_grids_stay_apar
     rows = order.sample(range(len(exact)), len(exact))
     runs = pd.DataFrame({"learning_rate": rounded[rows], "seed": 0, "exact": exact[rows]})
     with pytest.warns(UserWarning, match="learning_rate"):
-        joined = join_rates(Records(runs, runs.assign(step=0)))
-    for table in (joined.runs, joined.curves):
-        assert (table.groupby("exact")["learning_rate"].nunique() == 1).all()
-        assert table["learning_rate"].nunique() == count
-        assert np.isclose(table["learning_rate"], table["exact"], rtol=RATE_DISTANCE).all()
-    assert set(joined.runs["learning_rate"]) <= set(runs["learning_rate"])
+        joined = join_rates(runs)
+    assert (joined.groupby("exact")["learning_rate"].nunique() == 1).all()
+    assert joined["learning_rate"].nunique() == count
+    assert np.isclose(joined["learning_rate"], joined["exact"], rtol=RATE_DISTANCE).all()
+    assert set(joined["learning_rate"]) <= set(runs["learning_rate"])
     assert join_rates(joined) is joined  # bit by bit, and without a word
 
 
@@ -109,7 +108,7 @@ def test_a_chain_of_near_rates_is_cut_where_it_leaves_its_lowest():
     chain = 0.1 * (1 + 0.6 * RATE_DISTANCE) ** np.arange(5)
     for order in (chain, chain[::-1]):
         with pytest.warns(UserWarning, match="2 of 5"):
-            joined = join_rates(Records(pd.DataFrame({"learning_rate": order, "seed": 0}))).runs["learning_rate"]
+            joined = join_rates(pd.DataFrame({"learning_rate": order}))["learning_rate"]
         assert sorted(joined.map(dict(zip(sorted(set(joined)), "abc", strict=True)))) == list("aabbc")
 
 

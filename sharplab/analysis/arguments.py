@@ -31,12 +31,13 @@ def curves_by_name(records: Records, quantity: str, over: str) -> list[tuple[str
     Raises:
         ValueError: for missing curves or columns, and mixed settings or optimizers.
     """
-    curves = join_rates(records).curves
+    curves = records.curves
     if curves is None or quantity not in curves:
         raise ValueError(f"the records have no curves of {quantity!r}: record it as an observable.")
     check_over(over)
     if over not in curves:
         raise ValueError(f"the curves have no column {over!r}; they have {', '.join(curves)}.")
     require_one_setting(records.runs, apart_from=[over], also=["optimizer"])
+    curves = join_rates(curves)
     names = curves["parameterization"] if "parameterization" in curves else pd.Series("runs", curves.index)
     return [(str(name), table) for name, table in curves.groupby(names, sort=False)]

@@ -167,7 +167,7 @@ def transfer(
     """
     check_test(over, tolerance, confidence)
     _check(records.runs, over, metric)
-    runs = join_rates(records).runs
+    runs = join_rates(records.runs)
     return {name: _transfer(name, part, over, metric, tolerance, confidence) for name, part in _groups(runs)}
 
 

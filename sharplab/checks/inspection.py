@@ -12,7 +12,7 @@ from flax import nnx
 
 from sharplab.checks.comparison import Comparison
 from sharplab.checks.probing import Response, probe
-from sharplab.checks.trainee import Build, Loss, OptimizerLike, checked_widths, make_trainee
+from sharplab.checks.trainee import Build, Loss, OptimizerLike, make_trainee
 from sharplab.checks.verdict import Verdict, overall
 from sharplab.core import tree
 from sharplab.core.statistics import slope_per_doubling
@@ -101,9 +101,8 @@ def inspect_optimizer(
     ('fails', [-1.0])
     """
     trainee = make_trainee(build, optimizer, learning_rate, base)
-    return OptimizerInspection(
-        _parameters(Comparison(trainee, checked_widths(widths), batch, loss), factors or trainee.factors)
-    )
+    compared = Comparison.of(trainee, widths, batch, loss)
+    return OptimizerInspection(_parameters(compared, factors or trainee.factors))
 
 
 def _parameters(compared: Comparison, factors: Callable[[int], Mapping[str, float]] | None) -> pd.DataFrame:
