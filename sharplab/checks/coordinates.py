@@ -102,7 +102,7 @@ class CoordinateCheck:
 
     @property
     def _still(self) -> bool:
-        return not (self._decisive["quantity"] == "change").any()
+        return not (self._slopes["quantity"] == "change").any()
 
     @property
     def verdict(self) -> Verdict:

@@ -247,3 +247,10 @@ def test_parameter_without_role_is_named_as_the_fault():
     recipe = Recipe(Network(ByRule(Roleless, rule, (5,), 3)), LOSSES["cross_entropy"], OPTIMIZERS["sgd"], ())
     with pytest.raises(ValueError, match="'bias' without role"):
         recipe.factors()
+
+
+def test_a_gradient_whose_square_underflows_is_no_dead_network():
+    recipe, _, run, batch = begin()
+    faint = replace(recipe, loss=lambda outputs, targets: 1 + 1e-25 * recipe.loss(outputs, targets))
+    after = faint.step(run, RATE, batch)
+    assert after.diverged_step == -1 and after.step == 1
