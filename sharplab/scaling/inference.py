@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from fractions import Fraction
+from math import prod
 from typing import Any, NoReturn
 
 from flax import nnx
@@ -13,6 +14,7 @@ from sharplab.scaling.abc import GROWTH, PARAMETERIZATIONS, ROLES, WITHOUT_MULTI
 from sharplab.scaling.abstract_shapes import AbstractShapes
 from sharplab.scaling.axes import Axes, layer_axes
 from sharplab.scaling.branches import Branches
+from sharplab.scaling.read_out import tables_read_out
 
 # What can be declared of a parameter. A table that is embedding and readout in one is scaled as an embedding.
 DECLARABLE: Mapping[str, tuple[int, int]] = {**GROWTH, "tied": GROWTH["input"]}
@@ -187,16 +189,41 @@ def _as_declared(
 
 
 def _check_readout(widths: Widths, growths: Mapping[str, Growth], roles: Mapping[str, str]) -> None:
-    """Check that there is a readout: without one, an embedding may be used as it and lack a multiplier."""
-    if any(growth.role in ("output", "tied") for growth in growths.values()):
-        return
+    """Check that no embedding is the readout too without being declared so: as one it lacks a multiplier.
+
+    Where the trace of a call does not tell, each needs a readout of as many outputs as it has entries.
+    """
     tables = [path for path in growths if isinstance(widths.base.layer_of(path)[0], nnx.Embed) and widths.growing(path)]
-    if tables and not any(_declared(widths, path, roles) for path in tables):
-        raise ValueError(
-            f"embedding {tables[0]!r}: the module has no readout, so the embedding may be used as one. Say which: "
-            f"roles={{{tables[0]!r}: 'tied'}} if it is, and multiply the logits by the scaling's readout_multiplier; "
-            "'input' if the module has none."
+    undeclared = [path for path in tables if not _declared(widths, path, roles)]
+    readouts = [path for path, growth in growths.items() if growth.role == "output"]
+    if not undeclared or (len(undeclared) < len(tables) and not readouts):
+        return
+    read = None
+    if readouts:
+        read = tables_read_out(
+            widths.base.modules[""], {path: len(widths.base.shapes[path]) - 1 for path in undeclared}
         )
+    if read is None:
+        outputs = {_fan_out(widths, path) for path in readouts}
+        read = {path for path in undeclared if widths.base.shapes[path][-2] not in outputs}
+        why = "the module has no readout of as many outputs as it has entries, so that it may be used as one"
+    else:
+        why = "a call of the module multiplies by it, as a readout does"
+    if found := sorted(read):
+        path = found[0]
+        raise ValueError(
+            f"embedding {path!r}: {why}. Say which: roles={{{path!r}: 'tied'}} if it is the readout too, and multiply "
+            "the logits by the scaling's readout_multiplier; 'input' if it is not. In the module, "
+            "embed.embedding.set_metadata(role=…) says the same."
+        )
+
+
+def _fan_out(widths: Widths, path: str) -> int:
+    """The number of outputs of a readout; of one of no known layer, all but its fan-in is taken for outputs."""
+    axes, lead = _layer_axes(widths, path)
+    shape, growing = widths.base.shapes[path], widths.growing(path)
+    made = [i for i in range(len(shape)) if i not in growing] if axes is None else [i + lead for i in axes.fan_out]
+    return prod(shape[i] for i in made)
 
 
 def _attention_folds(widths: Widths, growths: Mapping[str, Growth]) -> dict[str, Growth]:
