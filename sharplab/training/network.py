@@ -26,6 +26,7 @@ from sharplab.models.layers import Multiplier
 from sharplab.optimizers import Optimizer
 from sharplab.scaling import DepthRule, Rule, Scaling
 from sharplab.scaling.abc import SYMMETRY_POWER
+from sharplab.scaling.abstract_shapes import hold_arrays, refuse_leaks
 from sharplab.scaling.any_module import scale_module
 from sharplab.scaling.drawn_sizes import drawn_sizes
 from sharplab.scaling.rule import Number, RuleNumbers
@@ -178,7 +179,7 @@ class ByRoles:
 
     def draw(self, key: jax.Array) -> Any:
         """The module, drawn by its own initialisers and brought to its size, as by `Scaling.init`."""
-        module = self.build(*self.size, nnx.Rngs(key))
+        module = hold_arrays(self.build(*self.size, nnx.Rngs(key)))
         of_parameters = zip(self.parameters, self.numbers, strict=True)
         resize(module, {p.path: (p.shape, numbers.init) for p, numbers in of_parameters}, f"width {self.size[0]}")
         return module
@@ -235,7 +236,7 @@ class AsBuilt:
 
     def draw(self, key: jax.Array) -> Any:
         """The module, drawn from a key."""
-        return self.build(self.width, nnx.Rngs(key))
+        return hold_arrays(self.build(self.width, nnx.Rngs(key)))
 
     def scaled(self, path: str, parameter: nnx.Variable, optimizer: Optimizer) -> Scaled:
         """No factor at all."""
@@ -470,22 +471,10 @@ def _abstract_module(structure: jax.tree_util.PyTreeDef) -> tuple[nnx.Module, bo
 
     def draw(numbers: list[Any], key: jax.Array) -> nnx.Module:
         module = jax.tree.unflatten(structure, numbers).draw(key)
-        _refuse_leaks(module)
+        refuse_leaks(module)
         return module
 
     return nnx.eval_shape(draw, numbers, key), isinstance(source, ByRule)
-
-
-def _refuse_leaks(module: nnx.Module) -> None:
-    """ValueError for a module that keeps traced values as if they were static."""
-    graphdef = _split(module)[0]
-    for name, attribute in graphdef.attributes:
-        if tree.is_traced(getattr(attribute, "value", None)):
-            raise ValueError(f"model keeps {name!r}, an array that is no nnx.Variable: declare it as one.")
-    for node in graphdef.nodes:
-        metadata = getattr(node, "metadata", None)
-        if isinstance(metadata, Mapping) and tree.is_traced(dict(metadata)):
-            raise ValueError(f"model has arrays in the metadata of a variable, {list(metadata)}: give numbers there.")
 
 
 def _takes_numbers(source: ByRule) -> bool:
