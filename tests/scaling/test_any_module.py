@@ -12,7 +12,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from flax_models import CLASSES, FEATURES, LENGTH, MLP, TOKENS, ConvNet, Transformer
+from flax_models import FEATURES, LENGTH, MLP, TOKENS, ConvNet, Gated, Transformer, multiple
 
 from sharplab.core.tree import named_leaves
 from sharplab.optimizers import make_optimizer
@@ -389,25 +389,6 @@ def test_half_precision_parameters_keep_their_type():
         return nnx.Linear(3, width, param_dtype=jnp.bfloat16, rngs=rngs)
 
     assert all(w.dtype == jnp.bfloat16 for w in params_of(mup(build, base=BASE, width=WIDTH).init(0)).values())
-
-
-def multiple(size, of):
-    return -(-int(size) // of) * of
-
-
-class Gated(nnx.Module):
-    """A gated feed-forward layer of 8/3 of the width, rounded up to a multiple of 32, as of LLaMA."""
-
-    def __init__(self, width, rngs, of=32):
-        hidden = multiple(8 * width / 3, of)
-        self.embed = nnx.Linear(FEATURES, width, rngs=rngs)
-        self.up, self.gate = (nnx.Linear(width, hidden, rngs=rngs) for _ in range(2))
-        self.down = nnx.Linear(hidden, width, rngs=rngs)
-        self.readout = nnx.Linear(width, CLASSES, rngs=rngs)
-
-    def __call__(self, x):
-        h = self.embed(x)
-        return self.readout(h + self.down(nnx.silu(self.gate(h)) * self.up(h)))
 
 
 def test_rounded_hidden_sizes_are_scaled_by_the_fan_in_of_their_shapes():

@@ -376,3 +376,26 @@ def test_arrays_that_flax_holds_for_static_are_refused_by_their_name():
     for scaled in (lambda: recipe_of(in_a_dict), lambda: sl.mup(in_a_dict, base=8, width=16)):
         with pytest.raises(ValueError, match="'projection'"):
             scaled()
+
+
+class Gated(nnx.Module):
+    """A gated network whose hidden size is 8/3 of the width, rounded up to a multiple of 8."""
+
+    def __init__(self, width, rngs):
+        hidden = -(-width // 3) * 8
+        self.stem, self.readout = nnx.Linear(16, width, rngs=rngs), nnx.Linear(width, 4, rngs=rngs)
+        self.up, self.gate = (nnx.Linear(width, hidden, rngs=rngs) for _ in range(2))
+        self.down = nnx.Linear(hidden, width, rngs=rngs)
+
+    def __call__(self, x):
+        h = self.stem(x)
+        return self.readout(h + self.down(nnx.silu(self.gate(h)) * self.up(h)))
+
+
+def test_a_network_of_rounded_sizes_is_trained_with_the_factors_of_its_shapes():
+    recipe = recipe_of(Gated, optimizer="adamw")
+    factors = named_leaves(recipe.factors())
+    assert factors["down/kernel"] == pytest.approx(24 / 48) and factors["up/kernel"] == pytest.approx(1 / 2)
+    wider = named_leaves(recipe_of(Gated, optimizer="adamw", width=28).factors())
+    assert wider["down/kernel"] == pytest.approx(24 / 80) and wider["up/kernel"] == pytest.approx(8 / 28)
+    assert np.isfinite(trained(recipe, batch_of()).first_loss)
