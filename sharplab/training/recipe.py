@@ -19,7 +19,8 @@ from sharplab.scaling import ROLES
 from sharplab.scaling.rule import Number
 from sharplab.tracking.measurement import Measurement, TrackerState
 from sharplab.tracking.observables import find_observables
-from sharplab.training.network import UNKNOWN, Network, Scaled, Variables
+from sharplab.training.network import Network, Variables
+from sharplab.training.sources import UNKNOWN, Scaled
 
 DIVERGED_MULTIPLE = 100.0  # of a run's first loss; catapults of large learning rates stay well below
 TRAINABLE: Mapping[str, tuple[str, ...]] = {"all": (*ROLES, "tied", UNKNOWN), "readout": ("output", "scalar")}

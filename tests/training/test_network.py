@@ -19,8 +19,9 @@ from sharplab.models.layers import ScaledLinear
 from sharplab.optimizers import OPTIMIZERS, from_optax
 from sharplab.scaling import PARAMETERIZATIONS, DepthRule, Rule, parameterization
 from sharplab.scaling.abc import GROWTH, WITHOUT_MULTIPLIERS
-from sharplab.training.network import AsBuilt, ByRoles, ByRule, Network, find_source
+from sharplab.training.network import Network
 from sharplab.training.recipe import Recipe
+from sharplab.training.sources import AsBuilt, ByRoles, ByRule, find_source
 
 RATE, STEPS = 0.05, 4
 

@@ -18,8 +18,9 @@ from sharplab.models.layers import ScaledLinear
 from sharplab.optimizers import OPTIMIZERS, make_optimizer
 from sharplab.scaling import Rule, parameterization
 from sharplab.schedules import find_schedule
-from sharplab.training.network import ByRule, Network
+from sharplab.training.network import Network
 from sharplab.training.recipe import Recipe
+from sharplab.training.sources import ByRule
 
 RATE = 0.1
 
