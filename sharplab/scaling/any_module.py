@@ -53,7 +53,8 @@ def mup(
 
     Raises:
         ValueError: for a parameter whose role cannot be told, naming it and how to declare it; for one that grows
-            otherwise than in proportion to width; for an embedding that may be the readout; for unknown names.
+            otherwise than in proportion to width; for an embedding that is the readout too, or may be where no call
+            on tokens can be traced; for unknown names.
 
     Sources: Yang et al., arXiv 2203.03466, table 3; depth: 2310.02244, 2505.01618.
 

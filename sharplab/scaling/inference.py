@@ -13,7 +13,7 @@ from sharplab.scaling.abc import GROWTH, PARAMETERIZATIONS, ROLES, WITHOUT_MULTI
 from sharplab.scaling.abstract_shapes import AbstractShapes
 from sharplab.scaling.axes import Axes, layer_axes
 from sharplab.scaling.branches import Branches
-from sharplab.scaling.powers import Power, power_of
+from sharplab.scaling.powers import Power, exponent, power_of
 from sharplab.scaling.read_out import tables_read_out
 
 # What can be declared of a parameter. A table that is embedding and readout in one is scaled as an embedding.
@@ -86,7 +86,9 @@ class Widths:
         shapes = self._shapes(path)
         found = power_of([[shape[i] for shape in shapes] for i in axes], self.sizes)
         if isinstance(found, int):
-            _refuse(f"axis {axes[found]} of parameter {path!r} is neither fixed nor goes with width", self, path)
+            remedy = "Let it be a multiple of the width; if it is one, rounded, take a larger base or round less."
+            problem = f"axis {axes[found]} of parameter {path!r} is neither fixed nor goes with width"
+            _refuse(problem, self, path, remedy)
         return found
 
     def rounded(self, path: str) -> list[tuple[float, float]]:
@@ -158,9 +160,8 @@ def _growth(widths: Widths, path: str, declared: str | None) -> Growth:
     if fan_in.whole and fan_out.whole:
         return _of_fans("hidden", fan_in, fan_out, matrix=_matrix(axes, lead))
     if parallel:
-        return _of_fans(
-            "vector", fan_in, fan_out, remark="blocks in parallel: each output sees a fixed number of inputs"
-        )
+        alone = "blocks in parallel: each output sees a fixed number of inputs"
+        return _of_fans("vector", fan_in, fan_out, remark=alone)
     role = "output" if fan_in.whole else "scalar" if not fan_out.whole else "input" if axes.fan_in else "vector"
     return _of_fans(role, fan_in, fan_out)
 
@@ -245,19 +246,18 @@ def _check_readout(widths: Widths, growths: Mapping[str, Growth], roles: Mapping
     tables = [path for path in growths if isinstance(widths.base.layer_of(path)[0], nnx.Embed) and widths.growing(path)]
     undeclared = [path for path in tables if not _declared(widths, path, roles)]
     readouts = [path for path, growth in growths.items() if growth.role == "output"]
-    if not undeclared or (len(undeclared) < len(tables) and not readouts):
+    if not undeclared:
         return
-    read = None
+    read, why = None, "a call of the module multiplies by it, as a readout does"
     if readouts:
-        read = tables_read_out(
-            widths.base.modules[""], {path: len(widths.base.shapes[path]) - 1 for path in undeclared}
-        )
+        features = {path: len(widths.base.shapes[path]) - 1 for path in undeclared}
+        read = tables_read_out(widths.base.modules[""], features)
     if read is None:
+        if len(undeclared) < len(tables):  # which of them is the readout has been considered
+            return
         outputs = {_fan_out(widths, path) for path in readouts}
         read = {path for path in undeclared if widths.base.shapes[path][-2] not in outputs}
         why = "the module has no readout of as many outputs as it has entries, so that it may be used as one"
-    else:
-        why = "a call of the module multiplies by it, as a readout does"
     if found := sorted(read):
         path = found[0]
         raise ValueError(
@@ -281,17 +281,17 @@ def _attention_folds(widths: Widths, growths: Mapping[str, Growth]) -> dict[str,
     for path, module in widths.base.modules.items():
         if not isinstance(module, nnx.MultiHeadAttention):
             continue
-        sizes = [module.head_dim, *(s.modules[path].head_dim for s in (widths.probe, widths.wide))]
-        of_head = power_of([sizes], widths.sizes)
-        if isinstance(of_head, int):
-            raise ValueError(f"attention {path!r}: the size of a head, {sizes}, is neither fixed nor goes with width.")
-        if not of_head.whole:
+        heads = [module.head_dim, *(s.modules[path].head_dim for s in (widths.probe, widths.wide))]
+        if len(set(heads)) == 1:
             continue
+        of_head = power_of([heads], widths.sizes)
+        # Heads may go with another power of width, as where both their number and their size grow.
+        power = of_head.found if isinstance(of_head, Power) else exponent(heads, widths.sizes)
         holder = f"{path}/{'query_ln' if module.normalize_qk else 'query'}".lstrip("/")
         for name in (f"{holder}/{own}" for own in ("kernel", "bias", "scale") if f"{holder}/{own}" in growths):
             if module.attention_fn is nnx.dot_product_attention:
                 query = _with_remark(growths[name], "holds what 1/√head_dim lacks to 1/head_dim")
-                folded[name] = replace(query, fold=-0.5 * of_head.found)
+                folded[name] = replace(query, fold=-0.5 * power)
             else:
                 own_logits = "attention_fn is your own: its logits must fall as 1/head_dim"
                 folded[name] = _with_remark(growths[name], own_logits)

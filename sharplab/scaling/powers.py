@@ -48,4 +48,9 @@ def _power(size: Sequence[int], widths: Sequence[int]) -> Power | None:
     asked = [log2(n / widths[0]) for n in widths]
     if any(abs(o - a) > ROUNDING * max(1, abs(a)) for o, a in zip(octaves, asked, strict=True)):
         return None
-    return Power(1, octaves[-1] / asked[-1] if asked[-1] else 1)
+    return Power(1, exponent(size, widths))
+
+
+def exponent(size: Sequence[int], widths: Sequence[int]) -> float:
+    """The power of width that takes the first size to the last; 1 where the width is the same."""
+    return log2(size[-1] / size[0]) / log2(widths[-1] / widths[0]) if widths[-1] != widths[0] else 1

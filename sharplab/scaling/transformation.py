@@ -161,9 +161,12 @@ def metric_of(optimizer: Optimizer, factors: Factors, params: PyTree, opt_state:
     steps = {path: rate / s for path, rate, s in zip(factors.shapes, rates, factors.gradients, strict=True)}
 
     def of(path: str, _: Any) -> Any:
+        step = steps[path]
         if isinstance(per_path, float):
-            return steps[path] * per_path
-        return per_path[path] * jnp.asarray(steps[path], per_path[path].dtype) if path in per_path else 0.0
+            return step * per_path
+        if path not in per_path:
+            return 0.0
+        return per_path[path] * (step if isinstance(step, float) else step.astype(per_path[path].dtype))
 
     return by_path(of, params)
 

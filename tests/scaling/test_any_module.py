@@ -200,6 +200,20 @@ def test_heads_of_fixed_size_and_attention_of_ones_own_are_left_alone():
         assert table.loc["query/kernel", "lr_factor"] == table.loc["key/kernel", "lr_factor"] == BASE / WIDTH
 
 
+def heads_and_their_size(width, rngs):
+    """8 heads of 8 at width 64, 16 of 8 at 128, 16 of 16 at 256."""
+    heads = 2 ** (width.bit_length() // 2)
+    return nnx.MultiHeadAttention(heads, width, decode=False, rngs=rngs)
+
+
+def test_where_heads_grow_with_another_power_of_width_the_query_holds_that():
+    table = mup(heads_and_their_size, base=64, width=256).table()
+    assert table.loc["query/kernel", "shape"] == (256, 16, 16)
+    assert np.isclose(table.loc["key/kernel", "lr_factor"], 1 / 4)
+    assert np.isclose(table.loc["query/kernel", "lr_factor"], (16 / 8) ** -0.5 / 4)
+    assert mup(heads_and_their_size, base=64, width=64).table()["lr_factor"].eq(1).all()
+
+
 def tied(width, rngs):
     return one_block(width, rngs, tied=True)
 
