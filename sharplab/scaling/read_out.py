@@ -43,9 +43,11 @@ def tables_read_out(module: Any, tables: Mapping[str, int]) -> set[str] | None:
     names = list(named_leaves(params))
     for shape in _TOKENS:
         try:
-            traced, outputs = jax.make_jaxpr(
-                lambda params, rest, tokens: nnx.merge(graphdef, params, *rest)(tokens), return_shape=True
-            )(params, rest, jax.ShapeDtypeStruct(shape, jnp.int32))
+            # The tokens' shape is not the user's, who may have axes to spare.
+            with jax.numpy_rank_promotion("allow"):
+                traced, outputs = jax.make_jaxpr(
+                    lambda params, rest, tokens: nnx.merge(graphdef, params, *rest)(tokens), return_shape=True
+                )(params, rest, jax.ShapeDtypeStruct(shape, jnp.int32))
         except Exception:  # whatever a module does with what it does not take
             continue
         arguments = dict(zip(names, traced.jaxpr.invars, strict=False))

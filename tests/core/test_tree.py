@@ -78,13 +78,14 @@ def test_paths_of_modules_of_flax_keep_what_is_called_value():
         @nn.compact
         def __call__(self, x):
             drawn = nn.with_partitioning(nn.initializers.ones, ("in", "out"))
-            return nn.Dense(3, kernel_init=drawn, name="value")(x) * self.param("value_", nn.initializers.ones, (3,))
+            dense = nn.Dense(3, use_bias=False, kernel_init=drawn, name="value")
+            return dense(x) * self.param("value_", nn.initializers.ones, (1, 3))
 
     names = {"value/kernel", "value/bias", "head/value"}
     module = Head(nnx.Rngs(0))
     assert set(tree.named_leaves(nnx.state(module, nnx.Param))) == set(tree.named_leaves(module)) == names
     variables = Gain().init(jax.random.key(0), jnp.ones((1, 2)))
-    assert set(tree.named_leaves(variables)) == {"params/value/kernel", "params/value/bias", "params/value_"}
+    assert set(tree.named_leaves(variables)) == {"params/value/kernel", "params/value_"}
 
 
 def test_leaves_that_share_a_path_are_refused():

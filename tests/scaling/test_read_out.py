@@ -43,7 +43,7 @@ class Reader(nnx.Module):
     def __call__(self, tokens):
         h = self.embed(tokens)
         if self.positions is not None:
-            h = h + self.positions(jnp.arange(tokens.shape[1]))
+            h = h + self.positions(jnp.arange(tokens.shape[1]))[None]
         h = jnp.tanh(self.hidden(h))
         if self.router is not None:
             h = h * (1 + jax.nn.softmax(self.router(h))[..., :1])

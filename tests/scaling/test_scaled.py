@@ -341,7 +341,7 @@ class Named(nnx.Module):
 
     def __call__(self, x):
         hidden, gain = (getattr(self, name) for name in self.hidden_and_gain)
-        return self.readout(jnp.tanh(hidden(x)) * gain)
+        return self.readout(jnp.tanh(hidden(x)) * gain[None])
 
 
 def test_names_that_flax_has_too_change_nothing():

@@ -347,7 +347,7 @@ class Projected(nnx.Module):
 
     def __call__(self, x):
         projection = self.projection["drawn"] if isinstance(self.projection, dict) else self.projection
-        return self.net(projection[...] * x)
+        return self.net(projection[None] * x)
 
 
 def plainly(width, rngs):
