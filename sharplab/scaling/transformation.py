@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 
@@ -48,8 +49,8 @@ class Factors:
         index = {path: i for i, path in enumerate(self.shapes)}
 
         def apply(path: str, leaf: jax.Array) -> jax.Array:
-            number = numbers[index[path]].astype(jnp.promote_types(leaf.dtype, jnp.float32))
-            return function(number, leaf).astype(leaf.dtype)
+            wide = np.promote_types(leaf.dtype, np.float32)
+            return function(numbers[index[path]].astype(wide), leaf.astype(wide)).astype(leaf.dtype)
 
         return by_path(apply, tree)
 

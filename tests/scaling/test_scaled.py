@@ -434,3 +434,18 @@ def test_a_state_of_several_scaled_optimizers_has_no_one_metric():
     both = optax.partition(parts, by_path(lambda path, _: "slow" if path.startswith("first") else "fast", params))
     with pytest.raises(ValueError, match="opt_state"):
         scaling.metric(params, both.init(params))
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32, jnp.float64])
+def test_factors_keep_the_types_of_parameters_where_no_type_is_promoted(dtype):
+    scaling = scaling_of(MLP, WIDTH, "sgd")
+    with jax.enable_x64(dtype == jnp.float64):
+        params, gradient = (jax.tree.map(lambda x: x.astype(dtype), tree) for tree in params_and_gradient(WIDTH))
+        optimizer = scaling.optimizer(0.25)
+        with jax.numpy_dtype_promotion("strict"):
+            updates, _ = optimizer.update(gradient, optimizer.init(params), params)
+        factors = scaling.table()["lr_factor"]
+        for path, u in named_leaves(updates).items():
+            assert u.dtype == dtype
+            expected = -0.25 * factors[path] * np.asarray(named_leaves(gradient)[path], np.float64)
+            assert np.allclose(np.asarray(u, np.float64), expected, rtol=float(jnp.finfo(dtype).eps))
