@@ -58,8 +58,9 @@ from sharplab.models import find_model
 from sharplab.optimizers import OPTIMIZERS
 from sharplab.plotting import draw_accuracy, draw_density, draw_tracked, house_style
 from sharplab.scaling import DepthRule, Rule
-from sharplab.training.network import ByRule, Network
+from sharplab.training.network import Network
 from sharplab.training.recipe import Recipe
+from sharplab.training.sources import ByRule
 
 CLAIM = (
     "Every eigenvalue recorded along training lies within its residual of an exact one, "

@@ -201,8 +201,17 @@ def step_metric(optimizer: Optimizer, factors: PyTree, scales: PyTree, opt_state
     Raises:
         ValueError: for an optimizer whose steps no diagonal makes of gradients.
     """
-    if optimizer.preconditioner is None:
-        raise ValueError("this optimizer has no metric: no diagonal turns gradients into its steps.")
-    inverse = optimizer.preconditioner(opt_state)
+    inverse = preconditioner_of(optimizer, opt_state)
     per_scale = jax.tree.map(lambda f, s: f / s, factors, scales)
     return per_scale if isinstance(inverse, float) else jax.tree.map(jnp.multiply, per_scale, inverse)
+
+
+def preconditioner_of(optimizer: Optimizer, opt_state: PyTree) -> PyTree:
+    """P^-1, like the parameters, or the number 1.
+
+    Raises:
+        ValueError: for an optimizer that has none.
+    """
+    if optimizer.preconditioner is None:
+        raise ValueError("this optimizer has no metric: no diagonal turns gradients into its steps.")
+    return optimizer.preconditioner(opt_state)

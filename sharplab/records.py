@@ -1,9 +1,11 @@
 """The records of a sweep as two tables: its runs, and their curves along training."""
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from sharplab.core.settings import TrainingSettings, declarations
@@ -11,6 +13,9 @@ from sharplab.core.settings import TrainingSettings, declarations
 if TYPE_CHECKING:
     import xarray
 
+# Learning rates within this of each other, relatively, are one that was rounded: to float32, or in a text. The finest
+# grids have ratios of 1.01.
+RATE_DISTANCE = 1e-3
 RUN_KEYS = ("parameterization", "width", "depth", "learning_rate", "seed")
 # What must be alike in runs that are compared, unless it is what they are compared over. Optimizers are told apart.
 SETTINGS = (
@@ -55,6 +60,8 @@ class Records:
     def select(self, **columns: Any) -> "Records":
         """The runs whose columns have these values (one value or several), with their curves.
 
+        A learning rate stands for all that lie within 0.001 of it, relatively.
+
         Raises:
             ValueError: for an unknown column, values that no run has, or curves that cannot be told apart.
         """
@@ -62,8 +69,10 @@ class Records:
         for column, wanted in columns.items():
             if column not in self.runs:
                 raise ValueError(f"there is no column {column!r} to select by; there are {', '.join(self.runs)}.")
-            several = isinstance(wanted, Iterable) and not isinstance(wanted, str)
-            matches = self.runs[column].isin(list(wanted) if several else [wanted])
+            several = list(wanted) if isinstance(wanted, Iterable) and not isinstance(wanted, str) else [wanted]
+            matches = self.runs[column].isin(several)
+            if column == "learning_rate" and pd.api.types.is_numeric_dtype(self.runs[column]):
+                matches |= np.isclose(self.runs[[column]], np.array(several, float), RATE_DISTANCE, 0.0).any(axis=1)
             if not (kept & matches).any():
                 known = ", ".join(map(str, self.runs[column][kept].drop_duplicates().head(12)))
                 raise ValueError(f"no run has {column} = {wanted}; there are {known}.")
@@ -96,6 +105,38 @@ class Records:
         if self.curves.duplicated(keys).any():
             raise ValueError(f"some curves share {', '.join(keys)}: select one setting first, as by select(steps=256).")
         return self.curves.set_index(keys).select_dtypes("number").to_xarray()
+
+
+def join_rates(table: pd.DataFrame) -> pd.DataFrame:
+    """The runs or curves with learning rates that differ by rounding, as from seed to seed, made one.
+
+    Ascending, each rate is joined to the lowest before it that lies within `RATE_DISTANCE`, and a group takes the value
+    that has the shortest text. A UserWarning says so; a table without such rates is returned as it is.
+
+    >>> with warnings.catch_warnings(action="ignore"):
+    ...     join_rates(pd.DataFrame({"learning_rate": [0.1, 0.1000001, 0.2]}))["learning_rate"].tolist()
+    [0.1, 0.1, 0.2]
+    """
+    if not pd.api.types.is_numeric_dtype(table["learning_rate"]):
+        return table
+    every = table["learning_rate"].astype(float)
+    groups: list[list[float]] = []
+    for rate in np.unique(every[(every > 0) & (every < np.inf)]).tolist():
+        if groups and rate <= groups[-1][0] * (1 + RATE_DISTANCE):
+            groups[-1].append(rate)
+        else:
+            groups.append([rate])
+    shortest = [min(group, key=lambda rate: (len(repr(rate)), rate)) for group in groups]
+    joined = {rate: one for group, one in zip(groups, shortest, strict=True) for rate in group if rate != one}
+    if not joined:
+        return table
+    rate, one = next(iter(joined.items()))
+    warnings.warn(
+        f"learning_rate: {len(joined)} of {every.nunique()} values lie within {RATE_DISTANCE:g}, relatively, of "
+        f"another, as {rate!r} of {one!r}: they count as one.",
+        stacklevel=3,
+    )
+    return table.assign(learning_rate=every.replace(joined))
 
 
 def _check(name: str, table: pd.DataFrame, needed: Iterable[str]) -> None:

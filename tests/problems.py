@@ -14,8 +14,9 @@ from sharplab.losses import LOSSES
 from sharplab.models import MODELS
 from sharplab.optimizers import OPTIMIZERS, Optimizer
 from sharplab.scaling import DepthRule, Parameterization, Rule, parameterization
-from sharplab.training.network import ByRule, Network
+from sharplab.training.network import Network
 from sharplab.training.recipe import Recipe, RunState
+from sharplab.training.sources import ByRule
 
 CLASSES = 3
 SHAPES = {"residual_mlp": (5,), "figure1_convnet": (32, 32, 1)}

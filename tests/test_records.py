@@ -2,10 +2,13 @@
 
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from sharplab.records import Records, require_one_setting
+from sharplab.records import RATE_DISTANCE, Records, join_rates, require_one_setting
 
 RUNS = pd.DataFrame({"width": [8, 8, 16], "learning_rate": [0.1, 0.2, 0.1], "seed": 0, "eval_loss": [1.0, 2.0, 3.0]})
 
@@ -77,3 +80,40 @@ def test_without_xarray_the_remedy_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "xarray", None)
     with pytest.raises(ImportError, match="install xarray"):
         Records(RUNS).to_xarray()
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    start=st.floats(1e-6, 10),
+    ratio=st.floats(1.01, 4),
+    jitters=st.lists(st.integers(-1000, 1000), min_size=2, max_size=5, unique=True),
+    count=st.integers(1, 6),
+    order=st.randoms(use_true_random=False),
+)
+def test_rates_that_differ_by_rounding_are_one_and_those_of_fine_grids_stay_apart(start, ratio, jitters, count, order):
+    exact = np.repeat(start * ratio ** np.arange(count), len(jitters))
+    rounded = exact * np.tile(1 + RATE_DISTANCE / 3000 * np.array(jitters), count)
+    rows = order.sample(range(len(exact)), len(exact))
+    runs = pd.DataFrame({"learning_rate": rounded[rows], "seed": 0, "exact": exact[rows]})
+    with pytest.warns(UserWarning, match="learning_rate"):
+        joined = join_rates(runs)
+    assert (joined.groupby("exact")["learning_rate"].nunique() == 1).all()
+    assert joined["learning_rate"].nunique() == count
+    assert np.isclose(joined["learning_rate"], joined["exact"], rtol=RATE_DISTANCE).all()
+    assert set(joined["learning_rate"]) <= set(runs["learning_rate"])
+    assert join_rates(joined) is joined  # bit by bit, and without a word
+
+
+def test_a_chain_of_near_rates_is_cut_where_it_leaves_its_lowest():
+    chain = 0.1 * (1 + 0.6 * RATE_DISTANCE) ** np.arange(5)
+    for order in (chain, chain[::-1]):
+        with pytest.warns(UserWarning, match="2 of 5"):
+            joined = join_rates(pd.DataFrame({"learning_rate": order}))["learning_rate"]
+        assert sorted(joined.map(dict(zip(sorted(set(joined)), "abc", strict=True)))) == list("aabbc")
+
+
+def test_a_rate_is_selected_as_it_was_rounded():
+    runs = RUNS.assign(learning_rate=RUNS["learning_rate"].astype("float32"))
+    assert len(Records(runs).select(learning_rate=0.1).runs) == 2
+    with pytest.raises(ValueError, match="learning_rate"):
+        Records(runs).select(learning_rate=0.1 * (1 + 2 * RATE_DISTANCE))

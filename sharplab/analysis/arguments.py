@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from sharplab.records import Records, require_one_setting
+from sharplab.records import Records, join_rates, require_one_setting
 
 
 def check_confidence(confidence: float) -> None:
@@ -26,7 +26,7 @@ def check_over(over: str) -> None:
 
 
 def curves_by_name(records: Records, quantity: str, over: str) -> list[tuple[str, pd.DataFrame]]:
-    """The curves of each parameterization, of one setting apart from the size `over`.
+    """The curves of each parameterization, of one setting apart from the size `over`, rounded learning rates joined.
 
     Raises:
         ValueError: for missing curves or columns, and mixed settings or optimizers.
@@ -38,5 +38,6 @@ def curves_by_name(records: Records, quantity: str, over: str) -> list[tuple[str
     if over not in curves:
         raise ValueError(f"the curves have no column {over!r}; they have {', '.join(curves)}.")
     require_one_setting(records.runs, apart_from=[over], also=["optimizer"])
+    curves = join_rates(curves)
     names = curves["parameterization"] if "parameterization" in curves else pd.Series("runs", curves.index)
     return [(str(name), table) for name, table in curves.groupby(names, sort=False)]

@@ -14,7 +14,7 @@ from sharplab.analysis.parts import Part, PartOfEach
 from sharplab.analysis.regrets import Regret, find_regrets
 from sharplab.analysis.trend import Measured, Trend, lies_outside, lies_within, robust_trend
 from sharplab.core.statistics import OPEN, Interval
-from sharplab.records import Records, require_one_setting
+from sharplab.records import Records, join_rates, require_one_setting
 
 Verdict = Literal["transfers", "shifts", "inconclusive"]
 
@@ -150,7 +150,8 @@ def transfer(
     The verdict is an equivalence test: "transfers" where the interval of the shift lies within ±tolerance octaves per
     doubling, "shifts" where it lies outside, else "inconclusive", as with a best learning rate at the edge of its grid,
     one size, or one seed at every size. The intervals cover the truth at their rate in simulated sweeps
-    (`test_intervals_cover_at_their_stated_rate` in tests/analysis/test_optima.py; docs/statistics.md).
+    (`test_intervals_cover_at_their_stated_rate` in tests/analysis/test_optima.py; docs/statistics.md). Learning rates
+    that differ by rounding are one (`sharplab.records.join_rates`).
 
     Raises:
         ValueError: for a missing `metric`, mixed settings, two runs of one size, learning rate and seed, or a learning
@@ -166,7 +167,8 @@ def transfer(
     """
     check_test(over, tolerance, confidence)
     _check(records.runs, over, metric)
-    return {name: _transfer(name, runs, over, metric, tolerance, confidence) for name, runs in _groups(records.runs)}
+    runs = join_rates(records.runs)
+    return {name: _transfer(name, part, over, metric, tolerance, confidence) for name, part in _groups(runs)}
 
 
 def _groups(runs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:

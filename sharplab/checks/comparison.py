@@ -1,10 +1,11 @@
 """The networks that a check compares: several widths, trained on one batch with one loss."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sharplab.checks.trainee import Loss, Trainee
+from sharplab.checks.trainee import Loss, Trainee, checked_widths
+from sharplab.data.examples import examples_of
 from sharplab.training.recipe import Recipe, RunState
 
 
@@ -16,6 +17,15 @@ class Comparison:
     widths: tuple[int, ...]
     batch: Any
     loss: Loss
+
+    @classmethod
+    def of(cls, trainee: Trainee, widths: Sequence[int], batch: Any, loss: Loss) -> "Comparison":
+        """The comparison of what a user gives; the batch may be a loader, or a function.
+
+        Raises:
+            ValueError: for fewer than two widths, and for a batch that is none.
+        """
+        return cls(trainee, checked_widths(widths), examples_of("batch", batch, most=1), loss)
 
     def draw(self, seeds: int) -> Iterator[tuple[int, int, Recipe, RunState]]:
         """(width, seed, recipe, run before its first step) for every width and seeds 0, 1, …"""

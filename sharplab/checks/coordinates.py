@@ -13,7 +13,7 @@ import pandas as pd
 from sharplab.checks.causes import likely_causes, undecided
 from sharplab.checks.comparison import Comparison, check_counts
 from sharplab.checks.recording import LOGITS, WHOLE, queries_and_keys, record_outputs
-from sharplab.checks.trainee import Build, Loss, OptimizerLike, checked_widths, make_trainee
+from sharplab.checks.trainee import Build, Loss, OptimizerLike, make_trainee
 from sharplab.checks.verdict import Verdict, judge, overall
 from sharplab.core.naming import lookup
 from sharplab.core.statistics import Interval, mean_interval, slope_per_doubling
@@ -102,7 +102,7 @@ class CoordinateCheck:
 
     @property
     def _still(self) -> bool:
-        return not (self._decisive["quantity"] == "change").any()
+        return not (self._slopes["quantity"] == "change").any()
 
     @property
     def verdict(self) -> Verdict:
@@ -164,7 +164,8 @@ def coordinate_check(
     Args:
         build: `build(width, rngs)` → an `nnx.Module` that is called as model(inputs). Batch statistics and dropout
             act as the module is given; a seed's activations are compared under one dropout mask.
-        batch: (inputs, targets).
+        batch: (inputs, targets); a loader of such batches, whose first is taken; or a function without arguments that
+            returns either.
         loss: (outputs, targets) → a scalar, as `sharplab.losses` has them.
         optimizer: an optax transformation for all widths, or a function from width to one, learning rate inside; or a
             name out of `sharplab.optimizers.OPTIMIZERS`.
@@ -193,7 +194,7 @@ def coordinate_check(
     lookup("parameterization", parameterization, OUTPUTS_ARE_ASKED)
     check_counts(steps=steps, seeds=seeds)
     trainee = make_trainee(build, optimizer, learning_rate, base)
-    records = _records(Comparison(trainee, checked_widths(widths), batch, loss), steps, seeds)
+    records = _records(Comparison.of(trainee, widths, batch, loss), steps, seeds)
     return CoordinateCheck(records, tolerance, parameterization)
 
 

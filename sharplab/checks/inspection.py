@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -12,7 +12,7 @@ from flax import nnx
 
 from sharplab.checks.comparison import Comparison
 from sharplab.checks.probing import Response, probe
-from sharplab.checks.trainee import Build, Loss, OptimizerLike, checked_widths, make_trainee
+from sharplab.checks.trainee import Build, Loss, OptimizerLike, make_trainee
 from sharplab.checks.verdict import Verdict, overall
 from sharplab.core import tree
 from sharplab.core.statistics import slope_per_doubling
@@ -36,7 +36,8 @@ class OptimizerInspection:
     def table(self) -> pd.DataFrame:
         """One row per parameter, by its path.
 
-        Columns: `owner`, the class of the layer; `kind`, how steps go with gradients (`sharplab.scaling.KINDS`);
+        Columns: `owner`, the class of the layer; `kind`, how steps go with gradients (`sharplab.scaling.KINDS`), or
+        "frozen" where there are none at any width, of which nothing is asked;
         `exponent` of width with which its learning rate goes, and the one `expected` (NaN where nothing is);
         `decay_exponent` of learning rate × decay (NaN without decay); `coupled`, whether the decay is part of the
         gradient; `epsilon`, the largest part of a step that is lost to ε at any width, and `epsilon_grows`; `verdict`.
@@ -46,7 +47,7 @@ class OptimizerInspection:
     @property
     def verdict(self) -> Verdict:
         """ "fails" if a parameter does; "holds" if all do; "inconclusive" where it is not known what to expect."""
-        return overall(self.parameters["verdict"])
+        return overall(verdict for verdict in self.parameters["verdict"] if verdict != "not asked")
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -101,9 +102,8 @@ def inspect_optimizer(
     ('fails', [-1.0])
     """
     trainee = make_trainee(build, optimizer, learning_rate, base)
-    return OptimizerInspection(
-        _parameters(Comparison(trainee, checked_widths(widths), batch, loss), factors or trainee.factors)
-    )
+    compared = Comparison.of(trainee, widths, batch, loss)
+    return OptimizerInspection(_parameters(compared, factors or trainee.factors))
 
 
 def _parameters(compared: Comparison, factors: Callable[[int], Mapping[str, float]] | None) -> pd.DataFrame:
@@ -134,12 +134,15 @@ def _layer_classes(recipe: Recipe, run: RunState) -> dict[str, str]:
 def _row(
     path: str, widths: Sequence[int], found: Sequence[Response], expected: Sequence[Mapping[str, float]] | None
 ) -> dict[str, Any]:
+    frozen = all(response.kind == "frozen" for response in found)
+    if frozen:
+        expected = None
     if expected is not None and any(path not in at for at in expected):
         raise ValueError(f"factors has no entry for parameter {path!r}: give one for every path.")
     decays = np.abs([response.decay for response in found])
     decaying = bool((decays > 1e-6 * np.abs([r.learning_rate for r in found])).any())
     return {
-        "kind": found[-1].kind,
+        "kind": "frozen" if frozen else next(r.kind for r in reversed(found) if r.kind != "frozen"),
         "exponent": slope_per_doubling(widths, [r.learning_rate for r in found]),
         "expected": slope_per_doubling(widths, [at[path] for at in expected]) if expected else np.nan,
         "decay_exponent": slope_per_doubling(widths, decays) if decaying else np.nan,
@@ -154,7 +157,9 @@ def _off(found: pd.Series, expected: pd.Series) -> pd.Series:
     return ~((found - expected).abs() <= TOLERANCE) & expected.notna()
 
 
-def _verdict(row: pd.Series) -> Verdict:
+def _verdict(row: pd.Series) -> Verdict | Literal["not asked"]:
+    if row["kind"] == "frozen":
+        return "not asked"
     decay_moves = row["decays"] and not abs(row["decay_exponent"]) <= TOLERANCE
     if row["coupled"] or decay_moves or (row["epsilon"] > _EPSILON and row["epsilon_grows"]):
         return "fails"

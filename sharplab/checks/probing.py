@@ -22,7 +22,7 @@ class Response(NamedTuple):
     Attributes:
         learning_rate: the size of the step per size of the gradient for a gradient-like optimizer, else of the step: in
             root mean square, or in spectral norm where the step is an orthogonal matrix.
-        kind: "sgd", "adam" or "spectral", as `sharplab.scaling.KINDS` says.
+        kind: "sgd", "adam" or "spectral", as `sharplab.scaling.KINDS` says; "frozen" if it does not move at all.
         epsilon: the part of the step that is lost to an ε beside the gradient; 0 for gradient-like optimizers.
         decay: learning rate × decay: the least-squares c of −c w as the step without gradient.
         coupled: whether the step without gradient is anything but −c w: weight decay as a part of the gradient.
@@ -67,7 +67,7 @@ def probe(
 
 def _sizes(gradient: PyTree) -> PyTree:
     """The root mean square of each leaf; of the largest leaf where it is 0 but for rounding, and 1 if all are 0."""
-    sizes = jax.tree.map(lambda g: jnp.sqrt(jnp.mean(g**2)), gradient)
+    sizes = jax.tree.map(_size, gradient)
     largest = jnp.max(jnp.stack(jax.tree.leaves(sizes)))
     largest = jnp.where(largest > 0, largest, 1)
 
@@ -75,6 +75,13 @@ def _sizes(gradient: PyTree) -> PyTree:
         return jnp.where(size > 100 * jnp.finfo(size.dtype).eps * largest, size, largest).astype(size.dtype)
 
     return jax.tree.map(or_largest, sizes)
+
+
+def _size(g: jax.Array) -> jax.Array:
+    """The root mean square, also where squares underflow."""
+    largest = jnp.max(jnp.abs(g))
+    unit = jnp.where(largest > 0, largest, 1)
+    return unit * jnp.sqrt(jnp.mean((g / unit) ** 2))
 
 
 @partial(jax.jit, static_argnums=0)
@@ -94,6 +101,8 @@ def _response(
     once: np.ndarray,
     twice: np.ndarray,
 ) -> Response:
+    if not any(x.any() for x in (step, large_step, once, twice)):
+        return Response(0.0, "frozen", 0.0, 0.0, False)
     growth = _rms(large_step) / max(_rms(step), np.finfo(float).tiny)
     decay = -float(np.vdot(once, weights) / np.vdot(weights, weights))
     # Rounding aside, a decoupled decay is −c w at any w.

@@ -12,8 +12,9 @@ from flax import nnx
 from sharplab.optimizers import from_optax, make_optimizer
 from sharplab.scaling.any_module import mup
 from sharplab.scaling.scaled import Scaling
-from sharplab.training.network import AsBuilt, Network
+from sharplab.training.network import Network
 from sharplab.training.recipe import Recipe
+from sharplab.training.sources import AsBuilt
 
 Build: TypeAlias = Callable[[int, nnx.Rngs], nnx.Module]
 Loss: TypeAlias = Callable[[Any, Any], jax.Array]

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from sharplab.checks.comparison import Comparison, check_counts
-from sharplab.checks.trainee import Build, Loss, OptimizerLike, checked_widths, make_trainee
+from sharplab.checks.trainee import Build, Loss, OptimizerLike, make_trainee
 from sharplab.checks.verdict import Verdict, judge, overall
 from sharplab.core.statistics import Interval, mean_interval
 from sharplab.training.recipe import Recipe, RunState
@@ -129,7 +129,7 @@ def wider_is_better(
     """
     check_counts(steps=steps, seeds=seeds)
     trainee = make_trainee(build, optimizer, learning_rate, base)
-    return WiderIsBetter(_losses(Comparison(trainee, checked_widths(widths), batch, loss), steps, seeds), tolerance)
+    return WiderIsBetter(_losses(Comparison.of(trainee, widths, batch, loss), steps, seeds), tolerance)
 
 
 def _losses(compared: Comparison, steps: int, seeds: int) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from sharplab.checks.trainee import Build, Loss, Trainee, make_trainee
 from sharplab.checks.verdict import overall
 from sharplab.commands import VERDICT_COLOURS
 from sharplab.commands.options import MupCheckOptions
-from sharplab.commands.user_module import beside, named_function, named_loss
+from sharplab.commands.user_module import named_examples, named_function, named_loss
 from sharplab.core.grid import parse_learning_rates
 from sharplab.scaling.any_module import mup
 
@@ -49,11 +49,11 @@ def mup_check(options: MupCheckOptions) -> int:
 
 def _build_batch_loss(options: MupCheckOptions) -> tuple[Build, Any, Loss]:
     build = named_function("build", options.build)
-    batch = options.batch or beside(options.build, ("batch",))
+    batch = named_examples("--batch", options.batch, options.build, ("batch",), most=1)
     if batch is None:
         module = options.build.partition(":")[0]
-        raise ValueError(f"{module} has no function batch: give one by --batch module:function, -> (inputs, targets).")
-    return build, named_function("--batch", batch)(), named_loss(options.build, options.loss)
+        raise ValueError(f"{module} has no batch: give (inputs, targets), or what makes them, by --batch module:name.")
+    return build, batch, named_loss(options.build, options.loss)
 
 
 def _trainee(build: Build, options: MupCheckOptions) -> Trainee:

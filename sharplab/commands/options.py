@@ -123,7 +123,8 @@ class MupCheckOptions(Options):
     own_optimizer: str | None = None
     """module:function with width -> your optax optimizer, of a network that you have scaled yourself"""
     batch: str | None = None
-    """module:function without arguments -> (inputs, targets); by default `batch` of the module of build"""
+    """module:name of (inputs, targets), a loader of such batches (its first is taken), or a function without arguments
+    of either; by default `batch` of the module of build"""
     loss: str | None = None
     """cross_entropy, squared_error, or module:function of (outputs, targets); by default `loss` of the module of
     build, else cross_entropy"""
@@ -170,10 +171,11 @@ class SuggestOptions(Options):
     batch_size: int = 64
     """examples of an update; likewise"""
     data: str | None = None
-    """module:function without arguments -> (inputs, targets); by default `data` or `batch` of the module of build"""
+    """module:name of (inputs, targets), a loader of such batches (of as many as a run takes), or a function without
+    arguments of either; by default `data` or `batch` of the module of build"""
     held_out: str | None = None
-    """module:function without arguments -> (inputs, targets), on which final losses are measured; by default `held_out`
-    of the module of build, else training data"""
+    """the same, of examples on which final losses are measured; by default `held_out` of the module of build, else
+    training data"""
     loss: str | None = None
     """cross_entropy, squared_error, or module:function of (outputs, targets); by default `loss` of the module of
     build, else cross_entropy"""

@@ -6,8 +6,9 @@ from rich.console import Console
 
 from sharplab.commands.exit_codes import DONE, SOME_FAILED
 from sharplab.commands.options import SuggestOptions
-from sharplab.commands.user_module import beside, named_function, named_loss
+from sharplab.commands.user_module import named_examples, named_function, named_loss
 from sharplab.studies import Suggestion, suggest_learning_rate
+from sharplab.studies.suggest_lr.small_runs import MOST_EVALUATED, most_examples
 
 NOT_CONCLUSIVE = SOME_FAILED
 
@@ -57,13 +58,14 @@ def _print(found: Suggestion, console: Console) -> None:
 
 
 def _data(options: SuggestOptions) -> Any:
-    name = options.data or beside(options.build, ("data", "batch"))
-    if name is None:
+    data = named_examples(
+        "--data", options.data, options.build, ("data", "batch"), most=most_examples(options.steps, options.batch_size)
+    )
+    if data is None:
         module = options.build.partition(":")[0]
-        raise ValueError(f"{module} has no function data: give one by --data module:function, -> (inputs, targets).")
-    return named_function("--data", name)()
+        raise ValueError(f"{module} has no data: give (inputs, targets), or what makes them, by --data module:name.")
+    return data
 
 
 def _held_out(options: SuggestOptions) -> Any | None:
-    name = options.held_out or beside(options.build, ("held_out",))
-    return None if name is None else named_function("--held-out", name)()
+    return named_examples("--held-out", options.held_out, options.build, ("held_out",), most=MOST_EVALUATED)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from sharplab.core.imports import find_function, load_module
+from sharplab.core.imports import find, find_function, load_module
 
 
 def named_function(option: str, name: str) -> Callable[..., Any]:
@@ -25,6 +25,24 @@ def beside(build: str, names: tuple[str, ...]) -> str | None:
     module = build.partition(":")[0]
     loaded = load_module(module)
     return next((f"{module}:{name}" for name in names if hasattr(loaded, name)), None)
+
+
+def named_examples(option: str, name: str | None, build: str, names: tuple[str, ...], most: int) -> Any | None:
+    """The pair (inputs, targets) that `name`, "module:name", leads to, as of `sharplab.data.examples.examples_of`.
+
+    Without a name it is the first of `names` beside `build`; None where there is none.
+
+    Raises:
+        ValueError: naming the option, where there are no examples.
+    """
+    from sharplab.data.examples import examples_of  # here, for a module that is not found is refused without it
+
+    name = name or beside(build, names)
+    if name is None:
+        return None
+    if ":" not in name:
+        raise ValueError(f"{option} must be module:name, not {name!r}.")
+    return examples_of(f"{option} {name!r}", find(option, name, {}), most)
 
 
 def named_loss(build: str, name: str | None) -> Callable[..., Any]:

@@ -1,6 +1,8 @@
 """Linear algebra on vectors that are pytrees."""
 
 import operator
+import sys
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -40,13 +42,39 @@ def scale(factor: jax.Array, x: PyTree) -> PyTree:
 def named_leaves(tree: PyTree) -> dict[str, Any]:
     """The leaves by path, as "blocks/0/kernel"; an `nnx.State` and the dict of its values have the same paths.
 
-    >>> named_leaves({"a": {"b": 1}, "c": [2, 3]})
-    {'a/b': 1, 'c/0': 2, 'c/1': 3}
+    Raises:
+        ValueError: where two leaves have one path, as in {"a/b": 1, "a": {"b": 2}}.
+
+    >>> named_leaves({"a": {"value": 1}, "c": [2, 3]})
+    {'a/value': 1, 'c/0': 2, 'c/1': 3}
     """
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/").removesuffix("/value"): leaf for path, leaf in leaves
-    }
+    nodes = jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_variable)
+    leaves = [leaf for path, node in nodes for leaf in (_within(path, node) if _is_variable(node) else [(path, node)])]
+    named = {_name(path): leaf for path, leaf in leaves}
+    if len(named) < len(leaves):
+        raise ValueError(f"two leaves have one path; they are {', '.join(named)}: give each a name of its own.")
+    return named
+
+
+@lru_cache(maxsize=4096)
+def _name(path: tuple) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _is_variable(node: Any) -> bool:
+    return _holds_a_value(node.__class__)
+
+
+@lru_cache(maxsize=1024)
+def _holds_a_value(kind: type) -> bool:
+    """Whether this is a kind of variable of Flax, or of box of Linen; whoever has one has imported Flax."""
+    homes = (("flax.nnx", "Variable"), ("flax.core.meta", "AxisMetadata"))
+    return issubclass(kind, tuple(getattr(sys.modules[home], name) for home, name in homes if home in sys.modules))
+
+
+def _within(path: tuple, variable: Any) -> list[tuple[tuple, Any]]:
+    """The leaves within a variable, whose own key, the first, is no part of their paths."""
+    return [(path + inner[1:], leaf) for inner, leaf in jax.tree_util.tree_leaves_with_path(variable)]
 
 
 def is_traced(tree: PyTree) -> bool:

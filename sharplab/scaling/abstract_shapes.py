@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 from flax import nnx
 
-from sharplab.core.tree import named_leaves
+from sharplab.core.tree import is_traced, named_leaves
 
 Shape = tuple[int, ...]
 
@@ -37,13 +38,47 @@ def abstract_shapes(build: Callable[..., Any], *size: int) -> AbstractShapes:
     """The abstract shapes of `build(*size, rngs)`.
 
     Raises:
-        ValueError: if the module has no parameters.
+        ValueError: if the module has no parameters, or holds arrays where Flax does not look for them.
     """
-    module = nnx.eval_shape(lambda: build(*size, nnx.Rngs(0)))
+
+    def traced() -> Any:
+        module = hold_arrays(build(*size, nnx.Rngs(0)))
+        refuse_leaks(module)
+        return module
+
+    module = nnx.eval_shape(traced)
     state = nnx.state(module, nnx.Param)
     shapes = {path: tuple(leaf.shape) for path, leaf in named_leaves(state).items()}
     if not shapes:
         raise ValueError(f"build{size} makes a module without an nnx.Param.")
-    metadata = {"/".join(map(str, path)): variable.get_metadata() for path, variable in nnx.to_flat_state(state)}
+    # A variable may hold several arrays.
+    variables = [variable for _, variable in nnx.to_flat_state(state) for _ in jax.tree.leaves(variable)]
+    metadata = {path: variable.get_metadata() for path, variable in zip(shapes, variables, strict=True)}
     modules = {"/".join(map(str, path)): found for path, found in nnx.iter_modules(module)}
     return AbstractShapes(size, shapes, metadata, modules)
+
+
+def hold_arrays(module: Any) -> Any:
+    """The module, whose attributes that are arrays are data, as Flax has them outside of tracing.
+
+    A traced array it takes for a static attribute, and then refuses to compare modules.
+    """
+    for _, part in nnx.iter_modules(module):
+        for name, value in list(vars(part).items()):
+            if isinstance(value, jax.core.Tracer):
+                setattr(part, name, nnx.data(value))
+    return module
+
+
+def refuse_leaks(module: nnx.Module) -> None:
+    """ValueError for a module that keeps traced values as if they were static."""
+    graphdef = nnx.graphdef(module)
+    for name, attribute in graphdef.attributes:
+        if is_traced(getattr(attribute, "value", None)):
+            raise ValueError(
+                f"model keeps {name!r}, an array that is no nnx.Variable: declare it as one, or as nnx.data(…)."
+            )
+    for node in graphdef.nodes:
+        metadata = getattr(node, "metadata", None)
+        if isinstance(metadata, Mapping) and is_traced(dict(metadata)):
+            raise ValueError(f"model has arrays in the metadata of a variable, {list(metadata)}: give numbers there.")

@@ -39,7 +39,8 @@ def mup(
     Args:
         build: `build(width, rngs)` → an `nnx.Module`, or `build(width, depth, rngs)` if `depth` is given. It is traced,
             and drawn at the three widths to measure how its initialisers go with width.
-        base, width: any two widths; what grows must do so in proportion.
+        base, width: any two widths. What grows must do so in proportion, up to rounding, as of 8/3 of the width to a
+            multiple of 32: then the fan-in and fan-out that the two shapes have are taken.
         optimizer: a name of `sharplab.optimizers.OPTIMIZERS`, or an `Optimizer`.
         base_depth, depth, alpha: scale residual branches with depth: α = ½ is Depth-muP, 1 CompleteP, by number or by a
             name of `DEPTH_RULES`. Blocks are the items of a list, or of a stack (`nnx.vmap`), that grows with depth.
@@ -52,7 +53,8 @@ def mup(
 
     Raises:
         ValueError: for a parameter whose role cannot be told, naming it and how to declare it; for one that grows
-            otherwise than in proportion to width; for an embedding that may be the readout; for unknown names.
+            otherwise than in proportion to width; for an embedding that is the readout too, or may be where no call
+            on tokens can be traced; for unknown names.
 
     Sources: Yang et al., arXiv 2203.03466, table 3; depth: 2310.02244, 2505.01618.
 
@@ -140,7 +142,7 @@ def _drawn(
 
     def parameter(path: str, growth: Growth) -> ScaledParameter:
         tuned = sizes(*bases)[widths.branches.counterpart(path)] if len(bases) > 1 else base[path]
-        change = init_change(base[path], probe[path], wide[path], ratio)
+        change = init_change(base[path], probe[path], wide[path], ratio, widths.rounded(path))
         exponent = growth.exponents.b
         # What all draws have alike stays, but for a factor that it must hold in the forward pass's stead.
         of_width = growth.fold if base[path].constant else -exponent - change.exponent

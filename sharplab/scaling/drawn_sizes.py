@@ -102,22 +102,31 @@ class InitChange:
     exact: bool
 
 
-def init_change(base: DrawnSize, probe: DrawnSize, wide: DrawnSize, ratio: float) -> InitChange:
+def init_change(
+    base: DrawnSize,
+    probe: DrawnSize,
+    wide: DrawnSize,
+    ratio: float,
+    rounded: Sequence[tuple[float, float]] = (),
+) -> InitChange:
     """The dependence of a drawn size on width: from base to probe (twice the base), and up to `ratio` bases.
 
-    An exponent that is a multiple of ½ within the error of measurement, at both, is taken to be that. Otherwise it is
+    An exponent that is a multiple of ½ within the error of measurement, at both, is taken to be that; also one of a
+    size that is not quite in proportion to width, of those in `rounded`: its growths up to the two. Otherwise it is
     no power of width, as where fan-in and fan-out are averaged, and its mean exponent up to `ratio` is given.
     """
     if base.constant or base.rms == 0:
         return InitChange(0.0, True)
     slope, slope_error = log2(probe.rms / base.rms), hypot(base.error, probe.error) / log(2)
     growth, growth_error = log(wide.rms / base.rms), hypot(base.error, wide.error)
-    nearest = round(2 * slope) / 2
-    if (
-        abs(slope - nearest) <= _ERRORS * slope_error + 1e-4
-        and abs(growth - nearest * log(ratio)) <= _ERRORS * growth_error + 1e-4
-    ):
-        return InitChange(nearest, True)
+    for to_probe, to_wide in ((2, ratio), *rounded):
+        octaves = log2(to_probe)
+        nearest = round(2 * slope / octaves) / 2
+        if (
+            abs(slope - nearest * octaves) <= _ERRORS * slope_error + 1e-4
+            and abs(growth - nearest * log(to_wide)) <= _ERRORS * growth_error + 1e-4
+        ):
+            return InitChange(nearest if to_wide == ratio else nearest * log(to_wide) / log(ratio), True)
     return InitChange(growth / log(ratio) if ratio != 1 else slope, False)
 
 

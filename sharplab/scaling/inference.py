@@ -1,9 +1,9 @@
 """The role of each parameter of anyone's module, from the shapes that it has at three widths."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
-from fractions import Fraction
+from math import prod
 from typing import Any, NoReturn
 
 from flax import nnx
@@ -13,6 +13,8 @@ from sharplab.scaling.abc import GROWTH, PARAMETERIZATIONS, ROLES, WITHOUT_MULTI
 from sharplab.scaling.abstract_shapes import AbstractShapes
 from sharplab.scaling.axes import Axes, layer_axes
 from sharplab.scaling.branches import Branches
+from sharplab.scaling.powers import Power, exponent, power_of
+from sharplab.scaling.read_out import tables_read_out
 
 # What can be declared of a parameter. A table that is embedding and readout in one is scaled as an embedding.
 DECLARABLE: Mapping[str, tuple[int, int]] = {**GROWTH, "tied": GROWTH["input"]}
@@ -24,7 +26,8 @@ class Growth:
 
     Attributes:
         role: one of `ROLES`, or "tied".
-        fan_in, fan_out: the exponents of its fan-in and fan-out.
+        fan_in, fan_out: the exponents that its fan-in and fan-out follow.
+        of_shapes: those that they have between the two shapes, where sizes were rounded; None where they are the same.
         fold: the exponent of a factor that the forward pass lacks in front of this weight, and that it holds itself.
         matrix: for a hidden parameter, the axes of its fan-in and its fan-out, where they are known.
         remark: what is unusual about it.
@@ -38,11 +41,19 @@ class Growth:
     matrix: tuple[tuple[int, ...], tuple[int, ...]] | None = None
     remark: str = ""
     parameterization: str = "mup"
+    of_shapes: tuple[float, float] | None = None
+
+    @property
+    def fans(self) -> tuple[float, float]:
+        """The exponents of fan-in and fan-out that factors are made of."""
+        return (self.fan_in, self.fan_out) if self.of_shapes is None else self.of_shapes
 
     @property
     def exponents(self) -> Exponents:
         """The exponents without multipliers, after the abc symmetry for a weight that has one of n^fold."""
-        plain = WITHOUT_MULTIPLIERS[self.parameterization](self.fan_in, self.fan_out)
+        plain = WITHOUT_MULTIPLIERS[self.parameterization](*self.fans)
+        if self.fan_in <= self.fan_out:  # also where rounding makes more of the fan-in
+            plain = replace(plain, b=self.fans[0] / 2)
         return replace(plain, a=-self.fold).shift(self.fold)
 
 
@@ -56,23 +67,44 @@ class Widths:
     branches: Branches
 
     def growing(self, path: str) -> tuple[int, ...]:
-        """The axes of a parameter that grow.
+        """The axes of a parameter whose size is not the same at all widths.
 
         Raises:
-            ValueError: naming the parameter, where one grows otherwise than in proportion to width.
+            ValueError: naming the parameter, where it is not there, or has other axes, at some width.
         """
-        shapes = [s.shapes.get(path) for s in (self.base, self.probe, self.wide)]
-        widths = [s.size[0] for s in (self.base, self.probe, self.wide)]
+        shapes = self._shapes(path)
         if None in shapes or len({len(shape or ()) for shape in shapes}) > 1:
             _refuse(f"parameter {path!r} is not there, or not with as many axes, at every width", self, path)
-        axes = []
-        for i, sizes in enumerate(zip(*shapes, strict=True)):
-            ratios = [Fraction(size, sizes[0]) for size in sizes]
-            if ratios == [Fraction(width, widths[0]) for width in widths]:
-                axes.append(i)
-            elif ratios != [1, 1, 1]:
-                _refuse(f"axis {i} of parameter {path!r} is neither fixed nor in proportion to width", self, path)
-        return tuple(axes)
+        return tuple(i for i, sizes in enumerate(zip(*shapes, strict=True)) if len(set(sizes)) > 1)
+
+    def power(self, path: str, axes: Sequence[int]) -> Power:
+        """The power of width with which the product of these axes of a parameter goes.
+
+        Raises:
+            ValueError: naming the parameter and the axis, where there is none.
+        """
+        shapes = self._shapes(path)
+        found = power_of([[shape[i] for shape in shapes] for i in axes], self.sizes)
+        if isinstance(found, int):
+            remedy = "Let it be a multiple of the width; if it is one, rounded, take a larger base or round less."
+            problem = f"axis {axes[found]} of parameter {path!r} is neither fixed nor goes with width"
+            _refuse(problem, self, path, remedy)
+        return found
+
+    def rounded(self, path: str) -> list[tuple[float, float]]:
+        """The growths, up to the probe and up to the width, of the axes that are not quite in proportion to width."""
+        base, probe, wide = self._shapes(path)
+        growths = [(probe[i] / base[i], wide[i] / base[i]) for i in self.growing(path)]
+        in_proportion = tuple(width / self.sizes[0] for width in self.sizes[1:])
+        return [growth for growth in growths if growth != in_proportion]
+
+    def _shapes(self, path: str) -> list[Any]:
+        return [s.shapes.get(path) for s in (self.base, self.probe, self.wide)]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The three widths."""
+        return tuple(s.size[0] for s in (self.base, self.probe, self.wide))
 
 
 def _refuse(problem: str, widths: Widths, path: str, remedy: str = "") -> NoReturn:
@@ -117,20 +149,36 @@ def _growth(widths: Widths, path: str, declared: str | None) -> Growth:
         return _as_declared(widths, path, declared, growing, axes, lead)
     if axes is None:
         return _without_layer(widths, path, growing)
-    fan_in = sum(i + lead in growing for i in axes.fan_in)
+    ins = [i + lead for i in axes.fan_in if i + lead in growing]
     # What runs in parallel shares the gradient out as further outputs do.
-    fan_out = len(growing) - fan_in
+    fan_in, fan_out = widths.power(path, ins), widths.power(path, [i for i in growing if i not in ins])
     parallel = _grows_in_parallel(widths, path, axes, tuple(i - lead for i in growing))
-    if fan_in and isinstance(widths.base.layer_of(path)[0], nnx.Embed):
+    if ins and isinstance(widths.base.layer_of(path)[0], nnx.Embed):
         _refuse(f"the number of entries of embedding {path!r} grows with width", widths, path)
-    if fan_in and parallel:
+    if ins and parallel:
         _refuse(f"both the number and the size of the parallel blocks of {path!r} grow with width", widths, path)
-    if fan_in and fan_out:
-        return Growth("hidden", fan_in, fan_out, matrix=_matrix(axes, lead))
+    if fan_in.whole and fan_out.whole:
+        return _of_fans("hidden", fan_in, fan_out, matrix=_matrix(axes, lead))
     if parallel:
-        return Growth("vector", 0, fan_out, remark="blocks in parallel: each output sees a fixed number of inputs")
-    role = "output" if fan_in else "scalar" if not fan_out else "input" if axes.fan_in else "vector"
-    return Growth(role, fan_in, fan_out)
+        alone = "blocks in parallel: each output sees a fixed number of inputs"
+        return _of_fans("vector", fan_in, fan_out, remark=alone)
+    role = "output" if fan_in.whole else "scalar" if not fan_out.whole else "input" if axes.fan_in else "vector"
+    return _of_fans(role, fan_in, fan_out)
+
+
+def _of_fans(
+    role: str,
+    fan_in: Power,
+    fan_out: Power,
+    matrix: tuple[tuple[int, ...], tuple[int, ...]] | None = None,
+    remark: str = "",
+) -> Growth:
+    found = fan_in.found, fan_out.found
+    if found == (fan_in.whole, fan_out.whole):
+        return Growth(role, fan_in.whole, fan_out.whole, matrix=matrix, remark=remark)
+    rounded = "sizes are rounded: scaled by the fan-in and fan-out that they make"
+    growth = Growth(role, fan_in.whole, fan_out.whole, matrix=matrix, remark=remark, of_shapes=found)
+    return _with_remark(growth, rounded)
 
 
 def _grows_in_parallel(widths: Widths, path: str, axes: Axes, growing: tuple[int, ...]) -> bool:
@@ -163,7 +211,7 @@ def _without_layer(widths: Widths, path: str, growing: tuple[int, ...]) -> Growt
     if not growing:
         return Growth("scalar", 0, 0)
     if len(growing) == ndim == 1:
-        return Growth("vector", 0, 1)
+        return _of_fans("vector", Power(0, 0), widths.power(path, growing))
     likely = "hidden" if len(growing) == 2 else "input"
     _refuse(f"the role of parameter {path!r} cannot be told from its shape", widths, path, _remedy(path, likely))
 
@@ -177,26 +225,54 @@ def _as_declared(
     widths: Widths, path: str, role: str, growing: tuple[int, ...], axes: Axes | None, lead: int
 ) -> Growth:
     fan_in, fan_out = lookup("role", role, DECLARABLE)
-    if len(growing) != fan_in + fan_out:
+    if widths.power(path, growing).whole != fan_in + fan_out:
         meaning = ROLES.get(role, "embedding and readout in one")
         _refuse(f"parameter {path!r} cannot have role {role!r}, which means: {meaning}", widths, path)
     if role != "hidden":
-        return Growth(role, fan_in, fan_out, remark="role as declared")
-    matrix = _matrix(axes, lead) if axes is not None else ((growing[0],), (growing[1],))
-    return Growth(role, fan_in, fan_out, matrix=matrix, remark="role as declared")
+        of_all, fixed = widths.power(path, growing), Power(0, 0)
+        fans = (of_all, fixed) if fan_in else (fixed, of_all)
+        return _of_fans(role, *fans, remark="role as declared")
+    matrix = _matrix(axes, lead) if axes is not None else (growing[:1], growing[1:])
+    ins = [i for i in growing if i in matrix[0]]
+    outs = [i for i in growing if i not in ins]
+    return _of_fans(role, widths.power(path, ins), widths.power(path, outs), matrix, "role as declared")
 
 
 def _check_readout(widths: Widths, growths: Mapping[str, Growth], roles: Mapping[str, str]) -> None:
-    """Check that there is a readout: without one, an embedding may be used as it and lack a multiplier."""
-    if any(growth.role in ("output", "tied") for growth in growths.values()):
-        return
+    """Check that no embedding is the readout too without being declared so: as one it lacks a multiplier.
+
+    Where the trace of a call does not tell, each needs a readout of as many outputs as it has entries.
+    """
     tables = [path for path in growths if isinstance(widths.base.layer_of(path)[0], nnx.Embed) and widths.growing(path)]
-    if tables and not any(_declared(widths, path, roles) for path in tables):
+    undeclared = [path for path in tables if not _declared(widths, path, roles)]
+    readouts = [path for path, growth in growths.items() if growth.role == "output"]
+    if not undeclared:
+        return
+    read, why = None, "a call of the module multiplies by it, as a readout does"
+    if readouts:
+        features = {path: len(widths.base.shapes[path]) - 1 for path in undeclared}
+        read = tables_read_out(widths.base.modules[""], features)
+    if read is None:
+        if len(undeclared) < len(tables):  # which of them is the readout has been considered
+            return
+        outputs = {_fan_out(widths, path) for path in readouts}
+        read = {path for path in undeclared if widths.base.shapes[path][-2] not in outputs}
+        why = "the module has no readout of as many outputs as it has entries, so that it may be used as one"
+    if found := sorted(read):
+        path = found[0]
         raise ValueError(
-            f"embedding {tables[0]!r}: the module has no readout, so the embedding may be used as one. Say which: "
-            f"roles={{{tables[0]!r}: 'tied'}} if it is, and multiply the logits by the scaling's readout_multiplier; "
-            "'input' if the module has none."
+            f"embedding {path!r}: {why}. Say which: roles={{{path!r}: 'tied'}} if it is the readout too, and multiply "
+            "the logits by the scaling's readout_multiplier; 'input' if it is not. In the module, "
+            "embed.embedding.set_metadata(role=…) says the same."
         )
+
+
+def _fan_out(widths: Widths, path: str) -> int:
+    """The number of outputs of a readout; of one of no known layer, all but its fan-in is taken for outputs."""
+    axes, lead = _layer_axes(widths, path)
+    shape, growing = widths.base.shapes[path], widths.growing(path)
+    made = [i for i in range(len(shape)) if i not in growing] if axes is None else [i + lead for i in axes.fan_out]
+    return prod(shape[i] for i in made)
 
 
 def _attention_folds(widths: Widths, growths: Mapping[str, Growth]) -> dict[str, Growth]:
@@ -205,14 +281,22 @@ def _attention_folds(widths: Widths, growths: Mapping[str, Growth]) -> dict[str,
     for path, module in widths.base.modules.items():
         if not isinstance(module, nnx.MultiHeadAttention):
             continue
-        probe: Any = widths.probe.modules[path]
-        if probe.head_dim == module.head_dim:
+        heads = [module.head_dim, *(s.modules[path].head_dim for s in (widths.probe, widths.wide))]
+        if len(set(heads)) == 1:
             continue
+        of_head = power_of([heads], widths.sizes)
+        # Heads may go with another power of width, as where both their number and their size grow.
+        power = of_head.found if isinstance(of_head, Power) else exponent(heads, widths.sizes)
         holder = f"{path}/{'query_ln' if module.normalize_qk else 'query'}".lstrip("/")
         for name in (f"{holder}/{own}" for own in ("kernel", "bias", "scale") if f"{holder}/{own}" in growths):
             if module.attention_fn is nnx.dot_product_attention:
-                folded[name] = replace(growths[name], fold=-0.5, remark="holds what 1/√head_dim lacks to 1/head_dim")
+                query = _with_remark(growths[name], "holds what 1/√head_dim lacks to 1/head_dim")
+                folded[name] = replace(query, fold=-0.5 * power)
             else:
                 own_logits = "attention_fn is your own: its logits must fall as 1/head_dim"
-                folded[name] = replace(growths[name], remark=own_logits)
+                folded[name] = _with_remark(growths[name], own_logits)
     return folded
+
+
+def _with_remark(growth: Growth, remark: str) -> Growth:
+    return replace(growth, remark="; ".join(filter(None, (growth.remark, remark))))

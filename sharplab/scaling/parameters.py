@@ -39,8 +39,12 @@ class ScaledParameter:
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> "ScaledParameter":
         """The parameter that `dataclasses.asdict` made plain, after JSON has made lists of its tuples."""
-        matrix = saved["growth"]["matrix"]
-        growth = dict(saved["growth"]) | {"matrix": matrix and (tuple(matrix[0]), tuple(matrix[1]))}
+        matrix, of_shapes = saved["growth"]["matrix"], saved["growth"].get("of_shapes")
+        tuples = {
+            "matrix": matrix and (tuple(matrix[0]), tuple(matrix[1])),
+            "of_shapes": of_shapes and tuple(of_shapes),
+        }
+        growth = dict(saved["growth"]) | tuples
         return cls(**dict(saved) | {"shape": tuple(saved["shape"]), "growth": Growth(**growth)})
 
 
@@ -60,8 +64,8 @@ def parameter_table(
             "path": p.path,
             "shape": p.shape,
             "role": p.growth.role,
-            "fan_in": ratio**p.growth.fan_in,
-            "fan_out": ratio**p.growth.fan_out,
+            "fan_in": ratio ** p.growth.fans[0],
+            "fan_out": ratio ** p.growth.fans[1],
             "init_std": p.init_std,
             "init_exponent": p.init_exponent,
             "multiplier": tied_multiplier if p.growth.role == "tied" else 1.0,

@@ -124,10 +124,13 @@ class Scaling:
     def metric(self, params: PyTree, opt_state: PyTree, **options: Any) -> PyTree:
         """D of steps −η D g up to momentum, like the parameters: the metric of `sharplab.Tracker`.
 
-        `opt_state` is of `optimizer(learning_rate, **options)`, the options the same (`functools.partial` keeps them).
+        `opt_state` is of `optimizer(learning_rate, **options)`, the options the same (`functools.partial` keeps them),
+        or of a transformation around it. Parameters that the optimizer is not given, as those that `optax.partition`,
+        `optax.masked` or the `wrt` of an `nnx.Optimizer` leave out, have D = 0. Of updates that are set to zero
+        afterwards the state knows nothing: freeze by one of these.
 
         Raises:
-            ValueError: for an optimizer whose steps no diagonal makes of gradients.
+            ValueError: for an optimizer whose steps no diagonal makes of gradients, and for a state of several.
         """
         optimizer = _optimizer(self.algorithm, options)
         return metric_of(optimizer, self._factors(optimizer.kind), params, opt_state)

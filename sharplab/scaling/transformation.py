@@ -1,17 +1,18 @@
 """Optax optimizers with a learning rate, a decay and a gradient's unit of its own for every parameter."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 
-from sharplab.core.tree import PyTree, named_leaves
-from sharplab.optimizers import Optimizer, step_metric
+from sharplab.core.tree import PyTree, is_traced, named_leaves
+from sharplab.optimizers import Optimizer, preconditioner_of
 from sharplab.scaling.rule import Number
 
 Indices = tuple[int, ...]
@@ -48,8 +49,8 @@ class Factors:
         index = {path: i for i, path in enumerate(self.shapes)}
 
         def apply(path: str, leaf: jax.Array) -> jax.Array:
-            number = numbers[index[path]].astype(jnp.promote_types(leaf.dtype, jnp.float32))
-            return function(number, leaf).astype(leaf.dtype)
+            wide = np.promote_types(leaf.dtype, np.float32)
+            return function(numbers[index[path]].astype(wide), leaf.astype(wide)).astype(leaf.dtype)
 
         return by_path(apply, tree)
 
@@ -85,9 +86,18 @@ class ScaledState(NamedTuple):
     """The state of a scaled optimizer and its factors, so that a checkpoint carries the scaling."""
 
     inner: PyTree
-    learning_rates: jax.Array
+    learning_rates: jax.Array  # 0 for parameters that it was not given
     decays: jax.Array
     gradients: jax.Array
+
+
+def _numbers(factors: Factors, given: Collection[str]) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The factors as they are in the state of an optimizer that is given these parameters."""
+    rates = [rate if path in given else 0.0 for path, rate in zip(factors.shapes, factors.learning_rates, strict=True)]
+    learning_rates, decays, gradients = (
+        jnp.asarray(n, dtype=float) for n in (rates, factors.decays, factors.gradients)
+    )
+    return learning_rates, decays, gradients
 
 
 def scaled(transformation: optax.GradientTransformation, factors: Factors) -> optax.GradientTransformationExtraArgs:
@@ -100,8 +110,7 @@ def scaled(transformation: optax.GradientTransformation, factors: Factors) -> op
 
     def init(params: PyTree) -> ScaledState:
         factors.check(params)
-        numbers = (factors.learning_rates, factors.decays, factors.gradients)
-        return ScaledState(inner.init(params), *(jnp.asarray(n, dtype=float) for n in numbers))
+        return ScaledState(inner.init(params), *_numbers(factors, named_leaves(params)))
 
     def update(updates: PyTree, state: ScaledState, params: PyTree = None, **extra: Any) -> tuple[PyTree, ScaledState]:
         factors.check(updates)
@@ -138,16 +147,33 @@ def scaled_optimizer(
 
 
 def metric_of(optimizer: Optimizer, factors: Factors, params: PyTree, opt_state: PyTree) -> PyTree:
-    """D of the steps −η D g, up to momentum, of a scaled optimizer: like the parameters."""
-    plain = nnx.as_pure(params)
+    """D of the steps −η D g, up to momentum, of a scaled optimizer: like the parameters, 0 for those it was not given.
 
-    def like_params(values: tuple[float, ...]) -> PyTree:
-        named = dict(zip(factors.shapes, values, strict=True))
-        return by_path(lambda path, _: named[path], plain)
+    Raises:
+        ValueError: for an optimizer whose steps no diagonal makes of gradients, and for a state of several.
+    """
+    states = [s for s in jax.tree.leaves(opt_state, is_leaf=_is_scaled_state) if _is_scaled_state(s)]
+    if len(states) > 1:
+        raise ValueError(f"opt_state holds {len(states)} scaled optimizers: give the state of one at a time.")
+    state = nnx.as_pure(states[0] if states else ScaledState(opt_state, *_numbers(factors, factors.shapes)))
+    inverse = preconditioner_of(optimizer, state.inner)
+    per_path = inverse if isinstance(inverse, float) else named_leaves(inverse)
+    rates = state.learning_rates if is_traced(state.learning_rates) else state.learning_rates.tolist()
+    steps = {path: rate / s for path, rate, s in zip(factors.shapes, rates, factors.gradients, strict=True)}
 
-    rates, scales = like_params(factors.learning_rates), like_params(factors.gradients)
-    D = named_leaves(step_metric(optimizer, rates, scales, nnx.as_pure(opt_state)))
-    return by_path(lambda path, _: D[path], params)
+    def of(path: str, _: Any) -> Any:
+        step = steps[path]
+        if isinstance(per_path, float):
+            return step * per_path
+        if path not in per_path:
+            return 0.0
+        return per_path[path] * (step if isinstance(step, float) else step.astype(per_path[path].dtype))
+
+    return by_path(of, params)
+
+
+def _is_scaled_state(node: Any) -> bool:
+    return isinstance(node, ScaledState)
 
 
 def as_matrices(

@@ -19,7 +19,8 @@ from sharplab.scaling import ROLES
 from sharplab.scaling.rule import Number
 from sharplab.tracking.measurement import Measurement, TrackerState
 from sharplab.tracking.observables import find_observables
-from sharplab.training.network import UNKNOWN, Network, Scaled, Variables
+from sharplab.training.network import Network, Variables
+from sharplab.training.sources import UNKNOWN, Scaled
 
 DIVERGED_MULTIPLE = 100.0  # of a run's first loss; catapults of large learning rates stay well below
 TRAINABLE: Mapping[str, tuple[str, ...]] = {"all": (*ROLES, "tied", UNKNOWN), "readout": ("output", "scalar")}
@@ -150,7 +151,7 @@ class Recipe:
         after, loss, gradient = self.update(run, learning_rate, batch)
         first_loss = jnp.where(run.step == 0, loss, run.first_loss).astype(run.first_loss.dtype)
         # A gradient of exactly 0 is what a step too large leaves of a ReLU network: every unit dead, for good.
-        sound = jnp.isfinite(loss) & (loss <= DIVERGED_MULTIPLE * abs(first_loss)) & (tree.norm(gradient) > 0)
+        sound = jnp.isfinite(loss) & (loss <= DIVERGED_MULTIPLE * abs(first_loss)) & (_largest(gradient) > 0)
         alive = (run.diverged_step < 0) & sound
         return RunState(
             tree.where(alive, after.params, run.params),
@@ -227,6 +228,11 @@ class Recipe:
         return self.measurement().observe(
             tracker, probe, held_out, params, run.opt_state, key, loop=loop, model_state=state
         )
+
+
+def _largest(gradient: PyTree) -> jax.Array:
+    """The largest modulus of any entry, which does not underflow as a norm does; NaN if one is."""
+    return jax.tree.reduce(jnp.maximum, jax.tree.map(lambda g: jnp.max(jnp.abs(g), initial=0), gradient))
 
 
 @jax.jit

@@ -39,8 +39,9 @@ def find_recipe(task: Task) -> "Recipe":
     from sharplab.optimizers import find_optimizer
     from sharplab.scaling import DepthRule, Rule, parameterization
     from sharplab.schedules import find_schedule
-    from sharplab.training.network import Network, find_source
+    from sharplab.training.network import Network
     from sharplab.training.recipe import Recipe
+    from sharplab.training.sources import find_source
 
     dataset = load_dataset(task.data)
     depth = DepthRule(task.depth, task.base_depth, task.alpha)

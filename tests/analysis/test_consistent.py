@@ -212,3 +212,11 @@ def test_what_does_not_compare_is_refused():
         consistency(sound, "sharpness", tolerance=0.0)
     with pytest.raises(ValueError, match=r"over .*'seed'"):
         consistency(sound, "sharpness", over="seed")
+
+
+def test_a_learning_rate_that_was_rounded_for_some_seeds_is_one():
+    drawn = curves(0.3, 0.01)
+    rounded = drawn.curves.assign(learning_rate=np.where(drawn.curves["seed"] == 0, float(np.float32(0.1)), 0.1))
+    with pytest.warns(UserWarning, match="learning_rate"):
+        found = mup(Records(drawn.runs, rounded), "sharpness")
+    assert found.slope_interval == mup(drawn, "sharpness").slope_interval

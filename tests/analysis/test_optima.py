@@ -275,3 +275,18 @@ def test_tables_that_cannot_be_compared_are_refused(change, says):
 def test_arguments_out_of_range_are_named(arguments, says):
     with pytest.raises(ValueError, match=says):
         transfer(Records(exact({8: 0.0, 16: 0.0})), **arguments)
+
+
+def test_rates_rounded_otherwise_for_each_seed_give_the_same_verdict():
+    sweep = SimulatedSweep().records(np.random.default_rng(0))
+    rates = sweep.runs["learning_rate"] * 1.1
+    as_text = rates.map(lambda rate: float(f"{rate:.6g}"))
+    rounded = [rates, rates.astype("float32").astype(float), as_text]
+    seeds = sweep.runs["seed"] % 3
+    mixed = Records(sweep.runs.assign(learning_rate=np.select([seeds == i for i in range(3)], rounded)))
+    exact = transfer(Records(sweep.runs.assign(learning_rate=rates)))["mup"]
+    with pytest.warns(UserWarning, match="learning_rate"):
+        found = transfer(mixed)["mup"]
+    assert found.verdict == exact.verdict != "inconclusive"
+    for name in ("optimum", "optimum_interval", "edge_interval", "shift_interval", "regret_interval"):
+        assert np.allclose(getattr(found, name), getattr(exact, name), rtol=1e-4, atol=1e-4), name

@@ -135,3 +135,11 @@ def test_what_cannot_be_measured_is_refused():
         stability(Records(sound.runs, pd.concat([sound.curves, sound.curves])))
     with pytest.raises(ValueError, match="column 'optimizer'"):
         stability(Records(sound.runs.drop(columns="optimizer"), sound.curves))
+
+
+def test_a_learning_rate_that_was_rounded_for_some_seeds_is_one_row():
+    drawn = records(*[2.0 ** (np.arange(11) / 2)] * 3)
+    rounded = drawn.curves.assign(learning_rate=RATE * (1 + 1e-6 * (drawn.curves["seed"] == 0)))
+    with pytest.warns(UserWarning, match="learning_rate"):
+        (found,) = stability(Records(drawn.runs, rounded)).values()
+    assert found.table()["seeds"].tolist() == [3]

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import optax
 import pytest
-from checked_models import CLASSES, FEATURES, Attention, Lever, Perceptron, batch_of, scaled_adam
+from checked_models import CLASSES, FEATURES, Attention, Lever, Perceptron, batch_of, by_path, scaled_adam
 from flax import nnx
 
 from sharplab.checks import coordinate_check
@@ -149,3 +149,19 @@ def test_the_picture_has_a_mark_for_every_slope():
 def test_bad_input_is_named(options, says):
     with pytest.raises(ValueError, match=says):
         lever(0.0, **options)
+
+
+def test_nothing_is_asked_of_what_is_frozen():
+    def readout_alone(width):
+        def labels(params):
+            return by_path(lambda path, _: "train" if path.startswith("readout") else "freeze", params)
+
+        return optax.partition({"train": scaled_adam(2**-5)(width), "freeze": optax.set_to_zero()}, labels)
+
+    found = check(Perceptron, optimizer=readout_alone, seeds=10)
+    slopes = found.slopes()
+    changes = slopes[slopes["quantity"] == "change"]
+    assert found.verdict == "holds" and set(changes["module"]) == {"(output)", "readout"}
+    # Under "standard" nothing is asked of outputs either, and that they move is no matter of rounding.
+    plain = check(Perceptron, optimizer=readout_alone, parameterization="standard")
+    assert "rounding" not in str(plain) and plain.verdict != "fails"

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 import pytest
-from checked_models import BASE, Perceptron, batch_of, factor_table, scaled_adam
+from checked_models import BASE, Perceptron, batch_of, by_path, factor_table, scaled_adam
 from optax import contrib
 
 from sharplab.checks import inspect_optimizer
@@ -118,3 +118,36 @@ def test_without_factors_nothing_is_said_of_learning_rates():
 def test_factors_that_lack_a_parameter_are_refused():
     with pytest.raises(ValueError, match=r"factors.*'hidden/bias'"):
         inspect(optax.adam(0.01), factors=lambda width: {})
+
+
+def frozen_stem(width):
+    def labels(params):
+        return by_path(lambda path, _: "freeze" if path.startswith("stem") else "train", params)
+
+    return optax.partition({"train": scaled_adam(0.1)(width), "freeze": optax.set_to_zero()}, labels)
+
+
+def test_nothing_is_asked_of_what_is_frozen():
+    def of_trained(width):
+        return {path: f for path, f in factor_table(width).items() if not path.startswith("stem")}
+
+    found = inspect(frozen_stem, factors=of_trained)
+    table = found.table()
+    frozen = table.index.str.startswith("stem")
+    assert found.verdict == "holds" and not found.reasons
+    assert set(table["kind"][frozen]) == {"frozen"} and set(table["verdict"][frozen]) == {"not asked"}
+    assert set(table["kind"][~frozen]) == {"adam"}
+
+    def at_some_widths(width):
+        return frozen_stem(width) if width == 16 else scaled_adam(0.1)(width)
+
+    assert inspect(at_some_widths, factors=factor_table).verdict == "fails"
+
+
+def test_a_tiny_gradient_is_none_that_is_zero():
+    params = {"w": jnp.ones(5), "v": jnp.ones(5)}
+    gradient = {"w": jnp.full(5, 1e-25), "v": jnp.full(5, 1e-25)}
+    found = probe(optax.sgd(0.1), params, gradient, jax.random.key(0))
+    assert all(r.learning_rate / UPDATES == pytest.approx(0.1, rel=1e-3) and r.kind == "sgd" for r in found.values())
+    sizes = [found["w"].epsilon for found in (probe(optax.adam(0.1, eps=1e-27), params, gradient, jax.random.key(0)),)]
+    assert sizes[0] < 0.05

@@ -32,8 +32,8 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def command(*words):
-    return mup_check(tyro.cli(MupCheckOptions, args=["checked_by_command:build", *QUICK, *words]))
+def command(*words, build="checked_by_command:build"):
+    return mup_check(tyro.cli(MupCheckOptions, args=[build, *QUICK, *words]))
 
 
 def test_a_scaled_network_ends_with_0_and_a_picture(here, capsys):
@@ -64,3 +64,15 @@ def test_a_plain_optimizer_ends_with_1_and_the_cause(here, capsys):
 def test_bad_input_names_the_option(here, words, says):
     with pytest.raises(ValueError, match=says):
         command(*words)
+
+
+def test_the_batch_is_arrays_or_the_first_of_a_loader(here, capsys):
+    forms = "batch = examples()\nloader = [batch, (batch[0][:1], batch[1][:1])]\n"
+    (here / "checked_with_batch.py").write_text(MODULE + forms)
+    said = []
+    for words in ((), ("--batch", "checked_with_batch:loader")):
+        assert command("--learning-rate", "2^-5", *words, build="checked_with_batch:build") == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1]
+    with pytest.raises(ValueError, match="--batch 'checked_by_command:np' is a module"):
+        command("--batch", "checked_by_command:np")

@@ -78,3 +78,37 @@ def test_bad_input_names_the_option(here, words, says):
 def test_a_module_without_data_is_told_how_to_give_them(here):
     with pytest.raises(ValueError, match="--data"):
         command(build="suggested_without_data:build")
+
+
+FORMS = (
+    MODULE
+    + """
+pair = data()
+batches = [(pair[0][i : i + 16], pair[1][i : i + 16]) for i in range(0, 64, 16)]
+def generator():
+    while True:
+        yield from batches
+"""
+)
+
+
+def test_data_are_arrays_or_a_loader_or_a_function_beside_build_or_named(here, capsys):
+    (here / "suggested_with_forms.py").write_text(FORMS)
+    (here / "suggested_with_arrays.py").write_text(FORMS + "data = pair\n")
+    said = []
+    for build, words in (
+        ("suggested_with_arrays", ()),
+        *(("suggested_without_data", ("--data", f"suggested_with_forms:{name}")) for name in ("pair", "batches")),
+        ("suggested_without_data", ("--data", "suggested_with_forms:data")),
+    ):
+        command("--learning-rates", "2^-5:2^1", "--optimizer", "lion", *words, build=f"{build}:build")
+        said.append(capsys.readouterr().out)
+    assert len(set(said)) == 1
+    forever = ("--data", "suggested_with_forms:generator", "--held-out", "suggested_with_forms:pair")
+    assert command("--learning-rates", "2^-5:2^1", *forever, build="suggested_without_data:build") == 0
+
+
+def test_what_is_no_data_is_named_with_the_option(here):
+    (here / "suggested_with_dict.py").write_text(FORMS + "data = dict(inputs=pair[0], targets=pair[1])\n")
+    with pytest.raises(ValueError, match=r"--data 'suggested_with_dict:data' is a dict of inputs, targets"):
+        command(build="suggested_with_dict:build")

@@ -1,8 +1,13 @@
 """Linear algebra on pytrees agrees with numpy on the flattened vectors."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from flax import nnx
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 
 from sharplab.core import tree
@@ -39,3 +44,50 @@ def test_normal_differs_between_leaves_of_one_shape():
 def test_where_chooses_whole_trees():
     assert np.all(flat(tree.where(jnp.array(True), X, Y)) == flat(X))
     assert np.all(flat(tree.where(jnp.array(False), X, Y)) == flat(Y))
+
+
+NAMES = st.sampled_from(["value", "kernel", "a"])
+DICTS = st.recursive(st.just(0.0), lambda inner: st.dictionaries(NAMES, inner, min_size=1, max_size=3), max_leaves=8)
+
+
+def joined(nested, above=()):
+    if not isinstance(nested, dict):
+        return {"/".join(above): nested}
+    return {path: leaf for name, inner in nested.items() for path, leaf in joined(inner, (*above, name)).items()}
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.dictionaries(NAMES, DICTS, min_size=1, max_size=3))
+def test_paths_are_those_of_the_nested_names_whatever_they_are_and_whatever_holds_the_leaves(nested):
+    expected = set(joined(nested))
+    assert set(tree.named_leaves(nested)) == expected
+    params = jax.tree.map(nnx.Param, nested)
+    assert set(tree.named_leaves(params)) == set(tree.named_leaves(nnx.State(params))) == expected
+    # Variables that hold dicts, as those of a module may.
+    whole = {name: nnx.Param(jax.tree.map(jnp.asarray, inner)) for name, inner in nested.items()}
+    assert set(tree.named_leaves(nnx.State(whole))) == expected
+
+
+def test_paths_of_modules_of_flax_keep_what_is_called_value():
+    class Head(nnx.Module):
+        def __init__(self, rngs):
+            self.value = nnx.Linear(2, 3, rngs=rngs)
+            self.head = nnx.data({"value": nnx.Param(jnp.zeros(2))})
+
+    class Gain(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            drawn = nn.with_partitioning(nn.initializers.ones, ("in", "out"))
+            dense = nn.Dense(3, use_bias=False, kernel_init=drawn, name="value")
+            return dense(x) * self.param("value_", nn.initializers.ones, (1, 3))
+
+    names = {"value/kernel", "value/bias", "head/value"}
+    module = Head(nnx.Rngs(0))
+    assert set(tree.named_leaves(nnx.state(module, nnx.Param))) == set(tree.named_leaves(module)) == names
+    variables = Gain().init(jax.random.key(0), jnp.ones((1, 2)))
+    assert set(tree.named_leaves(variables)) == {"params/value/kernel", "params/value_"}
+
+
+def test_leaves_that_share_a_path_are_refused():
+    with pytest.raises(ValueError, match="a/b"):
+        tree.named_leaves({"a/b": 1.0, "a": {"b": 2.0}})

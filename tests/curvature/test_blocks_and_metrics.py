@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from jax.flatten_util import ravel_pytree
 from networks import close, curvature, in_precision, network
 from problems import matrix_operator
@@ -78,3 +79,18 @@ def test_kernel_refuses_a_negative_metric():
         kernel(scale=(1.0, [-1.0, 1.0]))
     with pytest.raises(ValueError, match=r"scale .*0, 1/0, 1/1"):
         kernel(scale=(1.0, 1.0))
+
+
+def test_block_chooses_by_the_names_of_the_tree_also_where_they_are_value():
+    params = {"value": jnp.ones(2), "head": {"value": jnp.ones(3), "key": jnp.ones(1)}}
+
+    def loss(params, batch):
+        flat = ravel_pytree(params)[0]
+        return jnp.mean((batch @ flat) ** 2) / 2
+
+    batch = jax.random.normal(jax.random.key(0), (9, 6))
+    H = batch.T @ batch / len(batch)
+    for same in (params, nnx.State(jax.tree.map(nnx.Param, params))):
+        op = hessian(loss, same, batch)
+        assert np.allclose(block(op, lambda path: path == "head/value").dense(), H[1:4, 1:4], rtol=1e-5)
+        assert np.allclose(block(op, lambda path: path.endswith("value")).dense(), H[1:, 1:], rtol=1e-5)

@@ -9,8 +9,9 @@ from sharplab.losses import cross_entropy
 from sharplab.models import MODELS
 from sharplab.optimizers import OPTIMIZERS
 from sharplab.scaling import DepthRule, Rule, parameterization
-from sharplab.training.network import ByRule, Network
+from sharplab.training.network import Network
 from sharplab.training.recipe import Recipe
+from sharplab.training.sources import ByRule
 
 CLASSES, BASE_WIDTH = 7, 8
 SHAPES = {"figure1_convnet": (32, 32, 1), "vit": (8, 12, 2), "gpt": (6,), "gpt_tied": (6,)}

@@ -20,6 +20,26 @@ class MLP(nnx.Module):
         return self.readout(jnp.tanh(self.second(jnp.tanh(self.first(x)))))
 
 
+def multiple(size, of):
+    """The size, up to a multiple."""
+    return -(-int(size) // of) * of
+
+
+class Gated(nnx.Module):
+    """A gated feed-forward layer of 8/3 of the width, rounded up to a multiple of 32, as of LLaMA."""
+
+    def __init__(self, width, rngs, of=32):
+        hidden = multiple(8 * width / 3, of)
+        self.embed = nnx.Linear(FEATURES, width, rngs=rngs)
+        self.up, self.gate = (nnx.Linear(width, hidden, rngs=rngs) for _ in range(2))
+        self.down = nnx.Linear(hidden, width, rngs=rngs)
+        self.readout = nnx.Linear(width, CLASSES, rngs=rngs)
+
+    def __call__(self, x):
+        h = self.embed(x)
+        return self.readout(h + self.down(nnx.silu(self.gate(h)) * self.up(h)))
+
+
 class ConvNet(nnx.Module):
     """Convolutions: of all channels, in groups, one channel each; BatchNorm; the mean over positions is read out."""
 

@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from functools import cache, partial
+from math import isqrt
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from flax_models import FEATURES, LENGTH, MLP, TOKENS, ConvNet, Transformer
+from flax_models import FEATURES, LENGTH, MLP, TOKENS, ConvNet, Gated, Transformer, multiple
 
 from sharplab.core.tree import named_leaves
 from sharplab.optimizers import make_optimizer
@@ -199,6 +200,20 @@ def test_heads_of_fixed_size_and_attention_of_ones_own_are_left_alone():
         assert table.loc["query/kernel", "lr_factor"] == table.loc["key/kernel", "lr_factor"] == BASE / WIDTH
 
 
+def heads_and_their_size(width, rngs):
+    """8 heads of 8 at width 64, 16 of 8 at 128, 16 of 16 at 256."""
+    heads = 2 ** (width.bit_length() // 2)
+    return nnx.MultiHeadAttention(heads, width, decode=False, rngs=rngs)
+
+
+def test_where_heads_grow_with_another_power_of_width_the_query_holds_that():
+    table = mup(heads_and_their_size, base=64, width=256).table()
+    assert table.loc["query/kernel", "shape"] == (256, 16, 16)
+    assert np.isclose(table.loc["key/kernel", "lr_factor"], 1 / 4)
+    assert np.isclose(table.loc["query/kernel", "lr_factor"], (16 / 8) ** -0.5 / 4)
+    assert mup(heads_and_their_size, base=64, width=64).table()["lr_factor"].eq(1).all()
+
+
 def tied(width, rngs):
     return one_block(width, rngs, tied=True)
 
@@ -220,7 +235,7 @@ class Bare(nnx.Module):
 
     def __init__(self, width, rngs, **shapes):
         for name, shape in shapes.items():
-            size = tuple(width if n == "n" else width + 1 if n == "n+1" else n for n in shape)
+            size = tuple({"n": width, "n+1": width + 1, "n²": width**2}.get(n, n) for n in shape)
             setattr(self, name, nnx.Param(jax.random.normal(rngs.params(), size)))
 
 
@@ -231,7 +246,7 @@ def bare(**shapes):
 @pytest.mark.parametrize("build, message", [
     (bare(w=("n", "n")), r"'w'.*\(8, 8\) at width 8, \(16, 16\) at width 16\..*roles=\{'w': 'hidden'\}"),
     (bare(w=(3, "n")), r"roles=\{'w': 'input'\}"),
-    (bare(b=("n+1",)), r"axis 0 .*'b'.*\(9,\)"),
+    (bare(b=("n²",)), r"axis 0 .*'b'.*\(64,\)"),
     (lambda width, rngs: nnx.Embed(width, width, rngs=rngs), "'embedding' grows"),
     (lambda width, rngs: nnx.Dropout(0.5), "without an nnx.Param"),
     (lambda width, rngs: nnx.vmap(lambda rngs: nnx.Linear(3, 4, rngs=rngs))(rngs.split(width)),
@@ -388,3 +403,57 @@ def test_half_precision_parameters_keep_their_type():
         return nnx.Linear(3, width, param_dtype=jnp.bfloat16, rngs=rngs)
 
     assert all(w.dtype == jnp.bfloat16 for w in params_of(mup(build, base=BASE, width=WIDTH).init(0)).values())
+
+
+def test_rounded_hidden_sizes_are_scaled_by_the_fan_in_of_their_shapes():
+    scaling = mup(Gated, base=64, width=256)
+    table = scaling.table()
+    assert table.loc["down/kernel", "shape"] == (704, 256)
+    rates = {"down/kernel": 192 / 704, "up/kernel": 1 / 4, "gate/kernel": 1 / 4, "readout/kernel": 1 / 4, "up/bias": 1}
+    for path, rate in rates.items():
+        assert np.isclose(table.loc[path, "lr_factor"], rate), path
+        assert np.isclose(table.loc[path, "lr_factor"] * table.loc[path, "decay_factor"], 1)
+    assert np.allclose(table.loc["down/kernel", ["fan_in", "fan_out"]].astype(float), [704 / 192, 4])
+    sgd = replace(scaling, algorithm="sgd").table()["lr_factor"]
+    assert np.isclose(sgd["down/kernel"], 4 / (704 / 192)) and np.isclose(sgd["up/kernel"], 704 / 192 / 4)
+    # Flax draws by 1/√fan-in already; the readout's std must go with 1/fan-in.
+    factors = {p.path: p.init_factor for p in scaling.parameters}
+    expected = {path: 0.5 if path == "readout/kernel" else 1.0 for path in factors}
+    assert factors == pytest.approx(expected, rel=1e-6)
+    rounded = table["remark"].str.contains("rounded")
+    assert set(table.index[rounded]) == {f"{n}/{w}" for n in ("up", "gate") for w in ("kernel", "bias")} | {
+        "down/kernel"
+    }
+    assert "rounded" in str(scaling)
+    assert Scaling.from_dict(json.loads(json.dumps(scaling.to_dict())), Gated) == scaling
+
+
+def test_at_the_base_rounding_changes_nothing():
+    table = mup(Gated, base=64, width=64).table()
+    columns = ["lr_factor", "decay_factor", "epsilon_factor", "fan_in", "fan_out", "multiplier"]
+    assert np.all(table[columns] == 1) and not table["remark"].any()
+
+
+@pytest.mark.parametrize("of, width", [(1, 256), (32, 80), (256, 256), (32, 32)])
+def test_coarser_and_finer_rounding_and_narrower_widths_are_taken_too(of, width):
+    build = partial(Gated, of=of)
+    down = mup(build, base=64, width=width).table().loc["down/kernel"]
+    assert np.isclose(down["lr_factor"], multiple(8 * 64 / 3, of) / down["shape"][0])
+
+
+class Heads(nnx.Module):
+    """Heads of one size, whose number is that of the width, rounded, or both going with its root."""
+
+    def __init__(self, width, rngs, of):
+        self.query = nnx.LinearGeneral(width, of(width), rngs=rngs)
+        self.out = nnx.LinearGeneral(of(width), width, axis=(-2, -1), rngs=rngs)
+
+
+@pytest.mark.parametrize("of, fan_in", [
+    (lambda n: (n // 16, 16), 4), (lambda n: (-(-n // 24), 24), 11 / 3), (lambda n: (isqrt(n), isqrt(n)), 4),
+])  # fmt: skip
+def test_numbers_of_heads_count_by_what_they_make_together(of, fan_in):
+    table = mup(partial(Heads, of=of), base=64, width=256).table()
+    assert np.isclose(table.loc["out/kernel", "lr_factor"], 1 / fan_in)
+    assert np.isclose(table.loc["query/kernel", "lr_factor"], 1 / 4)
+    assert set(table["role"]) == {"hidden", "vector"}

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from flax_models import LENGTH, MLP, TOKENS, ConvNet, Transformer
+from flax_models import LENGTH, MLP, TOKENS, ConvNet, Gated, Transformer
 
 from sharplab.checks import coordinate_check
 from sharplab.losses import cross_entropy
@@ -27,6 +27,7 @@ def text():
 
 CASES = {
     "MLP": (MLP, images((FEATURES,)), (32, 64, 128, 256)),
+    "rounded": (Gated, images((FEATURES,)), (64, 128, 256)),
     "ConvNet": (ConvNet, images((8, 8, 2)), (32, 64, 128)),
     # Adam's steps after the first keep the embedding's signs the less the wider it is: that drift dies out with width,
     # -0.12 octaves per doubling at widths 64 to 512, -0.02 here.

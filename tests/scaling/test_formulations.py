@@ -12,8 +12,9 @@ from sharplab.losses import cross_entropy
 from sharplab.models.layers import ScaledLinear
 from sharplab.optimizers import make_optimizer
 from sharplab.scaling import DepthRule, Rule, parameterization
-from sharplab.training.network import ByRule, Network
+from sharplab.training.network import Network
 from sharplab.training.recipe import Recipe
+from sharplab.training.sources import ByRule
 
 FORMULATIONS = {
     "3: no multipliers": {"input": 0.5, "vector": 0.5, "output": -0.5},

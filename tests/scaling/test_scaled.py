@@ -9,9 +9,10 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from flax_models import CLASSES, MLP, TOKENS, ConvNet, Transformer, batch
+from flax_models import CLASSES, FEATURES, MLP, TOKENS, ConvNet, Transformer, batch
 
 from sharplab.core.tree import named_leaves
+from sharplab.curvature import block, hessian, precondition
 from sharplab.losses import cross_entropy
 from sharplab.optimizers import make_optimizer
 from sharplab.scaling.any_module import mup
@@ -324,6 +325,127 @@ def test_kernels_of_many_axes_are_orthogonalised_as_matrices():
     w = {"w": jnp.asarray(np.random.default_rng(0).standard_normal((5, 2, 3, 4)), jnp.float32)}
     updates, _ = transformation.update(w, transformation.init(w), w)
     assert updates["w"].shape == w["w"].shape
-    for block in range(3):
-        values = np.linalg.svd(updates["w"][:, :, block].reshape(5, 8), compute_uv=False)
+    for i in range(3):
+        values = np.linalg.svd(updates["w"][:, :, i].reshape(5, 8), compute_uv=False)
         assert np.all((values > 0.6) & (values < 1.3))
+
+
+class Named(nnx.Module):
+    """Hidden layer and gain under names of one's choice."""
+
+    def __init__(self, width, rngs, *, hidden, gain):
+        self.hidden_and_gain = hidden, gain
+        setattr(self, hidden, nnx.Linear(FEATURES, width, rngs=rngs))
+        setattr(self, gain, nnx.Param(jnp.ones(width)))
+        self.readout = nnx.Linear(width, CLASSES, rngs=rngs)
+
+    def __call__(self, x):
+        hidden, gain = (getattr(self, name) for name in self.hidden_and_gain)
+        return self.readout(jnp.tanh(hidden(x)) * gain[None])
+
+
+def test_names_that_flax_has_too_change_nothing():
+    """A head called "value", or a parameter called so, is trained as it is under any other name."""
+
+    def trained(**names):
+        build = partial(Named, **names)
+        scaling = mup(build, base=BASE, width=WIDTH, optimizer="adamw")
+        module = scaling.init(0)
+        training = nnx.Optimizer(module, scaling.optimizer(0.1), wrt=nnx.Param)
+        inputs, targets = batch(MLP)
+        loss = nnx.value_and_grad(lambda module: cross_entropy(module(inputs), targets))
+        losses = []
+        for _ in range(3):
+            value, gradient = loss(module)
+            training.update(module, gradient)
+            losses.append(float(value))
+        params = nnx.state(module, nnx.Param)
+        scaling.metric(params, training.opt_state)
+        return scaling.table()["role"].to_dict(), losses
+
+    roles, losses = trained(hidden="value", gain="scale")
+    assert roles["value/kernel"] == "input" and losses[-1] < losses[0]
+    assert trained(hidden="hidden", gain="value")[0]["value"] == "vector"
+    assert trained(hidden="hidden", gain="value")[1] == losses == trained(hidden="hidden", gain="scale")[1]
+
+
+def freezings(scaling, params, options):
+    """Ways to train the second layer and the readout alone, by name: (transformation, its state after a step)."""
+    trained = by_path(lambda path, _: not path.startswith("first"), params)
+    labels = jax.tree.map(lambda train: "train" if train else "freeze", trained)
+    inner = scaling.optimizer(0.1, **options)
+    frozen = jax.tree.map(lambda train: not train, trained)
+    yield "partition", optax.partition({"train": inner, "freeze": optax.set_to_zero()}, labels)
+    yield "masked", optax.chain(optax.masked(inner, trained), optax.masked(optax.set_to_zero(), frozen))
+
+
+@pytest.mark.parametrize("name, options", [("sgd", {}), ("adam", {"b1": 0.0}), ("adamw", {}), ("muon", {})])
+def test_what_is_frozen_has_no_part_in_the_metric(name, options):
+    """D = 0 there, and the effective sharpness is that of the block of what is trained."""
+    scaling = scaling_of(MLP, WIDTH, name)
+    params, gradient = (nnx.to_pure_dict(tree) for tree in params_and_gradient(WIDTH))
+    whole = scaling.optimizer(0.1, **options)
+    alone, state = whole.update(gradient, whole.init(params), params)
+    for way, transformation in freezings(scaling, params, options):
+        updates, frozen_state = transformation.update(gradient, transformation.init(params), params)
+        for path, u in named_leaves(updates).items():
+            expected = 0 if path.startswith("first") else named_leaves(alone)[path]
+            assert np.allclose(u, expected, rtol=1e-5, atol=1e-8), (way, path)
+        if name == "muon":
+            continue
+        for metric in (partial(scaling.metric, **options), jax.jit(partial(scaling.metric, **options))):
+            D, of_all = named_leaves(metric(params, frozen_state)), named_leaves(metric(params, state))
+            for path, d in of_all.items():
+                assert np.allclose(D[path], 0 if path.startswith("first") else d, rtol=1e-6, atol=0), (way, path)
+    if name == "muon":
+        return
+    graphdef = nnx.graphdef(MLP(WIDTH, nnx.Rngs(0)))
+
+    def loss(params, batch):
+        return cross_entropy(nnx.merge(graphdef, nnx.State(params))(batch[0]), batch[1])
+
+    op = hessian(loss, params, batch(MLP))
+    root = jax.tree.map(jnp.sqrt, scaling.metric(params, frozen_state, **options))
+    alone = {path: d for path, d in named_leaves(root).items() if not path.startswith("first")}
+    trained = precondition(block(op, lambda path: path in alone), alone)
+    values, expected = (np.linalg.eigvalsh(np.asarray(A.dense())) for A in (precondition(op, root), trained))
+    assert np.isclose(values[-1], expected[-1], rtol=1e-4) and np.isclose(values[0], min(expected[0], 0), rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_what_an_nnx_optimizer_leaves_out_has_no_part_in_the_metric(name):
+    scaling = scaling_of(MLP, WIDTH, name)
+    module = scaling.init(0)
+    chosen = nnx.All(nnx.Param, lambda path, _: path[0] != "first")
+    training = nnx.Optimizer(module, scaling.optimizer(0.1), wrt=chosen)
+    inputs, targets = batch(MLP)
+    gradient_of = nnx.grad(lambda m: cross_entropy(m(inputs), targets), argnums=nnx.DiffState(0, chosen))
+    training.update(module, gradient_of(module))
+    every = named_leaves(scaling.metric(nnx.state(module, nnx.Param), training.opt_state))
+    some = named_leaves(scaling.metric(nnx.state(module, chosen), training.opt_state))
+    for path, d in every.items():
+        assert np.all(d == 0) if path.startswith("first") else np.array_equal(d, some[path]) and np.all(d > 0)
+
+
+def test_a_state_of_several_scaled_optimizers_has_no_one_metric():
+    scaling = scaling_of(MLP, WIDTH, "sgd")
+    params, _ = params_and_gradient(WIDTH)
+    parts = {"slow": scaling.optimizer(0.1), "fast": scaling.optimizer(0.2)}
+    both = optax.partition(parts, by_path(lambda path, _: "slow" if path.startswith("first") else "fast", params))
+    with pytest.raises(ValueError, match="opt_state"):
+        scaling.metric(params, both.init(params))
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32, jnp.float64])
+def test_factors_keep_the_types_of_parameters_where_no_type_is_promoted(dtype):
+    scaling = scaling_of(MLP, WIDTH, "sgd")
+    with jax.enable_x64(dtype == jnp.float64):
+        params, gradient = (jax.tree.map(lambda x: x.astype(dtype), tree) for tree in params_and_gradient(WIDTH))
+        optimizer = scaling.optimizer(0.25)
+        with jax.numpy_dtype_promotion("strict"):
+            updates, _ = optimizer.update(gradient, optimizer.init(params), params)
+        factors = scaling.table()["lr_factor"]
+        for path, u in named_leaves(updates).items():
+            assert u.dtype == dtype
+            expected = -0.25 * factors[path] * np.asarray(named_leaves(gradient)[path], np.float64)
+            assert np.allclose(np.asarray(u, np.float64), expected, rtol=float(jnp.finfo(dtype).eps))

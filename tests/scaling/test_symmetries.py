@@ -14,8 +14,9 @@ from sharplab.losses import squared_error
 from sharplab.models.layers import ScaledLinear
 from sharplab.optimizers import OPTIMIZERS
 from sharplab.scaling import Rule, parameterization
-from sharplab.training.network import ByRule, Network
+from sharplab.training.network import Network
 from sharplab.training.recipe import Recipe
+from sharplab.training.sources import ByRule
 
 STEPS = 20
 RATES = {("residual_mlp", "mup"): 0.1, ("figure1_convnet", "ntk"): 0.5}

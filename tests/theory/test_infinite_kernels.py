@@ -15,8 +15,9 @@ from sharplab.optimizers import OPTIMIZERS
 from sharplab.scaling import DepthRule, Rule, parameterization
 from sharplab.theory.infinite_convnet import figure1_convnet_kernels
 from sharplab.theory.infinite_kernels import mlp_kernels, relu_duals, residual_mlp_kernels
-from sharplab.training.network import ByRule, Network
+from sharplab.training.network import Network
 from sharplab.training.recipe import Recipe
+from sharplab.training.sources import ByRule
 
 CLASSES = 2
 DEPTHS = {"mlp": DepthRule(3), "residual_mlp": DepthRule(2, base_depth=1, alpha=1.0), "figure1_convnet": DepthRule(2)}

@@ -14,8 +14,9 @@ from sharplab.optimizers import OPTIMIZERS
 from sharplab.scaling import DepthRule, Rule, parameterization
 from sharplab.theory.infinite_kernels import mlp_kernels
 from sharplab.theory.kernel_flow import descend
-from sharplab.training.network import ByRule, Network
+from sharplab.training.network import Network
 from sharplab.training.recipe import Recipe
+from sharplab.training.sources import ByRule
 
 N, M, C = 12, 17, 3  # examples of training, all that are followed, outputs
 

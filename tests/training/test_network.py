@@ -19,8 +19,9 @@ from sharplab.models.layers import ScaledLinear
 from sharplab.optimizers import OPTIMIZERS, from_optax
 from sharplab.scaling import PARAMETERIZATIONS, DepthRule, Rule, parameterization
 from sharplab.scaling.abc import GROWTH, WITHOUT_MULTIPLIERS
-from sharplab.training.network import AsBuilt, ByRoles, ByRule, Network, find_source
+from sharplab.training.network import Network
 from sharplab.training.recipe import Recipe
+from sharplab.training.sources import AsBuilt, ByRoles, ByRule, find_source
 
 RATE, STEPS = 0.05, 4
 
@@ -335,3 +336,67 @@ def test_a_unit_of_ones_own_counts_within_programs_too():
     assert jax.tree.leaves(recipe.factors()) == [expected]
     assert np.allclose(jax.jit(lambda recipe: jax.tree.leaves(recipe.factors()))(recipe), expected, rtol=1e-6)
     trained(recipe, batch_of())
+
+
+class Projected(nnx.Module):
+    """A network that projects its inputs with an array drawn once, held plainly or otherwise."""
+
+    def __init__(self, width, rngs, hold):
+        self.projection = hold(jax.random.normal(rngs.params(), (16,)))
+        self.net = Net(width, rngs)
+
+    def __call__(self, x):
+        projection = self.projection["drawn"] if isinstance(self.projection, dict) else self.projection
+        return self.net(projection[None] * x)
+
+
+def plainly(width, rngs):
+    return Projected(width, rngs, lambda x: x)
+
+
+def in_a_variable(width, rngs):
+    return Projected(width, rngs, nnx.Variable)
+
+
+def in_a_dict(width, rngs):
+    return Projected(width, rngs, lambda x: {"drawn": x})
+
+
+def test_an_array_of_a_module_scaled_by_its_roles_is_a_part_of_its_state():
+    batch = batch_of()
+    plain, variable = (trained(recipe_of(build), batch) for build in (plainly, in_a_variable))
+    for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(variable), strict=True):
+        assert np.array_equal(a, b)
+    held = jax.tree.leaves(plain.variables.statistics)
+    assert len(held) == 1 and np.array_equal(held[0], jax.random.normal(nnx.Rngs(jax.random.key(3)).params(), (16,)))
+    scaling = sl.mup(plainly, base=8, width=16)
+    assert scaling.init(0).projection.shape == (16,)
+
+
+def test_arrays_that_flax_holds_for_static_are_refused_by_their_name():
+    for scaled in (lambda: recipe_of(in_a_dict), lambda: sl.mup(in_a_dict, base=8, width=16)):
+        with pytest.raises(ValueError, match="'projection'"):
+            scaled()
+
+
+class Gated(nnx.Module):
+    """A gated network whose hidden size is 8/3 of the width, rounded up to a multiple of 8."""
+
+    def __init__(self, width, rngs):
+        hidden = -(-width // 3) * 8
+        self.stem, self.readout = nnx.Linear(16, width, rngs=rngs), nnx.Linear(width, 4, rngs=rngs)
+        self.up, self.gate = (nnx.Linear(width, hidden, rngs=rngs) for _ in range(2))
+        self.down = nnx.Linear(hidden, width, rngs=rngs)
+
+    def __call__(self, x):
+        h = self.stem(x)
+        return self.readout(h + self.down(nnx.silu(self.gate(h)) * self.up(h)))
+
+
+def test_a_network_of_rounded_sizes_is_trained_with_the_factors_of_its_shapes():
+    recipe = recipe_of(Gated, optimizer="adamw")
+    factors = named_leaves(recipe.factors())
+    assert factors["down/kernel"] == pytest.approx(24 / 48) and factors["up/kernel"] == pytest.approx(1 / 2)
+    wider = named_leaves(recipe_of(Gated, optimizer="adamw", width=28).factors())
+    assert wider["down/kernel"] == pytest.approx(24 / 80) and wider["up/kernel"] == pytest.approx(8 / 28)
+    assert np.isfinite(trained(recipe, batch_of()).first_loss)

@@ -18,8 +18,9 @@ from sharplab.models.layers import ScaledLinear
 from sharplab.optimizers import OPTIMIZERS
 from sharplab.scaling import PARAMETERIZATIONS, DepthRule, Rule, parameterization
 from sharplab.scaling.rule import RuleNumbers
-from sharplab.training.network import ByRule, Network, find_source
+from sharplab.training.network import Network
 from sharplab.training.recipe import Recipe
+from sharplab.training.sources import ByRule, find_source
 from sharplab.training.task import Run, Task
 from sharplab.training.train import train_runs
 

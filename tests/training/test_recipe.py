@@ -18,8 +18,9 @@ from sharplab.models.layers import ScaledLinear
 from sharplab.optimizers import OPTIMIZERS, make_optimizer
 from sharplab.scaling import Rule, parameterization
 from sharplab.schedules import find_schedule
-from sharplab.training.network import ByRule, Network
+from sharplab.training.network import Network
 from sharplab.training.recipe import Recipe
+from sharplab.training.sources import ByRule
 
 RATE = 0.1
 
@@ -247,3 +248,10 @@ def test_parameter_without_role_is_named_as_the_fault():
     recipe = Recipe(Network(ByRule(Roleless, rule, (5,), 3)), LOSSES["cross_entropy"], OPTIMIZERS["sgd"], ())
     with pytest.raises(ValueError, match="'bias' without role"):
         recipe.factors()
+
+
+def test_a_gradient_whose_square_underflows_is_no_dead_network():
+    recipe, _, run, batch = begin()
+    faint = replace(recipe, loss=lambda outputs, targets: 1 + 1e-25 * recipe.loss(outputs, targets))
+    after = faint.step(run, RATE, batch)
+    assert after.diverged_step == -1 and after.step == 1

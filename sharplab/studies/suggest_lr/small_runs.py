@@ -18,6 +18,7 @@ from sharplab.checks.trainee import Build, Loss
 from sharplab.core.imports import hold, import_name, lend
 from sharplab.core.tree import PyTree
 from sharplab.data import Dataset, load_dataset
+from sharplab.data.examples import examples_of
 from sharplab.optimizers import Optimizer
 from sharplab.records import Records
 from sharplab.studies.suggest_lr.settings import StudySettings
@@ -119,10 +120,15 @@ def small_runs(
     else:
         if place.executor is not None:
             raise ValueError("data are arrays, which workers of executor cannot find: give it as 'module:name'.")
-        dataset = make_dataset(data, held_out, settings.batch_size)
+        dataset = make_dataset(data, held_out, settings.batch_size, settings.steps)
         name, lent = lend(GivenData(dataset), dataset.checksum)
         examples = dataset.examples
     return SmallRuns(shared | {"data": name, "probe_size": min(PROBE, examples)}, place, lent)
+
+
+def most_examples(steps: int, batch_size: int) -> int:
+    """The number of examples that are read of a loader, as many as a run trains on and the final loss is of."""
+    return max(steps * batch_size, MOST_EVALUATED)
 
 
 def _vectorised() -> bool:
@@ -169,14 +175,16 @@ def _name(argument: str, given: str | Build | Loss | Optimizer, place: Place) ->
     return name
 
 
-def make_dataset(data: Any, held_out: Any | None, batch_size: int) -> Dataset:
+def make_dataset(data: Any, held_out: Any | None, batch_size: int, steps: int = 1) -> Dataset:
     """The training data, and up to 2,048 examples of `held_out`, or else of `data`, to evaluate on.
 
     Raises:
-        ValueError: for data that are no pair of arrays with equally many examples, or fewer than a batch.
+        ValueError: for data that are no examples, have not as many targets as inputs, or fewer than a batch.
     """
-    train = _checked("data", data, batch_size)
-    evaluated = train if held_out is None else _checked("held_out", held_out, 1)
+    train = _checked("data", examples_of("data", data, most_examples(steps, batch_size)), batch_size)
+    evaluated = train
+    if held_out is not None:
+        evaluated = _checked("held_out", examples_of("held_out", held_out, MOST_EVALUATED), 1)
     count = _count(evaluated)
     size = min(batch_size, count)
     order = np.random.default_rng(0).permutation(count)[: min(count, MOST_EVALUATED) // size * size]
@@ -186,10 +194,8 @@ def make_dataset(data: Any, held_out: Any | None, batch_size: int) -> Dataset:
     return Dataset("given", train[0], train[1], evaluation[0], evaluation[1], 0, checksum, probe)
 
 
-def _checked(name: str, data: Any, least: int) -> PyTree:
-    if not isinstance(data, Sequence) or len(data) != 2:
-        raise ValueError(f"{name} must be a pair (inputs, targets) of arrays, examples along their first axis.")
-    arrays = jax.tree.map(lambda x: np.asarray(jnp.asarray(x)), tuple(data))
+def _checked(name: str, data: tuple[PyTree, PyTree], least: int) -> PyTree:
+    arrays = jax.tree.map(lambda x: np.asarray(jnp.asarray(x)), data)
     lengths = {x.shape[0] if x.ndim else 0 for x in jax.tree.leaves(arrays)}
     if len(lengths) != 1:
         raise ValueError(f"{name} must hold as many targets as inputs, not {sorted(lengths)} along the first axes.")

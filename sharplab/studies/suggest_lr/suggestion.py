@@ -66,12 +66,13 @@ def suggest_learning_rate(
 
     Args:
         build: `build(width, rngs)` → a Flax NNX module, called on the inputs of a batch; or its name, "module:build".
-        data: (inputs, targets), arrays with examples along their first axis; or the name of a data set, with held-out
-            examples of its own, as an `Experiment` takes it.
+        data: (inputs, targets), arrays with examples along their first axis; a loader of such batches, of which as many
+            examples are read as a run trains on, and 2,048 at least if there are; a function without arguments that
+            returns either; or the name of a data set, with held-out examples of its own, as an `Experiment` takes it.
         base: the width at which learning rates are quoted.
         width: the width that is to be trained.
         widths: the widths to train now; unless told, half the base to 4 times the base, those less than `width`.
-        held_out: (inputs, targets) on which the final loss is measured, up to 2,048 of them; or else on training data.
+        held_out: what the final loss is measured on, given as `data` are, up to 2,048 examples; or else training data.
         loss: "cross_entropy", "squared_error", your own as "module:function", or a function of (outputs, targets).
         optimizer: a name of `sharplab.optimizers.OPTIMIZERS`, your own as "module:make", or an `Optimizer`.
         learning_rates: the grid to begin with at every width, numbers or texts such as "2^-10:2^-4"; unless told,

@@ -15,8 +15,9 @@ from sharplab.optimizers import OPTIMIZERS
 from sharplab.scaling.any_module import mup
 from sharplab.studies.suggest_lr.sharpness import sharpness_along, threshold_of
 from sharplab.studies.suggest_lr.small_runs import Place, small_runs
-from sharplab.training.network import Network, by_roles
+from sharplab.training.network import Network
 from sharplab.training.recipe import Recipe
+from sharplab.training.sources import by_roles
 
 BATCH, STEPS, RATE = 16, 2, 0.02
 
