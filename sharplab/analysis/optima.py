@@ -129,11 +129,17 @@ class Transfer:
             f"  shift {self.shift:+.2f} octaves per doubling, {self.confidence:.0%} interval [{low:+.2f}, {high:+.2f}] "
             f"(transfers within ±{self.tolerance:g})"
         )
-        last = self.largest
-        lines.append(
-            f"  regret at {self.over} {last.size} of the best at {self.sizes[0]}: {last.regret.loss:.3g} in "
-            f"{self.metric}, {last.regret.share:.2g} of what half the best loses"
-        )
+        last, regret = self.largest, self.largest.regret
+        if len(self.sizes) > 1:
+            lines.append(
+                f"  tune at {self.over} {self.sizes[0]}: at {last.size} that loses {regret.loss.value:.3g} of "
+                f"{self.metric}, at most {regret.loss.high:.3g}; {regret.share:.2g} of what half the best loses"
+            )
+            lines.append(
+                f"  from {self.over} {self.from_size} on it stays within half an octave of the largest's"
+                if self.from_size is not None
+                else "  no smaller size is sure to be within half an octave of the largest's"
+            )
         return "\n".join(lines)
 
 

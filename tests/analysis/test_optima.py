@@ -293,3 +293,31 @@ def test_rates_rounded_otherwise_for_each_seed_give_the_same_verdict():
     assert found.verdict == exact.verdict != "inconclusive"
     for name in ("optimum", "optimum_interval", "edge_interval", "shift_interval", "regret_interval"):
         assert np.allclose(getattr(found, name), getattr(exact, name), rtol=1e-4, atol=1e-4), name
+
+
+def test_the_size_from_which_on_the_optimum_stays_is_the_smallest_that_surely_lies_beside_the_largest():
+    rng = np.random.default_rng(3)
+    for optima, expected in (
+        ({8: 0.0, 16: 0.7, 32: 1.4, 64: 1.4, 128: 1.4}, 32),
+        ({8: 1.4, 16: 1.4, 32: 0.4, 64: 1.4, 128: 1.4}, 64),  # what happened before it left counts for nothing
+        ({8: 0.0, 16: 1.0, 32: 2.0}, None),
+        ({8: 0.1, 16: 0.1}, 8),
+    ):
+        runs = exact(optima, rates=np.arange(-3, 5, 0.5), seeds=5)
+        runs["eval_loss"] += 0.001 * rng.normal(size=len(runs))
+        found = transfer(Records(runs))["mup"]
+        assert found.from_size == expected
+        assert (f"from width {expected} on" if expected else "no smaller size") in str(found)
+
+
+def test_the_size_from_which_on_an_optimum_stays_is_seldom_named_too_early():
+    """Where the second largest lies exactly half an octave off, it is named in at most one of forty sweeps."""
+    sweep, rng = SimulatedSweep(shift=0.5, widths=(32, 64), seeds=(5, 5), optimum_sd=0.2), np.random.default_rng(4)
+    named = sum(transfer(sweep.records(rng))["mup"].from_size is not None for _ in range(100))
+    assert acceptable(100 - named, 100, 0.975)
+
+
+def test_losses_that_come_near_zero_are_a_valley_and_no_cliff():
+    runs = exact({8: 0.3, 16: -0.2})
+    runs["eval_loss"] = runs["eval_loss"] - 1 + 1e-4
+    np.testing.assert_allclose(np.log2(transfer(Records(runs))["mup"].optimum), [0.3, -0.2], atol=1e-2)
