@@ -12,6 +12,7 @@ from sharplab.analysis.edges import find_edges
 from sharplab.analysis.parts import Part, PartOfEach
 from sharplab.analysis.regrets import Regret, find_regrets
 from sharplab.analysis.seed_optima import SizeOptimum, distance, find_optima, shift
+from sharplab.analysis.single_seeds import FEWEST_SIZES, single_seed_optima
 from sharplab.analysis.trend import Measured, Trend, lies_outside, lies_within
 from sharplab.analysis.valley import Losses
 from sharplab.core.statistics import OPEN, Interval
@@ -132,13 +133,13 @@ class Transfer:
         last, regret = self.largest, self.largest.regret
         if len(self.sizes) > 1:
             lines.append(
-                f"  tune at {self.over} {self.sizes[0]}: at {last.size} that loses {regret.loss.value:.3g} of "
-                f"{self.metric}, at most {regret.loss.high:.3g}; {regret.share:.2g} of what half the best loses"
-            )
-            lines.append(
                 f"  from {self.over} {self.from_size} on it stays within half an octave of the largest's"
                 if self.from_size is not None
                 else "  no smaller size is sure to be within half an octave of the largest's"
+            )
+            lines.append(
+                f"  tune at {self.over} {self.sizes[0]}: at {last.size} that loses {regret.loss.value:.3g} of "
+                f"{self.metric}, at most {regret.loss.high:.3g}; {regret.share:.2g} of what half the best loses"
             )
         return "\n".join(lines)
 
@@ -160,7 +161,9 @@ def transfer(
 
     The verdict is an equivalence test: "transfers" where the interval of the shift lies within ±tolerance octaves per
     doubling, "shifts" where it lies outside, else "inconclusive", as with a best learning rate at the edge of its grid,
-    one size, or one seed at every size. The intervals cover the truth at their rate in simulated sweeps
+    or one size. With one seed at every size, and four sizes or more, the optima's scatter about the line is the noise
+    (`sharplab.analysis.single_seeds`); with fewer sizes it is not known. The intervals cover the truth at their rate in
+    simulated sweeps and in sweeps drawn from the seeds of a real one
     (`test_intervals_cover_at_their_stated_rate` in tests/analysis/test_optima.py; docs/statistics.md). Learning rates
     that differ by rounding are one (`sharplab.records.join_rates`).
 
@@ -196,7 +199,7 @@ def _groups(runs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 def _transfer(name: str, runs: pd.DataFrame, over: str, metric: str, tolerance: float, confidence: float) -> Transfer:
     sizes, grids = _grids(name, runs, over, metric)
-    optima = find_optima(grids)
+    optima, trend = _optima_and_shift(sizes, grids)
     edges = find_edges(sizes, grids, confidence)
     regrets = find_regrets(grids, optima, confidence)
     return Transfer(
@@ -207,12 +210,20 @@ def _transfer(name: str, runs: pd.DataFrame, over: str, metric: str, tolerance: 
             SizeResult(size, _power(optimum.measured(confidence)), any(optimum.at_edge), _power(edge), regret)
             for size, optimum, edge, regret in zip(sizes, optima, edges.edges, regrets, strict=True)
         ),
-        trend=shift(sizes, optima),
+        trend=trend,
         from_size=_from_size(sizes, optima, confidence),
         edge_trend=edges.trend,
         tolerance=tolerance,
         confidence=confidence,
     )
+
+
+def _optima_and_shift(sizes: Sequence[int], grids: Sequence[Losses]) -> tuple[list[SizeOptimum], Trend]:
+    alone = all(grid.values.shape[1] == 1 and np.isfinite(grid.values).any() for grid in grids)
+    if alone and len(sizes) >= FEWEST_SIZES:
+        return single_seed_optima(sizes, grids)
+    optima = find_optima(grids)
+    return optima, shift(sizes, optima)
 
 
 def _from_size(sizes: Sequence[int], optima: Sequence[SizeOptimum], confidence: float) -> int | None:

@@ -11,6 +11,7 @@ Constants were fixed on one set of real sweeps and tried on others (docs/statist
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import fdtri
@@ -65,7 +66,7 @@ def find_optima(sizes: Sequence[Losses]) -> list[SizeOptimum]:
     """The optimum of each size; the noise of losses, the asymmetry and the seeds' variance are shared among sizes."""
     noise = loss_noise(sizes)
     asymmetry = pooled_asymmetry(sizes, noise)
-    found = [np.array([own_optimum(x, y, noise, asymmetry) for x, y in _curves(grid)]).reshape(-1, 2) for grid in sizes]
+    found = [np.array([own_optimum(x, y, noise, asymmetry) for x, y in curves(grid)]).reshape(-1, 3) for grid in sizes]
     squares = np.array([np.sum((own[:, 0] - own[:, 0].mean()) ** 2) if len(own) else 0.0 for own in found])
     df = np.array([max(len(own) - 1, 0) for own in found])
     optima = []
@@ -78,8 +79,8 @@ def find_optima(sizes: Sequence[Losses]) -> list[SizeOptimum]:
         prior = min(PRIOR_DF, others)
         known = prior + df[i]
         variance = (prior * pooled + squares[i]) / known / len(own) if known else np.inf
-        position, doubt = own.mean(axis=0)
-        optima.append(SizeOptimum(float(position), Noise(float(variance), known), float(doubt), _edges(grid)))
+        position, doubt, _ = own.mean(axis=0)
+        optima.append(SizeOptimum(float(position), Noise(float(variance), known), float(doubt), edges_of(grid)))
     return optima
 
 
@@ -120,8 +121,16 @@ def distance(one: SizeOptimum, other: SizeOptimum, confidence: float) -> Measure
     return Measured(value, *(one.difference_noise + other.difference_noise).interval(value, confidence))
 
 
-def own_optimum(x: np.ndarray, y: np.ndarray, noise: float, asymmetry: Asymmetry) -> tuple[float, float]:
-    """The position of the lowest point of one seed's valley, and the variance that its unknown shape leaves it.
+class Lowest(NamedTuple):
+    """The lowest point of one seed's valley; positions are log₂ of the learning rate."""
+
+    position: float
+    doubt: float  # variance that the valley's unknown shape leaves it
+    leverage: float  # its variance for losses of variance 1
+
+
+def own_optimum(x: np.ndarray, y: np.ndarray, noise: float, asymmetry: Asymmetry) -> Lowest:
+    """The lowest point of one seed's valley.
 
     Args:
         x: log₂ of the learning rates, ascending, (R,).
@@ -136,18 +145,19 @@ def own_optimum(x: np.ndarray, y: np.ndarray, noise: float, asymmetry: Asymmetry
     z, losses = x[inside] - x[best], np.minimum(y[inside], _bound(y, best))
     quadratic = float(np.polyfit(z, losses, 2)[0]) if len(z) >= 3 else 0.0
     if quadratic <= 0:
-        return float(x[best]), float((high - low) ** 2 / 12)
+        return Lowest(float(x[best]), float((high - low) ** 2 / 12), 0.0)
     slope_of = SlopeOperator.of(z, quadratic, noise, asymmetry.sd)
     known = asymmetry.mean * quadratic  # the cubic coefficient that is expected
     rest = losses - known * z**3
     at = np.linspace(low, (x[best] + high) / 2 if cliff else high, POSITIONS) - x[best]
     position = lowest_point(at, slope_of(at)[0] @ rest + 3 * known * at**2)
-    _, model_sd = slope_of(np.array([position]))
-    curvature = slope_of.curvature(position, rest) + 6 * known * position
-    doubt = np.sum(model_sd**2) / max(curvature, LEAST_CURVATURE * quadratic) ** 2
+    weights, model_sd = slope_of(np.array([position]))
+    curvature = max(slope_of.curvature(position, rest) + 6 * known * position, LEAST_CURVATURE * quadratic)
+    doubt = np.sum(model_sd**2) / curvature**2
     if cliff and position > 0:
         doubt += (high - x[best]) ** 2 / 12  # up to the cliff nothing was measured
-    return float(x[best] + position), float(min(doubt, LARGEST_DOUBT))
+    leverage = np.sum(weights**2) / curvature**2
+    return Lowest(float(x[best] + position), float(min(doubt, LARGEST_DOUBT)), float(leverage))
 
 
 def _bound(y: np.ndarray, best: int) -> float:
@@ -212,7 +222,7 @@ def pooled_asymmetry(sizes: Sequence[Losses], noise: float) -> Asymmetry:
     return Asymmetry(weighted / precision, float(np.sqrt(1 / precision + BETWEEN**2)))
 
 
-def _curves(grid: Losses) -> list[tuple[np.ndarray, np.ndarray]]:
+def curves(grid: Losses) -> list[tuple[np.ndarray, np.ndarray]]:
     """The learning rates and losses of each seed that survived somewhere.
 
     If some were run beside the best learning rate, on both sides, those that were not are left out.
@@ -225,6 +235,7 @@ def _curves(grid: Losses) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(grid.rates[r], y[r]) for r, y in zip(run.T[chosen], grid.values.T[chosen], strict=True)]
 
 
-def _edges(grid: Losses) -> tuple[bool, bool]:
+def edges_of(grid: Losses) -> tuple[bool, bool]:
+    """Whether the median loss is lowest at the lower, upper end of the grid."""
     best = int(np.argmin(grid.medians))
     return best == 0, best == len(grid.rates) - 1

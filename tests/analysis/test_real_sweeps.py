@@ -12,6 +12,7 @@ from scipy import stats
 
 from sharplab.analysis.optima import _grids
 from sharplab.analysis.seed_optima import find_optima, shift
+from sharplab.analysis.single_seeds import single_seed_optima
 from sharplab.analysis.trend import lies_outside, lies_within
 from sharplab.analysis.valley import Losses
 from sharplab.gallery.entries import EXPERIMENTS
@@ -97,3 +98,17 @@ def test_intervals_of_real_sweeps_are_bounded_and_no_wider_than_they_need_be(nam
     widths = np.array([high - low for low, high in found])
     assert np.isfinite(widths).mean() > 0.95
     assert np.median(widths) < widest
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_intervals_from_one_seed_of_each_size_cover_what_all_seeds_say(name):
+    sizes, grids = population(name)
+    optima, slope = truth(name)
+    rng = np.random.default_rng(0)
+    found = [single_seed_optima(sizes, drawn(grids, 1, rng)) for _ in range(DRAWS)]
+    hits = sum(low <= slope <= high for low, high in (trend.interval(CONFIDENCE) for _, trend in found))
+    assert acceptable(hits, DRAWS, 0.9), hits / DRAWS
+    low, high = np.moveaxis(np.array([[o.measured(CONFIDENCE).interval for o in each] for each, _ in found]), -1, 0)
+    covered = (low <= optima) & (optima <= high)
+    assert acceptable(int(covered.sum()), covered.size, 0.9), covered.mean(axis=0)
+    assert np.isfinite([trend.interval(CONFIDENCE) for _, trend in found]).all()
