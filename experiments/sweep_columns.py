@@ -246,6 +246,7 @@ def transfer_numbers(found: sl.Transfer) -> dict:
         "regret_interval": found.regret_interval,
         "regret_fraction": found.regret_fraction,
         "regret_fraction_interval": found.regret_fraction_interval,
+        "from_size": found.from_size,
         "verdict": found.verdict,
     }
 

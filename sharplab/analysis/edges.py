@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sharplab.analysis.optimum_fit import Losses
 from sharplab.analysis.trend import UNKNOWN, Measured, Noise, Trend, pooled_noise, trend
+from sharplab.analysis.valley import Losses
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The optimal learning rate of each size, how sure it is, and whether it moves with size."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,14 +9,17 @@ import pandas as pd
 
 from sharplab.analysis.arguments import check_test
 from sharplab.analysis.edges import find_edges
-from sharplab.analysis.optimum_fit import Losses, between_seed_variance, fit_optima
 from sharplab.analysis.parts import Part, PartOfEach
 from sharplab.analysis.regrets import Regret, find_regrets
-from sharplab.analysis.trend import Measured, Trend, lies_outside, lies_within, robust_trend
+from sharplab.analysis.seed_optima import SizeOptimum, distance, find_optima, shift
+from sharplab.analysis.single_seeds import FEWEST_SIZES, single_seed_optima
+from sharplab.analysis.trend import Measured, Trend, lies_outside, lies_within
+from sharplab.analysis.valley import Losses
 from sharplab.core.statistics import OPEN, Interval
 from sharplab.records import Records, join_rates, require_one_setting
 
 Verdict = Literal["transfers", "shifts", "inconclusive"]
+PLATEAU = 0.5  # octaves from the largest size's optimum: there a parabola loses a quarter of what half the best loses
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class Transfer:
         trend: the slope of log₂ optimum per doubling of size, `shift`, with its noise.
         edge_trend: the same for the edge, `edge_shift`.
         tolerance: octaves per doubling within which the optimum counts as staying.
+        from_size: the smallest size from which on every optimum surely lies within half an octave of the largest
+            size's, so that a network of that size is a proxy for the largest; None if there is none.
         confidence: of all intervals.
     """
 
@@ -61,6 +66,7 @@ class Transfer:
     metric: str
     by_size: tuple[SizeResult, ...]
     trend: Trend
+    from_size: int | None
     edge_trend: Trend
     tolerance: float
     confidence: float
@@ -124,11 +130,17 @@ class Transfer:
             f"  shift {self.shift:+.2f} octaves per doubling, {self.confidence:.0%} interval [{low:+.2f}, {high:+.2f}] "
             f"(transfers within ±{self.tolerance:g})"
         )
-        last = self.largest
-        lines.append(
-            f"  regret at {self.over} {last.size} of the best at {self.sizes[0]}: {last.regret.loss:.3g} in "
-            f"{self.metric}, {last.regret.share:.2g} of what half the best loses"
-        )
+        last, regret = self.largest, self.largest.regret
+        if len(self.sizes) > 1:
+            lines.append(
+                f"  from {self.over} {self.from_size} on it stays within half an octave of the largest's"
+                if self.from_size is not None
+                else "  no smaller size is sure to be within half an octave of the largest's"
+            )
+            lines.append(
+                f"  tune at {self.over} {self.sizes[0]}: at {last.size} that loses {regret.loss.value:.3g} of "
+                f"{self.metric}, at most {regret.loss.high:.3g}; {regret.share:.2g} of what half the best loses"
+            )
         return "\n".join(lines)
 
 
@@ -142,14 +154,16 @@ def transfer(
 ) -> dict[str, Transfer]:
     """The shift of the optimal learning rate as `over` grows, "width" or "depth": a `Transfer` per parameterization.
 
-    Per size, the optimum is the minimum of a parabola with random higher terms through the losses near the best
-    (`sharplab.analysis.optimum_fit`), a learning rate at which any seed diverged left out. The shift is the slope of
-    log₂ optimum against log₂ size, in which one optimum may be an outlier (`sharplab.analysis.trend.robust_trend`).
+    Per size, the optimum is the mean over seeds of log₂ of the learning rate at which each seed's own loss is lowest,
+    found by a fit of its valley that knows of the cliff beyond (`sharplab.analysis.seed_optima`). The shift is the
+    slope of log₂ optimum against log₂ size.
     With several optimizers the keys are "parameterization/optimizer".
 
     The verdict is an equivalence test: "transfers" where the interval of the shift lies within ±tolerance octaves per
     doubling, "shifts" where it lies outside, else "inconclusive", as with a best learning rate at the edge of its grid,
-    one size, or one seed at every size. The intervals cover the truth at their rate in simulated sweeps
+    or one size. With one seed at every size, and four sizes or more, the optima's scatter about the line is the noise
+    (`sharplab.analysis.single_seeds`); with fewer sizes it is not known. The intervals cover the truth at their rate in
+    simulated sweeps and in sweeps drawn from the seeds of a real one
     (`test_intervals_cover_at_their_stated_rate` in tests/analysis/test_optima.py; docs/statistics.md). Learning rates
     that differ by rounding are one (`sharplab.records.join_rates`).
 
@@ -185,24 +199,45 @@ def _groups(runs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 def _transfer(name: str, runs: pd.DataFrame, over: str, metric: str, tolerance: float, confidence: float) -> Transfer:
     sizes, grids = _grids(name, runs, over, metric)
-    fits = fit_optima(grids)
-    between_seeds = between_seed_variance(fits)
-    optima = [Measured(fit.optimum, *fit.interval(between_seeds, confidence)) for fit in fits]
+    optima, trend = _optima_and_shift(sizes, grids)
     edges = find_edges(sizes, grids, confidence)
-    regrets = find_regrets(grids, fits, between_seeds, confidence)
+    regrets = find_regrets(grids, optima, confidence)
     return Transfer(
         name=name,
         over=over,
         metric=metric,
         by_size=tuple(
-            SizeResult(size, _power(optimum), any(fit.at_edge), _power(edge), regret)
-            for size, fit, optimum, edge, regret in zip(sizes, fits, optima, edges.edges, regrets, strict=True)
+            SizeResult(size, _power(optimum.measured(confidence)), any(optimum.at_edge), _power(edge), regret)
+            for size, optimum, edge, regret in zip(sizes, optima, edges.edges, regrets, strict=True)
         ),
-        trend=robust_trend(sizes, [fit.optimum for fit in fits], [fit.noise(between_seeds) for fit in fits]),
+        trend=trend,
+        from_size=_from_size(sizes, optima, confidence),
         edge_trend=edges.trend,
         tolerance=tolerance,
         confidence=confidence,
     )
+
+
+def _optima_and_shift(sizes: Sequence[int], grids: Sequence[Losses]) -> tuple[list[SizeOptimum], Trend]:
+    alone = all(grid.values.shape[1] == 1 and np.isfinite(grid.values).any() for grid in grids)
+    if alone and len(sizes) >= FEWEST_SIZES:
+        return single_seed_optima(sizes, grids)
+    optima = find_optima(grids)
+    return optima, shift(sizes, optima)
+
+
+def _from_size(sizes: Sequence[int], optima: Sequence[SizeOptimum], confidence: float) -> int | None:
+    """The smallest size from which on the optimum surely lies within `PLATEAU` of the largest size's.
+
+    Sizes are tried from the largest on down, up to the first that may lie further off: a fixed sequence, which needs no
+    correction for the number of sizes.
+    """
+    found = None
+    for size, optimum in reversed(list(zip(sizes[:-1], optima[:-1], strict=True))):
+        if not lies_within(distance(optimum, optima[-1], confidence).interval, PLATEAU):
+            break
+        found = size
+    return found
 
 
 def _power(log: Measured) -> Measured:

@@ -9,8 +9,10 @@ from scipy.integrate import cumulative_trapezoid
 from scipy.interpolate import Akima1DInterpolator
 from scipy.special import stdtrit
 
-from sharplab.analysis.optimum_fit import Losses, OptimumFit
-from sharplab.analysis.trend import Measured, Noise
+from sharplab.analysis.mean_valley import MeanValley, fit_mean
+from sharplab.analysis.seed_optima import SizeOptimum, loss_noise
+from sharplab.analysis.trend import Measured
+from sharplab.analysis.valley import Losses
 from sharplab.core.statistics import Interval
 
 REFERENCE = -1.0  # octaves from the optimum: the learning rate over which tuning is said to gain
@@ -45,35 +47,34 @@ class ExcessLoss:
     divergence: float  # distance of the first learning rate at which a run diverged; infinite where there is none
 
     @classmethod
-    def of(cls, grid: Losses, fit: OptimumFit) -> "ExcessLoss | None":
+    def of(cls, grid: Losses, valley: MeanValley | None) -> "ExcessLoss | None":
         """The excess loss of one size; None where there is no minimum, or nothing beside it to rise to.
 
-        Near the minimum the slope is the fit's, elsewhere that of an Akima spline through the losses. From the first
+        Near the minimum the slope is the valley's, elsewhere that of an Akima spline through the losses. From the first
         divergence on nothing is interpolated, even where a later learning rate happened to survive.
         """
-        x, means, optimum = grid.rates, grid.means, fit.optimum
-        if not np.isfinite(optimum):
+        if valley is None:
             return None
+        x, means, optimum = grid.rates, grid.means, valley.optimum
         divergence = min(x[~np.isfinite(means) & (x > optimum)], default=np.inf)
         stable = np.isfinite(means) & (x < divergence)
         if stable.sum() < 2:
             return None
-        profile = fit.profile
-        used = stable if profile is None else stable | profile.window
+        used = stable if valley.operator is None else stable | valley.window
         complete = np.isfinite(grid.values[used]).all(axis=0)
         values = grid.values[:, complete] if complete.any() else means[:, None]
         low, high = x[stable][[0, -1]]
-        if profile is not None:
-            below = MARGIN if profile.window[stable][0] else 0.0
-            near = (max(low, profile.at[0]) - below, max(min(high, profile.at[-1]), optimum))
+        if valley.operator is not None:
+            below = MARGIN if valley.window[stable][0] else 0.0
+            near = (max(low, valley.span[0]) - below, max(min(high, valley.span[1]), optimum))
             low, high = low - below, max(high, optimum)
         at = np.linspace(low, high, RESOLUTION)
         slopes = Akima1DInterpolator(x[stable], values[stable])(np.clip(at, *x[stable][[0, -1]]), nu=1)
         model_sd = np.zeros((RESOLUTION, 2))
-        if profile is not None:
+        if valley.operator is not None:
             fitted = (at >= near[0]) & (at <= near[1])
-            weights, model_sd[fitted] = profile.operator(at[fitted] - profile.origin)
-            slopes[fitted] = weights @ values[profile.window]
+            weights, model_sd[fitted] = valley.operator(at[fitted] - valley.origin)
+            slopes[fitted] = weights @ values[valley.window]
         excess = cumulative_trapezoid(np.hstack([slopes, model_sd]), at, axis=0, initial=0)
         excess -= _interpolated(optimum, at, excess)
         return cls(at - optimum, excess[:, :-2], excess[:, -2:], float(divergence - optimum))
@@ -104,34 +105,33 @@ def _interpolated(at: float, nodes: np.ndarray, values: np.ndarray) -> np.ndarra
     return (1 - share) * values[i - 1] + share * values[i]
 
 
-def find_regrets(
-    grids: Sequence[Losses], fits: Sequence[OptimumFit], between_seeds: Noise, confidence: float
-) -> tuple[Regret, ...]:
-    """The regret of each size at the smallest's optimum, given the fits' `between_seed_variance`.
+def find_regrets(grids: Sequence[Losses], optima: Sequence[SizeOptimum], confidence: float) -> tuple[Regret, ...]:
+    """The regret of each size at the smallest's optimum.
 
-    With d the distance of the two optima and g the size's excess loss, the regret is g(d), and its share of the benefit
-    of tuning g(d)/g(−1): half the optimal learning rate is stable wherever the optimum is, and is the same place
-    whatever grid was run. The share of a parabola is d².
+    With d the distance from there to where the size's mean loss is lowest, and g the size's excess loss, the regret is
+    g(d), and its share of the benefit of tuning g(d)/g(−1): half the optimal learning rate is stable wherever the
+    optimum is, and is the same place whatever grid was run. The share of a parabola is d².
 
     The interval joins the one of d, by Welch's t from the noise of both optima, and the one of g at its ends, by
     Fieller's ratio of means paired by seed (for the regret with 1 in place of g(−1)), whose covariance is pooled over
     the sizes that reach so far; the two errors join as in the method of variance estimates recovery (Zou and Donner,
     Statistics in Medicine 27, 2008): the deviations from the estimate add in squares, on either side apart.
     """
-    excesses = [ExcessLoss.of(grid, fit) for grid, fit in zip(grids, fits, strict=True)]
+    noise = loss_noise(grids)
+    valleys = [fit_mean(grid, noise) for grid in grids]
+    excesses = [ExcessLoss.of(grid, valley) for grid, valley in zip(grids, valleys, strict=True)]
     known = [excess for excess in excesses if excess is not None]
-    first = fits[0]
+    first = optima[0]
     regrets = [NONE if excesses[0] is not None else UNKNOWN]
-    for excess, fit in zip(excesses[1:], fits[1:], strict=True):
-        distance = first.optimum - fit.optimum
-        if excess is None or not np.isfinite(distance):
+    for excess, valley, optimum in zip(excesses[1:], valleys[1:], optima[1:], strict=True):
+        if excess is None or valley is None or not np.isfinite(first.value):
             regrets.append(UNKNOWN)
             continue
-        ends = (first.noise(between_seeds) + fit.noise(between_seeds)).interval(distance, confidence)
+        distance = first.value - valley.optimum
+        ends = (first.difference_noise + optimum.difference_noise).interval(distance, confidence)
         # Where seeds move their whole curves, they move the reference too; single losses move the minimum alone.
-        from_losses = fit.noise(Noise(0.0, np.inf)).variance
         alone = _Ratio(excess, known, confidence, None, 0.0)
-        tuned = _Ratio(excess, known, confidence, REFERENCE, excess.slope(REFERENCE) ** 2 * from_losses)
+        tuned = _Ratio(excess, known, confidence, REFERENCE, excess.slope(REFERENCE) ** 2 * valley.variance)
         regrets.append(Regret(alone.measured(distance, ends), tuned.measured(distance, ends)))
     return tuple(regrets)
 

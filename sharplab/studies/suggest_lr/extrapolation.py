@@ -8,8 +8,9 @@ import pandas as pd
 from scipy import stats
 from scipy.interpolate import Akima1DInterpolator
 
-from sharplab.analysis.optimum_fit import Losses, between_seed_variance, fit_optima
+from sharplab.analysis.seed_optima import find_optima
 from sharplab.analysis.trend import Noise, trend
+from sharplab.analysis.valley import Losses
 from sharplab.core.statistics import OPEN, Interval, half_width
 
 QUANTILES = 64  # of the optimum's place, over which the expected regret is averaged
@@ -70,12 +71,11 @@ def extrapolate(
 
     An optimum at the edge of its grid, fewer than two sizes, or noise that is not known leave it open.
     """
-    fits = fit_optima(grids)
-    between_seeds = between_seed_variance(fits)
-    x, y = np.log2(np.asarray(sizes, float)), np.array([fit.optimum for fit in fits])
-    noises = [fit.noise(between_seeds) for fit in fits]
+    optima = find_optima(grids)
+    x, y = np.log2(np.asarray(sizes, float)), np.array([optimum.value for optimum in optima])
+    noises = [optimum.difference_noise for optimum in optima]
     slope = trend(sizes, y.tolist(), noises)
-    if any(any(fit.at_edge) for fit in fits) or not slope.noise.df or not np.isfinite(slope.slope):
+    if any(any(optimum.at_edge) for optimum in optima) or not slope.noise.df or not np.isfinite(slope.slope):
         return UNKNOWN
     weights = 1 / np.maximum([noise.variance for noise in noises], 1e-12)
     centre, distance = np.average(x, weights=weights), np.log2(size) - np.average(x, weights=weights)
@@ -83,7 +83,7 @@ def extrapolate(
     ratio = slope.noise.variance * np.sum(weights * (x - centre) ** 2)
     at_size = float(np.average(y, weights=weights) + slope.slope * distance)
     noise = Noise(float(ratio / weights.sum() + slope.noise.variance * distance**2), slope.noise.df)
-    on_line, own = noise.interval(at_size, confidence), fits[-1].interval(between_seeds, confidence)
+    on_line, own = noise.interval(at_size, confidence), optima[-1].measured(confidence).interval
     return Extrapolation(at_size, noise, float(y[-1]), noises[-1], (min(on_line[0], own[0]), max(on_line[1], own[1])))
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sharplab.analysis.optimum_fit import Losses
 from sharplab.analysis.simulation import SimulatedSweep
 from sharplab.analysis.trend import Noise
+from sharplab.analysis.valley import Losses
 from sharplab.studies.suggest_lr.extrapolation import Extrapolation, extrapolate, losses_of, predicted_regret
 
 SIMULATIONS, FURTHER = 80, 8  # how many, and at how many times the largest width
