@@ -4,7 +4,7 @@ import functools
 import inspect
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from types import CodeType
 from typing import Any
 
@@ -49,6 +49,21 @@ def reference(function: Callable[..., Any], forget: Callable[[weakref.ref], None
         return kind(function, forget)
     except TypeError:
         return None
+
+
+def identity(function: Any) -> Hashable | None:
+    """What equal functions share without being kept alive, the leaves of a `Partial` apart; None where nothing does."""
+    bound = []
+    while hasattr(function, "keywords"):
+        if not isinstance(function, Partial):
+            bound.append((function.args, *sorted(function.keywords.items())))
+        function = function.func
+    found = reference(function, lambda _: None), *bound
+    try:
+        hash(found)
+    except TypeError:
+        return None
+    return None if found[0] is None else found
 
 
 def _code(function: Callable[..., Any]) -> CodeType | None:

@@ -6,10 +6,11 @@ from typing import Any
 import jax
 
 from sharplab.core.tree import PyTree
+from sharplab.curvature.chunks import Examples
 from sharplab.curvature.factor import LinearMap
 from sharplab.curvature.functions import as_partial, objective
 from sharplab.curvature.operator import LinearOperator
-from sharplab.curvature.streaming import Shared, mean_operator
+from sharplab.curvature.streaming import Shared, examples_of_loss, mean_operator
 
 
 def hessian(
@@ -19,6 +20,7 @@ def hessian(
     *,
     model: Callable[..., Any] | None = None,
     chunk: int | None = None,
+    weight: Any = None,
 ) -> LinearOperator:
     """The Hessian ∇²L(w), L(w) the mean of the loss over the examples of `batch`; shape (P, P).
 
@@ -50,10 +52,10 @@ def hessian(
     >>> hessian(loss, jnp.zeros(2), (x, jnp.zeros(2))).dense().tolist()  # xᵀx / n
     [[1.0, 1.0], [1.0, 2.0]]
     """
-    functions = (as_partial(loss, params), None if model is None else as_partial(model, params))
-    return mean_operator(_hessian_product, (functions, params), batch, chunk, mean=objective)
+    shared = ((as_partial(loss, params), None if model is None else as_partial(model, params)), params)
+    return mean_operator(_hessian_product, shared, examples_of_loss(objective, shared, batch, chunk, weight))
 
 
-def _hessian_product(shared: Shared, batch: PyTree) -> LinearMap:
+def _hessian_product(shared: Shared, part: Examples) -> LinearMap:
     functions, params = shared
-    return jax.linearize(jax.grad(lambda w: objective(functions, w, batch)), params)[1]
+    return jax.linearize(jax.grad(lambda w: objective(functions, w, part.batch)), params)[1]

@@ -1,5 +1,6 @@
 """The neural tangent kernel as an operator."""
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -9,12 +10,14 @@ import numpy as np
 from jax.tree_util import Partial
 
 from sharplab.core.tree import PyTree
+from sharplab.curvature.chunks import Examples
 from sharplab.curvature.factor import Factor, LinearMap, Structure, multiply
 from sharplab.curvature.functions import as_partial
-from sharplab.curvature.ggn import linearized
 from sharplab.curvature.host_batches import HostBatches
+from sharplab.curvature.independence import check_mean, scattered
+from sharplab.curvature.jacobian import linearized
 from sharplab.curvature.operator import LinearOperator, match_structure
-from sharplab.curvature.streaming import Shared, check_independence, stream, streamed_maps, streamed_structure
+from sharplab.curvature.streaming import Shared, stream, streamed_maps, streamed_structure
 
 
 def ntk(
@@ -42,9 +45,13 @@ def ntk(
     """
     root = jax.tree.map(lambda _: 1.0, params) if scale is None else _root(match_structure(params, scale, "scale"))
     shared = ((as_partial(model, params), root), params)
-    examples = stream(inputs, chunk, "inputs")
-    check_independence(_mean_square, shared, examples)
-    args = (Partial(_scaled_jacobian), shared, examples)
+
+    def check(part: Examples, size: int | None) -> None:
+        if size is not None:
+            check_mean(_mean_square, shared, part, size)
+
+    examples = stream(inputs, chunk, check, name="inputs")
+    args = (Partial(_scaled_jacobian), shared, examples, None)
     outputs = streamed_structure(_scaled_jacobian, shared, examples).zeros()
     factor = Factor(_root_factor, args, Structure.of(params))
     return LinearOperator(_kernel_product, args, outputs, factor, not isinstance(examples, HostBatches))
@@ -57,13 +64,15 @@ def _root(scale: PyTree) -> PyTree:
     return jax.tree.map(jnp.sqrt, scale)
 
 
-def _mean_square(functions: PyTree, params: PyTree, inputs: PyTree) -> PyTree:
-    return jax.tree.map(lambda f: (f**2).mean(0), functions[0](params, inputs))
+def _mean_square(functions: PyTree, params: PyTree, inputs: PyTree) -> jax.Array:
+    """A mean over examples that tells outputs which depend on other examples: of ‖f + r‖², for a fixed r."""
+    squares = jax.tree.map(lambda f: ((f + scattered(f[0])) ** 2).mean(0).sum(), functions[0](params, inputs))
+    return jax.tree.reduce(operator.add, squares)
 
 
-def _scaled_jacobian(shared: Shared, inputs: PyTree, n: int) -> tuple[LinearMap, LinearMap]:
+def _scaled_jacobian(shared: Shared, part: Examples) -> tuple[LinearMap, LinearMap]:
     (model, root), params = shared
-    _, jvp, vjp = linearized(model, params, inputs)
+    _, jvp, vjp = linearized(lambda w: model(w, part.batch), params)
     return lambda v: jvp(multiply(root, v)), lambda u: multiply(root, vjp(u))
 
 

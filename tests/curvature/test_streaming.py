@@ -65,18 +65,24 @@ def test_bad_chunk_is_refused(chunk):
         made_hessian(MADE.batch, chunk=chunk)
 
 
-@pytest.mark.parametrize("chunk", [None, 2])
-@pytest.mark.parametrize("batch", [(INPUTS, TARGETS[:-1]), (INPUTS, TARGETS[0]), [(INPUTS, TARGETS[:-1])]])
-def test_batch_without_a_common_example_axis_is_refused(batch, chunk):
-    with pytest.raises(ValueError, match=r"batch .*leading axis"):
-        made_hessian(batch, chunk=chunk)
-    with pytest.raises(ValueError, match=r"batch .*leading axis"):
-        gauss_newton(MADE.model, MADE.loss, MADE.params, batch, chunk=chunk)
+@pytest.mark.parametrize("batch", [(INPUTS, TARGETS[:-1]), (INPUTS, TARGETS[0])])
+@pytest.mark.parametrize("cut", [{"chunk": 2}, {"chunk": 20}, {"weight": np.ones(7)}, {"host": True}, {}], ids=str)
+def test_batch_without_a_common_example_axis_is_refused(batch, cut):
+    """By its name where examples are told apart, and else by the outputs and targets that do not fit."""
+    options = {name: value for name, value in cut.items() if name != "host"}
+    message = r"batch .*leading axis" if cut else "outputs .*targets"
+    batch = [batch] if "host" in cut else batch
+    with pytest.raises(ValueError, match=message):
+        made_hessian(batch, **options)
+    with pytest.raises(ValueError, match=message):
+        gauss_newton(MADE.model, MADE.loss, MADE.params, batch, **options)
 
 
 def test_kernel_names_its_inputs():
     with pytest.raises(ValueError, match=r"inputs .*leading axis"):
-        ntk(MADE.model, MADE.params, (INPUTS, INPUTS[:-1]))
+        ntk(MADE.model, MADE.params, (INPUTS, INPUTS[:-1]), chunk=2)
+    with pytest.raises(ValueError, match=r"inputs .*no examples"):
+        ntk(MADE.model, MADE.params, INPUTS[:0])
 
 
 def test_host_batches_refuse_to_be_traced():
