@@ -19,7 +19,7 @@ from sharplab.curvature.factor import LinearMap, multiply
 from sharplab.curvature.functions import as_partial, objective
 from sharplab.curvature.ggn import gauss_newton
 from sharplab.curvature.host_batches import source_of
-from sharplab.curvature.independence import scattered
+from sharplab.curvature.independence import at_once, scattered
 from sharplab.curvature.jacobian import linearized
 from sharplab.curvature.operator import LinearOperator
 from sharplab.curvature.streaming import Shared, Stream, examples_of_loss, mean_operator
@@ -198,7 +198,7 @@ def _check_counts(shared: Shared, examples: Stream) -> None:
     """
     if tree.is_traced((shared, examples)):
         return
-    with jax.ensure_compile_time_eval():
+    with at_once():
         term = Partial(_miscounted, shared)
         wrong = _apply(term, examples) if isinstance(examples, Examples) else examples.concatenate(term)
         if wrong.any():

@@ -1,9 +1,10 @@
 """The check that a loss is the mean over its examples, as the parts of a batch must be to add up."""
 
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
-from weakref import ref
+from weakref import finalize
 from zlib import crc32
 
 import jax
@@ -20,7 +21,8 @@ from sharplab.curvature.jacobian import derivative_along
 TOLERANCE = 2.0**-8  # relative; smaller differences may be rounding, also of models that compute in bfloat16
 REMEMBERED = 256  # batches that have been found to be right
 
-_PASSED: OrderedDict[Hashable, list[ref]] = OrderedDict()
+_PASSED: dict[Hashable, None] = {}  # the oldest first
+_DIGESTS: dict[int, Hashable] = {}  # of arrays on devices, by their identity
 
 Mean = Callable[..., jax.Array]  # (functions, params, batch) → a mean over the examples of a batch, a scalar
 
@@ -41,20 +43,21 @@ def check_mean(mean: Mean, shared: Any, examples: Examples, size: int) -> None:
     """
     if tree.is_traced((shared, examples)):
         return
-    key, references = _key(mean, shared[0], examples)
-    if key is not None and key in _PASSED and all(known() is not None for known in _PASSED[key]):
+    key = _key(mean, shared[0], examples)
+    if key is not None and key in _PASSED:
         return
     number = examples.number
     weight = np.ones(number) if examples.weight is None else np.asarray(examples.weight, np.float64)
     before = _before(weight)
-    with jax.ensure_compile_time_eval():  # concrete values can be checked while a program is traced, too
+    with at_once():
         found = [
             _slopes(Partial(mean), shared, *_rows(examples.batch, index, before[index]))
             for index in (np.arange(first, first + size) % number for first in range(0, number, size))
         ]
         alone, both = (np.concatenate(part)[:number].astype(np.float64) for part in zip(*found, strict=True))
     alone = np.where(weight > 0, alone, 0.0)  # a mean over nothing may be NaN
-    expected = (weight * alone + weight[before] * alone[before]) / (weight + weight[before])
+    together = weight + weight[before]
+    expected = (weight * alone + weight[before] * alone[before]) / np.where(together > 0, together, 1.0)
     seen = np.isfinite(both)
     typical = np.sqrt(np.mean(alone[np.isfinite(alone)] ** 2)) if np.isfinite(alone).any() else 0.0
     allowed = _tolerance(shared[1]) * (np.abs(alone) + np.abs(alone[before]) + typical)
@@ -63,9 +66,15 @@ def check_mean(mean: Mean, shared: Any, examples: Examples, size: int) -> None:
         i = int(np.argmax(wrong))
         raise ValueError(_message(examples.weight is not None, int(before[i]), i, float(both[i]), float(expected[i])))
     if key is not None and seen.all():
-        _PASSED[key] = references
+        _PASSED[key] = None
         while len(_PASSED) > REMEMBERED:
-            _PASSED.popitem(last=False)
+            del _PASSED[next(iter(_PASSED))]
+
+
+def at_once() -> AbstractContextManager[None]:
+    """The context in which concrete values are computed with, also while a program is traced."""
+    traced = isinstance(jnp.zeros(()), jax.core.Tracer)
+    return jax.ensure_compile_time_eval() if traced else nullcontext()  # in it, programs are compiled in pieces
 
 
 def linked(check: Callable[[Examples], None]) -> Callable[[Examples], None]:
@@ -99,7 +108,8 @@ def _rows(batch: PyTree, index: np.ndarray, before: np.ndarray) -> tuple[PyTree,
     return jax.tree.map(lambda x: x[chosen], batch), places[: len(index)], places[len(index) :]
 
 
-@jax.jit
+# It runs once for a batch: to compile it is most of its time.
+@partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True})
 def _slopes(mean: Partial, shared: Any, batch: PyTree, index: jax.Array, before: jax.Array) -> PyTree:
     """The derivatives along one direction of the mean over each example alone, and with the one before it."""
     functions, params = shared
@@ -150,24 +160,32 @@ def _message(declared: bool, first: int, second: int, found: float, expected: fl
     )
 
 
-def _key(mean: Mean, functions: PyTree, examples: Examples) -> tuple[Hashable | None, list[ref]]:
-    """What a check is remembered by, and references to the arrays whose identity that relies on."""
+def _key(mean: Mean, functions: PyTree, examples: Examples) -> Hashable | None:
+    """What a check is remembered by; None where it cannot be."""
     known = [identity(function) for function in functions if isinstance(function, Partial)]
     if any(part is None for part in known):
-        return None, []
-    leaves = jax.tree.leaves(examples)
-    on_device = [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
-    prints = tuple(id(leaf) if isinstance(leaf, jax.Array) else _digest(np.asarray(leaf)) for leaf in leaves)
-    return (mean, *known, prints), [ref(leaf) for leaf in on_device]
+        return None
+    return (mean, *known, *map(_digest, jax.tree.leaves(examples)))
 
 
-def _digest(leaf: np.ndarray) -> Hashable:
-    return leaf.shape, leaf.dtype.str, crc32(leaf.tobytes())
+def _digest(leaf: Any) -> Hashable:
+    """What tells an array's values from others, computed once for an array that cannot change."""
+    if isinstance(leaf, jax.Array) and id(leaf) in _DIGESTS:
+        return _DIGESTS[id(leaf)]
+    values = np.asarray(jax.random.key_data(leaf) if _are_keys(leaf) else leaf)
+    found = values.shape, values.dtype.str, crc32(values.tobytes())
+    if isinstance(leaf, jax.Array):
+        _DIGESTS[id(leaf)] = found
+        finalize(leaf, _DIGESTS.pop, id(leaf), None)
+    return found
 
 
 def _as_numpy(leaf: Any) -> Any:
-    is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    return leaf if is_key else np.asarray(leaf)
+    return leaf if _are_keys(leaf) else np.asarray(leaf)
+
+
+def _are_keys(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _joined(first: Any, second: Any) -> Any:
