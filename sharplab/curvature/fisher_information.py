@@ -16,7 +16,7 @@ from sharplab.core.naming import lookup
 from sharplab.core.tree import PyTree
 from sharplab.curvature.chunks import Examples, count_examples
 from sharplab.curvature.factor import LinearMap, multiply
-from sharplab.curvature.functions import as_partial, objective
+from sharplab.curvature.functions import abstract_outputs, as_partial, objective
 from sharplab.curvature.ggn import gauss_newton
 from sharplab.curvature.host_batches import source_of
 from sharplab.curvature.independence import at_once, scattered
@@ -94,7 +94,7 @@ def fisher(
     examples = examples_of_loss(_mean_loss, shared, batch, chunk, weight, each=own)
     if own:
         _check_counts(shared, examples)
-    return mean_operator(_product, shared, examples, _root)
+    return mean_operator(_product, shared, examples, root=_root, rows=_rows)
 
 
 def _numbered(batch: Any) -> Any:
@@ -144,6 +144,15 @@ def _root(shared: Shared, part: Examples) -> tuple[LinearMap, LinearMap]:
         lambda v: jnp.einsum("s...c,...c->...s", scores, jvp(v)[vector]),
         lambda w: vjp(jnp.einsum("s...c,...s->...c", scores, w).reshape(outputs.shape)),
     )
+
+
+def _rows(shared: Shared, part: Examples) -> jax.ShapeDtypeStruct:
+    """The shape and type of R v."""
+    (_, model, keys), params = shared
+    outputs = abstract_outputs(model, params, part.batch[0])
+    _require_array(outputs)
+    draws = 1 if keys is None else len(keys)
+    return jax.ShapeDtypeStruct((*outputs.shape[: max(outputs.ndim - 1, 1)], draws), outputs.dtype)
 
 
 def _roots(loss: Callable[..., Any], outputs: jax.Array, targets: PyTree, part: Examples) -> Any:
@@ -213,7 +222,7 @@ def _check_counts(shared: Shared, examples: Stream) -> None:
 def _miscounted(shared: Shared, part: Examples, _: None) -> jax.Array:
     (loss, model, _), params = shared
     inputs, targets = part.batch
-    outputs = jax.eval_shape(model, params, inputs)
+    outputs = abstract_outputs(model, params, inputs)
     _require_array(outputs)
     number, several = len(outputs.shape) and outputs.shape[0], _per_example(outputs)
     if several == 1:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from sharplab.core.tree import PyTree
 from sharplab.curvature.chunks import Examples
 from sharplab.curvature.factor import LinearMap, multiply
-from sharplab.curvature.functions import as_partial, objective
+from sharplab.curvature.functions import abstract_outputs, as_partial, objective
 from sharplab.curvature.jacobian import linearized
 from sharplab.curvature.operator import LinearOperator
 from sharplab.curvature.streaming import Shared, examples_of_loss, mean_operator
@@ -54,7 +54,7 @@ def gauss_newton(
     shared = ((as_partial(loss, params), as_partial(model, params)), params)
     root = None if output_hessian(loss) is None else _gauss_newton_root
     examples = examples_of_loss(objective, shared, batch, chunk, weight)
-    return mean_operator(_gauss_newton_product, shared, examples, root)
+    return mean_operator(_gauss_newton_product, shared, examples, root=root, rows=_outputs)
 
 
 def _gauss_newton_product(shared: Shared, part: Examples) -> LinearMap:
@@ -79,6 +79,11 @@ def _gauss_newton_root(shared: Shared, part: Examples) -> tuple[LinearMap, Linea
     _, root = _means(closed, outputs, targets)
     transposed, straight = closed.root(outputs)
     return lambda v: root(transposed(jvp(v))), lambda u: vjp(root(straight(u)))
+
+
+def _outputs(shared: Shared, part: Examples) -> PyTree:
+    (_, model), params = shared
+    return abstract_outputs(model, params, part.batch[0])
 
 
 def _means(closed: OutputHessian, outputs: jax.Array, targets: PyTree) -> tuple[LinearMap, LinearMap]:

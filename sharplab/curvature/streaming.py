@@ -17,6 +17,7 @@ from sharplab.core import tree
 from sharplab.core.tree import PyTree
 from sharplab.curvature.chunks import Chunks, Examples, count_examples
 from sharplab.curvature.factor import Factor, LinearMap, Structure
+from sharplab.curvature.functions import abstract_outputs
 from sharplab.curvature.host_batches import HostBatches, on_host, read_host_batches, source_of
 from sharplab.curvature.independence import Mean, check_mean
 from sharplab.curvature.operator import LinearOperator
@@ -29,7 +30,14 @@ Maps = Callable[[Shared, Examples], tuple[LinearMap, LinearMap]]
 Stream = Examples | Chunks | HostBatches  # the examples in the form they are read in
 
 
-def mean_operator(product: Product, shared: Shared, examples: Stream, root: Maps | None = None) -> LinearOperator:
+def mean_operator(
+    product: Product,
+    shared: Shared,
+    examples: Stream,
+    *,
+    root: Maps | None = None,
+    rows: Callable[[Shared, Examples], PyTree] | None = None,
+) -> LinearOperator:
     """The operator A = Σ_b (W_b/W) A_b on params, the mean over all examples.
 
     Args:
@@ -37,12 +45,13 @@ def mean_operator(product: Product, shared: Shared, examples: Stream, root: Maps
             matvec().
         root: (shared, part) → (R_b, R_bᵀ) with A_b = R_bᵀ R_b, if there is one. Not used for host batches, whose dual
             would read them twice per product.
+        rows: (shared, part) → the shapes and types of R_b v.
     """
     jittable = not isinstance(examples, HostBatches)
     factor = None
-    if root is not None and jittable:
+    if root is not None and rows is not None and jittable:
         args = (Partial(root), shared, examples, None if isinstance(examples, Examples) else examples.total)
-        factor = Factor(streamed_maps, args, streamed_structure(root, shared, examples))
+        factor = Factor(streamed_maps, args, streamed_structure(rows, shared, examples))
     return LinearOperator(_mean_product, (Partial(product), shared, examples), shared[1], factor, jittable)
 
 
@@ -129,12 +138,11 @@ def streamed_maps(args: PyTree) -> tuple[LinearMap, LinearMap]:
     )
 
 
-def streamed_structure(maps: Maps, shared: Shared, examples: Stream) -> Structure:
-    """The structure of M v."""
+def streamed_structure(rows: Callable[[Shared, Examples], PyTree], shared: Shared, examples: Stream) -> Structure:
+    """The structure of M v, `rows` being (shared, part) → the shapes and types of M_b v."""
     if isinstance(examples, Examples):
-        return Structure.of(_shape_of_forward.eval_shape(Partial(maps), shared, None, shared[1], examples, None))
-    structure = _shape_of_forward.eval_shape(Partial(maps), shared, None, shared[1], examples.part, None)
-    return Structure.of(structure, leading=examples.number)
+        return Structure.of(rows(shared, examples))
+    return Structure.of(rows(shared, examples.part), leading=examples.number)
 
 
 def _positive(chunk: Any) -> int | None:
@@ -172,16 +180,11 @@ def _read(
 def _check_targets(closed: OutputHessian, model: Partial, params: PyTree, batch: PyTree) -> None:
     inputs, targets, *_ = batch
     if not tree.is_traced(targets):
-        closed.check(_outputs.eval_shape(model, params, inputs), targets)
+        closed.check(abstract_outputs(model, params, inputs), targets)
 
 
 def _weigh(closed: OutputHessian, batch: PyTree) -> Any:
     return closed.weight(batch[1])
-
-
-@jax.jit
-def _outputs(model: Partial, params: PyTree, inputs: PyTree) -> PyTree:
-    return model(params, inputs)
 
 
 def _mean_product(args: PyTree) -> LinearMap:
@@ -212,6 +215,3 @@ def _times(share: Any, part: Examples, product: PyTree) -> PyTree:
     if part.weight is None:
         return product
     return tree.where(jnp.asarray(share) > 0, product, jax.tree.map(jnp.zeros_like, product))
-
-
-_shape_of_forward = jax.jit(_forward)

@@ -12,7 +12,7 @@ from jax.tree_util import Partial
 from sharplab.core.tree import PyTree
 from sharplab.curvature.chunks import Examples
 from sharplab.curvature.factor import Factor, LinearMap, Structure, multiply
-from sharplab.curvature.functions import as_partial
+from sharplab.curvature.functions import abstract_outputs, as_partial
 from sharplab.curvature.host_batches import HostBatches
 from sharplab.curvature.independence import check_mean, scattered
 from sharplab.curvature.jacobian import linearized
@@ -52,7 +52,7 @@ def ntk(
 
     examples = stream(inputs, chunk, check, name="inputs")
     args = (Partial(_scaled_jacobian), shared, examples, None)
-    outputs = streamed_structure(_scaled_jacobian, shared, examples).zeros()
+    outputs = streamed_structure(_outputs, shared, examples).zeros()
     factor = Factor(_root_factor, args, Structure.of(params))
     return LinearOperator(_kernel_product, args, outputs, factor, not isinstance(examples, HostBatches))
 
@@ -68,6 +68,11 @@ def _mean_square(functions: PyTree, params: PyTree, inputs: PyTree) -> jax.Array
     """A mean over examples that tells outputs which depend on other examples: of ‖f + r‖², for a fixed r."""
     squares = jax.tree.map(lambda f: ((f + scattered(f[0])) ** 2).mean(0).sum(), functions[0](params, inputs))
     return jax.tree.reduce(operator.add, squares)
+
+
+def _outputs(shared: Shared, part: Examples) -> PyTree:
+    (model, _), params = shared
+    return abstract_outputs(model, params, part.batch)
 
 
 def _scaled_jacobian(shared: Shared, part: Examples) -> tuple[LinearMap, LinearMap]:
