@@ -52,6 +52,8 @@ def cross_entropy(outputs: jax.Array, targets: jax.Array, ignore: int | None = N
     if ignore is None:
         return optax.softmax_cross_entropy_with_integer_labels(outputs, targets).mean()
     counted = targets != ignore
+    if not isinstance(counted, Tracer) and not counted.any():
+        raise ValueError(f"targets are all {ignore}, which ignore= leaves out: give some that count.")
     losses = optax.softmax_cross_entropy_with_integer_labels(outputs, jnp.where(counted, targets, 0))
     wide = jnp.promote_types(losses.dtype, jnp.float32)  # in which whole numbers stay exact
     total = jnp.sum(jnp.where(counted, losses, 0), dtype=wide)
@@ -115,7 +117,7 @@ class OutputHessian:
     def weight(self, targets: Any) -> Any:
         """How many predictions of each example count, shape (n,); None where all do."""
         counted = self.counted(targets if isinstance(targets, Tracer) else np.asarray(targets))
-        return None if counted is None else counted.reshape(len(counted), -1).sum(1).astype(jnp.result_type(float))
+        return None if counted is None else counted.sum(tuple(range(1, counted.ndim))).astype(jnp.result_type(float))
 
 
 def output_hessian(loss: Any) -> OutputHessian | None:
@@ -167,10 +169,8 @@ def check_targets(loss: Callable[..., Any], outputs: Any, targets: Any, ignore: 
 
 
 def _check_classes(targets: np.ndarray, classes: int, ignore: int | None) -> None:
-    if ignore is not None and targets.size:
+    if ignore is not None:
         targets = targets[targets != ignore]
-        if not targets.size:
-            raise ValueError(f"targets are all {ignore}, which ignore= leaves out: give some that count.")
     if targets.size and not 0 <= targets.min() <= targets.max() < classes:
         raise ValueError(
             f"targets must be classes from 0 to {classes - 1}, one for each of the outputs, and are from "

@@ -46,7 +46,8 @@ def fisher(
 ) -> LinearOperator:
     """The Fisher matrix F = (1/N) Σ_i E_y[g_i(y) g_i(y)ᵀ], g_i(y) the gradient of loss i at target y; shape (P, P).
 
-    The N predictions are all leading indices of the outputs (…, C): n examples, or n·T for sequences.
+    The N predictions are all leading indices of the outputs (…, C) that the loss counts: n examples, or n·T for
+    sequences. Where it weighs examples of one prediction each, F = Σ_i ω_i E_y[g_i g_iᵀ]/Σ_i ω_i.
 
     - "exact": y follows the model, softmax(outputs) for `losses.cross_entropy`, a normal distribution of unit variance
       around the outputs for `losses.squared_error`. For both, F equals the Gauss-Newton matrix, which is returned.
@@ -59,14 +60,18 @@ def fisher(
     only, no host batches).
 
     Args:
-        model: `model(params, inputs)` → outputs (n, …, C), or (n,) for one number per example.
+        model: `model(params, inputs)` → outputs (n, …, C), or (n,) for one number per example; see `gauss_newton` for
+            backward passes written by hand.
         loss: `loss(outputs, targets)` → mean over predictions; for "exact" and "mc" one of the two named above.
         batch: (inputs, targets), arrays with a leading example axis, or a source of such pairs (see `hessian`).
         chunk: the number of examples whose activations are in memory at a time; all by default.
         key: of the draws of "mc"; a fixed one by default.
+        weight: what each example counts in the mean that the loss takes, as of `hessian`; with several predictions per
+            example, how many of them count. A loss of your own is always checked by it.
 
     Raises:
-        ValueError: for an unknown kind, a loss without a known likelihood, `samples` below 1, and as `hessian`.
+        ValueError: for an unknown kind, a loss without a known likelihood, outputs that are no array, `samples` below
+            1, and as `hessian`.
 
     >>> from sharplab.losses import squared_error
     >>> def model(w, x):

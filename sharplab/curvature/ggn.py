@@ -30,14 +30,16 @@ def gauss_newton(
 
     It is the Hessian of the loss for the model linearised at `params`, and positive semi-definite for convex losses
     (Schraudolph 2002). H_L is used in closed form for `losses.cross_entropy` and `losses.squared_error`, for which
-    the operator also has a factor R = BᵀJ/√n, H_L = BBᵀ/n; other losses are differentiated.
+    the operator also has a factor R = BᵀJ/√n, H_L = BBᵀ/n; other losses are differentiated. Where the model has a
+    backward pass written by hand (`jax.custom_vjp`), J v is the transpose of u → Jᵀ u.
 
     Args:
-        model: `model(params, inputs)` → outputs.
+        model: `model(params, inputs)` → outputs; for a loss of your own a pytree, such as a dict of heads.
         loss: `loss(outputs, targets)` → mean over examples.
         batch: (inputs, targets), arrays with a leading example axis, or a source of such pairs (see `hessian`), for
             which there is no factor.
         chunk: the number of examples whose activations are in memory at a time; all by default.
+        weight: what each example counts in the mean that the loss takes, as of `hessian`.
 
     Raises:
         ValueError: as `hessian`.

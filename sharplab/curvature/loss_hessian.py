@@ -36,13 +36,21 @@ def hessian(
         model: `model(params, inputs)` → outputs.
         chunk: the number of examples whose activations are in memory at a time, the gradient being computed again for
             each product; all by default.
+        weight: what each example counts in the mean that the loss takes, where that differs: for a mean over tokens
+            Σ mask·nll / Σ mask, how many of its tokens count. One entry per example, an array where `batch` is one, or
+            a source of arrays. It says how chunks and host batches add up, and weighs nothing by itself: the loss does.
+            `losses.cross_entropy` with `ignore` tells it by itself, given `model`.
+
+    With `chunk`, host batches or `weight`, the loss is checked once for each batch to be that mean over examples, which
+    takes about as long as a product.
 
     Pass the same function objects each time, not fresh lambdas: each compiles its own program. A
     `jax.tree_util.Partial` counts as its function.
 
     Raises:
-        ValueError: for a `batch` without a common example axis or without examples, a bad `chunk`, or, with `chunk`
-            or host batches, a loss that is no mean over examples.
+        ValueError: for a batch without examples, or with `chunk`, host batches or `weight` without a common axis of
+            them; for a bad `chunk` or `weight`; for a loss that is no such mean; for targets that a loss of
+            `sharplab.losses` does not take.
 
     >>> import jax.numpy as jnp
     >>> def loss(w, batch):

@@ -116,9 +116,10 @@ def stream(
     whole = chunk is None or chunk >= count_examples(batch, name)
     if weight is not None:
         weight = as_weight(weight, count_examples(batch, name))
-        require_weight(weight.sum())
-    elif weigh is not None and not whole:
+    elif weigh is not None:
         weight = weigh(batch)
+    if weight is not None:
+        require_weight(weight.sum())
     check(Examples(batch, weight), None if whole else chunk)
     examples = Examples(arrays, None if weight is None else jnp.asarray(weight))
     return examples if whole or chunk is None else Chunks(examples, chunk)

@@ -29,7 +29,8 @@ def ntk(
     R = D^½ Jᵀ, so that `dual()` is D^½ JᵀJ D^½ on params: with squared error n times the Gauss-Newton in that metric.
 
     Args:
-        model: `model(params, inputs)` → outputs, shape (n, C) or (n, …), which the domain is shaped like.
+        model: `model(params, inputs)` → outputs, shape (n, C) or (n, …), which the domain is shaped like; see
+            `gauss_newton` for backward passes written by hand.
         inputs: arrays with a leading example axis, or a source of such inputs on the host (see `hessian`).
         scale: D ≥ 0, a pytree of the same paths as params, whose leaves may be plain numbers; 1 by default.
         chunk: the number of examples whose activations are in memory at a time; all by default.

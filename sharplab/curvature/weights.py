@@ -31,7 +31,7 @@ def as_weight(weight: Any, number: int) -> Any:
 def require_weight(total: Any) -> None:
     """Raise a ValueError if nothing weighs anything, where that is seen."""
     if not isinstance(total, jax.core.Tracer) and not total > 0:
-        raise ValueError("weight is 0 for every example: the mean needs some that count.")
+        raise ValueError("weight is 0 for every example, or all targets are to be ignored: give some that count.")
 
 
 def read_weights(weight: Any) -> Callable[[], Iterator[Any]]:
