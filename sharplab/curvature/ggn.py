@@ -11,7 +11,7 @@ from sharplab.core.tree import PyTree
 from sharplab.curvature.chunks import Examples
 from sharplab.curvature.factor import LinearMap, multiply
 from sharplab.curvature.functions import abstract_outputs, as_partial, objective
-from sharplab.curvature.jacobian import linearized
+from sharplab.curvature.jacobian import linearized, linearized_gradient
 from sharplab.curvature.operator import LinearOperator
 from sharplab.curvature.streaming import Shared, examples_of_loss, mean_operator
 from sharplab.losses import OutputHessian, output_hessian
@@ -65,7 +65,7 @@ def _gauss_newton_product(shared: Shared, part: Examples) -> LinearMap:
     outputs, jvp, vjp = linearized(lambda w: model(w, inputs), params)
     closed = output_hessian(loss)
     if closed is None:
-        output_hvp = jax.linearize(jax.grad(lambda f: loss(f, targets)), outputs)[1]
+        _, output_hvp = linearized_gradient(lambda f: loss(f, targets), outputs)
         return lambda v: vjp(output_hvp(jvp(v)))
     mean, _ = _means(closed, outputs, targets)
     output_hvp = closed.product(outputs)

@@ -9,6 +9,7 @@ from sharplab.core.tree import PyTree
 from sharplab.curvature.chunks import Examples
 from sharplab.curvature.factor import LinearMap
 from sharplab.curvature.functions import as_partial, objective
+from sharplab.curvature.jacobian import linearized_gradient
 from sharplab.curvature.operator import LinearOperator
 from sharplab.curvature.streaming import Shared, examples_of_loss, mean_operator
 
@@ -66,4 +67,4 @@ def hessian(
 
 def _hessian_product(shared: Shared, part: Examples) -> LinearMap:
     functions, params = shared
-    return jax.linearize(jax.grad(lambda w: objective(functions, w, part.batch)), params)[1]
+    return linearized_gradient(lambda w: objective(functions, w, part.batch), params)[1]
