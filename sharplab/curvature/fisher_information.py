@@ -234,7 +234,7 @@ def _miscounted(shared: Shared, part: Examples, _: None) -> jax.Array:
         return jnp.zeros(number, bool)
     slopes = jax.grad(loss)((scattered(outputs) + 2) / 4, targets)  # numbers that a loss of probabilities takes, too
     counted = (jnp.isfinite(slopes) & (slopes != 0)).any(-1).reshape(number, -1).sum(1)
-    return counted != (several if part.weight is None else part.weight)
+    return counted.astype(jnp.result_type(float)) != (several if part.weight is None else part.weight)
 
 
 @jax.jit

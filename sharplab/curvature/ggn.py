@@ -95,5 +95,6 @@ def _means(closed: OutputHessian, outputs: jax.Array, targets: PyTree) -> tuple[
     if counted is None:
         predictions = outputs.size // (outputs.shape[-1] if outputs.ndim > 1 else 1)
         return lambda u: u / predictions, lambda u: predictions**-0.5 * u
-    share = counted.astype(jnp.result_type(float))[..., None] / jnp.maximum(counted.sum(), 1)
+    counts = counted.astype(jnp.result_type(float))[..., None]
+    share = counts / jnp.maximum(counts.sum(), 1)
     return partial(multiply, share), partial(multiply, jnp.sqrt(share))

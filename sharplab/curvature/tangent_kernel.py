@@ -67,7 +67,7 @@ def _root(scale: PyTree) -> PyTree:
 
 def _mean_square(functions: PyTree, params: PyTree, inputs: PyTree) -> jax.Array:
     """A mean over examples that tells outputs which depend on other examples: of ‖f + r‖², for a fixed r."""
-    squares = jax.tree.map(lambda f: ((f + scattered(f[0])) ** 2).mean(0).sum(), functions[0](params, inputs))
+    squares = jax.tree.map(lambda f: ((f + scattered(f[:1])) ** 2).mean(0).sum(), functions[0](params, inputs))
     return jax.tree.reduce(operator.add, squares)
 
 
