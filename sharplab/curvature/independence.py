@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
+from functools import cache
 from typing import Any
 from weakref import finalize
 from zlib import crc32
@@ -46,21 +46,15 @@ def check_mean(mean: Mean, shared: Any, examples: Examples, size: int) -> None:
     key = _key(mean, shared[0], examples)
     if key is not None and key in _PASSED:
         return
-    number = examples.number
-    weight = np.ones(number) if examples.weight is None else np.asarray(examples.weight, np.float64)
+    weight = np.ones(examples.number) if examples.weight is None else np.asarray(examples.weight, np.float64)
     before = _before(weight)
-    with at_once(), jax.debug_nans(False):  # the mean over an example that weighs nothing may be NaN
-        found = [
-            _slopes(Partial(mean), shared, *_rows(examples.batch, index, before[index]))
-            for index in (np.arange(first, first + size) % number for first in range(0, number, size))
-        ]
-        alone, both = (np.concatenate(part)[:number].astype(np.float64) for part in zip(*found, strict=True))
+    alone, both = _derivatives(mean, shared, examples.batch, before, size)
     alone = np.where(weight > 0, alone, 0.0)
     together = weight + weight[before]
     expected = (weight * alone + weight[before] * alone[before]) / np.where(together > 0, together, 1.0)
-    seen = np.isfinite(both)
-    typical = np.sqrt(np.mean(alone[np.isfinite(alone)] ** 2)) if np.isfinite(alone).any() else 0.0
+    typical = np.sqrt(np.mean(np.where(np.isfinite(alone), alone, 0.0) ** 2))
     allowed = _tolerance(shared[1]) * (np.abs(alone) + np.abs(alone[before]) + typical)
+    seen = np.isfinite(both)
     wrong = seen & ~(np.abs(both - expected) <= allowed)
     if wrong.any():
         i = int(np.argmax(wrong))
@@ -99,19 +93,30 @@ def _before(weight: np.ndarray) -> np.ndarray:
     return heavy[np.searchsorted(heavy, np.arange(len(weight))) - 1] if len(heavy) else np.arange(len(weight))
 
 
-def _rows(batch: PyTree, index: np.ndarray, before: np.ndarray) -> tuple[PyTree, np.ndarray, np.ndarray]:
-    """The batch and two indices into it; of a batch on the host only the rows they ask for."""
-    if all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(batch)):
-        return batch, index, before
-    places = np.arange(2 * len(index))
-    chosen = np.concatenate([index, before])
-    return jax.tree.map(lambda x: x[chosen], batch), places[: len(index)], places[len(index) :]
+def _derivatives(
+    mean: Mean, shared: Any, batch: PyTree, before: np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The derivatives of the mean over each of n examples alone, and over it and the one `before` it: twice (n,)."""
+    # From the host, whatever devices the batch lies on: its digest has brought it there.
+    batch, slopes, found = jax.tree.map(_as_numpy, batch), _compiled(jax.default_backend()), []
+    with at_once(), jax.debug_nans(False):  # the mean over an example that weighs nothing may be NaN
+        for first in range(0, len(before), size):
+            rows = np.arange(first, first + size)[:, None] % len(before)
+            alone, both = (jax.tree.map(lambda x, i=i: x[i], batch) for i in (rows, np.hstack([before[rows], rows])))
+            found.append(slopes(Partial(mean), shared, alone, both))
+        alone, both = (np.concatenate(part)[: len(before)] for part in zip(*found, strict=True))
+    return alone.astype(np.float64), both.astype(np.float64)
 
 
-# It runs once for a batch: to compile it is most of its time.
-@partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True})
-def _slopes(mean: Partial, shared: Any, batch: PyTree, index: jax.Array, before: jax.Array) -> PyTree:
-    """The derivatives along one direction of the mean over each example alone, and with the one before it."""
+@cache
+def _compiled(backend: str) -> Callable[..., PyTree]:
+    """The program of `_slopes`, which runs once for a batch: on CPUs optimising it takes longer than it saves."""
+    quick = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    return jax.jit(_slopes, compiler_options=quick if backend == "cpu" else None)
+
+
+def _slopes(mean: Partial, shared: Any, alone: PyTree, both: PyTree) -> tuple[jax.Array, jax.Array]:
+    """The derivatives along one direction of the mean over each example alone, and over each pair of them."""
     functions, params = shared
     direction = jax.tree.map(scattered, params)
     point = jax.tree.map(lambda w, u: w + 0.1 * w * u, params, direction)
@@ -120,8 +125,6 @@ def _slopes(mean: Partial, shared: Any, batch: PyTree, index: jax.Array, before:
         with jax.default_matmul_precision("highest"):
             return derivative_along(lambda w: mean(functions, w, part), point, direction)
 
-    alone = jax.tree.map(lambda x: x[index][:, None], batch)
-    both = jax.tree.map(lambda x: jnp.stack([x[before], x[index]], 1), batch)
     return _each(slope, alone), _each(slope, both)
 
 
