@@ -176,7 +176,7 @@ def _digest(leaf: Any) -> Hashable:
     if isinstance(leaf, jax.Array) and id(leaf) in _DIGESTS:
         return _DIGESTS[id(leaf)]
     values = np.asarray(jax.random.key_data(leaf) if _are_keys(leaf) else leaf)
-    found = values.shape, values.dtype.str, crc32(values.tobytes())
+    found = values.shape, values.dtype.str, crc32(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
     if isinstance(leaf, jax.Array):
         _DIGESTS[id(leaf)] = found
         finalize(leaf, _DIGESTS.pop, id(leaf), None)
