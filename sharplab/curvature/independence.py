@@ -44,22 +44,54 @@ def check_mean(mean: Mean, shared: Any, examples: Examples, size: int) -> None:
     if tree.is_traced((shared, examples)):
         return
     key = _key(mean, shared[0], examples)
-    if key is not None and key in _PASSED:
+    if key in _PASSED:
         return
     weight = np.ones(examples.number) if examples.weight is None else np.asarray(examples.weight, np.float64)
     before = _before(weight)
-    alone, both = _derivatives(mean, shared, examples.batch, before, size)
+    alone, both = _in_pairs(_slopes, (Partial(mean), shared), examples.batch, before, size)
     alone = np.where(weight > 0, alone, 0.0)
     together = weight + weight[before]
     expected = (weight * alone + weight[before] * alone[before]) / np.where(together > 0, together, 1.0)
-    typical = np.sqrt(np.mean(np.where(np.isfinite(alone), alone, 0.0) ** 2))
-    allowed = _tolerance(shared[1]) * (np.abs(alone) + np.abs(alone[before]) + typical)
-    seen = np.isfinite(both)
-    wrong = seen & ~(np.abs(both - expected) <= allowed)
+    wrong = _differ(both, expected, np.abs(alone) + np.abs(alone[before]), shared[1])
     if wrong.any():
         i = int(np.argmax(wrong))
         raise ValueError(_message(examples.weight is not None, int(before[i]), i, float(both[i]), float(expected[i])))
-    if key is not None and seen.all():
+    _remember(key, both)
+
+
+def check_outputs(model: Partial, params: PyTree, inputs: PyTree, size: int) -> None:
+    """Raise a ValueError if the outputs of an example depend on the one before it in the batch, in a ring.
+
+    For a loss that is known to be a mean over predictions this is all that there is to ask. Skipped as `check_mean` is.
+    """
+    if tree.is_traced((model, params, inputs)):
+        return
+    examples = Examples(inputs)
+    key = _key(check_outputs, (model,), examples)
+    if key in _PASSED:
+        return
+    before = np.roll(np.arange(examples.number), 1)
+    alone, both = _in_pairs(_projections, (model, params), inputs, before, size)
+    expected = np.stack([alone[before], alone], 1)
+    wrong = _differ(both, expected, np.abs(expected), params).any(1)
+    if wrong.any():
+        i = int(np.argmax(wrong))
+        raise ValueError(
+            f"the outputs of examples {before[i]} and {i} are not those of each alone, so chunks would not add up to "
+            "the batch: examples influence each other (batch statistics: use evaluation mode), and no mean or sum over "
+            "the parts is the whole."
+        )
+    _remember(key, both)
+
+
+def _differ(found: np.ndarray, expected: np.ndarray, sizes: np.ndarray, params: PyTree) -> np.ndarray:
+    """Where finite values are not as expected, beyond rounding of their sizes and of typical ones."""
+    typical = np.sqrt(np.mean(np.where(np.isfinite(expected), expected, 0.0) ** 2))
+    return np.isfinite(found) & ~(np.abs(found - expected) <= _tolerance(params) * (sizes + typical))
+
+
+def _remember(key: Hashable, found: np.ndarray) -> None:
+    if key is not None and np.isfinite(found).all():
         _PASSED[key] = None
         while len(_PASSED) > REMEMBERED:
             del _PASSED[next(iter(_PASSED))]
@@ -93,39 +125,57 @@ def _before(weight: np.ndarray) -> np.ndarray:
     return heavy[np.searchsorted(heavy, np.arange(len(weight))) - 1] if len(heavy) else np.arange(len(weight))
 
 
-def _derivatives(
-    mean: Mean, shared: Any, batch: PyTree, before: np.ndarray, size: int
+def _in_pairs(
+    values: Callable[..., PyTree], shared: Any, batch: PyTree, before: np.ndarray, size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The derivatives of the mean over each of n examples alone, and over it and the one `before` it: twice (n,)."""
+    """The `values` of each of n examples alone (n,), and of it together with the one `before` it (n,) or (n, 2)."""
     # From the host, whatever devices the batch lies on: its digest has brought it there.
-    batch, slopes, found = jax.tree.map(_as_numpy, batch), _compiled(jax.default_backend()), []
+    batch, program, found = jax.tree.map(_as_numpy, batch), _compiled(values, jax.default_backend()), []
     with at_once(), jax.debug_nans(False):  # the mean over an example that weighs nothing may be NaN
         for first in range(0, len(before), size):
             rows = np.arange(first, first + size)[:, None] % len(before)
             alone, both = (jax.tree.map(lambda x, i=i: x[i], batch) for i in (rows, np.hstack([before[rows], rows])))
-            found.append(slopes(Partial(mean), shared, alone, both))
+            found.append(program(shared, alone, both))
         alone, both = (np.concatenate(part)[: len(before)] for part in zip(*found, strict=True))
     return alone.astype(np.float64), both.astype(np.float64)
 
 
 @cache
-def _compiled(backend: str) -> Callable[..., PyTree]:
-    """The program of `_slopes`, which runs once for a batch: on CPUs optimising it takes longer than it saves."""
+def _compiled(function: Callable[..., PyTree], backend: str) -> Callable[..., PyTree]:
+    """The function as a program that runs once for a batch: on CPUs optimising it takes longer than it saves."""
     quick = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-    return jax.jit(_slopes, compiler_options=quick if backend == "cpu" else None)
+    return jax.jit(function, compiler_options=quick if backend == "cpu" else None)
 
 
-def _slopes(mean: Partial, shared: Any, alone: PyTree, both: PyTree) -> tuple[jax.Array, jax.Array]:
-    """The derivatives along one direction of the mean over each example alone, and over each pair of them."""
-    functions, params = shared
+def _slopes(shared: Any, alone: PyTree, both: PyTree) -> tuple[jax.Array, jax.Array]:
+    """The derivatives of means along one direction of the parameters."""
+    mean, (functions, params) = shared
     direction = jax.tree.map(scattered, params)
-    point = jax.tree.map(lambda w, u: w + 0.1 * w * u, params, direction)
+    point = jax.tree.map(_near, params, direction)
 
     def slope(part: PyTree) -> jax.Array:
         with jax.default_matmul_precision("highest"):
             return derivative_along(lambda w: mean(functions, w, part), point, direction)
 
     return _each(slope, alone), _each(slope, both)
+
+
+def _projections(shared: Any, alone: PyTree, both: PyTree) -> tuple[jax.Array, jax.Array]:
+    """One number for all outputs of each example."""
+    model, params = shared
+    point = jax.tree.map(_near, params, jax.tree.map(scattered, params))
+
+    def projected(part: PyTree) -> jax.Array:
+        with jax.default_matmul_precision("highest"):
+            rows = [f.reshape(len(f), -1) for f in jax.tree.leaves(model(point, part))]
+            return sum(row @ scattered(row[0]) for row in rows)
+
+    return _each(lambda part: projected(part)[0], alone), _each(projected, both)
+
+
+def _near(w: jax.Array, u: jax.Array) -> jax.Array:
+    """Parameters a tenth away, of the same signs; those that are 0 are so no longer."""
+    return w + 0.1 * u * jnp.where(w == 0, jnp.ones_like(w), w)
 
 
 def _each(function: Callable[[PyTree], jax.Array], parts: PyTree) -> jax.Array:
@@ -163,12 +213,12 @@ def _message(declared: bool, first: int, second: int, found: float, expected: fl
     )
 
 
-def _key(mean: Mean, functions: PyTree, examples: Examples) -> Hashable | None:
+def _key(check: Callable[..., Any], functions: PyTree, examples: Examples) -> Hashable | None:
     """What a check is remembered by; None where it cannot be."""
     known = [identity(function) for function in functions if isinstance(function, Partial)]
     if any(part is None for part in known):
         return None
-    return (mean, *known, *map(_digest, jax.tree.leaves(examples)))
+    return (check, *known, *map(_digest, jax.tree.leaves(examples)))
 
 
 def _digest(leaf: Any) -> Hashable:

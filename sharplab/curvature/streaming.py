@@ -19,9 +19,9 @@ from sharplab.curvature.chunks import Chunks, Examples, count_examples
 from sharplab.curvature.factor import Factor, LinearMap, Structure
 from sharplab.curvature.functions import abstract_outputs
 from sharplab.curvature.host_batches import HostBatches, on_host, read_host_batches, source_of
-from sharplab.curvature.independence import Mean, check_mean
+from sharplab.curvature.independence import Mean, check_mean, check_outputs
 from sharplab.curvature.operator import LinearOperator
-from sharplab.curvature.weights import as_weight, read_weights, require_weight
+from sharplab.curvature.weights import as_weight, read_weights, require_proportional, require_weight
 from sharplab.losses import OutputHessian, output_hessian
 
 Shared = tuple[PyTree, PyTree]  # (functions, params): what all batches have in common
@@ -76,10 +76,15 @@ def examples_of_loss(
     closed = None if model is None else output_hessian(loss)
 
     def check(part: Examples, size: int | None) -> None:
-        if closed is not None:
-            _check_targets(closed, model, params, part.batch)
-        if size is not None or weight is not None or each:
-            check_mean(mean, shared, part, size or part.number)
+        if closed is None:
+            if size is not None or weight is not None or each:
+                check_mean(mean, shared, part, size or part.number)
+            return
+        _check_targets(closed, model, params, part.batch)
+        if weight is not None:
+            require_proportional(part.weight, closed.weight(part.batch[1]))
+        if size is not None:
+            check_outputs(model, params, part.batch[0], size)
 
     return stream(batch, chunk, check, weight=weight, weigh=None if closed is None else partial(_weigh, closed))
 

@@ -1,6 +1,5 @@
 """The neural tangent kernel as an operator."""
 
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +13,7 @@ from sharplab.curvature.chunks import Examples
 from sharplab.curvature.factor import Factor, LinearMap, Structure, multiply
 from sharplab.curvature.functions import abstract_outputs, as_partial
 from sharplab.curvature.host_batches import HostBatches
-from sharplab.curvature.independence import check_mean, scattered
+from sharplab.curvature.independence import check_outputs
 from sharplab.curvature.jacobian import linearized
 from sharplab.curvature.operator import LinearOperator, match_structure
 from sharplab.curvature.streaming import Shared, stream, streamed_maps, streamed_structure
@@ -49,7 +48,7 @@ def ntk(
 
     def check(part: Examples, size: int | None) -> None:
         if size is not None:
-            check_mean(_mean_square, shared, part, size)
+            check_outputs(shared[0][0], params, part.batch, size)
 
     examples = stream(inputs, chunk, check, name="inputs")
     args = (Partial(_scaled_jacobian), shared, examples, None)
@@ -63,12 +62,6 @@ def _root(scale: PyTree) -> PyTree:
     if any(np.any(np.asarray(leaf) < 0) for leaf in concrete):
         raise ValueError("scale must not be negative: it is the metric D itself, not its root or a step.")
     return jax.tree.map(jnp.sqrt, scale)
-
-
-def _mean_square(functions: PyTree, params: PyTree, inputs: PyTree) -> jax.Array:
-    """A mean over examples that tells outputs which depend on other examples: of ‖f + r‖², for a fixed r."""
-    squares = jax.tree.map(lambda f: ((f + scattered(f[:1])) ** 2).mean(0).sum(), functions[0](params, inputs))
-    return jax.tree.reduce(operator.add, squares)
 
 
 def _outputs(shared: Shared, part: Examples) -> PyTree:

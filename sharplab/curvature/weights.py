@@ -34,6 +34,19 @@ def require_weight(total: Any) -> None:
         raise ValueError("weight is 0 for every example, or all targets are to be ignored: give some that count.")
 
 
+def require_proportional(weight: Any, own: Any) -> None:
+    """Raise a ValueError if weights are seen to differ from those that a loss has of its `own`: all alike for None."""
+    if isinstance(weight, jax.core.Tracer) or isinstance(own, jax.core.Tracer):
+        return
+    own = np.ones(len(weight)) if own is None else np.asarray(own)
+    total, of_own = weight.sum(), own.sum()
+    if not np.allclose(weight / (total or 1), own / (of_own or 1), rtol=1e-5, atol=0):
+        raise ValueError(
+            "weight must be what each example counts in the loss's own mean: losses.squared_error and cross_entropy "
+            "count all predictions alike, but for those that ignore= leaves out; without weight= that is known."
+        )
+
+
 def read_weights(weight: Any) -> Callable[[], Iterator[Any]]:
     """The function that gives the weights of each batch of a source, which may be in any form that batches have."""
     if callable(weight):
