@@ -1,5 +1,7 @@
 """What is not the mean over examples that it is said to be is refused, whatever the order of the batch."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -119,6 +121,34 @@ def test_plain_mean_with_a_weight_that_it_ignores_is_refused():
         with pytest.raises(ValueError, match="weight"):
             hessian(squared_error, W, BATCH, model=linear, weight=np.arange(1.0, 7.0), **options)
     assert np.isfinite(hessian(squared_error, W, BATCH, model=linear, weight=np.full(6, 3)).dense()).all()
+
+
+def test_weights_that_host_batches_have_each_right_and_together_wrong_are_refused():
+    named = partial(hessian, squared_error, W, [rows(BATCH, range(3)), rows(BATCH, range(3, 6))], model=linear)
+    own = partial(hessian, weighted_square, W[:, 0], [(X[:3], np.ones(3)), (X[3:], np.ones(3))])
+    for make in (named, own):
+        make(weight=[np.full(3, 2.0)] * 2)
+        with pytest.raises(ValueError, match="weight"):
+            make(weight=[np.ones(3), np.full(3, 2.0)])
+
+
+@pytest.mark.parametrize("chunk", [1, 2])
+def test_batch_statistics_before_a_readout_of_zeros_are_seen(chunk):
+    """All outputs are 0 there; curvature is not."""
+
+    def normalised(w, x):
+        h = jnp.tanh(x @ w["hidden"])
+        return (h - h.mean(0)) @ w["readout"]
+
+    params = {"hidden": jnp.ones((3, 4)), "readout": jnp.zeros((4, 1))}
+    for make in (
+        lambda: hessian(squared_error, params, BATCH, model=normalised, chunk=chunk),
+        lambda: hessian(sum_loss, params, BATCH, model=normalised, chunk=chunk),
+        lambda: ntk(normalised, params, X, chunk=chunk),
+        lambda: ntk(normalised, params, iter([X[:3], X[3:]])),
+    ):
+        with pytest.raises(ValueError, match="batch statistics"):
+            make()
 
 
 def test_losses_that_are_nearly_equal_hide_nothing():
