@@ -161,7 +161,7 @@ def _rows(shared: Shared, part: Examples) -> jax.ShapeDtypeStruct:
 
 
 def _roots(loss: Callable[..., Any], outputs: jax.Array, targets: PyTree, part: Examples) -> Any:
-    """√(W/ω_i) of all predictions, one number or of shape (n, …, 1); 0 where ω_i is."""
+    """√(W/ω_i) of all predictions, one number or of shape (1, n, …, 1); 0 where ω_i is."""
     closed = output_hessian(loss)
     predictions = _per_example(outputs) * len(outputs)
     if closed is not None:
@@ -172,7 +172,7 @@ def _roots(loss: Callable[..., Any], outputs: jax.Array, targets: PyTree, part: 
         return predictions**0.5
     if predictions > len(outputs):  # of which those that count have the weight 1, and those that do not s_i = 0
         return jnp.sqrt(part.total)
-    own = part.weight.reshape(-1, *[1] * max(outputs.ndim - 1, 1))
+    own = part.weight.reshape(1, -1, *[1] * max(outputs.ndim - 1, 1))
     return jnp.where(own > 0, jnp.sqrt(part.total / jnp.where(own > 0, own, 1)), 0)
 
 
@@ -210,7 +210,8 @@ def _check_counts(shared: Shared, examples: Stream) -> None:
 
     It counts those whose outputs it depends on. Nothing is computed of the model.
     """
-    if tree.is_traced((shared, examples)):
+    part = examples if isinstance(examples, Examples) else examples.part
+    if tree.is_traced((shared, examples)) or _per_example(_rows(shared, part)) == 1:
         return
     with at_once():
         term = Partial(_miscounted, shared)
@@ -228,13 +229,9 @@ def _miscounted(shared: Shared, part: Examples, _: None) -> jax.Array:
     (loss, model, _), params = shared
     inputs, targets = part.batch
     outputs = abstract_outputs(model, params, inputs)
-    _require_array(outputs)
-    number, several = len(outputs.shape) and outputs.shape[0], _per_example(outputs)
-    if several == 1:
-        return jnp.zeros(number, bool)
     slopes = jax.grad(loss)((scattered(outputs) + 2) / 4, targets)  # numbers that a loss of probabilities takes, too
-    counted = (jnp.isfinite(slopes) & (slopes != 0)).any(-1).reshape(number, -1).sum(1)
-    return counted.astype(jnp.result_type(float)) != (several if part.weight is None else part.weight)
+    counted = (jnp.isfinite(slopes) & (slopes != 0)).any(-1).reshape(len(slopes), -1).sum(1)
+    return counted.astype(jnp.result_type(float)) != (_per_example(outputs) if part.weight is None else part.weight)
 
 
 @jax.jit
