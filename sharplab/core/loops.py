@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from jax.extend import core as jex_core
+
+from sharplab.core.jaxprs import contains
 
 Loop = Literal["compiled", "python"]
 
@@ -34,21 +35,7 @@ def _type(leaf: Any) -> Any:
 @lru_cache(maxsize=256)
 def _choose_on_cpu(function: Callable[..., Any], treedef: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]) -> Loop:
     args = jax.tree.unflatten(treedef, leaves)
-    return "python" if _convolves(jax.make_jaxpr(function)(*args).jaxpr) else "compiled"
-
-
-def _convolves(jaxpr: Any) -> bool:
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "conv_general_dilated":
-            return True
-        for parameter in jax.tree.leaves(equation.params, is_leaf=_is_jaxpr):
-            if _is_jaxpr(parameter) and _convolves(getattr(parameter, "jaxpr", parameter)):
-                return True
-    return False
-
-
-def _is_jaxpr(value: Any) -> bool:
-    return isinstance(value, jex_core.Jaxpr | jex_core.ClosedJaxpr)
+    return "python" if contains(jax.make_jaxpr(function)(*args), "conv_general_dilated") else "compiled"
 
 
 def repeat_while(

@@ -11,26 +11,50 @@ import jax.numpy as jnp
 from sharplab.core.loops import choose_loop
 from sharplab.core.tree import PyTree
 
-Term = Callable[[PyTree, PyTree], PyTree]
+Term = Callable[["Examples", PyTree], PyTree]
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["batch"], meta_fields=["chunk"])
+@partial(jax.tree_util.register_dataclass, data_fields=["batch", "weight"], meta_fields=[])
 @dataclass(frozen=True)
-class Chunks:
-    """A batch of n examples, read c at a time, and then the n mod c that are left over."""
+class Examples:
+    """A batch, and how much each of its n examples weighs in a mean."""
 
     batch: PyTree  # a pytree of arrays (n, …)
-    chunk: int  # c ≤ n
+    weight: jax.Array | None = None  # (n,); None where all weigh alike
 
     @property
-    def examples(self) -> int:
+    def number(self) -> int:
         """The number n of examples."""
         return count_examples(self.batch)
 
     @property
-    def head(self) -> PyTree:
-        """The first two examples."""
-        return jax.tree.map(lambda x: x[:2], self.batch)
+    def total(self) -> int | jax.Array:
+        """What they weigh together: their number where all weigh alike."""
+        return self.number if self.weight is None else self.weight.sum()
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["examples"], meta_fields=["chunk"])
+@dataclass(frozen=True)
+class Chunks:
+    """Examples, of which c are read at a time, and then the n mod c that are left over."""
+
+    examples: Examples
+    chunk: int  # c ≤ n
+
+    @property
+    def number(self) -> int:
+        """The number n of examples."""
+        return self.examples.number
+
+    @property
+    def total(self) -> int | jax.Array:
+        """What all examples weigh together."""
+        return self.examples.total
+
+    @property
+    def part(self) -> Examples:
+        """The shapes and types of one chunk."""
+        return _leading(self.chunk, self.examples)
 
     def sum(self, term: Term, u: PyTree = None) -> PyTree:
         """The sum Σ_b term(chunk_b, u_b), with u cut along its first axis as the examples are."""
@@ -48,10 +72,10 @@ class Chunks:
         return joined if rest is None else jax.tree.map(lambda *x: jnp.concatenate(x), joined, rest)
 
     def _chunk_pass(self, term: Term, u: PyTree) -> "_ChunkPass":
-        first = jax.tree.map(lambda x: jax.ShapeDtypeStruct((self.chunk, *x.shape[1:]), x.dtype), (self.batch, u))
+        first = _leading(self.chunk, (self.examples, u))
         # XLA's CPU backend runs the gradient of a convolution in a compiled loop tens of times slower.
         unrolled = choose_loop(_run, term, *first) == "python"
-        return _ChunkPass(term, (self.batch, u), self.examples, self.chunk, _run.eval_shape(term, *first), unrolled)
+        return _ChunkPass(term, (self.examples, u), self.number, self.chunk, _run.eval_shape(term, *first), unrolled)
 
 
 @dataclass(frozen=True)
@@ -60,14 +84,14 @@ class _ChunkPass:
 
     term: Term
     arrays: PyTree
-    examples: int
+    number: int
     chunk: int
     structure: PyTree
     unrolled: bool
 
     def scan(self, combine: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]) -> tuple[PyTree, PyTree]:
         start = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), self.structure)
-        firsts = jnp.arange(0, self.examples - self.chunk + 1, self.chunk)
+        firsts = jnp.arange(0, self.number - self.chunk + 1, self.chunk)
 
         def step(carry: PyTree, first: jax.Array) -> tuple[PyTree, PyTree]:
             return combine(carry, self._part(carry, first, self.chunk))
@@ -75,8 +99,8 @@ class _ChunkPass:
         return jax.lax.scan(step, start, firsts, unroll=self.unrolled or 1)
 
     def rest(self, carry: PyTree) -> PyTree | None:
-        left_over = self.examples % self.chunk
-        return self._part(carry, jnp.asarray(self.examples - left_over), left_over) if left_over else None
+        left_over = self.number % self.chunk
+        return self._part(carry, jnp.asarray(self.number - left_over), left_over) if left_over else None
 
     def _part(self, carry: PyTree, first: jax.Array, size: int) -> PyTree:
         if self.unrolled:
@@ -94,16 +118,22 @@ def count_examples(batch: PyTree, name: str = "batch") -> int:
     lengths = {shape[0] if shape else None for shape in shapes}
     if len(lengths) != 1 or None in lengths:
         raise ValueError(
-            f"{name} must be arrays with one leading axis of examples, not of shapes {shapes}: bind arrays that "
-            "belong to no example to the function with jax.tree_util.Partial."
+            f"{name} must be arrays with one leading axis of examples, not of shapes {shapes}, where chunks, host "
+            "batches or a weight are used: bind arrays that belong to no example to the function with "
+            "jax.tree_util.Partial."
         )
     return lengths.pop() or 0
 
 
+def _leading(length: int, arrays: PyTree) -> PyTree:
+    """The shapes and types of arrays whose first axis has another length."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((length, *x.shape[1:]), x.dtype), arrays)
+
+
 @jax.jit
-def _run(term: Term, batch: PyTree, u: PyTree) -> PyTree:
-    """The value term(batch, u), traced once for all chunks of one shape."""
-    return term(batch, u)
+def _run(term: Term, part: Examples, u: PyTree) -> PyTree:
+    """The value term(part, u), traced once for all chunks of one shape."""
+    return term(part, u)
 
 
 @jax.custom_batching.custom_vmap

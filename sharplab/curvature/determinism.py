@@ -1,22 +1,10 @@
-"""Checks that an operator is one matrix, and that its loss is a mean over independent examples."""
-
-from collections.abc import Callable
-from math import isfinite
-from typing import Any
-from weakref import ref
+"""The check that an operator is one matrix."""
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial
 
 from sharplab.core import tree
-from sharplab.core.tree import PyTree
-from sharplab.curvature.functions import reference
 from sharplab.curvature.operator import LinearOperator
-
-SMALL, RELATIVE = 1e-4, 1e-2  # absolute and relative tolerance: smaller differences may be the loss's rounding
-
-_INDEPENDENT: set[ref] = set()  # functions whose examples have been found independent
 
 
 def check_deterministic(op: LinearOperator, key: jax.Array | None = None) -> None:
@@ -43,42 +31,3 @@ def check_deterministic(op: LinearOperator, key: jax.Array | None = None) -> Non
             "not one matrix: switch dropout off, fix batch statistics (evaluation mode), and read the same examples "
             "without shuffling or augmentation each time."
         )
-
-
-def check_mean(mean: Callable[..., PyTree], shared: Any, pair: PyTree) -> None:
-    """Raise a ValueError if the mean over a pair of examples is not the mean of the two alone.
-
-    The check is skipped under tracing, for fewer than two examples, for values that are not finite, and for functions
-    that have passed before.
-
-    Args:
-        mean: (functions, params, batch) → a mean over the examples of `batch`, scalar or not.
-        shared: (functions, params), the functions as `Partial`s or None.
-        pair: a batch of two examples.
-    """
-    if tree.is_traced((shared, pair)) or len(jax.tree.leaves(pair)[0]) < 2:
-        return
-    functions = [function.func for function in shared[0] if isinstance(function, Partial)]
-    references = [reference(function, _INDEPENDENT.discard) for function in functions]
-    if all(known in _INDEPENDENT for known in references):
-        return
-    with jax.ensure_compile_time_eval():  # concrete values can be checked while a program is traced, too
-        both, first, second = (
-            _evaluate(Partial(mean), shared, jax.tree.map(lambda x, part=part: x[part], pair))
-            for part in (slice(0, 2), slice(0, 1), slice(1, 2))
-        )
-        difference = float(tree.norm(jax.tree.map(lambda a, b, c: a - (b + c) / 2, both, first, second)))
-        size = float(jnp.maximum(tree.norm(first), tree.norm(second)))
-    if difference > SMALL + RELATIVE * size:
-        raise ValueError(
-            f"on two examples the loss or model differs by {difference:.1e} from its mean over each alone, so "
-            "chunks would not add up to the batch: either examples influence each other (batch statistics: use "
-            "evaluation mode) or the loss is a sum (return the mean over examples)."
-        )
-    if isfinite(difference):
-        _INDEPENDENT.update(known for known in references if known is not None)
-
-
-@jax.jit
-def _evaluate(mean: Partial, shared: Any, batch: PyTree) -> PyTree:
-    return mean(*shared, batch)

@@ -11,6 +11,7 @@ import numpy as np
 from sharplab.core import tree
 from sharplab.core.tree import PyTree
 from sharplab.curvature.functions import as_partial, objective
+from sharplab.curvature.jacobian import linearized_gradient
 from sharplab.curvature.operator import LinearOperator, match_structure
 
 
@@ -97,9 +98,8 @@ def subspace_overlap(g: PyTree, vectors: PyTree) -> jax.Array:
 
 @jax.jit
 def _sharpness_of_batch(functions: PyTree, params: PyTree, batch: PyTree) -> jax.Array:
-    gradient = jax.grad(lambda w: objective(functions, w, batch))
     with jax.default_matmul_precision("highest"):
-        g, hvp = jax.linearize(gradient, params)
+        g, hvp = linearized_gradient(lambda w: objective(functions, w, batch), params)
         return tree.dot(g, hvp(g)) / tree.dot(g, g)
 
 

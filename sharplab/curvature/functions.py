@@ -4,7 +4,7 @@ import functools
 import inspect
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from types import CodeType
 from typing import Any
 
@@ -42,6 +42,11 @@ def objective(functions: tuple[Partial, Partial | None], params: PyTree, batch: 
     return loss(model(params, inputs), targets)
 
 
+def abstract_outputs(model: Partial, params: PyTree, inputs: PyTree) -> PyTree:
+    """The shapes and types of model(params, inputs), for which the model is traced once."""
+    return _outputs.eval_shape(model, params, inputs)
+
+
 def reference(function: Callable[..., Any], forget: Callable[[weakref.ref], None]) -> weakref.ref | None:
     """A weak reference that is equal for equal functions, bound methods too; None where there can be none."""
     kind = weakref.WeakMethod if inspect.ismethod(function) else weakref.ref
@@ -49,6 +54,26 @@ def reference(function: Callable[..., Any], forget: Callable[[weakref.ref], None
         return kind(function, forget)
     except TypeError:
         return None
+
+
+@jax.jit
+def _outputs(model: Partial, params: PyTree, inputs: PyTree) -> PyTree:
+    return model(params, inputs)
+
+
+def identity(function: Any) -> Hashable | None:
+    """What equal functions share without being kept alive, the leaves of a `Partial` apart; None where nothing does."""
+    bound = []
+    while hasattr(function, "keywords"):
+        if not isinstance(function, Partial):
+            bound.append((function.args, *sorted(function.keywords.items())))
+        function = function.func
+    found = reference(function, lambda _: None), *bound
+    try:
+        hash(found)
+    except TypeError:
+        return None
+    return None if found[0] is None else found
 
 
 def _code(function: Callable[..., Any]) -> CodeType | None:

@@ -12,7 +12,9 @@ from jax.tree_util import Partial
 
 from sharplab.core import tree
 from sharplab.core.tree import PyTree
-from sharplab.curvature.chunks import Chunks, count_examples
+from sharplab.curvature.chunks import Chunks, Examples, count_examples
+from sharplab.curvature.independence import linked
+from sharplab.curvature.weights import require_weight
 
 Source = Callable[[], Iterable[PyTree]]
 
@@ -29,7 +31,7 @@ def source_of(batch: Any) -> Source | None:
     if not jax.tree_util.all_leaves([batch]) or hasattr(batch, "shape"):
         return None
     if hasattr(batch, "__next__"):
-        return partial(iter, [_on_host(part) for part in batch])
+        return partial(iter, [on_host(part) for part in batch])
     if hasattr(batch, "__iter__"):
         return partial(iter, batch)
     return batch if callable(batch) else None
@@ -38,15 +40,16 @@ def source_of(batch: Any) -> Source | None:
 @jax.tree_util.register_static
 @dataclass(frozen=True, eq=False)
 class HostBatches:
-    """Batches of arrays from a source."""
+    """Examples in batches from a source."""
 
-    source: Source  # returns an iterator over the batches at each call
+    source: Callable[[], Iterator[Examples]]  # their batches, anew at each call
     counts: tuple[int, ...]  # the number of examples of each batch
-    head: PyTree  # the first two examples
+    total: float  # what all examples weigh together
+    part: Examples  # the first example
     chunk: int | None  # how many examples' activations are in device memory at a time; None for a batch's
 
     @property
-    def examples(self) -> int:
+    def number(self) -> int:
         """The number of examples in all batches."""
         return sum(self.counts)
 
@@ -70,19 +73,19 @@ class HostBatches:
                 "batch as arrays, with chunk= to bound the memory."
             )
         first = 0
-        for count, batch in self._read():
-            u_part = jax.tree.map(lambda x, i=first, n=count: x[i : i + n], u)
-            yield _apply(term, batch, u_part, self.chunk, joined)
+        for count, part in self._read():
+            if count:
+                u_part = jax.tree.map(lambda x, i=first, n=count: x[i : i + n], u)
+                yield _apply(term, part, u_part, self.chunk, joined)
             first += count
 
-    def _read(self) -> Iterator[tuple[int, PyTree]]:
+    def _read(self) -> Iterator[tuple[int, Examples]]:
         counts = []
-        for batch in self.source():
-            on_host = _on_host(batch)
-            counts.append(count_examples(on_host))
+        for part in self.source():
+            counts.append(part.number)
             if tuple(counts) != self.counts[: len(counts)]:
                 break
-            yield counts[-1], on_host
+            yield counts[-1], part
         if tuple(counts) != self.counts:
             raise ValueError(
                 f"batch gave {self.counts} examples at first and {tuple(counts)} now: it must give the same batches "
@@ -90,32 +93,43 @@ class HostBatches:
             )
 
 
-def read_host_batches(source: Source, chunk: int | None, name: str) -> HostBatches:
-    """The batches of a source, which is read once to count its examples.
+def read_host_batches(
+    source: Callable[[], Iterator[Examples]],
+    chunk: int | None,
+    name: str,
+    check: Callable[[Examples, int | None], None],
+) -> HostBatches:
+    """The batches of a source, which is read once to count their examples, and to check them.
 
     Raises:
-        ValueError: if the source is empty.
+        ValueError: if there are no examples, or none that weighs anything.
     """
-    counts, head = [], None
-    for batch in source():
-        on_host = _on_host(batch)
-        counts.append(count_examples(on_host, name))
-        if head is None:
-            head = jax.tree.map(lambda x: x[:2], on_host)
-    if not counts:
-        raise ValueError(f"{name} is a source without batches: give at least one.")
-    return HostBatches(source, tuple(counts), head, chunk)
+    counts: list[int] = []
+    total, first = 0.0, None
+    look = linked(lambda part: check(part, chunk or counts[0] + 1))
+    for part in source():
+        number = count_examples(part.batch, name)
+        counts.append(number)
+        if number:
+            total += float(part.total)
+            first = jax.tree.map(lambda x: x[:1], part) if first is None else first
+            look(part)
+    if first is None:
+        raise ValueError(f"{name} is a source without examples: give at least one.")
+    require_weight(total)
+    return HostBatches(source, tuple(counts), total, first, chunk)
 
 
-def _on_host(batch: PyTree) -> PyTree:
+def on_host(batch: PyTree) -> PyTree:
+    """The batch with what are no arrays as numpy's."""
     return jax.tree.map(lambda x: x if isinstance(x, jax.Array) else np.asarray(x), batch)
 
 
 @partial(jax.jit, static_argnames=("chunk", "joined"))
-def _apply(term: Partial, batch: PyTree, u: PyTree, chunk: int | None, joined: bool) -> PyTree:
-    if chunk is None or chunk >= count_examples(batch):
-        return term(batch, u)
-    chunks = Chunks(batch, chunk)
+def _apply(term: Partial, part: Examples, u: PyTree, chunk: int | None, joined: bool) -> PyTree:
+    if chunk is None or chunk >= part.number:
+        return term(part, u)
+    chunks = Chunks(part, chunk)
     return chunks.concatenate(term) if joined else chunks.sum(term, u)
 
 

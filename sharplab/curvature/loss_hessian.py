@@ -6,10 +6,12 @@ from typing import Any
 import jax
 
 from sharplab.core.tree import PyTree
+from sharplab.curvature.chunks import Examples
 from sharplab.curvature.factor import LinearMap
 from sharplab.curvature.functions import as_partial, objective
+from sharplab.curvature.jacobian import linearized_gradient
 from sharplab.curvature.operator import LinearOperator
-from sharplab.curvature.streaming import Shared, mean_operator
+from sharplab.curvature.streaming import Shared, examples_of_loss, mean_operator
 
 
 def hessian(
@@ -19,6 +21,7 @@ def hessian(
     *,
     model: Callable[..., Any] | None = None,
     chunk: int | None = None,
+    weight: Any = None,
 ) -> LinearOperator:
     """The Hessian ∇²L(w), L(w) the mean of the loss over the examples of `batch`; shape (P, P).
 
@@ -34,13 +37,21 @@ def hessian(
         model: `model(params, inputs)` → outputs.
         chunk: the number of examples whose activations are in memory at a time, the gradient being computed again for
             each product; all by default.
+        weight: what each example counts in the mean that the loss takes, where that differs: for a mean over tokens
+            Σ mask·nll / Σ mask, how many of its tokens count. One entry per example, an array where `batch` is one, or
+            a source of arrays. It says how chunks and host batches add up, and weighs nothing by itself: the loss does.
+            `losses.cross_entropy` with `ignore` tells it by itself, given `model`.
+
+    With `chunk`, host batches or `weight`, the loss is checked once for each batch to be that mean over examples, which
+    takes about as long as a product.
 
     Pass the same function objects each time, not fresh lambdas: each compiles its own program. A
     `jax.tree_util.Partial` counts as its function.
 
     Raises:
-        ValueError: for a `batch` without a common example axis or without examples, a bad `chunk`, or, with `chunk`
-            or host batches, a loss that is no mean over examples.
+        ValueError: for a batch without examples, or with `chunk`, host batches or `weight` without a common axis of
+            them; for a bad `chunk` or `weight`; for a loss that is no such mean; for targets that a loss of
+            `sharplab.losses` does not take.
 
     >>> import jax.numpy as jnp
     >>> def loss(w, batch):
@@ -50,10 +61,10 @@ def hessian(
     >>> hessian(loss, jnp.zeros(2), (x, jnp.zeros(2))).dense().tolist()  # xᵀx / n
     [[1.0, 1.0], [1.0, 2.0]]
     """
-    functions = (as_partial(loss, params), None if model is None else as_partial(model, params))
-    return mean_operator(_hessian_product, (functions, params), batch, chunk, mean=objective)
+    shared = ((as_partial(loss, params), None if model is None else as_partial(model, params)), params)
+    return mean_operator(_hessian_product, shared, examples_of_loss(objective, shared, batch, chunk, weight))
 
 
-def _hessian_product(shared: Shared, batch: PyTree) -> LinearMap:
+def _hessian_product(shared: Shared, part: Examples) -> LinearMap:
     functions, params = shared
-    return jax.linearize(jax.grad(lambda w: objective(functions, w, batch)), params)[1]
+    return linearized_gradient(lambda w: objective(functions, w, part.batch), params)[1]

@@ -9,12 +9,14 @@ import numpy as np
 from jax.tree_util import Partial
 
 from sharplab.core.tree import PyTree
+from sharplab.curvature.chunks import Examples
 from sharplab.curvature.factor import Factor, LinearMap, Structure, multiply
-from sharplab.curvature.functions import as_partial
-from sharplab.curvature.ggn import linearized
+from sharplab.curvature.functions import abstract_outputs, as_partial
 from sharplab.curvature.host_batches import HostBatches
+from sharplab.curvature.independence import check_outputs
+from sharplab.curvature.jacobian import linearized
 from sharplab.curvature.operator import LinearOperator, match_structure
-from sharplab.curvature.streaming import Shared, check_independence, stream, streamed_maps, streamed_structure
+from sharplab.curvature.streaming import Shared, stream, streamed_maps, streamed_structure
 
 
 def ntk(
@@ -26,7 +28,8 @@ def ntk(
     R = D^½ Jᵀ, so that `dual()` is D^½ JᵀJ D^½ on params: with squared error n times the Gauss-Newton in that metric.
 
     Args:
-        model: `model(params, inputs)` → outputs, shape (n, C) or (n, …), which the domain is shaped like.
+        model: `model(params, inputs)` → outputs, shape (n, C) or (n, …), which the domain is shaped like; see
+            `gauss_newton` for backward passes written by hand.
         inputs: arrays with a leading example axis, or a source of such inputs on the host (see `hessian`).
         scale: D ≥ 0, a pytree of the same paths as params, whose leaves may be plain numbers; 1 by default.
         chunk: the number of examples whose activations are in memory at a time; all by default.
@@ -42,10 +45,14 @@ def ntk(
     """
     root = jax.tree.map(lambda _: 1.0, params) if scale is None else _root(match_structure(params, scale, "scale"))
     shared = ((as_partial(model, params), root), params)
-    examples = stream(inputs, chunk, "inputs")
-    check_independence(_mean_square, shared, examples)
-    args = (Partial(_scaled_jacobian), shared, examples)
-    outputs = streamed_structure(_scaled_jacobian, shared, examples).zeros()
+
+    def check(part: Examples, size: int | None) -> None:
+        if size is not None:
+            check_outputs(shared[0][0], params, part.batch, size)
+
+    examples = stream(inputs, chunk, check, name="inputs")
+    args = (Partial(_scaled_jacobian), shared, examples, None)
+    outputs = streamed_structure(_outputs, shared, examples).zeros()
     factor = Factor(_root_factor, args, Structure.of(params))
     return LinearOperator(_kernel_product, args, outputs, factor, not isinstance(examples, HostBatches))
 
@@ -57,13 +64,14 @@ def _root(scale: PyTree) -> PyTree:
     return jax.tree.map(jnp.sqrt, scale)
 
 
-def _mean_square(functions: PyTree, params: PyTree, inputs: PyTree) -> PyTree:
-    return jax.tree.map(lambda f: (f**2).mean(0), functions[0](params, inputs))
+def _outputs(shared: Shared, part: Examples) -> PyTree:
+    (model, _), params = shared
+    return abstract_outputs(model, params, part.batch)
 
 
-def _scaled_jacobian(shared: Shared, inputs: PyTree, n: int) -> tuple[LinearMap, LinearMap]:
+def _scaled_jacobian(shared: Shared, part: Examples) -> tuple[LinearMap, LinearMap]:
     (model, root), params = shared
-    _, jvp, vjp = linearized(model, params, inputs)
+    _, jvp, vjp = linearized(lambda w: model(w, part.batch), params)
     return lambda v: jvp(multiply(root, v)), lambda u: multiply(root, vjp(u))
 
 

@@ -64,6 +64,7 @@ class Context:
         chunk: how many examples curvature takes at a time; None for all.
         key: the random key of this record.
         loop: how products of an operator are repeated.
+        weight: what each example of the probe counts in the loss, where that differs.
     """
 
     loss: Callable[..., jax.Array]
@@ -76,6 +77,7 @@ class Context:
     chunk: int | None
     key: jax.Array
     loop: Loop
+    weight: jax.Array | None = None
 
     @property
     def objective(self) -> Objective:

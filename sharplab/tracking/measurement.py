@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
+from sharplab import curvature
 from sharplab.core.loops import Loop
 from sharplab.core.tree import PyTree
 from sharplab.tracking.context import Context, Objective
@@ -60,6 +61,11 @@ class Measurement:
             tracked[spectral.name] = begin_tracking(like, spectral.k)
         return TrackerState(tracked, jnp.zeros((), jnp.int32))
 
+    def check(self, params: PyTree, probe: PyTree, state: PyTree = None, weight: jax.Array | None = None) -> None:
+        """Raise a ValueError for a probe that curvature cannot be taken of, which compiled records do not see."""
+        model = _with_state(self.model, state)
+        curvature.hessian(self.loss, params, probe, model=model, chunk=self.chunk, weight=weight)
+
     def observe(
         self,
         state: TrackerState,
@@ -71,6 +77,7 @@ class Measurement:
         *,
         loop: Loop = "compiled",
         model_state: PyTree = None,
+        weight: jax.Array | None = None,
     ) -> tuple[TrackerState, dict[str, jax.Array]]:
         """One record, pure: a dict of scalars. A diverged run (NaN in params) costs one product and gives NaN."""
         context = Context(
@@ -84,6 +91,7 @@ class Measurement:
             chunk=self.chunk,
             key=jax.random.fold_in(key, state.records),
             loop=loop,
+            weight=weight,
         )
         row: dict[str, jax.Array] = {}
         for entry in self.observables:

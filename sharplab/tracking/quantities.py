@@ -30,7 +30,8 @@ def _in_metric(op: LinearOperator, context: Context) -> LinearOperator:
 
 def raw_hessian(context: Context) -> LinearOperator:
     """The Hessian H of the loss on the probe batch."""
-    return curvature.hessian(context.loss, context.params, context.probe, model=context.model, chunk=context.chunk)
+    loss, params, probe, model = context.loss, context.params, context.probe, context.model
+    return curvature.hessian(loss, params, probe, model=model, chunk=context.chunk, weight=context.weight)
 
 
 def hessian(context: Context) -> LinearOperator:
@@ -40,8 +41,9 @@ def hessian(context: Context) -> LinearOperator:
 
 def gauss_newton(context: Context) -> LinearOperator:
     """D^½ G D^½, G the Gauss-Newton matrix on the probe batch."""
-    assert context.model is not None
-    op = curvature.gauss_newton(context.model, context.loss, context.params, context.probe, chunk=context.chunk)
+    loss, params, probe, model = context.loss, context.params, context.probe, context.model
+    assert model is not None
+    op = curvature.gauss_newton(model, loss, params, probe, chunk=context.chunk, weight=context.weight)
     return _in_metric(op, context)
 
 

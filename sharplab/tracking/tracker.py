@@ -37,6 +37,8 @@ class Tracker:
         eval_model: the model in the mode of evaluation, where that is another, as with batch statistics.
         learning_rate: a number or a schedule step → η, written into each row.
         chunk: examples whose activations curvature holds in memory at a time; all at once unless told.
+        weight: what each example of `batch` counts in the mean that the loss takes, where that differs, as of
+            `sharplab.curvature.hessian`.
         key: for the random part of Lanczos starts.
 
     Each eigenvalue comes with `…_error` (estimate), `…_residual` (an eigenvalue lies that near, always) and
@@ -70,6 +72,7 @@ class Tracker:
         eval_model: Callable[..., Any] | None = None,
         learning_rate: float | Callable[[int], float] | None = None,
         chunk: int | None = None,
+        weight: jax.Array | None = None,
         key: jax.Array | None = None,
     ) -> None:
         found = find_observables(observables)
@@ -83,6 +86,7 @@ class Tracker:
         self.measurement = Measurement(loss, found, model, metric, chunk, eval_model)
         self._gradient = self.measurement.gradient
         self.batch, self.eval_batch, self.learning_rate = batch, eval_batch, learning_rate
+        self.weight = weight
         self.key = jax.random.key(0) if key is None else key
         self.state: TrackerState | None = None
         self.rows: list[dict[str, float]] = []
@@ -97,13 +101,23 @@ class Tracker:
         if state is not None and self.measurement.model is None:
             raise ValueError("state= is for the model: give the tracker model=.")
         if self.state is None:
+            self.measurement.check(params, self.batch, state, self.weight)
             self.state = self.measurement.init(params, self.batch, state)
             if self._restored is not None:
                 self.state = _filled(self.state, self._restored)
         loop = choose_loop(self._gradient, params, self.batch, state)
         observe = _observe_compiled if loop == "compiled" else _observe
         self.state, values = observe(
-            self.measurement, loop, state, self.state, self.batch, self.eval_batch, params, opt_state, self.key
+            self.measurement,
+            loop,
+            state,
+            self.weight,
+            self.state,
+            self.batch,
+            self.eval_batch,
+            params,
+            opt_state,
+            self.key,
         )
         row: dict[str, float] = {"step": step}
         if self.learning_rate is not None:
@@ -155,9 +169,9 @@ def _filled(state: TrackerState, leaves: list[np.ndarray]) -> TrackerState:
 
 
 def _observe(
-    measurement: Measurement, loop: Loop, model_state: PyTree, *args: PyTree
+    measurement: Measurement, loop: Loop, model_state: PyTree, weight: jax.Array | None, *args: PyTree
 ) -> tuple[TrackerState, dict[str, jax.Array]]:
-    return measurement.observe(*args, loop=loop, model_state=model_state)
+    return measurement.observe(*args, loop=loop, model_state=model_state, weight=weight)
 
 
 _observe_compiled = jax.jit(_observe, static_argnums=(0, 1))

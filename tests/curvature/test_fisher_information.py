@@ -123,3 +123,72 @@ def test_bad_kind_and_samples_are_refused():
         made_fisher(network("dict"), kind="empiric")
     with pytest.raises(ValueError, match=r"samples .*0"):
         made_fisher(network("dict"), kind="mc", samples=0)
+
+
+def single(w, x):
+    return jnp.tanh(x @ w)
+
+
+def column(w, x):
+    return single(w, x)[:, None]
+
+
+def steps(w, x):
+    """Three predictions of one number for each example."""
+    return jnp.stack([single(w, x), single(2 * w, x), single(3 * w, x)], 1)[..., None]
+
+
+@pytest.mark.parametrize("integers", [False, True])
+@pytest.mark.parametrize("axis", [False, True])
+@pytest.mark.parametrize("model", [single, column, steps])
+def test_all_kinds_are_as_defined_for_one_number_per_prediction(float64, model, axis, integers):
+    """F = (1/N) Σ_i ⟨r_i²⟩ J_iᵀJ_i, with r² the squared residual, its draw, or the expectation 1."""
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((4, 3)), rng.standard_normal(3)
+    outputs = model(w, x)
+    y = rng.standard_normal(outputs.shape) if not integers else rng.integers(0, 4, outputs.shape)
+    y = y.reshape(outputs.shape if axis else outputs.shape[:1] if model is not steps else outputs.shape[:2])
+    rows = jax.jacrev(model)(w, x).reshape(-1, 3)
+    N, residuals = len(rows), np.asarray(outputs).reshape(-1) - y.reshape(-1)
+
+    def made(kind, **options):
+        return fisher(model, squared_error, w, (x, y), kind=kind, **options)
+
+    for chunk in (None, 3):
+        G = gauss_newton(model, squared_error, w, (x, y), chunk=chunk)
+        assert close(G.dense(), rows.T @ rows / N)
+        assert close(made("exact", chunk=chunk).dense(), rows.T @ rows / N)
+        assert close(made("empirical", chunk=chunk).dense(), (rows * residuals[:, None] ** 2).T @ rows / N)
+        assert np.isclose(
+            np.trace(made("empirical", chunk=chunk).dual().dense()), (residuals**2) @ (rows**2).sum(1) / N
+        )
+    keys = [jax.random.fold_in(jax.random.split(jax.random.key(0), 1)[0], i) for i in range(4)]
+    draws = np.concatenate([np.ravel(jax.random.normal(key, outputs.shape[1:], np.float64)) for key in keys])
+    assert close(made("mc").dense(), (rows * draws[:, None] ** 2).T @ rows / N)
+
+
+def test_loss_that_weighs_nothing_takes_targets_that_are_a_tree(float64):
+    made = in_precision("dict")
+
+    def loss(outputs, targets):
+        return cross_entropy(outputs, targets["classes"][0])
+
+    x, y = made.batch
+    op = fisher(made.model, loss, made.params, (x, {"classes": (y, y)}), kind="empirical", chunk=3)
+    assert close(op.dense(), curvature("dict").empirical)
+
+
+def test_outputs_that_are_a_tree_are_refused():
+    def heads(w, x):
+        return {"a": x @ w, "b": x @ w}
+
+    def loss(outputs, targets):
+        return squared_error(outputs["a"], targets)
+
+    x = np.ones((4, 3), np.float32)
+    for options in ({"kind": "empirical"}, {"kind": "empirical", "chunk": 2}):
+        with pytest.raises(ValueError, match=r"model .*array"):
+            fisher(heads, loss, jnp.ones(3), (x, x[:, 0]), **options)
+    for kind in ("exact", "mc", "empirical"):
+        with pytest.raises(ValueError, match=r"outputs .*array"):
+            fisher(heads, squared_error, jnp.ones(3), (x, x[:, 0]), kind=kind)

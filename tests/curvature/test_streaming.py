@@ -65,18 +65,80 @@ def test_bad_chunk_is_refused(chunk):
         made_hessian(MADE.batch, chunk=chunk)
 
 
-@pytest.mark.parametrize("chunk", [None, 2])
-@pytest.mark.parametrize("batch", [(INPUTS, TARGETS[:-1]), (INPUTS, TARGETS[0]), [(INPUTS, TARGETS[:-1])]])
-def test_batch_without_a_common_example_axis_is_refused(batch, chunk):
+@pytest.mark.parametrize("batch", [(INPUTS, TARGETS[:-1]), (INPUTS, TARGETS[0])])
+@pytest.mark.parametrize("cut", [{"chunk": 2}, {"chunk": 20}, {"weight": np.ones(7)}, {"host": True}, {}], ids=str)
+def test_batch_without_a_common_example_axis_is_refused(batch, cut):
+    """By its name where examples are told apart, and else by the outputs and targets that do not fit."""
+    options = {name: value for name, value in cut.items() if name != "host"}
+    message = r"batch .*leading axis" if cut else "outputs .*targets"
+    batch = [batch] if "host" in cut else batch
+    with pytest.raises(ValueError, match=message):
+        made_hessian(batch, **options)
+    with pytest.raises(ValueError, match=message):
+        gauss_newton(MADE.model, MADE.loss, MADE.params, batch, **options)
+
+
+def physics_loss(w, batch):
+    """The mean square of a residual inside, and of another on the boundary."""
+    return jnp.mean((batch["inside"] @ w - 1) ** 2) + jnp.mean((batch["boundary"] @ w) ** 2)
+
+
+POINTS = {name: np.random.default_rng(n).standard_normal((n, 3)) for name, n in (("inside", 40), ("boundary", 2))}
+
+
+def test_points_of_several_kinds_are_one_batch_where_nothing_is_cut(float64):
+    w = jnp.arange(3.0)
+    assert np.allclose(hessian(physics_loss, w, POINTS).dense(), jax.hessian(physics_loss)(w, POINTS), atol=1e-14)
+    inside, boundary = POINTS.values()
+
+    def model(w, points):
+        return jnp.concatenate([points["inside"] @ w, points["boundary"] @ w])
+
+    rows = np.concatenate([inside, boundary])
+    G = gauss_newton(model, squared_error, w, (POINTS, np.zeros(42)))
+    assert np.allclose(G.dense(), rows.T @ rows / 42, atol=1e-14)
+    assert np.allclose(np.trace(G.dual().dense()), np.trace(rows.T @ rows) / 42)
+    assert np.allclose(ntk(model, w, POINTS).dense(), rows @ rows.T, atol=1e-13)
+    for options in ({"chunk": 2}, {"chunk": 50}, {"weight": np.ones(40)}):
+        with pytest.raises(ValueError, match=r"batch .*leading axis"):
+            hessian(physics_loss, w, POINTS, **options)
     with pytest.raises(ValueError, match=r"batch .*leading axis"):
-        made_hessian(batch, chunk=chunk)
-    with pytest.raises(ValueError, match=r"batch .*leading axis"):
-        gauss_newton(MADE.model, MADE.loss, MADE.params, batch, chunk=chunk)
+        hessian(physics_loss, w, [POINTS])
+
+
+@pytest.mark.parametrize("options", [{}, {"chunk": 2}, {"weight": np.ones(0)}], ids=str)
+@pytest.mark.parametrize(
+    "parts", [(INPUTS[:0], TARGETS[:0]), [(INPUTS[:0], TARGETS[:0])] * 2], ids=["arrays", "source"]
+)
+def test_batch_without_examples_is_refused(parts, options):
+    for make in (made_hessian, lambda batch, **kw: gauss_newton(MADE.model, MADE.loss, MADE.params, batch, **kw)):
+        with pytest.raises(ValueError, match=r"batch .*examples|weight .*source"):
+            make(parts, **options)
+
+
+def test_outputs_that_are_a_tree_of_heads_have_a_gauss_newton(float64):
+    """For losses whose Hessian in the outputs is the whole one: the model is linear."""
+    rng = np.random.default_rng(0)
+    x, params = rng.standard_normal((5, 3)), {"a": rng.standard_normal((3, 2)), "b": rng.standard_normal(3)}
+    batch = (x, {"a": rng.integers(0, 2, 5), "b": rng.standard_normal(5)})
+
+    def heads(params, x):
+        return {name: x @ w for name, w in params.items()}
+
+    def loss(outputs, targets):
+        return cross_entropy(outputs["a"], targets["a"]) + squared_error(outputs["b"], targets["b"])
+
+    for chunk in (None, 2):
+        op = gauss_newton(heads, loss, params, batch, chunk=chunk)
+        exact = hessian(loss, params, batch, model=heads).dense()
+        assert np.allclose(op.dense(), exact, atol=1e-13)
 
 
 def test_kernel_names_its_inputs():
     with pytest.raises(ValueError, match=r"inputs .*leading axis"):
-        ntk(MADE.model, MADE.params, (INPUTS, INPUTS[:-1]))
+        ntk(MADE.model, MADE.params, (INPUTS, INPUTS[:-1]), chunk=2)
+    with pytest.raises(ValueError, match=r"inputs .*no examples"):
+        ntk(MADE.model, MADE.params, INPUTS[:0])
 
 
 def test_host_batches_refuse_to_be_traced():
