@@ -40,6 +40,7 @@ def mean_operator(
         root: (shared, batch, n) → (R_b, R_bᵀ) with A = Σ_b R_bᵀ R_b, if there is one. Not used for host batches,
             whose dual would read them twice per product.
     """
+    shared = (shared[0], tree.floats(shared[1], "params"))
     examples = stream(batch, chunk)
     check_independence(mean, shared, examples)
     factor = None

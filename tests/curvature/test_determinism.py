@@ -59,7 +59,7 @@ def test_augmented_source_is_refused_and_a_shuffled_one_is_not():
 
 
 def batch_normalised(w, x):
-    return (x - x.mean(0)) @ w
+    return (x - x.mean(0, keepdims=True)) @ w
 
 
 def sum_loss(outputs, targets):

@@ -212,7 +212,7 @@ def dense_kernels(params):
     flat, unravel = ravel_pytree(params)
     root = jnp.sqrt(ravel_pytree(jax.tree.map(jnp.full_like, PARAMS, FACTORS))[0])
     outputs = model(params, BATCH[0])
-    J = (jax.jacobian(lambda w: model(unravel(w), BATCH[0]))(flat) * root).reshape(outputs.size, -1)
+    J = (jax.jacobian(lambda w: model(unravel(w), BATCH[0]))(flat) * root[None, None]).reshape(outputs.size, -1)
     H = jax.hessian(lambda f: cross_entropy(f.reshape(outputs.shape), BATCH[1]))(outputs.ravel())
     return J.T @ H @ J, J @ J.T / len(outputs)
 
@@ -233,7 +233,7 @@ def test_gradient_columns_are_in_the_metric(several):
         g = jax.grad(whole_loss)(params, BATCH)
         root = ravel_pytree(jax.tree.map(jnp.full_like, PARAMS, FACTORS))[0] ** 0.5
         along = ravel_pytree(g)[0] * root
-        H = root[:, None] * dense(params) * root
+        H = root[:, None] * dense(params) * root[None]
         assert np.isclose(row["gradient_norm"], np.linalg.norm(along), rtol=1e-4)
         assert np.isclose(row["directional_sharpness"], along @ H @ along / (along @ along), rtol=1e-3)
 
@@ -253,7 +253,7 @@ def test_batch_sharpness_is_the_mean_over_chunks_of_the_probe(several):
     @jax.jit
     def sharpness(params, batch):
         flat, unravel = ravel_pytree(params)
-        H = root[:, None] * jax.hessian(lambda w: whole_loss(unravel(w), batch))(flat) * root
+        H = root[:, None] * jax.hessian(lambda w: whole_loss(unravel(w), batch))(flat) * root[None]
         along = ravel_pytree(jax.grad(whole_loss)(params, batch))[0] * root
         return along @ H @ along / (along @ along)
 
@@ -321,10 +321,10 @@ def test_damaged_file_is_named(tmp_path, damage):
 
 def test_model_with_a_state_is_recorded_in_both_modes():
     def training(params, inputs, state):
-        return model(params, inputs - inputs.mean(axis=0))
+        return model(params, inputs - inputs.mean(axis=0, keepdims=True))
 
     def evaluation(params, inputs, state):
-        return model(params, inputs - state)
+        return model(params, inputs - state[None])
 
     observables, means = ["train_loss", "eval_loss", "sharpness_raw", "ntk_top2"], jnp.arange(5.0) / 5
     given = {"model": training, "eval_model": evaluation, "eval_batch": EVAL_BATCH}
@@ -332,11 +332,11 @@ def test_model_with_a_state_is_recorded_in_both_modes():
     row, other = (tracker.record(step, PARAMS, state=state) for step, state in enumerate((means, 2 * means)))
     assert row["train_loss"] == other["train_loss"]
     for found, state in ((row, means), (other, 2 * means)):
-        expected = whole_loss(PARAMS, (EVAL_BATCH[0] - state, EVAL_BATCH[1]))
+        expected = whole_loss(PARAMS, (EVAL_BATCH[0] - state[None], EVAL_BATCH[1]))
         assert np.isclose(found["eval_loss"], expected, rtol=1e-5)
-    centred = (BATCH[0] - BATCH[0].mean(axis=0), BATCH[1])
+    centred = (BATCH[0] - BATCH[0].mean(axis=0, keepdims=True), BATCH[1])
     plain = Tracker(cross_entropy, centred, observables, model=model, eval_batch=EVAL_BATCH).record(0, PARAMS)
     for name in ("train_loss", "sharpness_raw", "ntk_1", "ntk_2"):
         assert np.isclose(row[name], plain[name], rtol=1e-3)
-    with pytest.raises(ValueError, match=r"state=.*model="):
+    with pytest.raises(ValueError, match="state="):
         Tracker(whole_loss, BATCH, ["train_loss"]).record(0, PARAMS, state=means)
