@@ -56,9 +56,9 @@ def promoting(function: Callable) -> Callable:
     """The function as its writer runs it, where arrays of different ranks are joined as numpy does."""
 
     @wraps(function)
-    def allowed(*args):
+    def allowed(*args, **named):
         with jax.numpy_rank_promotion("allow"):
-            return function(*args)
+            return function(*args, **named)
 
     return allowed
 

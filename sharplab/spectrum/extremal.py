@@ -19,7 +19,16 @@ from sharplab.spectrum.duality import from_range, solved_by_dual, to_range
 from sharplab.spectrum.eigenpairs import Eigenpairs, Solution
 from sharplab.spectrum.noise import noise
 from sharplab.spectrum.perturbation import constant, differentiable
-from sharplab.spectrum.products import NOT_FINITE, flattened, is_split, loop_of, product, require_count, widened
+from sharplab.spectrum.products import (
+    NOT_FINITE,
+    flattened,
+    is_split,
+    loop_of,
+    product,
+    require_count,
+    require_integer,
+    widened,
+)
 from sharplab.spectrum.rows import combine_rows
 from sharplab.spectrum.target import PREFERENCES, Target
 from sharplab.spectrum.thick_restart import State, ThickRestart, ritz_vectors
@@ -90,8 +99,8 @@ def eigsh(
             raise ValueError("a plain function op needs start=, a vector that shows what it acts on.")
         start = _as_floats(start)
         op = LinearOperator(_plain, op if isinstance(op, Partial) else Partial(op), start)
-    k = require_count("k", k, 1)
-    if k > op.shape[0]:
+    k = require_integer("k", k)
+    if not 1 <= k <= op.shape[0]:
         raise ValueError(f"k is {k}: an operator of shape {op.shape} has 1 to {op.shape[0]} eigenpairs.")
     if not tree.is_traced(tol) and not tol > 0:
         raise ValueError(f"tol must be a relative error above 0, not {tol!r}.")

@@ -120,16 +120,25 @@ def require_finite(value: PyTree) -> None:
             raise ValueError(NOT_FINITE)
 
 
-def require_count(name: str, number: Any, least: int, reason: str = "") -> int:
-    """The integer `number`.
+def require_integer(name: str, number: Any) -> int:
+    """The number as an int.
 
     Raises:
-        ValueError: naming the argument, if it is none or below `least`.
+        ValueError: naming the argument, if it is no integer.
     """
     try:
-        count = index(number)
+        return index(number)
     except TypeError:
-        raise ValueError(f"{name} must be an integer of at least {least}, not {number!r}.") from None
+        raise ValueError(f"{name} must be an integer, not {number!r}.") from None
+
+
+def require_count(name: str, number: Any, least: int, reason: str = "") -> int:
+    """The number as an int.
+
+    Raises:
+        ValueError: naming the argument, if it is no integer or below `least`.
+    """
+    count = require_integer(name, number)
     if count < least:
         raise ValueError(f"{name} must be at least {least}{reason}, not {count}.")
     return count
