@@ -45,6 +45,12 @@ def floats(tree: PyTree, name: str) -> PyTree:
     return jax.tree.map(lambda leaf: leaf if isinstance(leaf, jax.Array) else jnp.asarray(np.asarray(leaf)), tree)
 
 
+def is_wide(x: PyTree) -> bool:
+    """Whether all leaves are of the one type `dtype(x)`."""
+    kinds = {leaf.dtype for leaf in jax.tree.leaves(x)}
+    return len(kinds) == 1 and kinds <= {dtype(x)}
+
+
 def wide(x: PyTree) -> PyTree:
     """The same vector with all leaves in the one type `dtype(x)`."""
     common = dtype(x)

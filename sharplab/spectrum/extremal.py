@@ -8,7 +8,6 @@ from math import isfinite, sqrt
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
-from jax.tree_util import Partial
 
 from sharplab.core import tree
 from sharplab.core.loops import Loop
@@ -18,7 +17,7 @@ from sharplab.curvature.operator import LinearOperator, match_structure
 from sharplab.spectrum.duality import from_range, solved_by_dual, to_range
 from sharplab.spectrum.eigenpairs import Eigenpairs, Solution
 from sharplab.spectrum.noise import noise
-from sharplab.spectrum.perturbation import constant, differentiable
+from sharplab.spectrum.perturbation import constant, differentiable, with_held_tracers
 from sharplab.spectrum.products import (
     NOT_FINITE,
     flattened,
@@ -70,8 +69,8 @@ def eigsh(
             return optax.apply_updates(w, updates), opt_state
 
     Args:
-        op: a `LinearOperator`, or a function v → A v together with `start`; arrays that such a function depends on can
-            be differentiated in where `jax.tree_util.Partial` binds them.
+        op: a `LinearOperator`, or a function v → A v together with `start`, which can be differentiated in what it
+            holds in its closure or what `jax.tree_util.Partial` binds.
         k: the number of eigenpairs, 1 … P.
         which: "LA" the largest, "SA" the smallest, "LM" the largest by modulus, "BE" from both ends in turn, beginning
             with the largest.
@@ -98,7 +97,7 @@ def eigsh(
         if start is None:
             raise ValueError("a plain function op needs start=, a vector that shows what it acts on.")
         start = _as_floats(start)
-        op = LinearOperator(_plain, op if isinstance(op, Partial) else Partial(op), start)
+        op = LinearOperator(_plain, with_held_tracers(op, start), start)
     k = require_integer("k", k)
     if not 1 <= k <= op.shape[0]:
         raise ValueError(f"k is {k}: an operator of shape {op.shape} has 1 to {op.shape[0]} eigenpairs.")

@@ -1,13 +1,16 @@
 """How eigenvalues change with the operator, to first order: dλ_i = v_iᵀ (dA) v_i."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 
 from sharplab.core import tree
+from sharplab.core.captured import captured_arrays
 from sharplab.core.tree import PyTree
 from sharplab.curvature.operator import LinearOperator
 from sharplab.spectrum.eigenpairs import Eigenpairs
@@ -24,6 +27,14 @@ def differentiable(op: LinearOperator, pairs: Eigenpairs) -> Eigenpairs:
     All other derivatives are NaN, and so is the second of the values, which would need that of the vectors.
     """
     return _attached(op, pairs) if tree.is_traced(op) else pairs
+
+
+def with_held_tracers(function: Callable[[PyTree], PyTree], v: PyTree) -> Partial:
+    """The function of vectors like v as a `Partial`, of which the tracers that it holds in its closure are leaves."""
+    if isinstance(function, Partial) or not tree.is_traced(captured_arrays(function=function)):
+        return function if isinstance(function, Partial) else Partial(function)
+    converted, held = jax.closure_convert(function, v)
+    return Partial(lambda held, v: converted(v, *held), held)
 
 
 @jax.custom_jvp

@@ -74,8 +74,7 @@ def widened(op: LinearOperator) -> LinearOperator:
 
     Every estimator works with this operator, so that no sum over a vector is made in 16 bits.
     """
-    spaces = (op.domain,) if op.factor is None else (op.domain, op.factor.range)
-    if all(leaf.dtype == tree.dtype(space) for space in spaces for leaf in jax.tree.leaves(space)):
+    if tree.is_wide(op.domain) and (op.factor is None or tree.is_wide(op.factor.range)):
         return op
     factor = None if op.factor is None else Factor(_wide_factor, op, op.factor.out_structure.wide)
     return LinearOperator(_wide_product, op, tree.wide(op.domain), factor, op.jittable)
