@@ -21,7 +21,7 @@ class AttentionModel(nnx.Module):
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         n, T = tokens.shape
-        h = self.embedding[...][tokens] + self.positions[...][:T]
+        h = self.embedding[...][tokens] + self.positions[...][None, :T]
         q, k, v = (x.reshape(n, T, HEADS, -1) for x in jnp.split(h @ self.qkv[...], 3, -1))
         scores = jnp.einsum("nqhd,nkhd->nhqk", q, k) / (WIDTH // HEADS)
         weights = jax.nn.softmax(jnp.where(jnp.tril(jnp.ones((T, T), bool)), scores, -1e9))

@@ -16,6 +16,10 @@ os.environ["MPLBACKEND"] = "Agg"  # tests draw to files; a display may be absent
 # Scripts that tests start find what tests share, as tests do.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (os.path.dirname(__file__), os.environ.get("PYTHONPATH"))))
 
+# Arrays of different ranks are joined by broadcasting that is written down, or not at all: also in scripts of tests.
+os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
 keep_compiled_programs()
 
 # No deadline: the first example pays for compilation. In CI the examples are the same on every run.

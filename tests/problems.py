@@ -1,7 +1,7 @@
 """Small problems that several tests share: recipes, training moments with their dense Hessians, a user's model."""
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache, partial, wraps
 from typing import NamedTuple
 
 import jax
@@ -51,6 +51,17 @@ def make_batch(model: str, examples: int = 24, seed: int = 0) -> tuple[np.ndarra
     rng = np.random.default_rng(seed)
     inputs = rng.standard_normal((examples, *SHAPES[model])).astype(np.float32)
     return inputs, rng.integers(0, CLASSES, examples).astype(np.int32)
+
+
+def promoting(function: Callable) -> Callable:
+    """The function as its writer runs it, where arrays of different ranks are joined as numpy does."""
+
+    @wraps(function)
+    def allowed(*args, **named):
+        with jax.numpy_rank_promotion("allow"):
+            return function(*args, **named)
+
+    return allowed
 
 
 def cast(tree, dtype):

@@ -17,16 +17,63 @@ def size(tree: PyTree) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
-def dtype(tree: PyTree) -> jnp.dtype:
-    """The promoted type of all leaves, in which sums over them are made."""
-    return jnp.result_type(*jax.tree.leaves(tree))
+def dtype(*trees: PyTree) -> jnp.dtype:
+    """The type in which vectors and sums over all leaves are made: float64 where a leaf is, else float32."""
+    double = any(getattr(leaf, "dtype", None) == np.float64 for leaf in jax.tree.leaves(trees))
+    return jax.dtypes.canonicalize_dtype(np.float64 if double else np.float32)
+
+
+def floats(tree: PyTree, name: str) -> PyTree:
+    """The same pytree with every leaf a real floating array; Python's and numpy's numbers count as such.
+
+    Raises:
+        ValueError: naming the argument `name` and the path of a leaf that is an integer, a boolean, complex, a random
+            key or no array.
+
+    >>> floats({"w": 1.5, "none": None}, "params")["w"].dtype
+    dtype('float32')
+    """
+    leaves = jax.tree.leaves(tree)
+    if all(isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves):
+        return tree
+    for path, leaf in named_leaves(tree).items():
+        kind = np.dtype(float) if isinstance(leaf, float) else getattr(leaf, "dtype", type(leaf).__name__)
+        if not (isinstance(kind, np.dtype) and jnp.issubdtype(kind, jnp.floating)):
+            raise ValueError(
+                f"{name} must be floating arrays throughout, but {path or 'its only leaf'} is of type {kind}: keep "
+                "what is not trained apart (of an NNX module: graphdef, params, rest = nnx.split(model, nnx.Param, "
+                "...)), and give it to the function by itself or bound with jax.tree_util.Partial."
+            )
+    return jax.tree.map(lambda leaf: leaf if isinstance(leaf, jax.Array) else jnp.asarray(np.asarray(leaf)), tree)
+
+
+def is_wide(x: PyTree) -> bool:
+    """Whether all leaves are of the one type `dtype(x)`."""
+    kinds = {leaf.dtype for leaf in jax.tree.leaves(x)}
+    return len(kinds) == 1 and kinds <= {dtype(x)}
+
+
+def wide(x: PyTree) -> PyTree:
+    """The same vector with all leaves in the one type `dtype(x)`."""
+    common = dtype(x)
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, common), x)
+
+
+def cast(x: PyTree, like: PyTree) -> PyTree:
+    """The same vector with each leaf in the type that it has in `like`."""
+    return jax.tree.map(lambda leaf, other: jnp.asarray(leaf, other.dtype), x, like)
 
 
 def dot(x: PyTree, y: PyTree) -> jax.Array:
-    """The inner product ⟨x, y⟩ over all leaves, at the highest precision."""
+    """The inner product ⟨x, y⟩ over all leaves, at the highest precision, in the type `dtype(x, y)`."""
+    common = dtype(x, y)
+
     # Not by jnp.vdot, whose reshaping gathers leaves that are split over devices.
-    products = jax.tree.map(lambda a, b: jnp.tensordot(a, b, axes=jnp.ndim(a), precision="highest"), x, y)
-    return jax.tree.reduce(operator.add, products)
+    def product(a: jax.Array, b: jax.Array) -> jax.Array:
+        a, b = jnp.asarray(a, common), jnp.asarray(b, common)
+        return jnp.tensordot(a, b, axes=a.ndim, precision="highest")
+
+    return jax.tree.reduce(operator.add, jax.tree.map(product, x, y))
 
 
 def norm(x: PyTree) -> jax.Array:
@@ -34,9 +81,19 @@ def norm(x: PyTree) -> jax.Array:
     return jnp.sqrt(dot(x, x))
 
 
+def multiply(factors: PyTree, x: PyTree) -> PyTree:
+    """The product diag(factors) x, each leaf in its own type; a factor may be one number for all of a leaf."""
+
+    def one(leaf: jax.Array, factor: Any) -> jax.Array:
+        common = dtype(factor, leaf)
+        return (jnp.asarray(factor, common) * leaf.astype(common)).astype(leaf.dtype)
+
+    return jax.tree.map(one, x, factors)
+
+
 def scale(factor: jax.Array, x: PyTree) -> PyTree:
     """The multiple factor · x, each leaf in its own type."""
-    return jax.tree.map(lambda leaf: (factor * leaf).astype(leaf.dtype), x)
+    return jax.tree.map(lambda leaf: multiply(factor, leaf), x)
 
 
 def named_leaves(tree: PyTree) -> dict[str, Any]:
@@ -92,10 +149,9 @@ def normal(key: jax.Array, like: PyTree) -> PyTree:
 
 @jax.jit
 def ravel(x: PyTree) -> jax.Array:
-    """The flat vector of all leaves one after another, in at least float32."""
-    leaves = jax.tree.leaves(x)
-    wide = jnp.result_type(jnp.float32, *leaves)
-    return jnp.concatenate([leaf.reshape(-1).astype(wide) for leaf in leaves])
+    """The flat vector of all leaves one after another, in the type `dtype(x)`."""
+    common = dtype(x)
+    return jnp.concatenate([leaf.reshape(-1).astype(common) for leaf in jax.tree.leaves(x)])
 
 
 @jax.jit

@@ -143,7 +143,7 @@ def _zero_after(carry: PyTree) -> jax.Array:
     Otherwise XLA's CPU scheduler computes unrolled chunks side by side, with all their activations in memory. The
     barrier keeps the comparison from being simplified; alone it does not suffice, as it is removed before scheduling.
     """
-    leaves = jax.lax.optimization_barrier(jax.tree.leaves(carry))
+    leaves = jax.lax.optimization_barrier([leaf for leaf in jax.tree.leaves(carry) if leaf.size])
     return jax.tree.reduce(operator.add, [leaf.ravel()[0].astype(jnp.float32) for leaf in leaves]) > jnp.inf
 
 

@@ -62,6 +62,7 @@ def batch_sharpness(
     >>> found.value, round(found.stderr, 6)
     (2.5, 1.5)
     """
+    params = tree.floats(params, "params")
     functions = (as_partial(loss, params), None if model is None else as_partial(model, params))
     values = np.array([_sharpness_of_batch(functions, params, batch) for batch in batches], np.float64)
     if not len(values):
@@ -76,7 +77,7 @@ def leaf_shares(vector: PyTree) -> dict[str, jax.Array]:
     >>> {path: float(share) for path, share in leaf_shares({"a": jnp.ones(3), "b": jnp.ones(1)}).items()}
     {'a': 0.75, 'b': 0.25}
     """
-    squares = {path: jnp.vdot(leaf, leaf) for path, leaf in tree.named_leaves(vector).items()}
+    squares = {path: tree.dot(leaf, leaf) for path, leaf in tree.named_leaves(vector).items()}
     total = sum(squares.values())
     return {path: square / total for path, square in squares.items()}
 

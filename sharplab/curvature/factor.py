@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from sharplab.core import tree
 from sharplab.core.tree import PyTree
 
 LinearMap = Callable[[PyTree], PyTree]
@@ -33,6 +34,12 @@ class Structure:
     def abstract(self) -> PyTree:
         """The pytree with a `jax.ShapeDtypeStruct` at each leaf."""
         return jax.tree.unflatten(self.treedef, self.leaves)
+
+    @property
+    def wide(self) -> "Structure":
+        """The same with all leaves in the type `tree.dtype`, as of `tree.wide`."""
+        common = tree.dtype(self.leaves)
+        return Structure(tuple(jax.ShapeDtypeStruct(leaf.shape, common) for leaf in self.leaves), self.treedef)
 
     def zeros(self) -> PyTree:
         """Zeros in this structure."""
@@ -80,15 +87,10 @@ def scaled_factor(args: PyTree) -> tuple[LinearMap, LinearMap]:
     """The maps (R S, S Rᵀ) of `args` (factor, s), s a pytree of the diagonal entries of S."""
     factor, scale = args
     forward, backward = factor.maps()
-    return lambda v: forward(multiply(scale, v)), lambda u: multiply(scale, backward(u))
+    return lambda v: forward(tree.multiply(scale, v)), lambda u: tree.multiply(scale, backward(u))
 
 
 def transposed_factor(factor: Factor) -> tuple[LinearMap, LinearMap]:
     """The maps (Rᵀ, R), which factor R Rᵀ."""
     forward, backward = factor.maps()
     return backward, forward
-
-
-def multiply(scale: PyTree, v: PyTree) -> PyTree:
-    """The product diag(scale) v, each leaf in the type that it has in v."""
-    return jax.tree.map(lambda x, s: (s * x).astype(x.dtype), v, scale)

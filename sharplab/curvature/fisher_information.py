@@ -15,7 +15,7 @@ from sharplab.core import tree
 from sharplab.core.naming import lookup
 from sharplab.core.tree import PyTree
 from sharplab.curvature.chunks import Examples, count_examples
-from sharplab.curvature.factor import LinearMap, multiply
+from sharplab.curvature.factor import LinearMap
 from sharplab.curvature.functions import abstract_outputs, as_partial, objective
 from sharplab.curvature.ggn import gauss_newton
 from sharplab.curvature.host_batches import source_of
@@ -94,6 +94,7 @@ def fisher(
             raise ValueError(f"samples must be at least 1, not {samples}.")
         keys = jax.random.split(jax.random.key(0) if key is None else key, samples)
         batch = _numbered(batch)
+    params = tree.floats(params, "params")
     shared = ((as_partial(loss, params), as_partial(model, params), keys), params)
     own = output_hessian(loss) is None
     examples = examples_of_loss(_mean_loss, shared, batch, chunk, weight, each=own)
@@ -144,7 +145,7 @@ def _root(shared: Shared, part: Examples) -> tuple[LinearMap, LinearMap]:
         scores = jax.vmap(jax.grad(loss), (None, 0))(outputs, _draws(loss, keys, outputs, targets, *numbers))
         scores = scores / len(scores) ** 0.5
     vector = (..., None) if outputs.ndim == 1 else ...
-    scores = multiply(_roots(loss, outputs, targets, part), scores[vector])
+    scores = tree.multiply(_roots(loss, outputs, targets, part), scores[vector])
     return (
         lambda v: jnp.einsum("s...c,...c->...s", scores, jvp(v)[vector]),
         lambda w: vjp(jnp.einsum("s...c,...s->...c", scores, w).reshape(outputs.shape)),

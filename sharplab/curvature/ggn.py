@@ -7,9 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from sharplab.core import tree
 from sharplab.core.tree import PyTree
 from sharplab.curvature.chunks import Examples
-from sharplab.curvature.factor import LinearMap, multiply
+from sharplab.curvature.factor import LinearMap
 from sharplab.curvature.functions import abstract_outputs, as_partial, objective
 from sharplab.curvature.jacobian import linearized, linearized_gradient
 from sharplab.curvature.operator import LinearOperator
@@ -53,6 +54,7 @@ def gauss_newton(
     >>> op.dense().tolist(), op.dual().dense().round(4).tolist()  # xᵀx / n and xxᵀ / n
     ([[1.0, 1.0], [1.0, 2.0]], [[0.5, 0.5], [0.5, 2.5]])
     """
+    params = tree.floats(params, "params")
     shared = ((as_partial(loss, params), as_partial(model, params)), params)
     root = None if output_hessian(loss) is None else _gauss_newton_root
     examples = examples_of_loss(objective, shared, batch, chunk, weight)
@@ -97,4 +99,4 @@ def _means(closed: OutputHessian, outputs: jax.Array, targets: PyTree) -> tuple[
         return lambda u: u / predictions, lambda u: predictions**-0.5 * u
     counts = counted.astype(jnp.result_type(float))[..., None]
     share = counts / jnp.maximum(counts.sum(), 1)
-    return partial(multiply, share), partial(multiply, jnp.sqrt(share))
+    return partial(tree.multiply, share), partial(tree.multiply, jnp.sqrt(share))

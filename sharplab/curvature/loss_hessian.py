@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 
+from sharplab.core import tree
 from sharplab.core.tree import PyTree
 from sharplab.curvature.chunks import Examples
 from sharplab.curvature.factor import LinearMap
@@ -61,6 +62,7 @@ def hessian(
     >>> hessian(loss, jnp.zeros(2), (x, jnp.zeros(2))).dense().tolist()  # xᵀx / n
     [[1.0, 1.0], [1.0, 2.0]]
     """
+    params = tree.floats(params, "params")
     shared = ((as_partial(loss, params), None if model is None else as_partial(model, params)), params)
     return mean_operator(_hessian_product, shared, examples_of_loss(objective, shared, batch, chunk, weight))
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 
 from sharplab.core import tree
 from sharplab.core.tree import PyTree
@@ -50,8 +49,9 @@ class LinearOperator:
         jittable: False where products read batches from the host, and so cannot run under `jit`.
 
     `op(v)` and `op @ v` take v like `domain` or any pytree of the same paths (a plain dict for an `nnx.State`),
-    and answer like `domain`; or flat of shape (P,), or columns of shape (P, k), and answer alike. Operators on
-    the same space add and subtract; numbers multiply them. Matrix products inside run at JAX's highest precision.
+    and answer like `domain`; or flat of shape (P,), or columns of shape (P, k), and answer alike, in `dtype`.
+    Products are made in the domain's types. Operators on the same space add and subtract; numbers multiply them.
+    Matrix products inside run at JAX's highest precision.
 
     >>> op = LinearOperator(lambda d: lambda v: d * v, jnp.array([1.0, 3.0]), jnp.zeros(2))
     >>> (op @ jnp.ones(2)).tolist(), op.shape, op.dense().tolist()
@@ -75,7 +75,7 @@ class LinearOperator:
 
     @property
     def dtype(self) -> jnp.dtype:
-        """The promoted type of all parameters."""
+        """The type of flat vectors: float64 where a parameter is, else float32."""
         return tree.dtype(self.domain)
 
     def matvec(self) -> LinearMap:
@@ -150,7 +150,7 @@ class LinearOperator:
         return self * (1 / number) if isinstance(number, Real | jax.Array | np.ndarray) else NotImplemented
 
     def dense(self) -> jax.Array:
-        """The dense matrix, shape (P, P), in the order of `jax.flatten_util.ravel_pytree`.
+        """The dense matrix, shape (P, P), in the order of `jax.flatten_util.ravel_pytree` and of type `dtype`.
 
         Raises:
             ValueError: if P exceeds 4,096.
@@ -164,13 +164,12 @@ class LinearOperator:
         """The same matrix for `scipy.sparse.linalg`: flat numpy arrays in and out, in the order of `dense`."""
         from scipy.sparse.linalg import LinearOperator as ScipyOperator
 
-        dtype = np.result_type(self.dtype, np.float32)  # scipy knows no type below
-
         def product(v: np.ndarray) -> np.ndarray:
             single = v.size == len(v)
-            return np.asarray(self(v.reshape(-1) if single else v), dtype).reshape(v.shape)
+            return np.asarray(self(v.reshape(-1) if single else v)).reshape(v.shape)
 
-        return ScipyOperator(self.shape, matvec=product, rmatvec=product, matmat=product, rmatmat=product, dtype=dtype)
+        products = {"matvec": product, "rmatvec": product, "matmat": product, "rmatmat": product}
+        return ScipyOperator(self.shape, **products, dtype=self.dtype)
 
 
 def match_structure(domain: PyTree, values: PyTree, name: str) -> PyTree:
@@ -199,8 +198,8 @@ def _sum(operators: tuple[LinearOperator, LinearOperator]) -> LinearMap:
     first, second = left.matvec(), right.matvec()
 
     def product(v: PyTree) -> PyTree:
-        other = second(match_structure(right.domain, v, "v"))
-        return jax.tree.map(jnp.add, first(v), match_structure(left.domain, other, "v"))
+        other = second(tree.cast(match_structure(right.domain, v, "v"), right.domain))
+        return jax.tree.map(jnp.add, first(v), tree.cast(match_structure(left.domain, other, "v"), left.domain))
 
     return product
 
@@ -212,7 +211,7 @@ def _multiple(args: PyTree) -> LinearMap:
 
 
 def _product(op: LinearOperator, v: PyTree) -> PyTree:
-    return op.matvec()(v)
+    return op.matvec()(tree.cast(v, op.domain))
 
 
 def _flat_product(op: LinearOperator, v: jax.Array) -> jax.Array:
@@ -220,9 +219,8 @@ def _flat_product(op: LinearOperator, v: jax.Array) -> jax.Array:
 
 
 def _flattened(op: LinearOperator) -> Callable[[jax.Array], jax.Array]:
-    _, unravel = ravel_pytree(op.domain)
     product = op.matvec()
-    return lambda v: ravel_pytree(product(unravel(v)))[0]
+    return lambda v: tree.ravel(product(tree.unravel(v, op.domain)))
 
 
 @jax.jit

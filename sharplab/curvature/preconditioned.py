@@ -1,7 +1,8 @@
 """An operator in a diagonal metric."""
 
+from sharplab.core import tree
 from sharplab.core.tree import PyTree
-from sharplab.curvature.factor import Factor, LinearMap, multiply, scaled_factor
+from sharplab.curvature.factor import Factor, LinearMap, scaled_factor
 from sharplab.curvature.operator import LinearOperator, match_structure
 
 
@@ -30,4 +31,4 @@ def precondition(op: LinearOperator, scale: PyTree) -> LinearOperator:
 def _scaled_product(args: PyTree) -> LinearMap:
     op, scale = args
     product = op.matvec()
-    return lambda v: multiply(scale, product(multiply(scale, v)))
+    return lambda v: tree.multiply(scale, product(tree.multiply(scale, v)))

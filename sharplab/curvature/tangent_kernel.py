@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
+from sharplab.core import tree
 from sharplab.core.tree import PyTree
 from sharplab.curvature.chunks import Examples
-from sharplab.curvature.factor import Factor, LinearMap, Structure, multiply
+from sharplab.curvature.factor import Factor, LinearMap, Structure
 from sharplab.curvature.functions import abstract_outputs, as_partial
 from sharplab.curvature.host_batches import HostBatches
 from sharplab.curvature.independence import check_outputs
@@ -43,6 +44,7 @@ def ntk(
     >>> ntk(model, jnp.zeros(2), x).dense().tolist()  # xxᵀ
     [[1.0, 1.0], [1.0, 5.0]]
     """
+    params = tree.floats(params, "params")
     root = jax.tree.map(lambda _: 1.0, params) if scale is None else _root(match_structure(params, scale, "scale"))
     shared = ((as_partial(model, params), root), params)
 
@@ -72,7 +74,7 @@ def _outputs(shared: Shared, part: Examples) -> PyTree:
 def _scaled_jacobian(shared: Shared, part: Examples) -> tuple[LinearMap, LinearMap]:
     (model, root), params = shared
     _, jvp, vjp = linearized(lambda w: model(w, part.batch), params)
-    return lambda v: jvp(multiply(root, v)), lambda u: multiply(root, vjp(u))
+    return lambda v: jvp(tree.multiply(root, v)), lambda u: tree.multiply(root, vjp(u))
 
 
 def _kernel_product(args: PyTree) -> LinearMap:

@@ -55,7 +55,7 @@ class GPT(nnx.Module):
 
     def forward(self, tokens_BxT: jax.Array) -> jax.Array:
         """Logits of the token after each, which no later token changes."""
-        h_BxTxN = self.tokens(tokens_BxT) + self.positions(jnp.arange(tokens_BxT.shape[1]))
+        h_BxTxN = self.tokens(tokens_BxT) + self.positions(jnp.arange(tokens_BxT.shape[1]))[None]
         for block in self.blocks:
             h_BxTxN = block(h_BxTxN)
         h_BxTxN = self.norm(h_BxTxN)

@@ -54,7 +54,7 @@ class ScaledLinear(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         y = self.multiplier * linear(x, self.kernel[...])
-        return y if self.bias is None else y + self.bias()
+        return y if self.bias is None else y + jax.lax.broadcast_to_rank(self.bias(), y.ndim)
 
 
 class ScaledVector(nnx.Module):

@@ -28,7 +28,8 @@ class LayerNorm(nnx.Module):
         self.bias = ScaledVector(width, 0.0, rule=rule, in_branch=in_branch)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self.gain() * self.standardized(x) + self.bias()
+        gain, bias = (jax.lax.broadcast_to_rank(vector(), x.ndim) for vector in (self.gain, self.bias))
+        return gain * self.standardized(x) + bias
 
     def standardized(self, x: jax.Array) -> jax.Array:
         """Mean 0, variance 1 for each example (and pixel, or token)."""

@@ -45,7 +45,7 @@ def _pooled(x_PxRxK: jax.Array, W_KxN: jax.Array) -> tuple[jax.Array, jax.Array]
 def _pooled_jvp(primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[Any, Any]:
     (x, W), (dx, dW) = primals, tangents
     largest, winner = _pooled(x, W)  # itself, so that higher derivatives go through the winners too
-    wins_PxRxN = winner == jnp.arange(len(x), dtype=winner.dtype)[:, None, None]
+    wins_PxRxN = winner[None] == jnp.arange(len(x), dtype=winner.dtype)[:, None, None]
     # Patches of images have no tangent, and a product with zeros would be made.
     parts = [linear(*pair) for pair in ((x, dW), (dx, W)) if not any(isinstance(z, SymbolicZero) for z in pair)]
     tangent = jnp.where(wins_PxRxN, sum(parts), 0).sum(axis=0)

@@ -43,7 +43,7 @@ class ViT(nnx.Module):
     def forward(self, patches_BxTxK: jax.Array) -> jax.Array:
         """Logits of patches."""
         B, T, _ = patches_BxTxK.shape
-        h_BxTxN = self.embedding(patches_BxTxK) + self.positions(jnp.arange(T))
+        h_BxTxN = self.embedding(patches_BxTxK) + self.positions(jnp.arange(T))[None]
         h_BxTxN = jnp.concatenate([self.class_token(jnp.zeros((B, 1), int)), h_BxTxN], axis=1)
         for block in self.blocks:
             h_BxTxN = block(h_BxTxN)

@@ -29,12 +29,12 @@ def kato_temple(values: jax.Array, residuals: jax.Array, used: jax.Array) -> jax
     >>> [round(float(e), 6) for e in estimates]  # 0.003²/0.03
     [0.0003, 0.0]
     """
-    distance = jnp.abs(values[:, None] - values)
-    nearer = (distance[:, None, :] < distance[:, :, None]) & used
-    cluster = jnp.sum(jnp.where(nearer, residuals**2, 0), axis=-1)
-    gap = distance - jnp.where(jnp.isfinite(residuals), residuals, 0)
+    distance = jnp.abs(values[:, None] - values[None])
+    nearer = (distance[:, None, :] < distance[:, :, None]) & used[None, None]
+    cluster = jnp.sum(jnp.where(nearer, residuals[None, None] ** 2, 0), axis=-1)
+    gap = distance - jnp.where(jnp.isfinite(residuals), residuals, 0)[None]
     gap = jnp.minimum(gap, jnp.abs(values)[:, None] / CLOSEST)
-    sharp = jnp.where(used & (gap > 0), cluster / gap, jnp.inf)
+    sharp = jnp.where(used[None] & (gap > 0), cluster / gap, jnp.inf)
     return jnp.minimum(residuals, sharp.min(axis=1))
 
 

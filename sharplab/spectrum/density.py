@@ -11,7 +11,16 @@ from jax.typing import ArrayLike
 from sharplab.core.loops import Loop
 from sharplab.curvature.operator import LinearOperator
 from sharplab.spectrum.estimate import Estimate, mean_of, with_rounding
-from sharplab.spectrum.products import each, loop_of, product, rademacher, require_at_least, require_finite
+from sharplab.spectrum.products import (
+    TO_TELL_AN_ERROR,
+    each,
+    loop_of,
+    product,
+    rademacher,
+    require_count,
+    require_finite,
+    widened,
+)
 from sharplab.spectrum.tridiagonal import Rule, gauss_rule, tridiagonalize
 
 
@@ -88,6 +97,7 @@ class SpectralDensity:
 def _mean(
     weights: jax.Array, values: jax.Array, coarser_weights: jax.Array, coarser_values: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
+    weights, coarser_weights = (jax.lax.broadcast_to_rank(w, values.ndim) for w in (weights, coarser_weights))
     mean, sampling = mean_of(jnp.sum(weights * values, axis=-1))
     quadrature = mean - jnp.sum(coarser_weights * coarser_values, axis=-1).mean(-1)
     magnitude = jnp.sum(weights * jnp.abs(values), axis=-1).mean(-1)
@@ -96,7 +106,7 @@ def _mean(
 
 @jax.jit
 def _bumps(grid: jax.Array, sigma: jax.Array, nodes: jax.Array) -> jax.Array:
-    away = (grid[..., None, None] - nodes) / sigma
+    away = (grid[..., None, None] - jnp.expand_dims(nodes, range(grid.ndim))) / sigma
     return jnp.exp(-(away**2) / 2) / (sigma * jnp.sqrt(2 * jnp.pi))
 
 
@@ -126,8 +136,8 @@ def spectral_density(
     >>> round(float(found.moment(2)), 4)  # tr(A²)/3
     6.0
     """
-    require_at_least("steps", steps, 2)
-    require_at_least("probes", probes, 2)
+    steps = require_count("steps", steps, 2, TO_TELL_AN_ERROR)
+    probes = require_count("probes", probes, 2, TO_TELL_AN_ERROR)
     key = jax.random.key(0) if key is None else key
     loop, keys = loop_of(op, key), jax.random.split(key, probes)
     run = _rules_compiled if loop == "compiled" else _rules
@@ -139,6 +149,7 @@ def spectral_density(
 def _rules(op: LinearOperator, keys: jax.Array, steps: int, loop: Loop) -> tuple[Rule, Rule, jax.Array]:
     # Orthogonality does not survive the short mantissas that accelerators multiply float32 with by default.
     with jax.default_matmul_precision("highest"):
+        op = widened(op)
         matvec = product(op, loop)
         fewer = max(1, 3 * steps // 4)
         # Of an even spectrum, rules of odd and even length differ where two even ones may err alike.

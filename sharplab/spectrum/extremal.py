@@ -8,7 +8,6 @@ from math import isfinite, sqrt
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
-from jax.tree_util import Partial
 
 from sharplab.core import tree
 from sharplab.core.loops import Loop
@@ -18,7 +17,17 @@ from sharplab.curvature.operator import LinearOperator, match_structure
 from sharplab.spectrum.duality import from_range, solved_by_dual, to_range
 from sharplab.spectrum.eigenpairs import Eigenpairs, Solution
 from sharplab.spectrum.noise import noise
-from sharplab.spectrum.products import NOT_FINITE, flattened, is_split, loop_of, product
+from sharplab.spectrum.perturbation import constant, differentiable, with_held_tracers
+from sharplab.spectrum.products import (
+    NOT_FINITE,
+    flattened,
+    is_split,
+    loop_of,
+    product,
+    require_count,
+    require_integer,
+    widened,
+)
 from sharplab.spectrum.rows import combine_rows
 from sharplab.spectrum.target import PREFERENCES, Target
 from sharplab.spectrum.thick_restart import State, ThickRestart, ritz_vectors
@@ -45,15 +54,31 @@ def eigsh(
     a product. Usable under `jit` and eagerly; models that convolve are solved faster eagerly on CPUs. Operators A = RᵀR
     with fewer outputs than parameters (Gauss-Newton, Fisher) are solved as RRᵀ.
 
+    Its `values` can be differentiated in all that a `LinearOperator` holds, such as params, batch and metric:
+    dλ_i = v_iᵀ (dA) v_i, one product more per eigenpair. It errs by the first power of the vector's error, where the
+    value errs by the second, so take a smaller `tol` for it; of a multiple eigenvalue it is one of many, as none is
+    defined. Vectors, residuals and errors have no gradient here: what depends on them gets NaN; `start` counts as
+    constant. A penalty on sharpness is a term of the loss:
+
+        def penalised(w):
+            return loss(w, batch) + 0.1 * sl.eigsh(sl.hessian(loss, w, batch)).values[0]
+
+        @jax.jit
+        def step(w, opt_state):
+            updates, opt_state = optimizer.update(jax.grad(penalised)(w), opt_state)
+            return optax.apply_updates(w, updates), opt_state
+
     Args:
-        op: a `LinearOperator`, or a function v → A v together with `start`.
+        op: a `LinearOperator`, or a function v → A v together with `start`, which can be differentiated in what it
+            holds in its closure or what `jax.tree_util.Partial` binds.
         k: the number of eigenpairs, 1 … P.
         which: "LA" the largest, "SA" the smallest, "LM" the largest by modulus, "BE" from both ends in turn, beginning
             with the largest.
-        tol: the relative error at which to stop.
+        tol: the relative error at which to stop, above 0.
         max_matvecs: the most products to make; 240 + 40k by default.
         start: one vector like the operator's domain, or a stack of them, such as an earlier `Eigenpairs.vectors`: the
-            first vector is their sum and a tenth of random direction, so that a crossing is not missed.
+            first vector is their sum and a tenth of random direction, so that a crossing is not missed. Integers are
+            taken as floats.
         key: for the random directions; a fixed one by default.
 
     Raises:
@@ -71,16 +96,21 @@ def eigsh(
     if not isinstance(op, LinearOperator):
         if start is None:
             raise ValueError("a plain function op needs start=, a vector that shows what it acts on.")
-        op = LinearOperator(_plain, op if isinstance(op, Partial) else Partial(op), start)
+        start = _as_floats(start)
+        op = LinearOperator(_plain, with_held_tracers(op, start), start)
+    k = require_integer("k", k)
     if not 1 <= k <= op.shape[0]:
         raise ValueError(f"k is {k}: an operator of shape {op.shape} has 1 to {op.shape[0]} eigenpairs.")
-    limit = 240 + 40 * k if max_matvecs is None else max_matvecs
+    if not tree.is_traced(tol) and not tol > 0:
+        raise ValueError(f"tol must be a relative error above 0, not {tol!r}.")
+    limit = 240 + 40 * k if max_matvecs is None else require_count("max_matvecs", max_matvecs, 1)
+    key = jax.random.key(0) if key is None else key
     solution = solve_extreme(
-        op, k, start, jax.random.key(0) if key is None else key, which=which, tol=tol, limit=limit, check_missed=k > 1
+        constant(op), k, constant(start), key, which=which, tol=tol, limit=limit, check_missed=k > 1
     )
     if not tree.is_traced(solution.scale):
         _check_sound(solution)
-    return solution.pairs
+    return differentiable(op, solution.pairs)
 
 
 def _check_sound(solution: Solution) -> None:
@@ -117,12 +147,14 @@ def solve_extreme(
         op, k, start, key, which, tol: as in `eigsh`.
         limit: the most products to make.
         check_missed: whether to look for missed eigenpairs with a random vector, an array where `jit` decides that.
-        spare: the number of vectors that `nearby` holds beyond k.
+        spare: the number of vectors that `nearby` holds beyond k, where there are so many.
     """
+    op = widened(op)
     start = None if start is None else _stacked(op.domain, start)
+    spare = min(spare, op.shape[0] - k)
     solver = ThickRestart(
         Target(which, k),
-        jnp.asarray(tol, jnp.result_type(op.dtype, jnp.float32)),
+        jnp.asarray(tol, op.dtype),
         jnp.asarray(limit),
         key,
         None if check_missed is False else jnp.asarray(check_missed),
@@ -136,10 +168,25 @@ def solve_extreme(
     return _solve(op, solver, start, spare)
 
 
+def _as_floats(start: PyTree) -> PyTree:
+    """The start with its integers as floats."""
+    whole = jax.tree.map(lambda v: jnp.issubdtype(jnp.result_type(v), jnp.integer), start)
+    return tree.floats(
+        jax.tree.map(lambda v, is_whole: jnp.asarray(v, float) if is_whole else v, start, whole), "start"
+    )
+
+
 def _stacked(domain: PyTree, start: PyTree) -> PyTree:
-    """One vector or a stack of them, as a stack in the domain's structure."""
-    start = match_structure(domain, start, "start")
-    return jax.tree.map(lambda v, like: jnp.reshape(v, (-1, *jnp.shape(like))), start, domain)
+    """One vector or a stack of them, as a stack in the domain's structure and types."""
+
+    def stacked(v: jax.Array, like: jax.Array) -> jax.Array:
+        if v.ndim == like.ndim:
+            v = jnp.expand_dims(v, 0)
+        if v.shape[1:] != like.shape:
+            raise ValueError(f"start has a leaf of shape {v.shape} where {like.shape} or a stack of such is asked for.")
+        return v.astype(like.dtype)
+
+    return jax.tree.map(stacked, _as_floats(match_structure(domain, start, "start")), domain)
 
 
 def _from_dual(op: LinearOperator, solution: Solution) -> Solution:

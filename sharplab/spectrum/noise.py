@@ -15,7 +15,7 @@ SPACING = np.uint32(0x9E3779B9)  # 2³² over the golden ratio
 
 
 def noise(key: jax.Array, number: jax.typing.ArrayLike, like: PyTree) -> PyTree:
-    """A pytree of entries spread evenly over (−1, 1) without 0, shaped like `like`; another for each `number`.
+    """A pytree of entries spread evenly over (−1, 1) without 0, like the wide vector `like`; another for each `number`.
 
     Each is the finalizer of MurmurHash3 of the entry's index, the key and the number.
     """
@@ -27,8 +27,7 @@ def noise(key: jax.Array, number: jax.typing.ArrayLike, like: PyTree) -> PyTree:
     for leaf in leaves:
         seed = _mixed(seed + SPACING)
         bits = _mixed((jax.lax.iota(jnp.uint32, leaf.size) * SPACING) ^ seed) | 1
-        wide = jnp.promote_types(leaf.dtype, jnp.float32)  # the largest integer is none of 16 bits
-        found.append((bits.astype(jnp.int32).astype(wide) * 2.0**-31).astype(leaf.dtype).reshape(leaf.shape))
+        found.append((bits.astype(jnp.int32).astype(leaf.dtype) * 2.0**-31).reshape(leaf.shape))
     return jax.tree.unflatten(treedef, found)
 
 

@@ -1,11 +1,11 @@
 """Repeated products with one operator under either loop, random probes, and checks of arguments and results."""
 
 from collections.abc import Callable
+from operator import index
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 from jax.sharding import NamedSharding
 
 from sharplab.core import tree
@@ -16,6 +16,7 @@ from sharplab.curvature.operator import LinearOperator
 
 LinearMap = Callable[[PyTree], PyTree]
 
+TO_TELL_AN_ERROR = ", to tell an error from"
 NOT_FINITE = "the operator's product is not finite: check params and batch for NaN or inf."
 
 
@@ -68,12 +69,31 @@ def _flat_factor(op: LinearOperator) -> tuple[LinearMap, LinearMap]:
     return lambda v: forward(tree.unravel(v, op.domain)), lambda u: tree.ravel(backward(u))
 
 
+def widened(op: LinearOperator) -> LinearOperator:
+    """The same matrix on vectors of one type, at least float32; the products within are of the parameters' types.
+
+    Every estimator works with this operator, so that no sum over a vector is made in 16 bits.
+    """
+    if tree.is_wide(op.domain) and (op.factor is None or tree.is_wide(op.factor.range)):
+        return op
+    factor = None if op.factor is None else Factor(_wide_factor, op, op.factor.out_structure.wide)
+    return LinearOperator(_wide_product, op, tree.wide(op.domain), factor, op.jittable)
+
+
+def _wide_product(op: LinearOperator) -> LinearMap:
+    matvec = op.matvec()
+    return lambda v: tree.wide(matvec(tree.cast(v, op.domain)))
+
+
+def _wide_factor(op: LinearOperator) -> tuple[LinearMap, LinearMap]:
+    assert op.factor is not None
+    (forward, backward), outputs = op.factor.maps(), op.factor.range
+    return lambda v: tree.wide(forward(tree.cast(v, op.domain))), lambda u: tree.wide(backward(tree.cast(u, outputs)))
+
+
 def flat_product(op: LinearOperator, loop: Loop) -> Callable[[jax.Array], jax.Array]:
     """The map v → A v for flat v of shape (P,)."""
-    if loop == "python":
-        return op
-    matvec, (_, unravel) = op.matvec(), ravel_pytree(op.domain)
-    return lambda v: ravel_pytree(matvec(unravel(v)))[0]
+    return op if loop == "python" else flattened(op).matvec()
 
 
 def each(function: Callable[[Any], PyTree], rows: jax.Array, loop: Loop) -> PyTree:
@@ -99,7 +119,25 @@ def require_finite(value: PyTree) -> None:
             raise ValueError(NOT_FINITE)
 
 
-def require_at_least(name: str, number: int, least: int) -> None:
-    """Raise a ValueError if `number` is too small to tell a standard error from."""
-    if number < least:
-        raise ValueError(f"{name} must be at least {least}, to tell an error from, not {number}.")
+def require_integer(name: str, number: Any) -> int:
+    """The number as an int.
+
+    Raises:
+        ValueError: naming the argument, if it is no integer.
+    """
+    try:
+        return index(number)
+    except TypeError:
+        raise ValueError(f"{name} must be an integer, not {number!r}.") from None
+
+
+def require_count(name: str, number: Any, least: int, reason: str = "") -> int:
+    """The number as an int.
+
+    Raises:
+        ValueError: naming the argument, if it is no integer or below `least`.
+    """
+    count = require_integer(name, number)
+    if count < least:
+        raise ValueError(f"{name} must be at least {least}{reason}, not {count}.")
+    return count

@@ -5,7 +5,6 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 
 from sharplab.core import tree
 from sharplab.core.loops import Loop, dispatch
@@ -14,13 +13,15 @@ from sharplab.core.tree import PyTree
 from sharplab.curvature.operator import LinearOperator
 from sharplab.spectrum.estimate import Estimate, mean_of, with_rounding
 from sharplab.spectrum.products import (
+    TO_TELL_AN_ERROR,
     each,
     flat_product,
     loop_of,
     product,
     rademacher,
-    require_at_least,
+    require_count,
     require_finite,
+    widened,
 )
 
 # The estimates of XTrace share one sketch and so are correlated: a standard error of independent ones is too small by
@@ -67,7 +68,7 @@ def diagonal(op: LinearOperator, *, matvecs: int = 100, key: jax.Array | None = 
         key: for the random vectors; a fixed one by default.
 
     Returns:
-        an Estimate whose `value` and `stderr` are pytrees like the operator's domain.
+        an Estimate whose `value` and `stderr` are pytrees like the operator's domain, in one type of at least float32.
 
     Raises:
         ValueError: if matvecs are fewer than 4; and, outside of `jit`, if a product is not finite.
@@ -83,9 +84,9 @@ def diagonal(op: LinearOperator, *, matvecs: int = 100, key: jax.Array | None = 
 
 def _estimate(method: Method, exact: Method, op: LinearOperator, matvecs: int, key: jax.Array | None) -> Estimate:
     key = jax.random.key(0) if key is None else key
-    if matvecs < op.shape[0]:
-        require_at_least("matvecs", matvecs, 4)
-    found = _run(method, exact, op, key, matvecs, loop_of(op, key))
+    loop = loop_of(op, key)
+    matvecs = require_count("matvecs", matvecs, min(4, op.shape[0]), TO_TELL_AN_ERROR)
+    found = _run(method, exact, op, key, matvecs, loop)
     require_finite(found.value)
     return found
 
@@ -105,7 +106,7 @@ def _run(method: Method, exact: Method, op: LinearOperator, key: jax.Array, matv
 def _evaluate(method: Method, op: LinearOperator, key: jax.Array, matvecs: int, loop: Loop) -> Estimate:
     # Cancellations here do not survive the short mantissas that accelerators multiply float32 with by default.
     with jax.default_matmul_precision("highest"):
-        return method(op, key, matvecs, loop)
+        return method(widened(op), key, matvecs, loop)
 
 
 _evaluate_compiled = jax.jit(_evaluate, static_argnames=("method", "matvecs", "loop"))
@@ -174,9 +175,9 @@ def _leave_one_out(
     # Of a matrix of low rank R is singular. Any s_i outside of its range serves, hence a floor.
     floor = jnp.maximum(jnp.finfo(R.dtype).eps * sigma[0], jnp.finfo(R.dtype).tiny)
     S = U @ ((floor / jnp.maximum(sigma, floor))[:, None] * Vt)
-    S = S / jnp.linalg.norm(S, axis=0)
+    S = S / jnp.linalg.norm(S, axis=0)[None]
     along = jnp.sum(S * W, axis=0)
-    kept = W - S * along
+    kept = W - S * along[None]
     rest = along * jnp.sum(S * R, axis=0) - jnp.sum(kept * (R - H @ kept), axis=0)
     # A projected test vector is rescaled to the mean length in its space: a lesser variance (loc. cit., §2.3).
     length = squares - jnp.sum(kept**2, axis=0)
@@ -220,9 +221,9 @@ def _entries(op: LinearOperator, loop: Loop) -> jax.Array:
 
 
 def _exact_diagonal(op: LinearOperator, key: jax.Array, matvecs: int, loop: Loop) -> Estimate:
-    entries, (_, unravel) = _entries(op, loop), ravel_pytree(op.domain)
+    entries = _entries(op, loop)
     stderr = with_rounding(jnp.zeros_like(entries), jnp.abs(entries))
-    return _estimate_of(unravel(entries), unravel(stderr), matvecs)
+    return _estimate_of(tree.unravel(entries, op.domain), tree.unravel(stderr, op.domain), matvecs)
 
 
 def _exact_trace(op: LinearOperator, key: jax.Array, matvecs: int, loop: Loop) -> Estimate:

@@ -89,9 +89,11 @@ def with_product(space: Subspace, product: PyTree, negligible: jax.typing.ArrayL
     return Subspace(
         # Written after all that is read, or a compiled loop would copy the basis; so below.
         basis=jax.tree.map(lambda Q, x: with_row(Q, x, end), space.basis, q),
-        projected=jnp.where(slots == j, column[:, None], jnp.where(slots[:, None] == j, column, space.projected)),
+        projected=jnp.where(
+            slots[None] == j, column[:, None], jnp.where(slots[:, None] == j, column[None], space.projected)
+        ),
         filled=j + 1,
-        pending=space.pending - 1 + outside,
+        pending=jnp.where(outside, space.pending, space.pending - 1),
         asymmetry=jnp.maximum(space.asymmetry, asymmetry),
     )
 
@@ -113,7 +115,7 @@ def with_direction(space: Subspace, q: PyTree, wanted: jax.Array) -> Subspace:
     return space._replace(
         basis=jax.tree.map(written, space.basis, q),
         projected=space.projected[exchange][:, exchange],
-        pending=space.pending + wanted,
+        pending=jnp.where(wanted, space.pending + 1, space.pending),
     )
 
 
@@ -142,7 +144,7 @@ def rotated(space: Subspace, weights: jax.Array) -> Subspace:
 
         return jax.lax.fori_loop(space.filled, end, one, Q)
 
-    reflection = jnp.eye(len(slots), dtype=w.dtype) - 2 * w[:, None] * w
+    reflection = jnp.eye(len(slots), dtype=w.dtype) - 2 * w[:, None] * w[None]
     projected = jnp.linalg.multi_dot([reflection, space.projected, reflection], precision="highest")
     return space._replace(basis=jax.tree.map(reflected, space.basis), projected=projected)
 
@@ -151,7 +153,7 @@ def ritz_pairs(space: Subspace, preference: Callable[[jax.Array, jax.Array], jax
     """The Ritz pairs, in descending order of `preference(values, used)` of the ascending values."""
     T, used = _filled_part(space, jnp.zeros((), jnp.int32))
     values, coordinates = jnp.linalg.eigh(T)
-    order = jnp.argsort(jnp.where(used, -preference(values, used), jnp.inf))
+    order = jnp.argsort(jnp.where(used, -preference(values, used).astype(values.dtype), jnp.inf))
     return RitzPairs(values[order], coordinates[:, order], used[order])
 
 
@@ -170,7 +172,7 @@ def ritz_values_from(space: Subspace, begin: jax.Array) -> tuple[jax.Array, jax.
 def _filled_part(space: Subspace, begin: jax.Array) -> tuple[jax.Array, jax.Array]:
     slots = jnp.arange(len(space.projected))
     inside = (slots >= begin) & (slots < space.filled)
-    T = jnp.where(inside[:, None] & inside, space.projected, 0)
+    T = jnp.where(inside[:, None] & inside[None], space.projected, 0)
     # Unused slots are decoupled and sit below the spectrum of T, so that nothing mixes with them.
     outside = -1.1 * jnp.linalg.norm(T) - jnp.finfo(T.dtype).tiny
     return T + jnp.diag(jnp.where(inside, 0, outside)), slots >= len(slots) - inside.sum()
@@ -180,7 +182,7 @@ def residuals(space: Subspace, ritz: RitzPairs) -> jax.Array:
     """The residuals A y − θ y of all Ritz pairs, as coefficients in the basis: shape (m, m), column i of pair i."""
     slots = jnp.arange(len(space.projected))
     pending = (slots >= space.filled) & (slots < space.in_use)
-    beyond = jnp.where(pending[:, None] & (slots < space.filled), space.projected, 0)
+    beyond = jnp.where(pending[:, None] & (slots < space.filled)[None], space.projected, 0)
     return jnp.matmul(beyond, ritz.coordinates, precision="highest")
 
 
@@ -223,7 +225,7 @@ def restarted(space: Subspace, ritz: RitzPairs, keep: int) -> Subspace:
         return jax.lax.fori_loop(0, space.pending, lambda i, Q: with_row(Q, row_at(Q, space.filled + i), keep + i), Q)
 
     beyond = residuals(space, ritz)[(slots + space.filled - keep) % len(slots)]
-    couplings = jnp.where((slots < keep) & (slots >= keep)[:, None], beyond, 0)
+    couplings = jnp.where((slots < keep)[None] & (slots >= keep)[:, None], beyond, 0)
     return space._replace(
         basis=jax.tree.map(mixed, space.basis, kept),
         projected=jnp.diag(jnp.where(slots < keep, ritz.values, 0)) + couplings + couplings.T,

@@ -53,6 +53,6 @@ class Target(NamedTuple):
         """The oriented value of the innermost of the wanted values, shape (ends,)."""
         oriented = self.oriented(wanted)
         if self.which == "BE":
-            at_this_end = (jnp.arange(self.k) % 2) == jnp.arange(2)[:, None]
+            at_this_end = (jnp.arange(self.k) % 2)[None] == jnp.arange(2)[:, None]
             oriented = jnp.where(at_this_end, oriented, jnp.inf)
         return oriented.min(axis=1)

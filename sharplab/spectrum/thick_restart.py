@@ -232,7 +232,7 @@ class ThickRestart:
             return check
         first_row = jnp.where(check.first_row < 0, space.filled - 1, check.first_row)
         values, used = ritz_values_from(space, first_row)
-        best = jnp.where(used, self.target.oriented(values), -jnp.inf).max(axis=1)
+        best = jnp.where(used[None], self.target.oriented(values), -jnp.inf).max(axis=1)
         change = jnp.where(jnp.isfinite(check.best), jnp.abs(best - check.best), jnp.inf)
         products = space.filled - first_row
         inside = (best + REACH * change <= self.target.innermost(state.ritz.values[: self.target.k])).all()
@@ -288,7 +288,7 @@ def spectral_scale(ritz: RitzPairs) -> jax.Array:
 
 def _binary_size(v: PyTree) -> jax.Array:
     """A power of two near the largest modulus of an entry, 0 for zeros and what is not finite."""
-    largest = jnp.stack([jnp.abs(x).max() for x in jax.tree.leaves(v)]).max()
+    largest = jnp.stack([jnp.abs(x).max() for x in jax.tree.leaves(v) if x.size]).max()
     _, exponent = jnp.frexp(largest)  # exp2 is not exact
     return jnp.where(jnp.isfinite(largest) & (largest > 0), jnp.ldexp(jnp.ones_like(largest), exponent - 1), 0)
 

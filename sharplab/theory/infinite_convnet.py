@@ -90,7 +90,7 @@ def _second_layer(patches: jax.Array, key: jax.Array, batches: int) -> tuple[jax
 def _readout(covariance: jax.Array, tangent: jax.Array, key: jax.Array, draws: int) -> Kernels:
     # The root by eigenvectors: positions that are alike make the covariance singular.
     values, vectors = jnp.linalg.eigh(covariance)
-    root = vectors * jnp.sqrt(jnp.maximum(values, 0))
+    root = vectors * jnp.sqrt(jnp.maximum(values, 0))[None]
     z = (root @ jax.random.normal(key, (len(root), draws), root.dtype)).reshape(-1, POSITIONS, draws)
     h = jax.nn.relu(z.max(axis=1))
     nngp = h @ h.T / draws

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
+from sharplab.core import tree
 from sharplab.core.loops import Loop
 from sharplab.core.tree import PyTree
 
@@ -92,12 +93,16 @@ class Context:
     @cached_property
     def root(self) -> PyTree:
         """D^½, or None without a metric."""
-        return None if self.metric is None else jax.tree.map(jnp.sqrt, self.metric)
+        return None if self.metric is None else jax.tree.map(_square_root, self.metric)
 
     @cached_property
     def evaluation(self) -> dict[str, jax.Array]:
         """The `Objective.evaluation` on the held-out examples, in the mode of evaluation."""
         return Objective.of(self.loss, self.eval_model).evaluation(self.params, self.held_out)
+
+
+def _square_root(d: Any) -> jax.Array:
+    return jnp.sqrt(tree.wide(d) if hasattr(d, "dtype") else d)
 
 
 @jax.jit
@@ -114,7 +119,9 @@ def _gradient(objective: Objective, params: PyTree, batch: PyTree) -> PyTree:
 
 
 def _are_classes(outputs: Any, targets: Any) -> bool:
-    one_each = isinstance(outputs, jax.Array) and isinstance(targets, jax.Array) and outputs.shape[:-1] == targets.shape
+    """Whether the targets are one class for each row of outputs, as they are for no dict of heads."""
+    arrays = isinstance(outputs, jax.Array) and isinstance(targets, jax.Array)
+    one_each = arrays and outputs.ndim > 1 and outputs.shape[:-1] == targets.shape
     return one_each and jnp.issubdtype(targets.dtype, jnp.integer)
 
 

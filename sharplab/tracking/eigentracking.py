@@ -14,7 +14,7 @@ from sharplab.curvature import LinearOperator
 from sharplab.curvature.factor import Structure
 from sharplab.spectrum.eigenpairs import Eigenpairs, Solution
 from sharplab.spectrum.extremal import solve_extreme
-from sharplab.spectrum.products import flattened, is_split
+from sharplab.spectrum.products import flattened, is_split, widened
 
 AUDIT_EVERY = 8  # records: so often, a cold solve checks the one that began from the last vectors
 SAME = 0.5  # squared overlap above which two vectors of different records are the same one: no two can both have it
@@ -31,7 +31,7 @@ class TrackedPairs(NamedTuple):
 
 
 class Tracked(NamedTuple):
-    """One record of k eigenpairs."""
+    """One record of k eigenpairs, or of as many as there are."""
 
     pairs: Eigenpairs
     identities: jax.Array  # (k,)
@@ -49,7 +49,7 @@ class _Pass(NamedTuple):
 
 def begin_tracking(like: PyTree, k: int) -> TrackedPairs:
     """The state before the first record of an operator on vectors like `like`."""
-    return _no_records(Structure.of(like), min(k + 1, tree.size(like)))
+    return _no_records(Structure.of(like).wide, min(k + 1, tree.size(like)))
 
 
 @partial(jax.jit, static_argnums=(0, 1))  # one program, where each array of zeros would be one
@@ -62,7 +62,7 @@ def _no_records(structure: Structure, count: int) -> TrackedPairs:
 def track_eigenpairs(
     op: LinearOperator, tracked: TrackedPairs, key: jax.Array, *, k: int, tol: float, loop: Loop = "compiled"
 ) -> tuple[TrackedPairs, Tracked]:
-    """The k largest eigenpairs of an operator at this record, from those of the last.
+    """The k largest eigenpairs of an operator at this record, from those of the last; all, if it has fewer.
 
     Each record starts from the vectors of the last. The first is a cold solve (for k > 1 with a random vector looking
     for missed copies), and every eighth is followed by one: where that finds more than the errors of both explain, the
@@ -70,6 +70,8 @@ def track_eigenpairs(
     """
     first = tracked.records == 0
     audit = (tracked.records + 1) % AUDIT_EVERY == 0
+    op = widened(op)
+    k = min(k, op.shape[0])
     flat = not is_split(op.domain)
     solved, before = (flattened(op), jax.vmap(tree.ravel)(tracked.vectors)) if flat else (op, tracked.vectors)
 
@@ -95,7 +97,8 @@ def track_eigenpairs(
     identities, fresh = _identify(tracked, before, nearby)
     if flat:
         nearby = jax.vmap(tree.unravel, (0, None))(nearby, op.domain)
-    state = TrackedPairs(nearby, identities, fresh, tracked.records + 1, tracked.missed + last.missed)
+    missed = jnp.where(last.missed, tracked.missed + 1, tracked.missed)
+    state = TrackedPairs(nearby, identities, fresh, tracked.records + 1, missed)
     pairs = replace(last.solution.pairs, vectors=jax.tree.map(lambda v: v[:k], nearby), matvecs=last.matvecs)
     return state, Tracked(pairs, identities[:k], last.missed)
 
@@ -120,12 +123,14 @@ def _no_solution(op: LinearOperator, nearby: PyTree, k: int) -> Solution:
 
 def _identify(tracked: TrackedPairs, before: PyTree, vectors: PyTree) -> tuple[jax.Array, jax.Array]:
     """The identity of each vector: that of the earlier vector with more than half of its square, else a fresh one."""
-    overlaps = jax.tree.reduce(
-        jnp.add,
-        jax.tree.map(lambda old, new: old.reshape(len(old), -1) @ new.reshape(len(new), -1).T, before, vectors),
-    )
+    overlaps = jax.tree.reduce(jnp.add, jax.tree.map(_products, before, vectors))
     same = overlaps**2 > SAME  # (earlier, now)
     known = same.any(axis=0)
     inherited = tracked.identities[jnp.argmax(same, axis=0)]
     given = tracked.fresh + jnp.cumsum(~known) - 1
     return jnp.where(known, inherited, given).astype(jnp.int32), tracked.fresh + (~known).sum().astype(jnp.int32)
+
+
+def _products(old: jax.Array, new: jax.Array) -> jax.Array:
+    """The inner products of the rows of two stacks of one leaf."""
+    return old.reshape(len(old), -1) @ new.reshape(len(new), -1).T

@@ -1,7 +1,9 @@
 """One record of a training run as a pure function: losses, and spectra with their errors."""
 
+import inspect
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +11,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from sharplab import curvature
+from sharplab.core import tree
 from sharplab.core.loops import Loop
 from sharplab.core.tree import PyTree
 from sharplab.tracking.context import Context, Objective
@@ -31,7 +34,8 @@ class Measurement:
 
     `loss` is `loss(params, batch)`, or with `model` `loss(outputs, targets)`; `metric(params, opt_state)` gives D, a
     pytree like params whose leaves may be plain floats; curvature takes `chunk` examples at a time. `eval_model` is the
-    model in the mode of evaluation, where that is another. Both are also given `state=` where `observe` has one.
+    model in the mode of evaluation, where that is another. A state that `observe` has is given as `state=` to those of
+    loss and models that take it.
     """
 
     loss: Callable[..., jax.Array]
@@ -43,7 +47,27 @@ class Measurement:
 
     def gradient(self, params: PyTree, batch: PyTree, state: PyTree = None) -> PyTree:
         """∇L on a batch, like the params."""
-        return Objective.of(self.loss, _with_state(self.model, state)).gradient(params, batch)
+        bound = self.bound(state)
+        return Objective.of(bound.loss, bound.model).gradient(params, batch)
+
+    def bound(self, state: PyTree) -> "Measurement":
+        """The same with `state=` bound to those of loss and models that take it, as leaves: new values compile nothing.
+
+        Raises:
+            ValueError: for a state that neither loss nor model takes.
+        """
+        if state is None:
+            return self
+        # A loss of outputs that passes on any argument is left alone: the state may be the model's.
+        bound = replace(
+            self,
+            loss=_with_state(self.loss, state, or_any=self.model is None),
+            model=_with_state(self.model, state, or_any=True),
+            eval_model=_with_state(self.eval_model, state, or_any=True),
+        )
+        if bound == self:
+            raise ValueError("state is given, but neither loss nor model takes state=: let one of them take it.")
+        return bound
 
     @property
     def spectra(self) -> tuple[Spectral, ...]:
@@ -52,19 +76,24 @@ class Measurement:
 
     def init(self, params: PyTree, probe: PyTree, state: PyTree = None) -> TrackerState:
         """The state before the first record; `state` is that of the model, where it has one."""
-        tracked = {}
+        model, tracked = self.bound(state).model, {}
         for spectral in self.spectra:
             like = params
             if spectral.of_outputs:
-                assert self.model is not None
-                like = jax.eval_shape(_with_state(self.model, state), params, probe[0])
+                assert model is not None
+                like = jax.eval_shape(model, params, probe[0])
+            if (there := tree.size(like)) < spectral.k:
+                warnings.warn(
+                    f"{spectral.name!r} asks for {spectral.k} eigenvalues of {there}: the others are NaN.",
+                    stacklevel=3,
+                )
             tracked[spectral.name] = begin_tracking(like, spectral.k)
         return TrackerState(tracked, jnp.zeros((), jnp.int32))
 
     def check(self, params: PyTree, probe: PyTree, state: PyTree = None, weight: jax.Array | None = None) -> None:
         """Raise a ValueError for a probe that curvature cannot be taken of, which compiled records do not see."""
-        model = _with_state(self.model, state)
-        curvature.hessian(self.loss, params, probe, model=model, chunk=self.chunk, weight=weight)
+        bound = self.bound(state)
+        curvature.hessian(bound.loss, params, probe, model=bound.model, chunk=self.chunk, weight=weight)
 
     def observe(
         self,
@@ -80,10 +109,11 @@ class Measurement:
         weight: jax.Array | None = None,
     ) -> tuple[TrackerState, dict[str, jax.Array]]:
         """One record, pure: a dict of scalars. A diverged run (NaN in params) costs one product and gives NaN."""
+        bound = self.bound(model_state)
         context = Context(
-            loss=self.loss,
-            model=_with_state(self.model, model_state),
-            eval_model=_with_state(self.eval_model or self.model, model_state),
+            loss=bound.loss,
+            model=bound.model,
+            eval_model=bound.eval_model or bound.model,
             params=params,
             probe=probe,
             held_out=held_out,
@@ -106,18 +136,26 @@ class Measurement:
         return TrackerState(tracked, state.records + 1), row
 
 
-def _with_state(model: Any, state: PyTree) -> Any:
-    """The model with its state as leaves, so that new values compile nothing anew."""
-    return model if model is None or state is None else Partial(model, state=state)
+def _with_state(function: Any, state: PyTree, or_any: bool) -> Any:
+    """The function, or None, with its argument `state` bound, if it has one or, with `or_any`, takes any argument."""
+    if function is None:
+        return None
+    try:
+        parameters = inspect.signature(function).parameters
+        takes = "state" in parameters or (or_any and any(p.kind is p.VAR_KEYWORD for p in parameters.values()))
+    except (TypeError, ValueError):  # of a builtin, which tells nothing
+        takes = or_any
+    return Partial(function, state=state) if takes else function
 
 
 def _columns(spectral: Spectral, found: Tracked) -> dict[str, jax.Array]:
-    pairs, row = found.pairs, dict[str, jax.Array]()
+    pairs, row, absent = found.pairs, dict[str, jax.Array](), jnp.asarray(jnp.nan)
     for i, column in enumerate(spectral.columns()):
+        there = i < len(pairs.values)
         row |= {
-            column: pairs.values[i],
-            f"{column}_error": pairs.errors[i],
-            f"{column}_residual": pairs.residuals[i],
-            f"{column}_identity": found.identities[i],
+            column: pairs.values[i] if there else absent,
+            f"{column}_error": pairs.errors[i] if there else absent,
+            f"{column}_residual": pairs.residuals[i] if there else absent,
+            f"{column}_identity": found.identities[i] if there else absent,
         }
     return row | {f"{spectral.prefix}_matvecs": pairs.matvecs, f"{spectral.prefix}_missed": found.missed}

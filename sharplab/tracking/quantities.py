@@ -57,9 +57,8 @@ def kernel(context: Context) -> LinearOperator:
 
 def _gradient_in_metric(context: Context) -> PyTree:
     """D^½ g."""
-    if context.root is None:
-        return context.gradient
-    return jax.tree.map(jnp.multiply, context.root, context.gradient)
+    g = tree.wide(context.gradient)
+    return g if context.root is None else tree.multiply(context.root, g)
 
 
 def train_loss(context: Context) -> Row:
@@ -111,8 +110,8 @@ def _sharpness_of_batch(objective: Objective, params: PyTree, batch: PyTree, D: 
     """gᵀD H D g / gᵀD g of one batch."""
     with jax.default_matmul_precision("highest"):
         g, curve = jax.linearize(jax.grad(lambda w: objective(w, batch)), params)
-        step = g if D is None else jax.tree.map(jnp.multiply, D, g)
-        return tree.dot(step, curve(step)) / tree.dot(g, step)
+        step = tree.wide(g) if D is None else tree.multiply(D, tree.wide(g))
+        return tree.dot(step, curve(tree.cast(step, params))) / tree.dot(g, step)
 
 
 def hessian_trace(context: Context) -> Row:

@@ -1,6 +1,7 @@
 """Records along anyone's own training loop."""
 
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sharplab.core import tree
+from sharplab.core.captured import captured_arrays
 from sharplab.core.files import DamagedFile, read_arrays, write_arrays
 from sharplab.core.loops import Loop, choose_loop
 from sharplab.core.tree import PyTree
@@ -31,7 +34,7 @@ class Tracker:
             "hessian_top10", "gauss_newton_top10", "ntk_top10" (or any number): the largest eigenvalues of an operator,
             in the metric where there is one. Your own are a function of (params, batch) → scalar, or a
             `sharplab.tracking.Observable`.
-        model: `model(params, inputs)` → outputs, also given `state=` where `record` is.
+        model: `model(params, inputs)` → outputs.
         metric: `metric(params, opt_state)` → D, like params; what "sharpness" is measured in.
         eval_batch: the held-out examples of "eval_loss" and "eval_accuracy".
         eval_model: the model in the mode of evaluation, where that is another, as with batch statistics.
@@ -40,6 +43,9 @@ class Tracker:
         weight: what each example of `batch` counts in the mean that the loss takes, where that differs, as of
             `sharplab.curvature.hessian`.
         key: for the random part of Lanczos starts.
+
+    Arrays that these functions hold in a closure, rather than take as arguments, are compiled in at the first record
+    and stay as they were: what changes between records, such as batch statistics, belongs to `state` of `record`.
 
     Each eigenvalue comes with `…_error` (estimate), `…_residual` (an eigenvalue lies that near, always) and
     `…_identity`, a number that stays with an eigenvector through crossings: that of the record before with which it
@@ -91,15 +97,26 @@ class Tracker:
         self.state: TrackerState | None = None
         self.rows: list[dict[str, float]] = []
         self._restored: list[np.ndarray] | None = None
+        self._captured: dict[str, Any] | None = {}  # the arrays in closures at the first record; None once warned of
 
     def record(self, step: int, params: PyTree, opt_state: PyTree = None, state: PyTree = None) -> dict[str, float]:
-        """One row of values, measured now and kept in `rows`; `state` is the model's, such as batch statistics.
+        """One row of values, measured now and kept in `rows`.
+
+        Args:
+            step: of the training.
+            params: any pytree of floats.
+            opt_state: of the optimizer, for `metric`.
+            state: what else changes between records, such as batch statistics: given as `state=` to those of loss,
+                model and eval_model that have such an argument.
+
+        A function whose closure holds other arrays than at the first record is warned of, once.
 
         Raises:
-            ValueError: for a state without a model, and for params that a restored tracker did not record.
+            ValueError: for params that are not all floats, a state that neither loss nor model takes, and params that
+                a restored tracker did not record.
         """
-        if state is not None and self.measurement.model is None:
-            raise ValueError("state= is for the model: give the tracker model=.")
+        params = tree.floats(params, "params")
+        self._warn_of_captured((params, opt_state, state))
         if self.state is None:
             self.measurement.check(params, self.batch, state, self.weight)
             self.state = self.measurement.init(params, self.batch, state)
@@ -125,6 +142,24 @@ class Tracker:
             row["learning_rate"] = float(rate(step) if callable(rate) else rate)
         self.rows.append(row | {name: value.item() for name, value in jax.device_get(values).items()})
         return self.rows[-1]
+
+    def _warn_of_captured(self, given: PyTree) -> None:
+        """Warn where functions hold other arrays than at the first record, beside those that each record is given."""
+        if self._captured is None:
+            return
+        own = self.measurement
+        held = captured_arrays(loss=own.loss, model=own.model, metric=own.metric, eval_model=own.eval_model)
+        if not self._captured:
+            anew = set(map(id, jax.tree.leaves(given)))
+            self._captured = {place: array for place, array in held.items() if id(array) not in anew}
+        changed = [place for place, array in self._captured.items() if held.get(place) is not array]
+        if changed:
+            warnings.warn(
+                f"{', '.join(changed)}: held in a closure and no longer what it was at the first record, whose values "
+                "the compiled program keeps. Let the function take such arrays as state=, and give them to record.",
+                stacklevel=3,
+            )
+            self._captured = None
 
     def save(self, path: str | Path) -> None:
         """Write rows and state (vectors, identities, audits) to a file, whole or not at all."""

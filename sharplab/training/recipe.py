@@ -141,7 +141,7 @@ class Recipe:
             variables,
             self.direction().init(params),
             jnp.zeros((), jnp.int32),
-            jnp.full((), jnp.nan, tree.dtype(params)),
+            jnp.full((), jnp.inf, tree.dtype(params)),
             jnp.full((), -1, jnp.int32),
             jnp.asarray(seed, jnp.int32),
         )

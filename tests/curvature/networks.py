@@ -41,13 +41,13 @@ class Curvature(NamedTuple):
 
 
 def tanh_mlp(params, x):
-    hidden = jnp.tanh(x @ params["first"]["kernel"] + params["first"]["bias"])
+    hidden = jnp.tanh(x @ params["first"]["kernel"] + params["first"]["bias"][None])
     return hidden @ params["second"]
 
 
 def tuple_mlp(params, x):
     first, (second, bias) = params
-    return jax.nn.gelu(x @ first) @ second + bias
+    return jax.nn.gelu(x @ first) @ second + bias[None]
 
 
 class LinenMLP(linen.Module):

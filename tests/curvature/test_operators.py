@@ -119,7 +119,7 @@ def test_precondition_is_s_a_s(float64):
 def test_precondition_takes_plain_numbers_per_leaf(float64):
     A = symmetric(np.linspace(-2, 3, 8))
     op = precondition(matrix_operator(A, cast(DOMAINS["dict"], np.float64)), {"w": 2.0, "b": 3.0})
-    s = ravel_pytree({"w": jnp.full((2, 3), 2.0), "b": jnp.full(2, 3.0)})[0]
+    s = np.asarray(ravel_pytree({"w": jnp.full((2, 3), 2.0), "b": jnp.full(2, 3.0)})[0])
     assert np.allclose(op.dense(), s[:, None] * A * s, atol=1e-13)
 
 

@@ -14,7 +14,8 @@ def plain(x, W):
     """As a sum in which only the first of the largest is not 0."""
     h = x @ W
     first = jax.lax.stop_gradient(h.argmax(axis=-2, keepdims=True))
-    return jax.nn.relu(jnp.where(jnp.arange(h.shape[-2])[:, None] == first, h, 0).sum(axis=-2))
+    positions = jax.lax.broadcast_to_rank(jnp.arange(h.shape[-2])[:, None], h.ndim)
+    return jax.nn.relu(jnp.where(positions == first, h, 0).sum(axis=-2))
 
 
 def normal(seed, *shape):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from architectures import CLASSES, assert_equals_plain, small_batch, small_recipe
 from flax import nnx
+from problems import promoting
 
 from sharplab.models import find_model
 from sharplab.models.norms import BatchNorm, LayerNorm
@@ -30,6 +31,7 @@ def normalise(x, gain, bias, axes):
     return gain * (x - x.mean(axes, keepdims=True)) / jnp.sqrt(x.var(axes, keepdims=True) + 1e-5) + bias
 
 
+@promoting
 def plain(params, x, multipliers, norm_axes):
     """As one would write it, of weights by path; under muP at twice the base width gains carry √2."""
     x = multipliers["stem"] * convolve(x, params["stem"]["kernel"], 2)

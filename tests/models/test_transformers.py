@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from architectures import CLASSES, assert_equals_plain, small_batch, small_recipe
 from flax import nnx
+from problems import promoting
 
 from sharplab.core import tree
 from sharplab.models.attention import Attention
@@ -33,6 +34,7 @@ def plain_block(h, weights, causal):
     return h + 2**-0.5 * (x @ contract["kernel"] + contract["bias"]["weights"])
 
 
+@promoting
 def plain_gpt(weights, tokens):
     h = weights["tokens"]["rows"][tokens] + weights["positions"]["rows"]
     for block in weights["blocks"].values():
@@ -40,6 +42,7 @@ def plain_gpt(weights, tokens):
     return norm(h, weights["norm"]) @ weights["readout"]["kernel"]
 
 
+@promoting
 def plain_vit(weights, images):
     kernel = weights["embedding"]["kernel"].reshape(4, 4, 2, -1)
     patches = jax.lax.conv_general_dilated(

@@ -88,7 +88,7 @@ class Transformer(nnx.Module):
         self.stacked, self.scale, self.multiplier = stacked, scale, 1.0
 
     def __call__(self, tokens):
-        x = self.embed(tokens) + self.positions[...]
+        x = self.embed(tokens) + self.positions[...][None]
         if self.stacked:
             graphdef, state = nnx.split(self.blocks)
             x, _ = jax.lax.scan(lambda x, params: (nnx.merge(graphdef, params)(x, self.scale), None), x, state)

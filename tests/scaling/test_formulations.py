@@ -49,9 +49,9 @@ class Biased(nnx.Module):
         self.branch = rule.depth.multiplier
 
     def forward(self, x):
-        h = jnp.tanh(self.first(x) + self.vector * self.first_bias[...])
-        h = h + self.branch * jnp.tanh(self.hidden(h) + self.vector * self.hidden_bias[...])
-        return self.readout(h) + self.scalar * self.readout_bias[...]
+        h = jnp.tanh(self.first(x) + self.vector * self.first_bias[...][None])
+        h = h + self.branch * jnp.tanh(self.hidden(h) + self.vector * self.hidden_bias[...][None])
+        return self.readout(h) + self.scalar * self.readout_bias[...][None]
 
 
 @lru_cache

@@ -203,6 +203,30 @@ def test_bad_arguments_are_named():
             eigsh(op, k)
     with pytest.raises(ValueError, match="which 'LB'"):
         eigsh(op, which="LB")
+    for argument, wrong in {"k": (1.0, "2"), "tol": (0, -1e-3, np.nan), "max_matvecs": (0, 1.5)}.items():
+        for value in wrong:
+            with pytest.raises(ValueError, match=f"{argument} must"):
+                eigsh(op, **{argument: value})
+    for start in (jnp.ones(4), jnp.ones((2, 2)), jnp.ones(3, jnp.complex64), jnp.ones(3, bool)):
+        with pytest.raises(ValueError, match="start"):
+            eigsh(op, start=start)
+
+
+@pytest.mark.parametrize("integers", [np.array([1, 0, 0]), jnp.array([1, 0, 0]), np.array([[1, 0, 0], [0, 1, 0]])])
+def test_integer_start_counts_as_floats(integers):
+    d = jnp.array([1.0, 2.0, 0.5])
+    pairs = eigsh(matrix_operator(np.diag(d)), start=integers)
+    assert np.isclose(pairs.values[0], 2, rtol=1e-3) and pairs.converged[0]
+    plain = eigsh(lambda v: d * v, start=integers[0] if integers.ndim > 1 else integers)
+    assert np.isclose(plain.values[0], 2, rtol=1e-3) and plain.vectors.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("which", ["LA", "SA", "LM", "BE"])
+def test_all_eigenpairs_there_are(which):
+    exact = np.array([-3.0, 1, 2])
+    pairs = eigsh(matrix_operator(symmetric(exact).astype(np.float32)), np.int64(3), which=which)
+    order = {"LA": [2, 1, 0], "SA": [0, 1, 2], "LM": [0, 2, 1], "BE": [2, 0, 1]}[which]
+    assert np.allclose(pairs.values, exact[order], atol=1e-5) and pairs.converged.all()
 
 
 def test_new_arrays_do_not_recompile():

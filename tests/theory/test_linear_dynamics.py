@@ -21,7 +21,7 @@ BOTH = pytest.mark.parametrize("name", ["mup", "ntk"])
 def make_data(outputs):
     """Inputs whose directions differ in size, and targets that no linear function meets."""
     keys = jax.random.split(jax.random.key(0), 2)
-    inputs = jax.random.normal(keys[0], (EXAMPLES, FEATURES)) * jnp.linspace(0.5, 1.5, FEATURES)
+    inputs = jax.random.normal(keys[0], (EXAMPLES, FEATURES)) * jnp.linspace(0.5, 1.5, FEATURES)[None]
     return inputs, jax.random.normal(keys[1], (EXAMPLES, outputs))
 
 

@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 from jax.flatten_util import ravel_pytree
 
-from sharplab.losses import cross_entropy
+from sharplab.losses import cross_entropy, squared_error
 from sharplab.models import find_model
 from sharplab.scaling import Rule, parameterization
 from sharplab.tracking.measurement import TOLERANCE
@@ -212,7 +212,7 @@ def dense_kernels(params):
     flat, unravel = ravel_pytree(params)
     root = jnp.sqrt(ravel_pytree(jax.tree.map(jnp.full_like, PARAMS, FACTORS))[0])
     outputs = model(params, BATCH[0])
-    J = (jax.jacobian(lambda w: model(unravel(w), BATCH[0]))(flat) * root).reshape(outputs.size, -1)
+    J = (jax.jacobian(lambda w: model(unravel(w), BATCH[0]))(flat) * root[None, None]).reshape(outputs.size, -1)
     H = jax.hessian(lambda f: cross_entropy(f.reshape(outputs.shape), BATCH[1]))(outputs.ravel())
     return J.T @ H @ J, J @ J.T / len(outputs)
 
@@ -233,7 +233,7 @@ def test_gradient_columns_are_in_the_metric(several):
         g = jax.grad(whole_loss)(params, BATCH)
         root = ravel_pytree(jax.tree.map(jnp.full_like, PARAMS, FACTORS))[0] ** 0.5
         along = ravel_pytree(g)[0] * root
-        H = root[:, None] * dense(params) * root
+        H = root[:, None] * dense(params) * root[None]
         assert np.isclose(row["gradient_norm"], np.linalg.norm(along), rtol=1e-4)
         assert np.isclose(row["directional_sharpness"], along @ H @ along / (along @ along), rtol=1e-3)
 
@@ -253,7 +253,7 @@ def test_batch_sharpness_is_the_mean_over_chunks_of_the_probe(several):
     @jax.jit
     def sharpness(params, batch):
         flat, unravel = ravel_pytree(params)
-        H = root[:, None] * jax.hessian(lambda w: whole_loss(unravel(w), batch))(flat) * root
+        H = root[:, None] * jax.hessian(lambda w: whole_loss(unravel(w), batch))(flat) * root[None]
         along = ravel_pytree(jax.grad(whole_loss)(params, batch))[0] * root
         return along @ H @ along / (along @ along)
 
@@ -321,10 +321,10 @@ def test_damaged_file_is_named(tmp_path, damage):
 
 def test_model_with_a_state_is_recorded_in_both_modes():
     def training(params, inputs, state):
-        return model(params, inputs - inputs.mean(axis=0))
+        return model(params, inputs - inputs.mean(axis=0, keepdims=True))
 
     def evaluation(params, inputs, state):
-        return model(params, inputs - state)
+        return model(params, inputs - state[None])
 
     observables, means = ["train_loss", "eval_loss", "sharpness_raw", "ntk_top2"], jnp.arange(5.0) / 5
     given = {"model": training, "eval_model": evaluation, "eval_batch": EVAL_BATCH}
@@ -332,11 +332,154 @@ def test_model_with_a_state_is_recorded_in_both_modes():
     row, other = (tracker.record(step, PARAMS, state=state) for step, state in enumerate((means, 2 * means)))
     assert row["train_loss"] == other["train_loss"]
     for found, state in ((row, means), (other, 2 * means)):
-        expected = whole_loss(PARAMS, (EVAL_BATCH[0] - state, EVAL_BATCH[1]))
+        expected = whole_loss(PARAMS, (EVAL_BATCH[0] - state[None], EVAL_BATCH[1]))
         assert np.isclose(found["eval_loss"], expected, rtol=1e-5)
-    centred = (BATCH[0] - BATCH[0].mean(axis=0), BATCH[1])
+    centred = (BATCH[0] - BATCH[0].mean(axis=0, keepdims=True), BATCH[1])
     plain = Tracker(cross_entropy, centred, observables, model=model, eval_batch=EVAL_BATCH).record(0, PARAMS)
     for name in ("train_loss", "sharpness_raw", "ntk_1", "ntk_2"):
         assert np.isclose(row[name], plain[name], rtol=1e-3)
-    with pytest.raises(ValueError, match=r"state=.*model="):
+    with pytest.raises(ValueError, match="state="):
         Tracker(whole_loss, BATCH, ["train_loss"]).record(0, PARAMS, state=means)
+    with pytest.raises(ValueError, match="state="):
+        Tracker(cross_entropy, BATCH, ["train_loss"], model=model).record(0, PARAMS, state=means)
+
+
+class Normalised(nnx.Module):
+    """A network with batch statistics, which are a state beside its parameters."""
+
+    def __init__(self):
+        rngs = nnx.Rngs(0)
+        self.hidden, self.norm = nnx.Linear(5, 4, rngs=rngs), nnx.BatchNorm(4, rngs=rngs)
+        self.readout = nnx.Linear(4, 3, rngs=rngs)
+
+    def __call__(self, x):
+        return self.readout(jnp.tanh(self.norm(self.hidden(x))))
+
+
+def test_state_that_moves_is_followed_where_it_is_given_and_warned_of_where_a_closure_holds_it():
+    module = Normalised()
+    module.eval()
+    graphdef, params, statistics = nnx.split(module, nnx.Param, ...)
+    held = statistics
+
+    def outputs(params, inputs, state):
+        return nnx.merge(graphdef, params, state)(inputs)
+
+    def loss(params, batch, state):
+        return cross_entropy(outputs(params, batch[0], state), batch[1])
+
+    def closed(params, batch):
+        return loss(params, batch, held)
+
+    names = ["train_loss", "sharpness_raw"]
+    given = Tracker(loss, BATCH, names), Tracker(cross_entropy, BATCH, names, model=outputs)
+    stale = Tracker(closed, BATCH, names)
+    flat, unravel = ravel_pytree(params)
+    dense = jax.jit(jax.hessian(lambda w, state: loss(unravel(w), BATCH, state)))
+    tops = []
+    for step in range(3):
+        exact = np.linalg.eigvalsh(dense(flat, statistics))[-1]
+        for tracker in given:
+            row = tracker.record(step, params, state=statistics)
+            assert abs(row["sharpness_raw"] - exact) <= 2 * TOLERANCE * exact
+            assert np.isclose(row["train_loss"], loss(params, BATCH, statistics), rtol=1e-5)
+        if step == 1:
+            with pytest.warns(UserWarning, match="held/norm/mean.*state="):
+                stale.record(step, params)
+        else:
+            stale.record(step, params)  # a warning would be an error
+        tops.append(exact)
+        held = statistics = jax.tree.map(lambda x: 1.5 * x + 0.1, statistics)
+    assert np.ptp(tops) > 0.05 * tops[0]
+    assert len({row["train_loss"] for row in stale.rows}) == 1
+
+
+def test_parameters_that_a_captured_module_shares_with_each_record_are_no_stale_arrays():
+    module = nnx.Linear(5, 3, rngs=nnx.Rngs(0))
+
+    def loss(params, batch):
+        return cross_entropy(nnx.merge(nnx.graphdef(module), params)(batch[0]), batch[1])
+
+    tracker = Tracker(loss, BATCH, ["train_loss"])
+    for step in range(3):
+        tracker.record(step, nnx.state(module))
+        nnx.update(module, jax.tree.map(lambda w: 0.9 * w, nnx.state(module)))
+    assert tracker.rows[0]["train_loss"] != tracker.rows[2]["train_loss"]
+
+
+def test_outputs_and_targets_may_be_dicts_of_heads():
+    def heads(params, inputs):
+        logits = model(params, inputs)
+        return {"class": logits, "square": logits**2}
+
+    def loss(outputs, targets):
+        return cross_entropy(outputs["class"], targets["class"]) + squared_error(outputs["square"], targets["square"])
+
+    def of_heads(batch):
+        return batch[0], {"class": batch[1], "square": jnp.ones((len(batch[1]), 3))}
+
+    probe, held_out = of_heads(BATCH), of_heads(EVAL_BATCH)
+    names = ["train_loss", "eval_loss", "eval_accuracy", "sharpness_raw", "gauss_newton_top2"]
+    row = Tracker(loss, probe, names, model=heads, eval_batch=held_out).record(0, PARAMS)
+    flat, unravel = ravel_pytree(PARAMS)
+    H = jax.hessian(lambda w: loss(heads(unravel(w), probe[0]), probe[1]))(flat)
+    assert np.isclose(row["eval_loss"], loss(heads(PARAMS, held_out[0]), held_out[1]), rtol=1e-5)
+    assert "eval_accuracy" not in row
+    assert np.isclose(row["sharpness_raw"], np.linalg.eigvalsh(H)[-1], rtol=2 * TOLERANCE)
+    linear, J = jax.linearize(lambda w: heads(unravel(w), probe[0]), flat)
+    G = jax.hessian(lambda v: loss(jax.tree.map(jnp.add, linear, J(v)), probe[1]))(jnp.zeros_like(flat))
+    assert np.isclose(row["gauss_newton_1"], np.linalg.eigvalsh(G)[-1], rtol=2 * TOLERANCE)
+
+
+def test_a_loss_of_outputs_without_rows_is_evaluated():
+    def norm(outputs, targets):
+        return (outputs - targets) ** 2
+
+    def total(params, inputs):
+        return model(params, inputs).sum()
+
+    row = Tracker(norm, (BATCH[0], jnp.asarray(3)), ["eval_loss"], model=total, eval_batch=(BATCH[0], 3)).record(
+        0, PARAMS
+    )
+    assert np.isclose(row["eval_loss"], (total(PARAMS, BATCH[0]) - 3) ** 2, rtol=1e-5)
+
+
+def test_eigenvalues_beyond_those_there_are_are_nan_and_said_once():
+    x = jnp.asarray(RNG.standard_normal((6, 3)), jnp.float32)
+
+    def linear(w, inputs):
+        return (inputs @ w)[:, None]
+
+    def loss(w, batch):
+        return jnp.mean((batch[0] @ w - batch[1]) ** 2) / 2
+
+    exact = np.linalg.eigvalsh(x.T @ x / 6)[::-1]
+    for k in (3, 5):
+        tracker = Tracker(loss, (x, jnp.ones(6)), [f"hessian_top{k}"])
+        if k > 3:
+            with pytest.warns(UserWarning, match="hessian_top5"):
+                tracker.record(0, jnp.zeros(3))
+        for step in range(1, 9):
+            row = tracker.record(step, jnp.zeros(3))
+            assert np.allclose([row[f"hessian_{i + 1}"] for i in range(3)], exact, rtol=1e-3)
+            assert [row[f"hessian_{i + 1}_identity"] for i in range(3)] == [0, 1, 2]
+        for i in range(3, k):
+            assert all(np.isnan(row[f"hessian_{i + 1}{suffix}"]) for suffix in ("", "_error", "_residual", "_identity"))
+    tracker = Tracker(squared_error, (x[:2], jnp.ones((2, 1))), ["ntk_top4"], model=linear)
+    with pytest.warns(UserWarning, match="ntk_top4"):
+        row = tracker.record(0, jnp.zeros(3))
+    assert np.allclose([row["ntk_1"], row["ntk_2"]], np.linalg.eigvalsh(x[:2] @ x[:2].T / 2)[::-1], rtol=1e-3)
+    assert np.isnan(row["ntk_3"])
+
+
+def test_parameters_of_16_bits_are_recorded_in_float32():
+    half = jax.tree.map(lambda w: w.astype(jnp.bfloat16), PARAMS)
+    exact = spectra(jax.tree.map(lambda w: w.astype(jnp.float32), half))
+    tracker = full_tracker()
+    for step in range(2):
+        row = tracker.record(step, half)
+    for name in ("sharpness_raw", "sharpness"):
+        assert abs(row[name] - exact[name][-1]) <= 0.04 * exact[name][-1]
+    assert abs(row["hessian_trace"] - exact["sharpness"].sum()) <= 4 * row["hessian_trace_error"] + 0.5
+    assert np.isfinite([value for value in row.values()]).all()
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(tracker.state.tracked["sharpness"].vectors))
