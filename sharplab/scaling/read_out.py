@@ -1,5 +1,6 @@
 """The tables that a network reads its outputs out by: found in the trace of a call, where the network takes tokens."""
 
+import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -24,8 +25,8 @@ class _View(NamedTuple):
 def tables_read_out(module: Any, tables: Mapping[str, int]) -> set[str] | None:
     """The paths of the tables that a call of the module on tokens does more with than look rows up and add them.
 
-    A readout sums over a table's features. None where the module does not take tokens alone, or where what it returns
-    has the features still, so that another function reads it out.
+    A readout sums over a table's features. None where the module does not take tokens, as each of its arguments but for
+    flags, or where what it returns has the features still, so that another function reads it out.
 
     Args:
         module: an `nnx.Module`, whose numbers may be abstract.
@@ -46,7 +47,8 @@ def tables_read_out(module: Any, tables: Mapping[str, int]) -> set[str] | None:
             # The tokens' shape is not the user's, who may have axes to spare.
             with jax.numpy_rank_promotion("allow"):
                 traced, outputs = jax.make_jaxpr(
-                    lambda params, rest, tokens: nnx.merge(graphdef, params, *rest)(tokens), return_shape=True
+                    lambda params, rest, tokens: nnx.merge(graphdef, params, *rest)(*_arguments(module, tokens)),
+                    return_shape=True,
                 )(params, rest, jax.ShapeDtypeStruct(shape, jnp.int32))
         except Exception:  # whatever a module does with what it does not take
             continue
@@ -57,6 +59,14 @@ def tables_read_out(module: Any, tables: Mapping[str, int]) -> set[str] | None:
         views = {arguments[path]: _View(path, axis) for path, axis in tables.items()}
         return _read_out(traced.jaxpr, views)
     return None
+
+
+def _arguments(module: Any, tokens: jax.Array) -> list[Any]:
+    """What the module's call needs: tokens, and False or, of "deterministic", True for flags."""
+    parameters = inspect.signature(module).parameters.values()
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    flags = {"train": False, "training": False, "deterministic": True}
+    return [flags.get(p.name, tokens) for p in positional if p.default is p.empty]
 
 
 def _read_out(jaxpr: Jaxpr, views: dict[Any, _View]) -> set[str]:

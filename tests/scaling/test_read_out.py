@@ -91,11 +91,18 @@ def test_rows_that_are_looked_up_and_added_are_not_read_out(lookup, monkeypatch)
     assert tables_read_out(module, {"embed/embedding": 1}) == set()
 
 
-class OfTwo(Reader):
-    """Not a function of tokens alone, so that no call of it can be traced."""
+class OfBatches(Reader):
+    """Not a function of tokens, so that no call of it can be traced."""
 
-    def __call__(self, tokens, mask):
-        return super().__call__(tokens) * mask
+    def __call__(self, batch):
+        return super().__call__(batch["tokens"])
+
+
+class OfTwo(Reader):
+    """A function of two sequences and a flag."""
+
+    def __call__(self, source, target, train):
+        return super().__call__(source if train else target)
 
 
 class Headless(Reader):
@@ -105,13 +112,19 @@ class Headless(Reader):
         return self.hidden(self.embed(tokens))
 
 
-@pytest.mark.parametrize("kind", [OfTwo, Headless])
+@pytest.mark.parametrize("kind", [OfBatches, Headless])
 def test_where_no_call_tells_a_readout_of_as_many_outputs_is_asked_for(kind):
     assert tables_read_out(kind(BASE, nnx.Rngs(0), readout="attend"), {"embed/embedding": 1}) is None
     with pytest.raises(ValueError, match=r"'embed/embedding'.*'tied'"):
         mup(partial(kind, readout="attend", router=4), base=BASE, width=4 * BASE)
     table = mup(partial(kind, router=4), base=BASE, width=BASE).table()
     assert table.loc["embed/embedding", "role"] == "input"
+
+
+def test_calls_of_several_sequences_and_flags_are_traced_too():
+    tables = {"embed/embedding": 1, "positions/embedding": 1}
+    found = [tables_read_out(OfTwo(BASE, nnx.Rngs(0), readout=r, positions=True), tables) for r in ("attend", None)]
+    assert found == [{"embed/embedding"}, set()]
 
 
 @pytest.mark.slow
