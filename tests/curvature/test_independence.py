@@ -24,7 +24,7 @@ def linear(w, x):
 
 
 def batch_normalised(w, x):
-    return (x - x.mean(0)) @ w
+    return (x - x.mean(0, keepdims=True)) @ w
 
 
 def sum_loss(outputs, targets):
@@ -138,7 +138,7 @@ def test_batch_statistics_before_a_readout_of_zeros_are_seen(chunk):
 
     def normalised(w, x):
         h = jnp.tanh(x @ w["hidden"])
-        return (h - h.mean(0)) @ w["readout"]
+        return (h - h.mean(0, keepdims=True)) @ w["readout"]
 
     params = {"hidden": jnp.ones((3, 4)), "readout": jnp.zeros((4, 1))}
     for make in (
