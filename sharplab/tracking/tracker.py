@@ -200,7 +200,7 @@ def _filled(state: TrackerState, leaves: list[np.ndarray]) -> TrackerState:
     empty, treedef = jax.tree.flatten(state)
     if [jnp.shape(leaf) for leaf in empty] != [leaf.shape for leaf in leaves]:
         raise ValueError("the restored tracker recorded other observables or parameters: restore it for those.")
-    return jax.tree.unflatten(treedef, [jnp.asarray(leaf) for leaf in leaves])
+    return jax.tree.unflatten(treedef, [jnp.asarray(x, like.dtype) for x, like in zip(leaves, empty, strict=True)])
 
 
 def _observe(

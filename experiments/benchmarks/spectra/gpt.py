@@ -54,7 +54,7 @@ class GPT(nnx.Module):
 
     def forward(self, tokens_BxT: jax.Array) -> jax.Array:
         """Logits of the next token, shape (B, T, V)."""
-        h_BxTxD = self.tokens(tokens_BxT) + self.positions(jnp.arange(tokens_BxT.shape[1]))
+        h_BxTxD = self.tokens(tokens_BxT) + self.positions(jnp.arange(tokens_BxT.shape[1]))[None]
         for block in self.blocks:
             h_BxTxD = block(h_BxTxD)
         return self.norm(h_BxTxD) @ self.tokens.embedding[...].T
