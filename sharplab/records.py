@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from sharplab.core.arguments import of
 from sharplab.core.settings import TrainingSettings, declarations
 
 if TYPE_CHECKING:
@@ -105,6 +106,9 @@ class Records:
         if self.curves.duplicated(keys).any():
             raise ValueError(f"some curves share {', '.join(keys)}: select one setting first, as by select(steps=256).")
         return self.curves.set_index(keys).select_dtypes("number").to_xarray()
+
+
+some_records = of(Records, "as sharplab.load gives them or sharplab.Records(table) makes them")
 
 
 def join_rates(table: pd.DataFrame) -> pd.DataFrame:

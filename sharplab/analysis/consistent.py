@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from sharplab.analysis.arguments import check_test, curves_by_name
+from sharplab.analysis.curves import curves_by_name
 from sharplab.analysis.gaps import Gaps, find_gaps
 from sharplab.analysis.parts import Part
 from sharplab.analysis.trend import Measured, lies_outside, lies_within, pooled_noise, trend_of_means
+from sharplab.core.arguments import checked
 from sharplab.core.statistics import Interval
-from sharplab.records import Records
+from sharplab.records import Records, some_records
 
 Verdict = Literal["super consistent", "finite-size effects", "inconclusive"]
 
@@ -108,6 +109,7 @@ class Consistency:
         return "\n".join(lines)
 
 
+@checked(records=some_records)
 def consistency(
     records: Records, quantity: str, *, over: str = "width", tolerance: float = 0.1, confidence: float = 0.95
 ) -> dict[str, Consistency]:
@@ -137,7 +139,6 @@ def consistency(
     >>> print(found.verdict, f"{late.exponent:.1f} {found.gaps.limit_exponents['late'][0]:.1f} {growth.exponent:.1f}")
     finite-size effects -1.3 -1.0 1.0
     """
-    check_test(over, tolerance, confidence)
     return {
         name: _consistency(name, table, quantity, over, tolerance, confidence)
         for name, table in curves_by_name(records, quantity, over)

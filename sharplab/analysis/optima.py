@@ -7,7 +7,6 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from sharplab.analysis.arguments import check_test
 from sharplab.analysis.edges import find_edges
 from sharplab.analysis.parts import Part, PartOfEach
 from sharplab.analysis.regrets import Regret, find_regrets
@@ -15,8 +14,9 @@ from sharplab.analysis.seed_optima import SizeOptimum, distance, find_optima, sh
 from sharplab.analysis.single_seeds import FEWEST_SIZES, single_seed_optima
 from sharplab.analysis.trend import Measured, Trend, lies_outside, lies_within
 from sharplab.analysis.valley import Losses
+from sharplab.core.arguments import checked, of, text
 from sharplab.core.statistics import OPEN, Interval
-from sharplab.records import Records, join_rates, require_one_setting
+from sharplab.records import Records, join_rates, require_one_setting, some_records
 
 Verdict = Literal["transfers", "shifts", "inconclusive"]
 PLATEAU = 0.5  # octaves from the largest size's optimum: there a parabola loses a quarter of what half the best loses
@@ -38,7 +38,7 @@ class SizeResult:
             where nothing is known.
     """
 
-    size: int
+    size: float
     optimum: Measured
     at_grid_edge: bool
     edge: Measured
@@ -66,7 +66,7 @@ class Transfer:
     metric: str
     by_size: tuple[SizeResult, ...]
     trend: Trend
-    from_size: int | None
+    from_size: float | None
     edge_trend: Trend
     tolerance: float
     confidence: float
@@ -144,6 +144,7 @@ class Transfer:
         return "\n".join(lines)
 
 
+@checked(records=some_records, metric=text)
 def transfer(
     records: Records,
     *,
@@ -152,7 +153,9 @@ def transfer(
     tolerance: float = 0.25,
     confidence: float = 0.95,
 ) -> dict[str, Transfer]:
-    """The shift of the optimal learning rate as `over` grows, "width" or "depth": a `Transfer` per parameterization.
+    """The shift of the optimal learning rate as `over` grows: a `Transfer` per parameterization.
+
+    `over` is "width", "depth" or any other column of positive numbers, such as parameters, tokens or the batch size.
 
     Per size, the optimum is the mean over seeds of log₂ of the learning rate at which each seed's own loss is lowest,
     found by a fit of its valley that knows of the cliff beyond (`sharplab.analysis.seed_optima`). The shift is the
@@ -179,7 +182,6 @@ def transfer(
     >>> print(f"{found.shift:.1f}", found.verdict)
     -1.0 shifts
     """
-    check_test(over, tolerance, confidence)
     _check(records.runs, over, metric)
     runs = join_rates(records.runs)
     return {name: _transfer(name, part, over, metric, tolerance, confidence) for name, part in _groups(runs)}
@@ -218,7 +220,7 @@ def _transfer(name: str, runs: pd.DataFrame, over: str, metric: str, tolerance: 
     )
 
 
-def _optima_and_shift(sizes: Sequence[int], grids: Sequence[Losses]) -> tuple[list[SizeOptimum], Trend]:
+def _optima_and_shift(sizes: Sequence[float], grids: Sequence[Losses]) -> tuple[list[SizeOptimum], Trend]:
     alone = all(grid.values.shape[1] == 1 and np.isfinite(grid.values).any() for grid in grids)
     if alone and len(sizes) >= FEWEST_SIZES:
         return single_seed_optima(sizes, grids)
@@ -226,7 +228,7 @@ def _optima_and_shift(sizes: Sequence[int], grids: Sequence[Losses]) -> tuple[li
     return optima, shift(sizes, optima)
 
 
-def _from_size(sizes: Sequence[int], optima: Sequence[SizeOptimum], confidence: float) -> int | None:
+def _from_size(sizes: Sequence[float], optima: Sequence[SizeOptimum], confidence: float) -> float | None:
     """The smallest size from which on the optimum surely lies within `PLATEAU` of the largest size's.
 
     Sizes are tried from the largest on down, up to the first that may lie further off: a fixed sequence, which needs no
@@ -245,7 +247,7 @@ def _power(log: Measured) -> Measured:
     return Measured(*(float(2.0**x) for x in (log.value, log.low, log.high)))
 
 
-def _grids(name: str, runs: pd.DataFrame, over: str, metric: str) -> tuple[tuple[int, ...], list[Losses]]:
+def _grids(name: str, runs: pd.DataFrame, over: str, metric: str) -> tuple[tuple[float, ...], list[Losses]]:
     """The sizes, ascending, and the losses of each: inf where diverged, NaN where a seed was not run."""
     duplicated = runs.duplicated([over, "learning_rate", "seed"])
     if duplicated.any():
@@ -269,7 +271,7 @@ def _grids(name: str, runs: pd.DataFrame, over: str, metric: str) -> tuple[tuple
         values = np.full((len(rates_here), columns.max() + 1), np.nan)
         values[rows, columns] = losses[chosen]
         grids.append(Losses(rates_here, values))
-    return tuple(int(size) for size in sizes), grids
+    return tuple(int(size) if size.is_integer() else float(size) for size in sizes), grids
 
 
 def _check(runs: pd.DataFrame, over: str, metric: str) -> None:
@@ -282,11 +284,13 @@ def _check(runs: pd.DataFrame, over: str, metric: str) -> None:
         wrong = runs[column][~((runs[column] > 0) & (runs[column] < np.inf))]
         if len(wrong):
             raise ValueError(f"{column} must be positive and finite in every run, not {wrong.iloc[0]}: drop such runs.")
-    if (runs[over] % 1 != 0).any():
-        raise ValueError(f"{over} must be whole in every run: select or correct the others.")
     require_one_setting(runs, apart_from=[over])
 
 
+_a_transfer = of(Transfer, "of those that sharplab.transfer returns")
+
+
+@checked(a=_a_transfer, b=_a_transfer)
 def shift_difference(a: Transfer, b: Transfer, *, confidence: float = 0.95) -> tuple[float, Interval]:
     """The difference of two shifts, b's less a's, in octaves per doubling, with Welch's interval."""
     difference = b.shift - a.shift

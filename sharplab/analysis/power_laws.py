@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from sharplab.analysis.arguments import check_confidence
 from sharplab.analysis.trend import Noise, pooled_noise
 from sharplab.analysis.weighted_line import WeightedLine
+from sharplab.core.arguments import checked
 from sharplab.core.statistics import Interval
 
 
@@ -43,6 +43,7 @@ class PowerLaw:
         return f"y = {self.prefactor:.3g} · x^{self.exponent:.3g}, exponent in [{low:.3g}, {high:.3g}]"
 
 
+@checked()
 def power_law(x: Any, y: Any, *, stderr: Any = None, confidence: float = 0.95) -> PowerLaw:
     """The power law through points: the least-squares line of log y against log x.
 
@@ -67,7 +68,6 @@ def power_law(x: Any, y: Any, *, stderr: Any = None, confidence: float = 0.95) -
     y = 3 · x^-1, exponent in [-1, -1] 4 0.1875
     """
     x, y = np.asarray(x, float), np.asarray(y, float)
-    check_confidence(confidence)
     if x.ndim != 1 or y.ndim not in (1, 2) or len(x) != len(y):
         raise ValueError(f"x must be (n,) and y (n,) or (n, seeds), not {x.shape} and {y.shape}.")
     errors = None if stderr is None else np.asarray(stderr, float)

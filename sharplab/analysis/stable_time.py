@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from sharplab.analysis.arguments import check_confidence, curves_by_name
+from sharplab.analysis.curves import curves_by_name
 from sharplab.analysis.trend import Measured, pooled_noise
+from sharplab.core.arguments import checked
 from sharplab.optimizers import find_optimizer
-from sharplab.records import Records
+from sharplab.records import Records, some_records
 
 Threshold = float | Callable[[float], float]
 RISEN = 0.9  # of its maximum: where a curve that stays below the threshold counts as risen
@@ -74,6 +75,7 @@ class Stability:
         return "\n".join(lines)
 
 
+@checked(records=some_records)
 def stability(
     records: Records,
     *,
@@ -102,7 +104,6 @@ def stability(
        threshold  above  rate  crossing
     0        8.0    0.4  0.05      60.0
     """
-    check_confidence(confidence)
     curves = curves_by_name(records, quantity, over)
     threshold_at = _threshold_of(records.runs, threshold)
     found = {}

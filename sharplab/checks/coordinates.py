@@ -15,6 +15,7 @@ from sharplab.checks.comparison import Comparison, check_counts
 from sharplab.checks.recording import LOGITS, WHOLE, queries_and_keys, record_outputs
 from sharplab.checks.trainee import Build, Loss, OptimizerLike, make_trainee
 from sharplab.checks.verdict import Verdict, judge, overall
+from sharplab.core.arguments import checked
 from sharplab.core.naming import lookup
 from sharplab.core.statistics import Interval, mean_interval, slope_per_doubling
 from sharplab.core.tree import PyTree
@@ -135,6 +136,7 @@ class CoordinateCheck:
         return "\n".join([f"coordinates: {self.verdict}", *(f"  {reason}" for reason in self.reasons)])
 
 
+@checked()
 def coordinate_check(
     build: Build,
     *,

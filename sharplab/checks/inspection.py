@@ -15,6 +15,7 @@ from sharplab.checks.probing import Response, probe
 from sharplab.checks.trainee import Build, Loss, OptimizerLike, make_trainee
 from sharplab.checks.verdict import Verdict, overall
 from sharplab.core import tree
+from sharplab.core.arguments import checked
 from sharplab.core.statistics import slope_per_doubling
 from sharplab.core.tree import PyTree
 from sharplab.training.recipe import Recipe, RunState
@@ -63,6 +64,7 @@ class OptimizerInspection:
         return "\n".join([f"optimizer: {self.verdict}", *(f"  {reason}" for reason in self.reasons)])
 
 
+@checked()
 def inspect_optimizer(
     build: Build,
     *,

@@ -13,6 +13,7 @@ import pandas as pd
 from sharplab.checks.comparison import Comparison, check_counts
 from sharplab.checks.trainee import Build, Loss, OptimizerLike, make_trainee
 from sharplab.checks.verdict import Verdict, judge, overall
+from sharplab.core.arguments import checked
 from sharplab.core.statistics import Interval, mean_interval
 from sharplab.training.recipe import Recipe, RunState
 
@@ -100,6 +101,7 @@ def _rise(before: np.ndarray, after: np.ndarray) -> tuple[float, Interval]:
     return mean_interval(after - before, CONFIDENCE)
 
 
+@checked()
 def wider_is_better(
     build: Build,
     *,

@@ -7,7 +7,7 @@ import inspect
 import math
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from numbers import Real
 from typing import Any, ParamSpec, TypeVar, cast
@@ -76,6 +76,18 @@ def function(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be a function, not {value!r}.")
 
 
+def function_or_name(name: str, value: Any) -> None:
+    """A function, or the text that names one."""
+    if not callable(value) and not isinstance(value, str):
+        raise ValueError(f"{name} must be a function or a name, not {value!r}.")
+
+
+def several(name: str, value: Any) -> None:
+    """A list or tuple."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ValueError(f"{name} must be a list, not {_named(value)}.")
+
+
 def number_or_schedule(name: str, value: Any) -> None:
     """A positive number, or a function of the step that gives one."""
     if not callable(value):
@@ -132,6 +144,7 @@ ARGUMENTS: Mapping[str, Check] = {
     **dict.fromkeys(("tol", "tolerance", "minutes"), positive),
     **dict.fromkeys(("loss", "model", "build", "make_operator", "estimator", "select"), function),
     **dict.fromkeys(("over", "quantity"), text),
+    **dict.fromkeys(("widths", "batches"), several),
     "confidence": share,
     "key": random_key,
     "learning_rate": number_or_schedule,

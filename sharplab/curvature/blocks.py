@@ -6,11 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from sharplab.core import tree
+from sharplab.core.arguments import checked
 from sharplab.core.tree import PyTree
 from sharplab.curvature.factor import Factor, LinearMap
-from sharplab.curvature.operator import LinearOperator
+from sharplab.curvature.operator import LinearOperator, an_operator
 
 
+@checked(op=an_operator)
 def block(op: LinearOperator, select: Callable[[str], bool]) -> LinearOperator:
     """The diagonal block E A Eᵀ of A, where E keeps the parameters that `select` chooses.
 

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from sharplab.core import tree
+from sharplab.core.arguments import checked
 from sharplab.core.tree import PyTree
 from sharplab.curvature.functions import as_partial, objective
 from sharplab.curvature.jacobian import linearized_gradient
-from sharplab.curvature.operator import LinearOperator, match_structure
+from sharplab.curvature.operator import LinearOperator, an_operator, match_structure
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class BatchSharpness:
     batches: int
 
 
+@checked(op=an_operator)
 def directional_sharpness(op: LinearOperator, g: PyTree) -> jax.Array:
     """The Rayleigh quotient gᵀAg/‖g‖², a scalar: the curvature that a step along g meets; NaN for g = 0.
 
@@ -40,6 +42,7 @@ def directional_sharpness(op: LinearOperator, g: PyTree) -> jax.Array:
     return _dot(g, op(g)) / _dot(g, g)
 
 
+@checked()
 def batch_sharpness(
     loss: Callable[..., jax.Array],
     params: PyTree,

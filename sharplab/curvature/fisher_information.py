@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from math import prod
-from operator import index
 from typing import Any
 
 import jax
@@ -12,6 +11,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from sharplab.core import tree
+from sharplab.core.arguments import checked
 from sharplab.core.naming import lookup
 from sharplab.core.tree import PyTree
 from sharplab.curvature.chunks import Examples, count_examples
@@ -32,6 +32,7 @@ KINDS = {
 }
 
 
+@checked()
 def fisher(
     model: Callable[..., Any],
     loss: Callable[..., jax.Array],
@@ -90,8 +91,6 @@ def fisher(
         return gauss_newton(model, loss, params, batch, chunk=chunk, weight=weight)
     keys = None
     if kind == "mc":
-        if index(samples) < 1:
-            raise ValueError(f"samples must be at least 1, not {samples}.")
         keys = jax.random.split(jax.random.key(0) if key is None else key, samples)
         batch = _numbered(batch)
     params = tree.floats(params, "params")

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 
 from sharplab.core import tree
+from sharplab.core.arguments import checked
 from sharplab.core.tree import PyTree
 from sharplab.curvature.chunks import Examples
 from sharplab.curvature.factor import LinearMap
@@ -15,6 +16,7 @@ from sharplab.curvature.operator import LinearOperator
 from sharplab.curvature.streaming import Shared, examples_of_loss, mean_operator
 
 
+@checked()
 def hessian(
     loss: Callable[..., jax.Array],
     params: PyTree,

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sharplab.core import tree
+from sharplab.core.arguments import of
 from sharplab.core.tree import PyTree
 from sharplab.curvature.factor import (
     Factor,
@@ -244,3 +245,5 @@ def _columns_one_by_one(op: LinearOperator, V: jax.Array) -> jax.Array:
 
 _COMPILED = (jax.jit(_product), jax.jit(_flat_product), _columns_in_blocks)
 _DIRECT = (_product, _flat_product, _columns_one_by_one)
+
+an_operator = of(LinearOperator, "as sharplab.hessian makes one")

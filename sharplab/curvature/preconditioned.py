@@ -1,11 +1,13 @@
 """An operator in a diagonal metric."""
 
 from sharplab.core import tree
+from sharplab.core.arguments import checked
 from sharplab.core.tree import PyTree
 from sharplab.curvature.factor import Factor, LinearMap, scaled_factor
-from sharplab.curvature.operator import LinearOperator, match_structure
+from sharplab.curvature.operator import LinearOperator, an_operator, match_structure
 
 
+@checked(op=an_operator)
 def precondition(op: LinearOperator, scale: PyTree) -> LinearOperator:
     """The preconditioned operator S A S with S = diag(scale).
 

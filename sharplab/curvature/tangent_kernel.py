@@ -9,6 +9,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from sharplab.core import tree
+from sharplab.core.arguments import checked
 from sharplab.core.tree import PyTree
 from sharplab.curvature.chunks import Examples
 from sharplab.curvature.factor import Factor, LinearMap, Structure
@@ -20,6 +21,7 @@ from sharplab.curvature.operator import LinearOperator, match_structure
 from sharplab.curvature.streaming import Shared, stream, streamed_maps, streamed_structure
 
 
+@checked()
 def ntk(
     model: Callable[..., Any], params: PyTree, inputs: Any, *, scale: PyTree | None = None, chunk: int | None = None
 ) -> LinearOperator:

@@ -6,6 +6,7 @@ from math import isfinite
 from numbers import Real
 from typing import Any
 
+from sharplab.core.arguments import checked
 from sharplab.core.grid import whole
 from sharplab.core.naming import lookup
 from sharplab.optimizers import Optimizer, find_optimizer
@@ -19,6 +20,7 @@ from sharplab.scaling.parameters import ScaledParameter
 from sharplab.scaling.scaled import Scaling
 
 
+@checked()
 def mup(
     build: Callable[..., Any],
     *,

@@ -8,6 +8,7 @@ import jax
 import optax
 from flax import nnx
 
+from sharplab.core.arguments import checked
 from sharplab.core.naming import lookup
 from sharplab.core.tree import PyTree
 from sharplab.optimizers import Optimizer, find_optimizer, make_optimizer
@@ -94,6 +95,7 @@ class Scaling:
         resize(module, {p.path: (p.shape, p.init_factor) for p in self.parameters}, self._made_for)
         return module
 
+    @checked()
     def optimizer(self, learning_rate: float | optax.Schedule, **options: Any) -> optax.GradientTransformationExtraArgs:
         """The optimizer that this scaling is for, for `nnx.Optimizer(model, …, wrt=nnx.Param)` or any optax loop.
 

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from sharplab.core.arguments import checked
 from sharplab.core.loops import Loop
-from sharplab.curvature.operator import LinearOperator
+from sharplab.curvature.operator import LinearOperator, an_operator
 from sharplab.spectrum.estimate import Estimate, mean_of, with_rounding
 from sharplab.spectrum.products import (
     TO_TELL_AN_ERROR,
@@ -110,6 +111,7 @@ def _bumps(grid: jax.Array, sigma: jax.Array, nodes: jax.Array) -> jax.Array:
     return jnp.exp(-(away**2) / 2) / (sigma * jnp.sqrt(2 * jnp.pi))
 
 
+@checked(op=an_operator)
 def spectral_density(
     op: LinearOperator, *, steps: int = 64, probes: int = 8, key: jax.Array | None = None
 ) -> SpectralDensity:

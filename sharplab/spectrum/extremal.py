@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 
 from sharplab.core import tree
+from sharplab.core.arguments import checked
 from sharplab.core.loops import Loop
 from sharplab.core.naming import lookup
 from sharplab.core.tree import PyTree
@@ -24,8 +25,6 @@ from sharplab.spectrum.products import (
     is_split,
     loop_of,
     product,
-    require_count,
-    require_integer,
     widened,
 )
 from sharplab.spectrum.rows import combine_rows
@@ -37,6 +36,7 @@ NEXT_SHARE = 0.3  # weight of start vectors beyond the k wanted, which may have 
 ASYMMETRY_LIMIT = 1e-2  # of ‖A‖: no rounding is that large
 
 
+@checked()
 def eigsh(
     op: LinearOperator | Callable[[PyTree], PyTree],
     k: int = 1,
@@ -98,12 +98,9 @@ def eigsh(
             raise ValueError("a plain function op needs start=, a vector that shows what it acts on.")
         start = _as_floats(start)
         op = LinearOperator(_plain, with_held_tracers(op, start), start)
-    k = require_integer("k", k)
-    if not 1 <= k <= op.shape[0]:
+    if k > op.shape[0]:
         raise ValueError(f"k is {k}: an operator of shape {op.shape} has 1 to {op.shape[0]} eigenpairs.")
-    if not tree.is_traced(tol) and not tol > 0:
-        raise ValueError(f"tol must be a relative error above 0, not {tol!r}.")
-    limit = 240 + 40 * k if max_matvecs is None else require_count("max_matvecs", max_matvecs, 1)
+    limit = 240 + 40 * k if max_matvecs is None else max_matvecs
     key = jax.random.key(0) if key is None else key
     solution = solve_extreme(
         constant(op), k, constant(start), key, which=which, tol=tol, limit=limit, check_missed=k > 1

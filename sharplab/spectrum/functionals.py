@@ -6,11 +6,13 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from sharplab.curvature.operator import LinearOperator
+from sharplab.core.arguments import checked, finite
+from sharplab.curvature.operator import LinearOperator, an_operator
 from sharplab.spectrum.density import spectral_density
 from sharplab.spectrum.estimate import Estimate
 
 
+@checked(op=an_operator, shift=finite)
 def logdet(
     op: LinearOperator, shift: float | jax.Array, *, steps: int = 64, probes: int = 8, key: jax.Array | None = None
 ) -> Estimate:
@@ -37,6 +39,7 @@ def logdet(
     return _trace_of(_log, op, shift, steps, probes, key)
 
 
+@checked(op=an_operator, shift=finite)
 def effective_dimension(
     op: LinearOperator, shift: float | jax.Array, *, steps: int = 64, probes: int = 8, key: jax.Array | None = None
 ) -> Estimate:

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from sharplab.core.arguments import checked
 from sharplab.core.tree import PyTree
 from sharplab.curvature.operator import LinearOperator
 from sharplab.spectrum.eigenpairs import Eigenpairs
@@ -43,6 +44,7 @@ class Resampled:
         return jax.tree.map(lambda x: x.std(0, ddof=1) / sqrt(len(x)), self.values)
 
 
+@checked()
 def resample(
     make_operator: Callable[[PyTree], LinearOperator],
     batches: Iterable[PyTree],

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from sharplab.core import tree
+from sharplab.core.arguments import checked
 from sharplab.core.loops import Loop, dispatch
 from sharplab.core.naming import lookup
 from sharplab.core.tree import PyTree
-from sharplab.curvature.operator import LinearOperator
+from sharplab.curvature.operator import LinearOperator, an_operator
 from sharplab.spectrum.estimate import Estimate, mean_of, with_rounding
 from sharplab.spectrum.products import (
     TO_TELL_AN_ERROR,
@@ -31,6 +32,7 @@ CORRELATION = 2**0.5
 Method = Callable[[LinearOperator, jax.Array, int, Loop], Estimate]
 
 
+@checked(op=an_operator)
 def trace(op: LinearOperator, *, method: str = "xtrace", matvecs: int = 100, key: jax.Array | None = None) -> Estimate:
     """The trace of a symmetric A of shape (P, P); exact, from P products, if matvecs ≥ P.
 
@@ -56,6 +58,7 @@ def trace(op: LinearOperator, *, method: str = "xtrace", matvecs: int = 100, key
     return _estimate(lookup("method", method, _TRACES), _exact_trace, op, matvecs, key)
 
 
+@checked(op=an_operator)
 def diagonal(op: LinearOperator, *, matvecs: int = 100, key: jax.Array | None = None) -> Estimate:
     """The diagonal of a symmetric A of shape (P, P); exact, from P products, if matvecs ≥ P.
 

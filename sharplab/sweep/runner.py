@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from sharplab.core.arguments import checked
 from sharplab.core.signals import Terminated
 from sharplab.records import Records
 from sharplab.sweep.dispatch import Dispatcher, SweepError
@@ -32,6 +33,7 @@ from sharplab.sweep.work import Assignment, Train
 from sharplab.training.train import train_runs
 
 
+@checked()
 def run(
     experiments: Experiment | Sequence[Experiment],
     store: Path | str,

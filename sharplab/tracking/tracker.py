@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sharplab.core import tree
+from sharplab.core.arguments import checked, finite, function, several
 from sharplab.core.captured import captured_arrays
 from sharplab.core.files import DamagedFile, read_arrays, write_arrays
 from sharplab.core.loops import Loop, choose_loop
@@ -66,6 +67,7 @@ class Tracker:
     (0.5, 2.0)
     """
 
+    @checked(metric=function, eval_model=function, observables=several)
     def __init__(
         self,
         loss: Callable[..., jax.Array],
@@ -99,6 +101,7 @@ class Tracker:
         self._restored: list[np.ndarray] | None = None
         self._captured: dict[str, Any] | None = {}  # the arrays in closures at the first record; None once warned of
 
+    @checked(step=finite)
     def record(self, step: int, params: PyTree, opt_state: PyTree = None, state: PyTree = None) -> dict[str, float]:
         """One row of values, measured now and kept in `rows`.
 

@@ -14,6 +14,7 @@ import pandas as pd
 from sharplab.analysis import Transfer, transfer
 from sharplab.analysis.consistent import Consistency, consistency
 from sharplab.checks.trainee import Build, Loss
+from sharplab.core.arguments import checked, function_or_name
 from sharplab.core.grid import whole
 from sharplab.optimizers import Optimizer, find_optimizer
 from sharplab.records import Records
@@ -32,6 +33,7 @@ CONFIDENCE = 0.95
 Curves = Callable[[int, float, int, float], pd.DataFrame]
 
 
+@checked(build=function_or_name, loss=function_or_name)
 def suggest_learning_rate(
     build: str | Build,
     data: Any,

@@ -16,6 +16,7 @@ import msgspec
 import pandas as pd
 import pyarrow as pa
 
+from sharplab.core.arguments import checked
 from sharplab.core.files import (
     DamagedFile,
     StoreError,
@@ -277,6 +278,7 @@ def _set_aside(path: Path) -> str:
     return f"set aside in {aside}"
 
 
+@checked()
 def load(store: Path | str) -> Records:
     """Everything that a store holds, as `Records` with `.runs` and `.curves`.
 
