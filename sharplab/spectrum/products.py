@@ -73,11 +73,15 @@ def widened(op: LinearOperator) -> LinearOperator:
     """The same matrix on vectors of one type, at least float32; the products within are of the parameters' types.
 
     Every estimator works with this operator, so that no sum over a vector is made in 16 bits.
+
+    Raises:
+        ValueError: for a domain that is not all floats.
     """
     if tree.is_wide(op.domain) and (op.factor is None or tree.is_wide(op.factor.range)):
         return op
+    domain = tree.floats(op.domain, "op.domain")
     factor = None if op.factor is None else Factor(_wide_factor, op, op.factor.out_structure.wide)
-    return LinearOperator(_wide_product, op, tree.wide(op.domain), factor, op.jittable)
+    return LinearOperator(_wide_product, op, tree.wide(domain), factor, op.jittable)
 
 
 def _wide_product(op: LinearOperator) -> LinearMap:

@@ -16,24 +16,24 @@ import sharplab as sl
 from sharplab.core import tree
 from sharplab.curvature import LinearOperator
 
-SIZE, TOLERANCE = 9, 1e-4
+SIZE, TOLERANCE = 30, 1e-4
 DOMAINS = {
-    "bfloat16": {"w": jnp.zeros((3, 2), jnp.bfloat16), "b": jnp.zeros(3, jnp.bfloat16)},
-    "float16 and float32": {"w": jnp.zeros((3, 2), jnp.float16), "b": jnp.zeros(3), "none": None},
-    "float32 and empty": {"w": jnp.zeros((3, 2)), "b": jnp.zeros(3), "empty": jnp.zeros((0, 4))},
+    "bfloat16": {"w": jnp.zeros((9, 3), jnp.bfloat16), "b": jnp.zeros(3, jnp.bfloat16)},
+    "float16 and float32": {"w": jnp.zeros((9, 3), jnp.float16), "b": jnp.zeros(3), "none": None},
+    "float32 and empty": {"w": jnp.zeros((9, 3)), "b": jnp.zeros(3), "empty": jnp.zeros((0, 4))},
 }
 ESTIMATORS = {
     "eigenvalues": lambda op: sl.eigsh(op, 2, tol=TOLERANCE).values,
     "both ends": lambda op: sl.eigsh(op, 3, which="BE", tol=TOLERANCE).values,
     "exact trace": lambda op: sl.trace(op).value,
-    "xtrace": lambda op: sl.trace(op, matvecs=8),
-    "hutch++": lambda op: sl.trace(op, method="hutch++", matvecs=8),
-    "hutchinson": lambda op: sl.trace(op, method="hutchinson", matvecs=8),
+    "xtrace": lambda op: sl.trace(op, matvecs=24),
+    "hutch++": lambda op: sl.trace(op, method="hutch++", matvecs=24),
+    "hutchinson": lambda op: sl.trace(op, method="hutchinson", matvecs=24),
     "exact diagonal": lambda op: tree.ravel(sl.diagonal(op).value),
-    "diagonal": lambda op: sl.diagonal(op, matvecs=8),
-    "first moment": lambda op: sl.spectral_density(op, steps=SIZE, probes=4).integrate(lambda x: x),
-    "logdet": lambda op: sl.logdet(op, 4.0, steps=SIZE, probes=4),
-    "effective dimension": lambda op: sl.effective_dimension(op, 4.0, steps=SIZE, probes=4),
+    "diagonal": lambda op: sl.diagonal(op, matvecs=24),
+    "first moment": lambda op: sl.spectral_density(op, steps=10, probes=12).integrate(lambda x: x),
+    "logdet": lambda op: sl.logdet(op, 4.0, steps=10, probes=12),
+    "effective dimension": lambda op: sl.effective_dimension(op, 4.0, steps=10, probes=12),
 }
 EXACT = {
     "eigenvalues": lambda A: np.linalg.eigvalsh(A)[:-3:-1],
@@ -86,7 +86,7 @@ def test_every_estimate_is_that_of_the_dense_matrix(domain, how, seed, top):
         value, allowed = (found.value, found.stderr) if isinstance(found, sl.spectrum.Estimate) else (found, TOLERANCE)
         value, allowed = (np.asarray(ravel_pytree(x)[0]) for x in (value, allowed))
         assert value.dtype == np.float32, name
-        assert np.all(np.abs(value - EXACT[name](A)) <= 5 * allowed + (1 + SIZE * (value.size == 1)) * rounding), name
+        assert np.all(np.abs(value - EXACT[name](A)) <= 8 * allowed + (1 + SIZE * (value.size == 1)) * rounding), name
 
 
 @pytest.mark.parametrize("domain", DOMAINS.values(), ids=DOMAINS)
@@ -102,6 +102,13 @@ def test_vectors_are_of_length_one_in_float32_and_can_be_multiplied_and_start_a_
     rest = np.asarray(tree.ravel(op @ first)) - pairs.values[0] * V[0]
     assert np.linalg.norm(rest) <= pairs.residuals[0] + 0.1
     assert sl.eigsh(op, 2, tol=1e-2, start=pairs.vectors).matvecs <= pairs.matvecs + 3
+
+
+def test_a_domain_of_integers_is_refused():
+    op = LinearOperator(matrix_product, jnp.eye(3), jnp.zeros(3, int))
+    for estimator in (sl.eigsh, sl.trace, sl.diagonal, sl.spectral_density):
+        with pytest.raises(ValueError, match=r"op\.domain .*int32"):
+            estimator(op)
 
 
 def model(params, inputs):
