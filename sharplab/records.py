@@ -30,6 +30,9 @@ SETTINGS = (
 )
 
 
+a_table = of(pd.DataFrame, "of pandas, with a row per run or record")
+
+
 @dataclass(frozen=True)
 class Records:
     """Runs and their curves, the lab's own or anyone's.
@@ -54,8 +57,10 @@ class Records:
     curves: pd.DataFrame | None = None
 
     def __post_init__(self) -> None:
+        a_table("runs", self.runs)
         _check("runs", self.runs, ("learning_rate", "seed"))
         if self.curves is not None:
+            a_table("curves", self.curves)
             _check("curves", self.curves, ("learning_rate", "seed", "step"))
 
     def select(self, **columns: Any) -> "Records":

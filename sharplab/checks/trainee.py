@@ -9,6 +9,7 @@ import jax
 import optax
 from flax import nnx
 
+from sharplab.core.arguments import function
 from sharplab.optimizers import from_optax, make_optimizer
 from sharplab.scaling.any_module import mup
 from sharplab.scaling.scaled import Scaling
@@ -72,6 +73,7 @@ def make_trainee(build: Build, optimizer: OptimizerLike, learning_rate: float, b
         raise ValueError("base scales an optimizer given by its name: for one of your own, scale build and optimizer.")
     if isinstance(optimizer, optax.GradientTransformation):
         return Trainee(build, lambda width: optimizer)
+    function("optimizer", optimizer)
     return Trainee(build, optimizer)
 
 

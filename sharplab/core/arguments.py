@@ -7,7 +7,7 @@ import inspect
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import wraps
 from numbers import Real
 from typing import Any, ParamSpec, TypeVar, cast
@@ -88,6 +88,30 @@ def several(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be a list, not {_named(value)}.")
 
 
+def given(name: str, value: Any) -> None:
+    """Anything but None."""
+    if value is None:
+        raise ValueError(f"{name} must be arrays, not None.")
+
+
+def pairs(name: str, value: Any) -> None:
+    """A pair (inputs, targets), or a source of such."""
+    is_pair = isinstance(value, tuple) and len(value) == 2
+    is_source = callable(value) or (isinstance(value, Iterable) and not hasattr(value, "shape"))
+    if not is_pair and (isinstance(value, tuple | Mapping | str) or not is_source):
+        raise ValueError(
+            f"{name} must be a pair (inputs, targets) of arrays, or a source of pairs, not {_named(value)}."
+        )
+
+
+def counts(name: str, value: Any) -> None:
+    """Several whole numbers, 1 or more each."""
+    several(name, value)
+    if not isinstance(value, Iterator):
+        for each in value:
+            count(name, each)
+
+
 def number_or_schedule(name: str, value: Any) -> None:
     """A positive number, or a function of the step that gives one."""
     if not callable(value):
@@ -111,6 +135,12 @@ def random_key(name: str, value: Any) -> None:
     kind = getattr(value, "dtype", None)
     if kind is None or not ("key" in str(kind) or str(kind) == "uint32"):
         raise ValueError(f"{name} must be a key, as of jax.random.key(0), not {value!r}.")
+
+
+def key_or_seed(name: str, value: Any) -> None:
+    """A key of jax's random numbers, or a whole number that makes one."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        random_key(name, value)
 
 
 def of(kind: type, how: str) -> Check:
@@ -144,7 +174,9 @@ ARGUMENTS: Mapping[str, Check] = {
     **dict.fromkeys(("tol", "tolerance", "minutes"), positive),
     **dict.fromkeys(("loss", "model", "build", "make_operator", "estimator", "select"), function),
     **dict.fromkeys(("over", "quantity"), text),
-    **dict.fromkeys(("widths", "batches"), several),
+    **dict.fromkeys(("batch", "inputs"), given),
+    "batches": several,
+    "widths": counts,
     "confidence": share,
     "key": random_key,
     "learning_rate": number_or_schedule,

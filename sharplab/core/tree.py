@@ -34,6 +34,8 @@ def floats(tree: PyTree, name: str) -> PyTree:
     dtype('float32')
     """
     leaves = jax.tree.leaves(tree)
+    if not leaves:
+        raise ValueError(f"{name} must hold floating arrays, and holds none: {tree!r}.")
     if all(isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves):
         return tree
     for path, leaf in named_leaves(tree).items():

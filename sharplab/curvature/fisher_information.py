@@ -11,7 +11,7 @@ import numpy as np
 from jax.tree_util import Partial
 
 from sharplab.core import tree
-from sharplab.core.arguments import checked
+from sharplab.core.arguments import checked, pairs
 from sharplab.core.naming import lookup
 from sharplab.core.tree import PyTree
 from sharplab.curvature.chunks import Examples, count_examples
@@ -32,7 +32,7 @@ KINDS = {
 }
 
 
-@checked()
+@checked(batch=pairs)
 def fisher(
     model: Callable[..., Any],
     loss: Callable[..., jax.Array],

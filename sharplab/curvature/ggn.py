@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from sharplab.core import tree
-from sharplab.core.arguments import checked
+from sharplab.core.arguments import checked, pairs
 from sharplab.core.tree import PyTree
 from sharplab.curvature.chunks import Examples
 from sharplab.curvature.factor import LinearMap
@@ -19,7 +19,7 @@ from sharplab.curvature.streaming import Shared, examples_of_loss, mean_operator
 from sharplab.losses import OutputHessian, output_hessian
 
 
-@checked()
+@checked(batch=pairs)
 def gauss_newton(
     model: Callable[..., Any],
     loss: Callable[..., jax.Array],

@@ -1,5 +1,7 @@
 """An operator in a diagonal metric."""
 
+import jax.numpy as jnp
+
 from sharplab.core import tree
 from sharplab.core.arguments import checked
 from sharplab.core.tree import PyTree
@@ -26,6 +28,10 @@ def precondition(op: LinearOperator, scale: PyTree) -> LinearOperator:
     [[4.0, 0.0], [0.0, 3.0]]
     """
     scale = match_structure(op.domain, scale, "scale")
+    for path, like in tree.named_leaves(op.domain).items():
+        entry = tree.named_leaves(scale)[path]
+        if isinstance(entry, str) or jnp.shape(entry) not in ((), like.shape):
+            raise ValueError(f"scale must have one number, or one for each entry of {like.shape}, for {path!r}.")
     factor = None if op.factor is None else Factor(scaled_factor, (op.factor, scale), op.factor.out_structure)
     return LinearOperator(_scaled_product, (op, scale), op.domain, factor, op.jittable)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from sharplab.core.arguments import checked
 from sharplab.core.naming import lookup
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Exponents:
     c: Mapping[str, float]
     gradient: float
 
+    @checked()
     def shift(self, theta: float) -> "Exponents":
         """The exponents with a factor n^theta moved from multiplier to weight: the same run in other units."""
         c = {kind: c - SYMMETRY_POWER[kind] * theta for kind, c in self.c.items()}

@@ -1,5 +1,6 @@
 """The abstract shapes of a module of one size: traced, not drawn, with the layer that each parameter belongs to."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -42,7 +43,15 @@ def abstract_shapes(build: Callable[..., Any], *size: int) -> AbstractShapes:
     """
 
     def traced() -> Any:
-        module = hold_arrays(build(*size, nnx.Rngs(0)))
+        try:
+            inspect.signature(build).bind(*size, nnx.Rngs(0))
+        except TypeError as error:
+            takes = "(width, rngs)" if len(size) == 1 else "(width, depth, rngs)"
+            raise ValueError(f"build must take {takes}: {error}.") from error
+        made = build(*size, nnx.Rngs(0))
+        if not isinstance(made, nnx.Module):
+            raise ValueError(f"build must return an nnx.Module, not a {type(made).__name__}.")
+        module = hold_arrays(made)
         refuse_leaks(module)
         return module
 

@@ -8,7 +8,7 @@ import jax
 import optax
 from flax import nnx
 
-from sharplab.core.arguments import checked
+from sharplab.core.arguments import checked, key_or_seed
 from sharplab.core.naming import lookup
 from sharplab.core.tree import PyTree
 from sharplab.optimizers import Optimizer, find_optimizer, make_optimizer
@@ -80,6 +80,7 @@ class Scaling:
         of_width = self._ratio**parameter.growth.exponents.gradient
         return of_width * (self.depth.multiplier if parameter.in_branch else 1.0)
 
+    @checked(key=key_or_seed)
     def init(self, key: jax.Array | int) -> Any:
         """The module at this width, each parameter drawn by its own initialiser and brought to its size under muP.
 

@@ -167,6 +167,9 @@ def solve_extreme(
 
 def _as_floats(start: PyTree) -> PyTree:
     """The start with its integers as floats."""
+    for path, leaf in tree.named_leaves(start).items():
+        if not (isinstance(leaf, int | float) or jnp.issubdtype(getattr(leaf, "dtype", object), jnp.number)):
+            raise ValueError(f"start must be arrays of numbers, and {path or 'it'} is {leaf!r}.")
     whole = jax.tree.map(lambda v: jnp.issubdtype(jnp.result_type(v), jnp.integer), start)
     return tree.floats(
         jax.tree.map(lambda v, is_whole: jnp.asarray(v, float) if is_whole else v, start, whole), "start"

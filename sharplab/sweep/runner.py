@@ -14,7 +14,8 @@ from typing import Any
 
 import pandas as pd
 
-from sharplab.core.arguments import checked
+from sharplab.core.arguments import checked, of
+from sharplab.core.grid import as_tuple
 from sharplab.core.signals import Terminated
 from sharplab.records import Records
 from sharplab.sweep.dispatch import Dispatcher, SweepError
@@ -31,6 +32,8 @@ from sharplab.sweep.store.rows import as_records
 from sharplab.sweep.time_left import stored_timings
 from sharplab.sweep.work import Assignment, Train
 from sharplab.training.train import train_runs
+
+an_experiment = of(Experiment, "as sharplab.Experiment(...) makes one")
 
 
 @checked()
@@ -76,9 +79,9 @@ def run_with(
     shard: Shard = WHOLE,
 ) -> Records:
     """The same as `run`, with runs trained by `train`."""
-    several = (experiments,) if isinstance(experiments, Experiment) else tuple(experiments)
-    if not several:
-        raise ValueError("experiments is empty: give at least one.")
+    several = (experiments,) if isinstance(experiments, Experiment) else as_tuple("experiments", experiments)
+    for experiment in several:
+        an_experiment("experiments", experiment)
     for experiment in several:
         refuse_taken_columns(experiment.observables)
     folder = open_store(store).absolute()
