@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from optax import contrib
 
+from sharplab.core.arguments import checked
 from sharplab.core.imports import find
 from sharplab.core.tree import PyTree
 
@@ -67,6 +68,7 @@ def sgd() -> Optimizer:
     return Optimizer({"sgd": optax.identity()}, _identity_preconditioner, lambda eta: 2 / eta, 0.0, 2.0**-2)
 
 
+@checked()
 def momentum(beta: float = 0.9, *, nesterov: bool = False) -> Optimizer:
     """Heavy-ball momentum, m ← β m + g and w ← w − η m: unstable above (2+2β)/η.
 
@@ -79,6 +81,7 @@ def momentum(beta: float = 0.9, *, nesterov: bool = False) -> Optimizer:
     return Optimizer(directions, _identity_preconditioner, lambda eta: edge / eta, 0.0, 2.0**-5)
 
 
+@checked()
 def adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.0) -> Optimizer:
     """Adam, or AdamW where weights decay: unstable where λmax of H preconditioned by P exceeds (2+2β₁)/((1−β₁)η).
 
@@ -112,11 +115,13 @@ def _adam_state(opt_state: Any) -> optax.ScaleByAdamState:
     return found[0]
 
 
+@checked()
 def lion(b1: float = 0.9, b2: float = 0.99, weight_decay: float = 0.0) -> Optimizer:
     """Lion, steps of the signs of an interpolated momentum (arXiv 2302.06675): no diagonal makes them of gradients."""
     return Optimizer({"adam": optax.scale_by_lion(b1, b2)}, None, None, weight_decay, 2.0**-11)
 
 
+@checked()
 def muon(beta: float = 0.95, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Optimizer:
     """Muon: hidden matrices step by their orthogonalised momentum, of spectral norm 1; all else by Adam.
 

@@ -70,6 +70,18 @@ def share(name: str, value: Any) -> None:
         raise ValueError(f"{name} must lie between 0 and 1, both excluded, not {value!r}.")
 
 
+def below_one(name: str, value: Any) -> None:
+    """A number from 0 on, below 1."""
+    if not _is_traced(value) and not (_is_number(value) and 0 <= value < 1):
+        raise ValueError(f"{name} must be at least 0 and below 1, not {value!r}.")
+
+
+def not_negative(name: str, value: Any) -> None:
+    """A finite number from 0 on."""
+    if not _is_traced(value) and not (_is_number(value) and 0 <= value < math.inf):
+        raise ValueError(f"{name} must be a finite number from 0 on, not {value!r}.")
+
+
 def function(name: str, value: Any) -> None:
     """Something that can be called."""
     if not callable(value):
@@ -175,6 +187,8 @@ ARGUMENTS: Mapping[str, Check] = {
     **dict.fromkeys(("loss", "model", "build", "make_operator", "estimator", "select"), function),
     **dict.fromkeys(("over", "quantity"), text),
     **dict.fromkeys(("batch", "inputs"), given),
+    **dict.fromkeys(("b1", "b2", "beta"), below_one),
+    **dict.fromkeys(("eps", "weight_decay"), not_negative),
     "batches": several,
     "widths": counts,
     "confidence": share,
