@@ -140,7 +140,7 @@ def streamed_maps(args: PyTree) -> tuple[LinearMap, LinearMap]:
         return maps(shared, examples)
     return (
         lambda v: examples.concatenate(Partial(_forward, maps, shared, total, v)),
-        lambda u: examples.sum(Partial(_backward, maps, shared, total), u),
+        lambda u: tree.cast(examples.sum(Partial(_backward, maps, shared, total), u), shared[1]),
     )
 
 
@@ -198,11 +198,12 @@ def _mean_product(args: PyTree) -> LinearMap:
     if isinstance(examples, Examples):
         return product(shared, examples)
     total = examples.total
-    return lambda v: examples.sum(Partial(_weighted, product, shared, total, v))
+    return lambda v: tree.cast(examples.sum(Partial(_weighted, product, shared, total, v)), v)
 
 
 def _weighted(product: Product, shared: Shared, total: Any, v: PyTree, part: Examples, _: None) -> PyTree:
-    return _times(part.total / total, part, product(shared, part)(v))
+    # Sums over many parts need more digits than 16-bit parameters have.
+    return _times(part.total / total, part, tree.wide(product(shared, part)(v)))
 
 
 def _forward(maps: Maps, shared: Shared, total: Any, v: PyTree, part: Examples, _: None) -> PyTree:
@@ -211,7 +212,7 @@ def _forward(maps: Maps, shared: Shared, total: Any, v: PyTree, part: Examples, 
 
 
 def _backward(maps: Maps, shared: Shared, total: Any, part: Examples, u: PyTree) -> PyTree:
-    product = maps(shared, part)[1](u)
+    product = tree.wide(maps(shared, part)[1](u))
     return product if total is None else _times((part.total / total) ** 0.5, part, product)
 
 

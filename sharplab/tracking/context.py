@@ -12,6 +12,7 @@ from jax.tree_util import Partial
 from sharplab.core import tree
 from sharplab.core.loops import Loop
 from sharplab.core.tree import PyTree
+from sharplab.losses import output_hessian
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=("loss", "model"), meta_fields=())
@@ -133,7 +134,10 @@ def _evaluation(objective: Objective, params: PyTree, batch: PyTree) -> dict[str
     outputs = objective.model(params, inputs)
     values = {"eval_loss": objective.loss(outputs, targets)}
     if _are_classes(outputs, targets):
-        accuracy = (outputs.argmax(-1) == targets).mean()
+        closed = output_hessian(objective.loss)
+        counted = None if closed is None else closed.counted(targets)
+        right = outputs.argmax(-1) == targets
+        accuracy = right.mean() if counted is None else jnp.sum(right & counted) / jnp.maximum(jnp.sum(counted), 1)
         # The largest of NaNs is the first: a diverged network has no accuracy.
         values["eval_accuracy"] = jnp.where(jnp.isfinite(outputs).all(), accuracy, jnp.nan)
     return values

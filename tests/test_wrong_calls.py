@@ -1,0 +1,160 @@
+"""Wrong calls of public functions: one sentence that names the argument, whichever function it is."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+from flax import nnx
+
+import sharplab as sl
+
+NAN, INF = float("nan"), float("inf")
+PARAMS = {"a": jnp.ones(3), "b": jnp.ones((3, 2))}
+X, Y = np.ones((4, 3), np.float32), np.zeros((4, 2), np.float32)
+A = sl.LinearOperator(lambda d: lambda v: d * v, jnp.arange(1.0, 6.0), jnp.zeros(5))
+CLASSES = np.arange(16) % 3
+EXAMPLES = (np.ones((16, 4), np.float32), CLASSES)
+
+
+def model(w, x):
+    return jnp.tanh(x * w["a"]) @ w["b"]
+
+
+def whole(w, batch):
+    return sl.losses.squared_error(model(w, batch[0]), batch[1])
+
+
+class Net(nnx.Module):
+    def __init__(self, width, rngs):
+        self.hidden, self.readout = nnx.Linear(4, width, rngs=rngs), nnx.Linear(width, 3, rngs=rngs)
+
+    def __call__(self, x):
+        return self.readout(nnx.relu(self.hidden(x)))
+
+
+def build(width, rngs):
+    return Net(width, rngs)
+
+
+def runs():
+    rates, widths, seeds = (a.ravel() for a in np.meshgrid(2.0 ** np.arange(-3, 4), [16, 32], range(2)))
+    table = {"width": widths, "learning_rate": rates, "seed": seeds, "eval_loss": 1 + np.log2(rates) ** 2 + seeds / 9}
+    return pd.DataFrame(table)
+
+
+def curves():
+    steps = np.arange(0, 65, 8)
+    return pd.DataFrame({"width": 8, "learning_rate": 1.0, "seed": 0, "step": steps, "sharpness": 2.0 + steps})
+
+
+RECORDS = sl.Records(runs())
+WITH_CURVES = sl.Records(runs(), curves())
+FOUND = sl.transfer(RECORDS)["runs"]
+
+
+def tracker(**given):
+    given = {"loss": whole, "batch": (X, Y), "observables": ["train_loss"]} | given
+    return sl.Tracker(given.pop("loss"), given.pop("batch"), given.pop("observables"), **given)
+
+
+def experiment(**given):
+    return sl.Experiment(**{"widths": (8,), "learning_rates": (1.0,), "model": "mlp"} | given)
+
+
+SQUARED, CROSS = sl.losses.squared_error, sl.losses.cross_entropy
+COUNTS = (0, -1, 1.5, "2")
+OPERATOR = {"op": A}
+LOSS = {"loss": whole, "params": PARAMS, "batch": (X, Y)}
+MODEL = {"model": model, "loss": SQUARED, "params": PARAMS, "batch": (X, Y)}
+CHECK = {"build": build, "widths": (8, 16), "batch": EXAMPLES, "loss": CROSS}
+SUGGEST = {"build": build, "base": 8, "width": 32, "data": EXAMPLES, "loss": CROSS}
+BAD_PARAMS = (None, "x", {}, {"a": jnp.ones(3, int)}, {"a": jax.random.key(0)})
+NO_FUNCTION = (5, None, "x")
+WRONG = [
+    (sl.eigsh, OPERATOR, {"op": (5, None, np.eye(3)), "k": (*COUNTS, None, 9), "which": ("XX", None)}),
+    (sl.eigsh, OPERATOR, {"tol": (NAN, -1, 0, INF, "x"), "max_matvecs": COUNTS, "key": (3, "k")}),
+    (sl.eigsh, OPERATOR, {"start": ("x", jnp.ones(3), {"a": jnp.ones(5)}, jnp.ones((2, 2, 5)), np.array(["a"]))}),
+    (sl.trace, OPERATOR, {"op": (5, None), "method": ("zz", 3), "matvecs": (*COUNTS, None), "key": (3,)}),
+    (sl.diagonal, OPERATOR, {"op": (5,), "matvecs": (*COUNTS, None)}),
+    (sl.spectral_density, OPERATOR, {"op": (5,), "steps": (*COUNTS, None), "probes": (*COUNTS, None)}),
+    (sl.logdet, OPERATOR | {"shift": 1.0}, {"op": (5,), "shift": ("x", NAN, None), "steps": COUNTS}),
+    (sl.effective_dimension, OPERATOR | {"shift": 1.0}, {"op": (5,), "shift": ("x", NAN)}),
+    (sl.hessian, LOSS, {"loss": NO_FUNCTION, "params": BAD_PARAMS, "model": (5, "x"), "chunk": COUNTS}),
+    (sl.hessian, LOSS, {"batch": (None, (X[:0], Y[:0])), "weight": (np.ones(3), -np.ones(4), "x")}),
+    (sl.gauss_newton, MODEL, {"model": NO_FUNCTION, "loss": NO_FUNCTION, "params": BAD_PARAMS, "chunk": COUNTS}),
+    (sl.gauss_newton, MODEL, {"batch": (None, 5, X, (X,), (X[:0], Y[:0]))}),
+    (sl.fisher, MODEL, {"kind": ("zz", None), "loss": (5, whole), "batch": (None, 5)}),
+    (sl.fisher, MODEL | {"kind": "mc"}, {"samples": (*COUNTS, None), "key": (3, "k")}),
+    (sl.ntk, {"model": model, "params": PARAMS, "inputs": X}, {"model": NO_FUNCTION, "params": BAD_PARAMS}),
+    (sl.ntk, {"model": model, "params": PARAMS, "inputs": X}, {"inputs": (None, X[:0]), "chunk": COUNTS}),
+    (sl.ntk, {"model": model, "params": PARAMS, "inputs": X}, {"scale": (-1, {"a": 1.0}, {"a": -1.0, "b": 1.0})}),
+    (sl.precondition, OPERATOR | {"scale": jnp.ones(5)}, {"op": (5,), "scale": ("x", jnp.ones(3), None, {"a": 1})}),
+    (sl.block, OPERATOR | {"select": str}, {"op": (5,), "select": (5, None, lambda path: False)}),
+    (sl.directional_sharpness, OPERATOR | {"g": jnp.ones(5)}, {"op": (5, None)}),
+    (tracker, {}, {"loss": NO_FUNCTION, "observables": (["zz"], [5], None, "train_loss"), "model": (5,)}),
+    (tracker, {}, {"metric": (5,), "learning_rate": ("x", NAN, -1), "chunk": COUNTS, "key": (3,), "batch": (None,)}),
+    (tracker().record, {"step": 0, "params": PARAMS}, {"step": ("x", None, NAN), "params": BAD_PARAMS, "state": (5,)}),
+    (sl.mup, {"build": build, "base": 8, "width": 16}, {"build": (*NO_FUNCTION, lambda w: 1, lambda width, rngs: 5)}),
+    (sl.mup, {"build": build, "base": 8, "width": 16}, {"base": (*COUNTS, None), "width": (*COUNTS, None)}),
+    (sl.mup, {"build": build, "base": 8, "width": 16}, {"optimizer": ("zz", 5, None)}),
+    (sl.mup(build, base=8, width=16).optimizer, {"learning_rate": 0.1}, {"learning_rate": (-1, 0, NAN, INF, 1e-300)}),
+    (sl.mup(build, base=8, width=16).optimizer, {"learning_rate": 0.1}, {"b1": (2.0, -1), "eps": (-1, NAN)}),
+    (sl.mup(build, base=8, width=16).init, {"key": 0}, {"key": ("x", None, 1.5)}),
+    (sl.parameterization, {"name": "mup"}, {"name": ("zz", 5, None)}),
+    (sl.parameterization("mup").shift, {"theta": 0.5}, {"theta": ("x", NAN, None)}),
+    *(
+        (check, CHECK, {"build": NO_FUNCTION, "loss": NO_FUNCTION, "batch": (None, 5, (X,)), "optimizer": ("zz", 5)})
+        for check in (sl.coordinate_check, sl.inspect_optimizer, sl.wider_is_better)
+    ),
+    (sl.coordinate_check, CHECK, {"widths": ((), (8,), ("x", "y"), (0, 8), None), "steps": COUNTS, "seeds": COUNTS}),
+    (experiment, {}, {"widths": ((), 0, "x", None), "steps": (*COUNTS, None), "records": (0, 1, 1000, None)}),
+    (experiment, {}, {"learning_rates": ((), 0, NAN, 1e-300, {"zz": 1.0}), "gamma": (0, -1, NAN, INF, 1e-300, None)}),
+    (experiment, {}, {"model": ("zz", 5, None, "nosuch:build"), "optimizer": ("zz", 5), "schedule": ("zz", 5)}),
+    (experiment, {}, {"loss": ("zz", 5), "data": ("zz", 5), "augment": ("zz",), "spacing": ("zz", 5), "alpha": (NAN,)}),
+    (experiment, {}, {"parameterizations": ("zz", 5, ()), "observables": ("zz", 5, ()), "trainable": ("zz",)}),
+    (sl.run, {"experiments": experiment(), "store": "x"}, {"experiments": ((), None, 5, "x"), "store": (None, 5)}),
+    (sl.load, {"store": "x"}, {"store": (None, 5, "/nosuch", "/dev/null")}),
+    (sl.Records, {"runs": runs()}, {"runs": (None, 5, "x", [1], runs().iloc[:0]), "curves": (5, "x", runs())}),
+    (RECORDS.select, {}, {"width": (999, "x"), "nosuch": (1,)}),
+    (sl.transfer, {"records": RECORDS}, {"records": (None, 5, runs()), "over": ("zz", 5, None), "metric": ("zz", 5)}),
+    (sl.transfer, {"records": RECORDS}, {"tolerance": (0, -1, NAN, "x", None), "confidence": (0, 1, NAN, "x", None)}),
+    (sl.consistency, {"records": WITH_CURVES, "quantity": "sharpness"}, {"records": (None, 5), "quantity": ("zz", 5)}),
+    (sl.stability, {"records": WITH_CURVES}, {"records": (None, 5), "confidence": (0, 2)}),
+    (sl.power_law, {"x": [1, 2], "y": [1, 2]}, {"x": ([1], [], None), "y": ([1], None), "confidence": (0, 1)}),
+    (sl.shift_difference, {"a": FOUND, "b": FOUND}, {"a": (5, None), "b": (5,), "confidence": (0, 2, "x")}),
+    (sl.suggest_learning_rate, SUGGEST, {"build": (5, None), "base": COUNTS, "width": COUNTS, "loss": (5,)}),
+    (sl.suggest_learning_rate, SUGGEST, {"data": (5, None, (X,)), "steps": COUNTS, "minutes": ("x", -1, 0)}),
+    (sl.resample, {"make_operator": len, "batches": [1, 2], "estimator": len}, {"batches": ([], None, 5)}),
+    (sl.resample, {"make_operator": len, "batches": [1, 2], "estimator": len}, {"estimator": NO_FUNCTION}),
+    (CROSS, {"outputs": Y, "targets": CLASSES[:4] % 2}, {"outputs": (None, 5, "x"), "targets": (None, Y, CLASSES[:3])}),
+    (CROSS, {"outputs": Y, "targets": CLASSES[:4] % 2}, {"targets": (CLASSES[:4] - 1, CLASSES[:4] + 5)}),
+    (SQUARED, {"outputs": Y, "targets": Y}, {"outputs": (None, 5), "targets": (None, Y[:, 0], Y[:3], Y[:, :1])}),
+]
+# Where the sentence calls the argument by what it names.
+CALLED = {
+    "name": "parameterization",
+    "parameterizations": "parameterization",
+    "observables": "observable",
+    "over": "column|over",
+    "metric": "column|metric",
+    "quantity": "curves|quantity",
+    "batch": "batch|targets",
+    "x": "x|power law",
+    "y": "y|power law",
+    "data": "data|batch_size",
+}
+
+
+@pytest.mark.parametrize(
+    ("call", "right", "argument", "value"),
+    [
+        pytest.param(call, right, argument, value, id=f"{getattr(call, '__name__', call)}-{argument}-{i}")
+        for call, right, wrong in WRONG
+        for argument, values in wrong.items()
+        for i, value in enumerate(values)
+    ],
+)
+def test_a_wrong_argument_is_named(call, right, argument, value):
+    with pytest.raises(ValueError, match=CALLED.get(argument, argument)):
+        call(**right | {argument: value})
