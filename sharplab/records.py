@@ -143,7 +143,7 @@ def join_rates(table: pd.DataFrame) -> pd.DataFrame:
     warnings.warn(
         f"learning_rate: {len(joined)} of {every.nunique()} values lie within {RATE_DISTANCE:g}, relatively, of "
         f"another, as {rate!r} of {one!r}: they count as one.",
-        stacklevel=3,
+        stacklevel=4,
     )
     return table.assign(learning_rate=every.replace(joined))
 

@@ -101,5 +101,5 @@ def _count(function: Callable[..., Any], key: tuple[CodeType, Any]) -> None:
             "came in for params of the same shapes, and each compiles its own program: pass one function that lives "
             "on, with changing arrays bound by jax.tree_util.Partial.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,  # past the check of arguments
         )

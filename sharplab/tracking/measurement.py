@@ -85,7 +85,7 @@ class Measurement:
             if (there := tree.size(like)) < spectral.k:
                 warnings.warn(
                     f"{spectral.name!r} asks for {spectral.k} eigenvalues of {there}: the others are NaN.",
-                    stacklevel=3,
+                    stacklevel=4,
                 )
             tracked[spectral.name] = begin_tracking(like, spectral.k)
         return TrackerState(tracked, jnp.zeros((), jnp.int32))

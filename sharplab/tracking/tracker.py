@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,7 @@ import numpy as np
 from sharplab.core import tree
 from sharplab.core.arguments import checked, finite, function, several
 from sharplab.core.captured import captured_arrays
-from sharplab.core.files import DamagedFile, read_arrays, write_arrays
+from sharplab.core.files import NO_ARCHIVE, DamagedFile, read_arrays, write_arrays
 from sharplab.core.loops import Loop, choose_loop
 from sharplab.core.tree import PyTree
 from sharplab.tracking.measurement import Measurement, TrackerState
@@ -124,7 +123,7 @@ class Tracker:
             self.measurement.check(params, self.batch, state, self.weight)
             self.state = self.measurement.init(params, self.batch, state)
             if self._restored is not None:
-                self.state = _filled(self.state, self._restored)
+                self.state, self._restored = self._continued(self.state, self._restored), None
         loop = choose_loop(self._gradient, params, self.batch, state)
         observe = _observe_compiled if loop == "compiled" else _observe
         self.state, values = observe(
@@ -146,6 +145,14 @@ class Tracker:
         self.rows.append(row | {name: value.item() for name, value in jax.device_get(values).items()})
         return self.rows[-1]
 
+    def _continued(self, state: TrackerState, leaves: list[np.ndarray]) -> TrackerState:
+        """The restored state, in the place of an empty one."""
+        try:
+            return _filled(state, leaves)
+        except ValueError:
+            self.rows, self.state, self._restored = [], None, None  # they are of another run
+            raise
+
     def _warn_of_captured(self, given: PyTree) -> None:
         """Warn where functions hold other arrays than at the first record, beside those that each record is given."""
         if self._captured is None:
@@ -160,24 +167,31 @@ class Tracker:
             warnings.warn(
                 f"{', '.join(changed)}: held in a closure and no longer what it was at the first record, whose values "
                 "the compiled program keeps. Let the function take such arrays as state=, and give them to record.",
-                stacklevel=3,
+                stacklevel=4,
             )
             self._captured = None
 
     def save(self, path: str | Path) -> None:
         """Write rows and state (vectors, identities, audits) to a file, whole or not at all."""
         leaves = [] if self.state is None else jax.device_get(jax.tree.leaves(self.state))
-        write_arrays(Path(path), leaves, {"rows": self.rows})
+        write_arrays(Path(path), leaves, {"rows": self.rows, "observables": self._names})
 
     def restore(self, path: str | Path) -> None:
         """Go on from what `save` wrote, as if never interrupted; the arguments must be those of the saved tracker.
 
         Raises:
-            ValueError: for a file that is not as `save` wrote it.
+            ValueError: for a file that is not as `save` wrote it, or of a tracker of other observables; the tracker is
+                then as it was.
             OSError: if it cannot be read.
         """
-        self.rows, leaves = _saved(Path(path))
-        self.state, self._restored = None, leaves or None
+        rows, names, leaves = _saved(Path(path))
+        if names is not None and names != self._names:
+            raise ValueError(f"tracker file {path} is of the observables {names}: restore it in a tracker of these.")
+        self.rows, self.state, self._restored = rows, None, leaves or None
+
+    @property
+    def _names(self) -> list[str]:
+        return [entry.name for entry in self.measurement.observables]
 
     @property
     def curves(self) -> "pd.DataFrame":
@@ -187,16 +201,26 @@ class Tracker:
         return pd.DataFrame(self.rows)
 
 
-def _saved(path: Path) -> tuple[list[dict[str, float]], list[np.ndarray]]:
-    """The rows and the leaves of the state in a file."""
+def _saved(path: Path) -> tuple[list[dict[str, float]], Any, list[np.ndarray]]:
+    """The rows, the names of the observables (None in files of early versions), and the leaves of the state."""
     try:
         leaves, note = read_arrays(path)
-        return note["rows"], leaves
     except DamagedFile as damage:
         # Files once were npz archives without a digest.
-        with suppress(BadZipFile, EOFError, KeyError, ValueError), np.load(path, allow_pickle=False) as saved:
-            return json.loads(str(saved["rows"])), [saved[f"leaf_{i}"] for i in range(len(saved) - 1)]
+        with suppress(*NO_ARCHIVE), np.load(path, allow_pickle=False) as saved:
+            leaves, note = [saved[f"leaf_{i}"] for i in range(len(saved) - 1)], {"rows": json.loads(str(saved["rows"]))}
+            return _checked(path, note), None, leaves
         raise ValueError(f"tracker file {path} {damage}: restore an earlier one, or record anew.") from damage
+    return _checked(path, note), note.get("observables"), leaves
+
+
+def _checked(path: Path, note: Any) -> list[dict[str, float]]:
+    rows = note.get("rows") if isinstance(note, dict) else None
+    if not isinstance(rows, list) or not all(
+        isinstance(row, dict) and all(isinstance(value, int | float) for value in row.values()) for row in rows
+    ):
+        raise ValueError(f"tracker file {path} holds no rows: it is of something else than a tracker.")
+    return rows
 
 
 def _filled(state: TrackerState, leaves: list[np.ndarray]) -> TrackerState:

@@ -10,6 +10,7 @@ import pytest
 from flax import nnx
 from jax.flatten_util import ravel_pytree
 
+from sharplab.core.files import write_arrays
 from sharplab.losses import cross_entropy, squared_error
 from sharplab.models import find_model
 from sharplab.scaling import Rule, parameterization
@@ -288,9 +289,8 @@ def test_saved_tracker_goes_on_as_if_never_interrupted(several, tmp_path):
         second.record(step, visited[step])
     assert second.rows == whole.rows
     other = Tracker(cross_entropy, BATCH, ["sharpness_raw"], model=model)
-    other.restore(tmp_path / "tracker.npz")
     with pytest.raises(ValueError, match="observables"):
-        other.record(0, PARAMS)
+        other.restore(tmp_path / "tracker.npz")
 
 
 def test_files_of_the_format_without_a_digest_are_restored(several, tmp_path):
@@ -483,3 +483,44 @@ def test_parameters_of_16_bits_are_recorded_in_float32():
     assert abs(row["hessian_trace"] - exact["sharpness"].sum()) <= 4 * row["hessian_trace_error"] + 0.5
     assert np.isfinite([value for value in row.values()]).all()
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(tracker.state.tracked["sharpness"].vectors))
+
+
+def quadratic(w, batch):
+    return 0.5 * jnp.mean((batch[0] @ w - batch[1]) ** 2)
+
+
+def quadratic_tracker(size=2, observables=("train_loss", "sharpness_raw")):
+    return Tracker(quadratic, (np.eye(size), np.ones(size)), list(observables))
+
+
+@pytest.mark.parametrize(
+    "note", [None, 5, [], {}, {"rows": 5}, {"rows": [1]}, {"rows": [{"loss": "low"}]}, {"rows": [{"loss": None}]}]
+)
+def test_a_file_of_something_else_is_named_and_leaves_the_tracker_as_it_was(tmp_path, note):
+    tracker = quadratic_tracker()
+    tracker.record(0, jnp.zeros(2))
+    write_arrays(tmp_path / "file", [np.zeros(3)], note)
+    with pytest.raises(ValueError, match="file holds no rows"):
+        tracker.restore(tmp_path / "file")
+    assert [row["step"] for row in tracker.rows] == [0] and tracker.state is not None
+
+
+def test_a_file_of_other_observables_is_named_and_leaves_the_tracker_as_it_was(tmp_path):
+    quadratic_tracker(observables=["train_loss"]).save(tmp_path / "file")
+    tracker = quadratic_tracker()
+    tracker.record(0, jnp.zeros(2))
+    with pytest.raises(ValueError, match=r"file is of the observables .*train_loss"):
+        tracker.restore(tmp_path / "file")
+    assert len(tracker.rows) == 1
+
+
+def test_rows_of_other_parameters_do_not_stay(tmp_path):
+    saved = quadratic_tracker(3)
+    saved.record(0, jnp.zeros(3))
+    saved.save(tmp_path / "file")
+    tracker = quadratic_tracker()
+    tracker.restore(tmp_path / "file")
+    with pytest.raises(ValueError, match="other observables or parameters"):
+        tracker.record(1, jnp.zeros(2))
+    assert tracker.rows == []
+    assert tracker.record(1, jnp.zeros(2))["step"] == 1
