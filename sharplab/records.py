@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # Learning rates within this of each other, relatively, are one that was rounded: to float32, or in a text. The finest
 # grids have ratios of 1.01.
 RATE_DISTANCE = 1e-3
+SAME = 1e-12  # relative distance that arithmetic leaves, of which nothing is said
 RUN_KEYS = ("parameterization", "width", "depth", "learning_rate", "seed")
 # What must be alike in runs that are compared, unless it is what they are compared over. Optimizers are told apart.
 SETTINGS = (
@@ -120,7 +121,8 @@ def join_rates(table: pd.DataFrame) -> pd.DataFrame:
     """The runs or curves with learning rates that differ by rounding, as from seed to seed, made one.
 
     Ascending, each rate is joined to the lowest before it that lies within `RATE_DISTANCE`, and a group takes the value
-    that has the shortest text. A UserWarning says so; a table without such rates is returned as it is.
+    that has the shortest text. A UserWarning says so, unless arithmetic alone parted them; a table without such rates
+    is returned as it is.
 
     >>> with warnings.catch_warnings(action="ignore"):
     ...     join_rates(pd.DataFrame({"learning_rate": [0.1, 0.1000001, 0.2]}))["learning_rate"].tolist()
@@ -139,13 +141,17 @@ def join_rates(table: pd.DataFrame) -> pd.DataFrame:
     joined = {rate: one for group, one in zip(groups, shortest, strict=True) for rate in group if rate != one}
     if not joined:
         return table
-    rate, one = next(iter(joined.items()))
+    table = table.assign(learning_rate=every.replace(joined))
+    told = [(rate, one) for rate, one in joined.items() if abs(rate - one) > SAME * one]
+    if not told:
+        return table
+    rate, one = told[0]
     warnings.warn(
-        f"learning_rate: {len(joined)} of {every.nunique()} values lie within {RATE_DISTANCE:g}, relatively, of "
+        f"learning_rate: {len(told)} of {every.nunique()} values lie within {RATE_DISTANCE:g}, relatively, of "
         f"another, as {rate!r} of {one!r}: they count as one.",
         stacklevel=4,
     )
-    return table.assign(learning_rate=every.replace(joined))
+    return table
 
 
 def _check(name: str, table: pd.DataFrame, needed: Iterable[str]) -> None:

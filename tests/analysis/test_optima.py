@@ -270,7 +270,7 @@ def test_tables_that_cannot_be_compared_are_refused(change, says):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"over": "size"}, "over .*'size'"),
+        ({"over": "size"}, "column 'size'"),
         ({"tolerance": 0.0}, "tolerance .*0.0"),
         ({"confidence": 95}, "confidence .*95"),
     ],

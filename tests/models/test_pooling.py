@@ -99,7 +99,7 @@ def test_of_equals_the_first_wins_and_nothing_at_or_below_zero(float64):
     values, pull = jax.vjp(pooled_linear, x, W)
     assert values.ravel().tolist() == [2.0, 0.0, 0.0]
     to_x, to_W = pull(jnp.ones_like(values))
-    assert np.array_equal(to_x, np.zeros(x.shape) + np.eye(12)[0].reshape(3, 4, 1) * W.ravel())
+    assert np.array_equal(to_x, np.zeros(x.shape) + np.eye(12)[0].reshape(3, 4, 1) * np.reshape(W, (1, 1, 2)))
     assert np.array_equal(to_W, x[0, :1].T)
 
 

@@ -198,12 +198,11 @@ def test_nan_product_is_an_error_eagerly_and_nan_at_once_under_jit():
 
 def test_bad_arguments_are_named():
     op = matrix_operator(np.eye(3, dtype=np.float32))
-    for k in (0, 4):
-        with pytest.raises(ValueError, match=f"k is {k}"):
-            eigsh(op, k)
+    with pytest.raises(ValueError, match="k is 4"):
+        eigsh(op, 4)
     with pytest.raises(ValueError, match="which 'LB'"):
         eigsh(op, which="LB")
-    for argument, wrong in {"k": (1.0, "2"), "tol": (0, -1e-3, np.nan), "max_matvecs": (0, 1.5)}.items():
+    for argument, wrong in {"k": (0, 1.0, "2"), "tol": (0, -1e-3, np.nan), "max_matvecs": (0, 1.5)}.items():
         for value in wrong:
             with pytest.raises(ValueError, match=f"{argument} must"):
                 eigsh(op, **{argument: value})
