@@ -11,6 +11,7 @@ from sharplab.commands import VERDICT_COLOURS
 from sharplab.commands.options import MupCheckOptions
 from sharplab.commands.user_module import named_examples, named_function, named_loss
 from sharplab.core.grid import parse_learning_rates
+from sharplab.plotting import save_figure
 from sharplab.scaling.any_module import mup
 
 
@@ -42,7 +43,7 @@ def mup_check(options: MupCheckOptions) -> int:
         for line in rest:
             console.print(line, markup=False)
     if options.output is not None:
-        coordinates.draw().savefig(options.output)
+        save_figure(coordinates.draw(), options.output)
         console.print(f"drawn in {options.output}")
     return 1 if overall(check.verdict for check in (coordinates, inspection, wider)) == "fails" else 0
 

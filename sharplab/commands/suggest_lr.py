@@ -7,6 +7,8 @@ from rich.console import Console
 from sharplab.commands.exit_codes import DONE, SOME_FAILED
 from sharplab.commands.options import SuggestOptions
 from sharplab.commands.user_module import named_examples, named_function, named_loss
+from sharplab.core.files import write_whole
+from sharplab.plotting import save_figure
 from sharplab.studies import Suggestion, suggest_learning_rate
 from sharplab.studies.suggest_lr.small_runs import MOST_EVALUATED, most_examples
 
@@ -42,10 +44,10 @@ def suggest(options: SuggestOptions) -> int:
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
     if options.output is not None:
-        found.draw().savefig(options.output)
+        save_figure(found.draw(), options.output)
         console.print(f"drawn in {options.output}")
     if options.table is not None:
-        found.records.runs.to_csv(options.table, index=False)
+        write_whole(options.table, found.records.runs.to_csv(index=False).encode())
         console.print(f"runs in {options.table}")
     return DONE if found.conclusive else NOT_CONCLUSIVE
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from sharplab.commands.config_file import read_options
 from sharplab.commands.sweep_options import SweepOptions
 from sharplab.core.files import DamagedFile, read_arrays, write_arrays
-from sharplab.data import archives, idx
+from sharplab.data import archives, cifar, idx
 from sharplab.data.archives import open_zip, read_member, read_tar
 from sharplab.data.checksums import read_checksums
 from sharplab.data.idx import read_idx_gz
@@ -190,3 +190,14 @@ def test_lines_that_are_no_checksums_are_named(tmp_path, text):
     (tmp_path / "SHA256SUMS").write_bytes(text.encode("latin-1"))
     with pytest.raises(ValueError, match="SHA256SUMS"):
         read_checksums(tmp_path)
+
+
+@given(content=st.binary(max_size=4 * 3073).map(lambda b: b[: len(b) // 3073 * 3073] or b) | st.binary(max_size=64))
+def test_any_bytes_are_records_of_cifar_or_named(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("altered") / "cifar.tar.gz"
+    try:
+        images, classes = cifar._read(content, path)
+    except ValueError as error:
+        assert str(path) in str(error)
+    else:
+        assert len(images) == len(classes) and (classes < 10).all()

@@ -162,3 +162,18 @@ def test_names_in_a_store_stay_text_in_its_card_and_its_status(folder):
         assert "\x1b" not in text
     card = data_card(load(folder))
     assert "\n# heading" not in card and "<img" not in re.sub(r"`[^`\n]*`", "", card)
+
+
+@given(
+    content=st.binary(max_size=60) | st.sampled_from([b"{}", b"[]", b"[" * 100_000, b'{"sharplab_store": "1"}', b"1"])
+)
+def test_any_marker_is_read_restored_or_refused(tmp_path_factory, content):
+    store = open_store(tmp_path_factory.mktemp("any") / "store")
+    add_group(store, TASK, [result(Run(1.0, 0))])
+    (store / directory.MARKER).write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", StoreWarning)
+        try:
+            assert len(load(open_store(store)).runs) == 1
+        except StoreError as error:
+            assert "schema" in str(error)
