@@ -13,9 +13,8 @@ the optimum transfers under muP and shifts upwards under NTK; "fails" if it shif
 NTK; else "inconclusive".
 
 Cost: about four minutes on two cores. Expected: a muP shift near 0.2 (the authors', over a factor of 16 in width, is
-0.17), an NTK shift near 0.8 octaves per doubling. Found: NTK as expected; muP a third of that, near the tolerance, so
-that twelve seeds leave open on which side of it. Near the cliff, where single seeds diverge, four seeds leave the
-optimum to chance: sums in another order, which change losses by rounding, moved the muP shift from 0.48 to 0.26.
+0.17), an NTK shift near 0.8 octaves per doubling. Found: NTK as expected; muP a third of that, at the tolerance, so
+that no number of seeds would tell on which side of it: these widths are too small for the claim.
 
     make figure-transfer
 """
