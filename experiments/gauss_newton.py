@@ -78,6 +78,7 @@ CONVNET = sl.Experiment(
     probe_size=512,
     records=9,
 )
+SQUARED_RATES: Mapping[str, float] = {"mup": 0.5, "ntk": 2.0}
 # Setting → preset → what is trained.
 SETTINGS: Mapping[str, Mapping[str, sl.Experiment]] = {
     "linear network": {
@@ -95,7 +96,8 @@ SETTINGS: Mapping[str, Mapping[str, sl.Experiment]] = {
 
 def squared(experiment: sl.Experiment) -> sl.Experiment:
     """The experiment with squared error, whose Gauss-Newton matrix does not shrink as classes become certain."""
-    return replace(experiment, loss="squared_error", learning_rates={"mup": (0.5,), "ntk": (2.0,)})
+    rates = {name: (SQUARED_RATES[name],) for name in experiment.parameterizations}
+    return replace(experiment, loss="squared_error", learning_rates=rates)
 
 
 def experiments(preset: str) -> dict[str, sl.Experiment]:

@@ -13,12 +13,11 @@ from sharplab.core.loops import Loop
 from sharplab.curvature.operator import LinearOperator, an_operator
 from sharplab.spectrum.estimate import Estimate, mean_of, with_rounding
 from sharplab.spectrum.products import (
-    TO_TELL_AN_ERROR,
     each,
     loop_of,
     product,
     rademacher,
-    require_count,
+    require_at_least,
     require_finite,
     widened,
 )
@@ -138,8 +137,8 @@ def spectral_density(
     >>> round(float(found.moment(2)), 4)  # tr(A²)/3
     6.0
     """
-    steps = require_count("steps", steps, 2, TO_TELL_AN_ERROR)
-    probes = require_count("probes", probes, 2, TO_TELL_AN_ERROR)
+    require_at_least("steps", steps, 2)
+    require_at_least("probes", probes, 2)
     key = jax.random.key(0) if key is None else key
     loop, keys = loop_of(op, key), jax.random.split(key, probes)
     run = _rules_compiled if loop == "compiled" else _rules

@@ -1,7 +1,6 @@
 """Repeated products with one operator under either loop, random probes, and checks of arguments and results."""
 
 from collections.abc import Callable
-from operator import index
 from typing import Any
 
 import jax
@@ -16,7 +15,6 @@ from sharplab.curvature.operator import LinearOperator
 
 LinearMap = Callable[[PyTree], PyTree]
 
-TO_TELL_AN_ERROR = ", to tell an error from"
 NOT_FINITE = "the operator's product is not finite: check params and batch for NaN or inf."
 
 
@@ -123,25 +121,7 @@ def require_finite(value: PyTree) -> None:
             raise ValueError(NOT_FINITE)
 
 
-def require_integer(name: str, number: Any) -> int:
-    """The number as an int.
-
-    Raises:
-        ValueError: naming the argument, if it is no integer.
-    """
-    try:
-        return index(number)
-    except TypeError:
-        raise ValueError(f"{name} must be an integer, not {number!r}.") from None
-
-
-def require_count(name: str, number: Any, least: int, reason: str = "") -> int:
-    """The number as an int.
-
-    Raises:
-        ValueError: naming the argument, if it is no integer or below `least`.
-    """
-    count = require_integer(name, number)
-    if count < least:
-        raise ValueError(f"{name} must be at least {least}{reason}, not {count}.")
-    return count
+def require_at_least(name: str, number: int, least: int) -> None:
+    """Raise a ValueError if `number` is too small to tell a standard error from."""
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, to tell an error from, not {number}.")

@@ -14,13 +14,12 @@ from sharplab.core.tree import PyTree
 from sharplab.curvature.operator import LinearOperator, an_operator
 from sharplab.spectrum.estimate import Estimate, mean_of, with_rounding
 from sharplab.spectrum.products import (
-    TO_TELL_AN_ERROR,
     each,
     flat_product,
     loop_of,
     product,
     rademacher,
-    require_count,
+    require_at_least,
     require_finite,
     widened,
 )
@@ -88,7 +87,7 @@ def diagonal(op: LinearOperator, *, matvecs: int = 100, key: jax.Array | None = 
 def _estimate(method: Method, exact: Method, op: LinearOperator, matvecs: int, key: jax.Array | None) -> Estimate:
     key = jax.random.key(0) if key is None else key
     loop = loop_of(op, key)
-    matvecs = require_count("matvecs", matvecs, min(4, op.shape[0]), TO_TELL_AN_ERROR)
+    require_at_least("matvecs", matvecs, min(4, op.shape[0]))
     found = _run(method, exact, op, key, matvecs, loop)
     require_finite(found.value)
     return found
