@@ -10,7 +10,7 @@ import pandas as pd
 from sharplab.analysis.edges import find_edges
 from sharplab.analysis.parts import Part, PartOfEach
 from sharplab.analysis.regrets import Regret, find_regrets
-from sharplab.analysis.seed_optima import SizeOptimum, distance, find_optima, shift
+from sharplab.analysis.seed_optima import SizeOptimum, distance, find_optima, in_curves, shift
 from sharplab.analysis.single_seeds import FEWEST_SIZES, single_seed_optima
 from sharplab.analysis.trend import Measured, Trend, lies_outside, lies_within
 from sharplab.analysis.valley import Losses
@@ -221,6 +221,7 @@ def _transfer(name: str, runs: pd.DataFrame, over: str, metric: str, tolerance: 
 
 
 def _optima_and_shift(sizes: Sequence[float], grids: Sequence[Losses]) -> tuple[list[SizeOptimum], Trend]:
+    grids = [in_curves(grid) for grid in grids]
     alone = all(grid.values.shape[1] == 1 and np.isfinite(grid.values).any() for grid in grids)
     if alone and len(sizes) >= FEWEST_SIZES:
         return single_seed_optima(sizes, grids)

@@ -64,6 +64,7 @@ class SizeOptimum:
 
 def find_optima(sizes: Sequence[Losses]) -> list[SizeOptimum]:
     """The optimum of each size; the noise of losses, the asymmetry and the seeds' variance are shared among sizes."""
+    sizes = [in_curves(grid) for grid in sizes]
     noise = loss_noise(sizes)
     asymmetry = pooled_asymmetry(sizes, noise)
     found = [np.array([own_optimum(x, y, noise, asymmetry) for x, y in curves(grid)]).reshape(-1, 3) for grid in sizes]
@@ -222,17 +223,21 @@ def pooled_asymmetry(sizes: Sequence[Losses], noise: float) -> Asymmetry:
     return Asymmetry(weighted / precision, float(np.sqrt(1 / precision + BETWEEN**2)))
 
 
-def curves(grid: Losses) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The learning rates and losses of each seed that survived somewhere.
+def in_curves(grid: Losses) -> Losses:
+    """The losses of the seeds that have a valley: those run at the best learning rate and beside it.
 
-    If some were run beside the best learning rate, on both sides, those that were not are left out.
+    Where none was, as where each run has a seed of its own, the medians are taken for the curve of one seed.
     """
-    run = ~np.isnan(grid.values)
     best = int(np.argmin(grid.medians))
-    chosen = np.isfinite(grid.values).any(axis=0)
-    beside = chosen & run[max(best - 1, 0) : best + 2].all(axis=0)
-    chosen = beside if beside.any() else chosen
-    return [(grid.rates[r], y[r]) for r, y in zip(run.T[chosen], grid.values.T[chosen], strict=True)]
+    run = ~np.isnan(grid.values[max(best - 1, 0) : best + 2]).any(axis=0)
+    chosen = run & np.isfinite(grid.values).any(axis=0)
+    return Losses(grid.rates, grid.values[:, chosen] if chosen.any() else grid.medians[:, None])
+
+
+def curves(grid: Losses) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The learning rates and losses of each seed that survived somewhere."""
+    run = ~np.isnan(grid.values)
+    return [(grid.rates[r], y[r]) for r, y in zip(run.T, grid.values.T, strict=True) if np.isfinite(y).any()]
 
 
 def edges_of(grid: Losses) -> tuple[bool, bool]:

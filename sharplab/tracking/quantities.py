@@ -123,4 +123,5 @@ def hessian_trace(context: Context) -> Row:
 
 @partial(jax.jit, static_argnums=0)
 def of_params(function: Callable[..., jax.Array], params: PyTree, batch: PyTree) -> jax.Array:
+    """The value function(params, batch) of anyone's own observable, as one program."""
     return function(params, batch)

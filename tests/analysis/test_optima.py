@@ -321,3 +321,17 @@ def test_losses_that_come_near_zero_are_a_valley_and_no_cliff():
     runs = exact({8: 0.3, 16: -0.2})
     runs["eval_loss"] = runs["eval_loss"] - 1 + 1e-4
     np.testing.assert_allclose(np.log2(transfer(Records(runs))["mup"].optimum), [0.3, -0.2], atol=1e-2)
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_runs_that_each_have_a_seed_of_their_own_make_one_valley(seeds):
+    runs = exact({8: 0.3, 16: 0.5, 32: 0.8, 64: 0.9}, rates=range(-2, 6), seeds=seeds)
+    found = transfer(Records(runs.assign(seed=range(len(runs)))))["mup"]
+    np.testing.assert_allclose(np.log2(found.optimum), [0.3, 0.5, 0.8, 0.9], atol=0.02)
+    assert found.shift == pytest.approx(0.21, abs=0.02) and np.isfinite(found.shift_interval).all()
+
+
+def test_seeds_that_were_run_at_single_rates_beside_others_do_not_move_the_optimum():
+    runs = exact({8: 0.25, 16: 0.25}, rates=range(-2, 6), seeds=3)
+    lone = runs[runs["learning_rate"] == 16.0].drop_duplicates("width").assign(seed=99)
+    np.testing.assert_allclose(np.log2(transfer(Records(pd.concat([runs, lone])))["mup"].optimum), 0.25, atol=1e-6)
