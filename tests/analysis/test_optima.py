@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from sharplab.analysis import shift_difference, transfer
+from sharplab.analysis.seed_optima import Asymmetry, own_optimum
 from sharplab.analysis.simulation import KINDS, SimulatedSweep, calibrate
 from sharplab.records import Records
 
@@ -335,3 +336,14 @@ def test_seeds_that_were_run_at_single_rates_beside_others_do_not_move_the_optim
     runs = exact({8: 0.25, 16: 0.25}, rates=range(-2, 6), seeds=3)
     lone = runs[runs["learning_rate"] == 16.0].drop_duplicates("width").assign(seed=99)
     np.testing.assert_allclose(np.log2(transfer(Records(pd.concat([runs, lone])))["mup"].optimum), 0.25, atol=1e-6)
+
+
+def test_an_optimum_above_the_best_rate_may_lie_anywhere_up_to_the_first_that_diverged():
+    """Its doubt has the variance of a uniform place in that gap, gap²/12, more than one just below the best has."""
+    x = np.arange(-1.0, 1.1, 0.5)
+
+    def doubt(optimum):
+        losses = np.where(x > 0.25, np.inf, 1 + 0.1 * (x - optimum) ** 2)
+        return own_optimum(x, losses, 1e-6, Asymmetry(0.0, 1e-6)).doubt
+
+    assert doubt(1e-4) - doubt(-1e-4) == pytest.approx(0.5**2 / 12, rel=1e-2)
