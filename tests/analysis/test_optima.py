@@ -347,3 +347,13 @@ def test_an_optimum_above_the_best_rate_may_lie_anywhere_up_to_the_first_that_di
         return own_optimum(x, losses, 1e-6, Asymmetry(0.0, 1e-6)).doubt
 
     assert doubt(1e-4) - doubt(-1e-4) == pytest.approx(0.5**2 / 12, rel=1e-2)
+
+
+def test_the_shift_of_single_seeds_has_the_interval_of_a_regression_through_their_optima():
+    optima = {8: 0.2, 16: 0.6, 32: 0.5, 64: 1.0, 128: 1.1}
+    found = transfer(Records(exact(optima, rates=np.arange(-3, 5, 0.5), seeds=1)))["mup"]
+    line = stats.linregress(np.log2(list(optima)), np.log2(found.optimum))
+    half = stats.t.ppf(0.975, len(optima) - 2) * line.stderr
+    assert found.shift == pytest.approx(line.slope)
+    assert found.shift_interval == pytest.approx((line.slope - half, line.slope + half))
+    np.testing.assert_allclose(np.log2(found.optimum), list(optima.values()), atol=0.01)
