@@ -10,14 +10,14 @@ STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures gallery report test test-browser test-faults lint bench bench-spectrum bench-sweep bench-figure1 clean
+.PHONY: help setup figures gallery redraw report test test-browser test-faults lint bench bench-spectrum bench-sweep bench-figure1 clean
 
-ifeq ($(filter $(PRESET),smoke quick paper),)
-$(error PRESET is '$(PRESET)': give smoke (seconds), quick (minutes, the default) or paper (hours, wants a GPU))
+ifeq ($(filter $(PRESET),smoke quick full paper),)
+$(error PRESET is '$(PRESET)': give smoke (seconds), quick (minutes, the default), full (up to 45 minutes a figure) or paper (hours, wants a GPU))
 endif
 
 help: ## List these targets
-	@echo "usage: make TARGET [PRESET=smoke|quick|paper] [FIGURES=figures] [RUNS=runs] [PYTHON=python3]"
+	@echo "usage: make TARGET [PRESET=smoke|quick|full|paper] [FIGURES=figures] [RUNS=runs] [PYTHON=python3]"
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / { sub("%", "NAME", $$1); printf "  %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(STAMP) ## Install everything into .venv, at the exact versions of constraints.txt (1-3 minutes, once)
@@ -41,6 +41,9 @@ gallery: $(STAMP) ## Make every figure there is, and the README with the verdict
 
 figure-%: $(STAMP) ## Make one figure, that of experiments/NAME.py
 	$(PY) -m sharplab figure $* --preset $(PRESET) --folder $(FIGURES) --store $(RUNS)
+
+redraw: $(STAMP) ## Draw and judge all that is made again, from the runs kept with it; nothing is trained (a minute)
+	$(PY) -m sharplab redraw --folder $(FIGURES)
 
 report: $(STAMP) ## Put all that is made on one page with curves to zoom, figures/report.html (seconds)
 	$(PY) -m sharplab report --folder $(FIGURES)

@@ -40,6 +40,7 @@ PRESETS: Mapping[str, sl.Experiment] = {
         QUICK, **shared.SMALL_SWEEP, learning_rates={"standard": shared.octaves(-7, -4), "mup": shared.octaves(-7, -4)}
     ),
     "quick": QUICK,
+    "full": replace(QUICK, **shared.FULL_SWEEP),
     "paper": replace(QUICK, **shared.CIFAR_SWEEP, widths=(128, 256, 512, 1024, 2048, 4096), base_width=128),
 }
 SHOWN_RATE = 2.0**-8  # stable at every width in both

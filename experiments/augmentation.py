@@ -31,10 +31,11 @@ QUICK = shared.SWEEP
 PRESETS: Mapping[str, sl.Experiment] = {
     "smoke": replace(QUICK, **shared.SMALL_SWEEP | {"data": QUICK.data}),
     "quick": QUICK,
+    "full": replace(QUICK, **shared.FULL_SWEEP),
     "paper": replace(QUICK, **shared.CONVNET_SWEEP | {"augment": QUICK.augment}),
 }
 AUGMENTATIONS: Mapping[str, str] = {"as they are": "none", "crops and flips": "crop_and_flip"}
-SHOWN_RATES: Mapping[str, float] = {"smoke": 2.0**-8, "quick": 2.0**-8, "paper": 2.0**-1}
+SHOWN_RATES: Mapping[str, float] = {"smoke": 2.0**-8, "quick": 2.0**-8, "full": 2.0**-8, "paper": 2.0**-1}
 
 
 def find(preset: str, store: Path) -> Finding:

@@ -33,10 +33,11 @@ QUICK = shared.SWEEP
 PRESETS: Mapping[str, sl.Experiment] = {
     "smoke": replace(QUICK, **shared.SMALL_SWEEP),
     "quick": QUICK,
+    "full": replace(QUICK, **shared.FULL_SWEEP),
     "paper": replace(QUICK, **shared.CONVNET_SWEEP),
 }
 BATCH_SIZES = (32, 128, 512)
-SHOWN_RATES: Mapping[str, float] = {"smoke": 2.0**-8, "quick": 2.0**-8, "paper": 2.0**-1}
+SHOWN_RATES: Mapping[str, float] = {"smoke": 2.0**-8, "quick": 2.0**-8, "full": 2.0**-8, "paper": 2.0**-1}
 
 
 def find(preset: str, store: Path) -> Finding:

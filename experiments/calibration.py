@@ -46,7 +46,7 @@ CLAIM = (
 )
 COVERAGE, ERRORS, CONFIDENCE = 0.90, 0.05, 0.95
 TOLERANCE = 0.25  # octaves per doubling, as `sharplab.transfer` has it
-DRAWS: Mapping[str, int] = {"smoke": 6, "quick": 400, "paper": 4000}
+DRAWS: Mapping[str, int] = {"smoke": 6, "quick": 400, "full": 1000, "paper": 4000}
 SEEDS = (3, 5)
 SHIFTS = (0.0, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0)
 QUANTITIES: Mapping[str, tuple[str, str, str]] = {  # name: what it is called, colour, marker

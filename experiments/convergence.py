@@ -53,6 +53,7 @@ QUICK = replace(
 PRESETS: Mapping[str, sl.Experiment] = {
     "smoke": replace(QUICK, **shared.SMALL_TRAJECTORIES | {"widths": (4, 8, 16), "seeds": 3, "records": 9}),
     "quick": QUICK,
+    "full": replace(QUICK, widths=(16, 32, 64, 128, 256, 512), seeds=24, steps=1024),
     "paper": replace(
         QUICK, **shared.CONVNET_TRAJECTORIES | {"widths": (64, 128, 256, 512, 1024, 4096), "seeds": 5}, depths=(2,)
     ),

@@ -44,6 +44,7 @@ QUICK = replace(
 PRESETS: Mapping[str, sl.Experiment] = {
     "smoke": replace(QUICK, **shared.SMALL_SWEEP | {"widths": (8,)}, depths=(1, 2), base_depth=1),
     "quick": QUICK,
+    "full": replace(QUICK, seeds=24),
     "paper": replace(
         QUICK, **shared.CIFAR_SWEEP, widths=(256,), base_width=256, depths=(3, 6, 12, 24, 48), base_depth=3
     ),

@@ -50,6 +50,7 @@ QUICK = replace(
 PRESETS: Mapping[str, sl.Experiment] = {
     "smoke": shared.smoke(QUICK, shared.octaves(-2, -1), steps=2, widths=(2,), base_width=2, depths=(3, 6)),
     "quick": QUICK,
+    "full": replace(QUICK, depths=(3, 6, 12, 24), seeds=4, steps=192),
     "paper": replace(
         QUICK,
         **shared.CIFAR_SWEEP,
@@ -63,7 +64,7 @@ PRESETS: Mapping[str, sl.Experiment] = {
 }
 SHOWN_RATE = 2.0**-1
 # Images that the sharpness is of; quick: of 512 its products would see more than the sweep's steps.
-PROBES: Mapping[str, int] = {"smoke": 16, "quick": 128, "paper": 1024}
+PROBES: Mapping[str, int] = {"smoke": 16, "quick": 128, "full": 128, "paper": 1024}
 
 
 def find(preset: str, store: Path) -> Finding:

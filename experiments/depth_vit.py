@@ -43,6 +43,7 @@ QUICK = replace(
 PRESETS: Mapping[str, sl.Experiment] = {
     "smoke": shared.smoke(QUICK, shared.octaves(-9, -8), steps=4, widths=(8,), base_width=8, depths=(1, 2)),
     "quick": QUICK,
+    "full": replace(QUICK, seeds=5, steps=192),
     "paper": replace(
         QUICK,
         **shared.VIT_SWEEP,
@@ -55,7 +56,7 @@ PRESETS: Mapping[str, sl.Experiment] = {
 }
 SHOWN_RATE = 2.0**-9
 # Images that the sharpness is of; quick: of 512 it takes longer than the sweep.
-PROBES: Mapping[str, int] = {"smoke": 16, "quick": 128, "paper": 1024}
+PROBES: Mapping[str, int] = {"smoke": 16, "quick": 128, "full": 128, "paper": 1024}
 
 
 def find(preset: str, store: Path) -> Finding:

@@ -50,6 +50,7 @@ QUICK = replace(
 PRESETS: Mapping[str, sl.Experiment] = {
     "smoke": replace(QUICK, **shared.SMALL_TRAJECTORIES, batch_size=64),
     "quick": QUICK,
+    "full": replace(QUICK, widths=(32, 64, 128, 256, 512), seeds=12),
     "paper": replace(QUICK, **shared.CONVNET_TRAJECTORIES | {"learning_rates": {"mup": (0.5,), "ntk": (7.0,)}}),
 }
 

@@ -62,6 +62,7 @@ PRESETS: Mapping[str, sl.Experiment] = {
         QUICK, widths=(4, 8), seeds=2, steps=8, records=3, probe_size=64, batch_size=64, data="gaussian-clusters"
     ),
     "quick": QUICK,
+    "full": replace(QUICK, widths=(16, 32, 64, 128, 256), seeds=16, steps=1024),
     "paper": replace(QUICK, **shared.CONVNET_TRAJECTORIES | {"seeds": 4}, probe_size=1024),
 }
 

@@ -59,11 +59,13 @@ QUICK = replace(
 PRESETS: Mapping[str, sl.Experiment] = {
     "smoke": replace(QUICK, **shared.SMALL_SWEEP | {"widths": (8,), "base_width": 1}),
     "quick": QUICK,
+    "full": replace(QUICK, seeds=8),
     "paper": replace(QUICK, **shared.CIFAR_SWEEP, widths=(256, 1024)),
 }
 GAMMAS: Mapping[str, tuple[float, ...]] = {
     "smoke": (2**-3, 2**-2, 2**2, 2**3),
     "quick": shared.octaves(-5, 5),
+    "full": shared.octaves(-5, 5),
     "paper": shared.octaves(-8, 8),
 }
 LAYERS = QUICK.depths[0] + 1

@@ -84,11 +84,13 @@ SETTINGS: Mapping[str, Mapping[str, sl.Experiment]] = {
     "linear network": {
         "smoke": replace(LINEAR, widths=(8,), seeds=2, records=5),
         "quick": LINEAR,
+        "full": replace(LINEAR, seeds=8),
         "paper": replace(LINEAR, widths=(16, 64, 256, 1024, 4096), seeds=8),
     },
     "ConvNet, cross-entropy": {
         "smoke": replace(CONVNET, widths=(8,), parameterizations=("mup",), seeds=2, steps=8, records=3, probe_size=64),
         "quick": CONVNET,
+        "full": replace(CONVNET, widths=(8, 16, 32, 64), seeds=6),
         "paper": replace(CONVNET, **CIFAR_SWEEP, widths=(64, 256, 1024), records=21, probe_size=1024),
     },
 }

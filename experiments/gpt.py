@@ -48,6 +48,7 @@ PRESETS: Mapping[str, sl.Experiment] = {
         QUICK, shared.octaves(-9, -8), steps=8, widths=(8, 16), base_width=8, depths=(1,), base_depth=1
     ),
     "quick": QUICK,
+    "full": replace(QUICK, widths=(16, 32, 64, 128), seeds=5),
     "paper": replace(
         QUICK,
         widths=(128, 256, 512, 1024),
@@ -63,7 +64,7 @@ PRESETS: Mapping[str, sl.Experiment] = {
 }
 SHOWN_RATE = 2.0**-9
 # Windows that the sharpness is of; quick: of 64 its products would see nearly as many as the sweep's steps.
-PROBES: Mapping[str, int] = {"smoke": 16, "quick": 32, "paper": 256}
+PROBES: Mapping[str, int] = {"smoke": 16, "quick": 32, "full": 32, "paper": 256}
 
 
 def find(preset: str, store: Path) -> Finding:

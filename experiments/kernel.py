@@ -87,6 +87,7 @@ QUICK = sl.Experiment(
 PRESETS: Mapping[str, sl.Experiment] = {
     "smoke": replace(QUICK, widths=(16, 64), seeds=2, steps=16, records=3, probe_size=64, data="gaussian-clusters"),
     "quick": QUICK,
+    "full": replace(QUICK, seeds={**dict.fromkeys((32, 64, 128, 256, 512), "3:34"), 1024: "3:14"}),
     "paper": replace(QUICK, widths=tuple(2**i for i in range(5, 14)), seeds="3:10", steps=2048, records=33),
 }
 

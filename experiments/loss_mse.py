@@ -43,6 +43,7 @@ QUICK = replace(
 PRESETS: Mapping[str, sl.Experiment] = {
     "smoke": replace(QUICK, **shared.SMALL_SWEEP | {"base_width": 1}),
     "quick": QUICK,
+    "full": replace(QUICK, widths=(32, 64, 128, 256, 512), seeds=16),
     "paper": replace(
         QUICK, **shared.CONVNET_SWEEP | {"learning_rates": {"mup": shared.octaves(-3, 2), "ntk": shared.octaves(0, 7)}}
     ),

@@ -49,6 +49,7 @@ QUICK = replace(
 PRESETS: Mapping[str, sl.Experiment] = {
     "smoke": replace(QUICK, **shared.SMALL_SWEEP, depths=(1,), base_depth=1),
     "quick": QUICK,
+    "full": replace(QUICK, widths=(32, 64, 128, 256, 512), seeds=16),
     "paper": replace(QUICK, **shared.CIFAR_SWEEP, widths=(128, 256, 512, 1024), base_width=128),
 }
 

@@ -58,6 +58,7 @@ QUICK = shared.SWEEP
 PRESETS: Mapping[str, sl.Experiment] = {
     "smoke": replace(QUICK, **shared.SMALL_SWEEP, depths=(1,), base_depth=1),
     "quick": QUICK,
+    "full": replace(QUICK, **shared.FULL_SWEEP),
     "paper": replace(QUICK, **shared.CIFAR_SWEEP, widths=(128, 256, 512, 1024, 2048, 4096), base_width=128),
 }
 SHOWN_RATE = 2.0**-8  # stable at every width in all

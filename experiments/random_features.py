@@ -44,6 +44,7 @@ QUICK = shared.TRAJECTORIES
 PRESETS: Mapping[str, sl.Experiment] = {
     "smoke": replace(QUICK, **shared.SMALL_TRAJECTORIES),
     "quick": QUICK,
+    "full": replace(QUICK, widths=(32, 64, 128, 256, 512), seeds=24),
     "paper": replace(QUICK, **shared.CONVNET_TRAJECTORIES),
 }
 

@@ -40,6 +40,7 @@ QUICK = replace(shared.TRAJECTORIES, parameterizations=("mup", "ntk"), learning_
 PRESETS: Mapping[str, sl.Experiment] = {
     "smoke": replace(QUICK, **shared.SMALL_TRAJECTORIES),
     "quick": QUICK,
+    "full": replace(QUICK, widths=(32, 64, 128, 256, 512), seeds=12),
     "paper": replace(
         QUICK,
         **shared.CONVNET_TRAJECTORIES

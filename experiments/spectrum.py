@@ -98,6 +98,7 @@ PRESETS: Mapping[str, Setting] = {
         budgets=Budgets(tolerances=(1e-1, 1e-3), depth=48, powers=(3, 12), blocks=(1, 4)),
     ),
     "quick": Setting(),
+    "full": Setting(records=129, starts=5),
     "paper": Setting(
         model="figure1_convnet", pixels=32, widths=(64, 64), probes=(1024, 256), learning_rate=0.5, steps=1024
     ),

@@ -35,7 +35,7 @@ def octaves(low: int, high: int) -> tuple[float, ...]:
     return tuple(2.0**i for i in range(low, high + 1))
 
 
-# What the presets of many figures have in common. Learning-rate sweeps: "quick", and what "smoke" and "paper" change.
+# What the presets of many figures have in common. Learning-rate sweeps: "quick", and what the other presets change.
 SWEEP = sl.Experiment(
     model="residual_mlp",
     depths=(2,),
@@ -52,6 +52,7 @@ SWEEP = sl.Experiment(
     schedule="linear",
     refine=True,
 )
+FULL_SWEEP: Mapping[str, Any] = {"widths": (32, 64, 128, 256, 512), "seeds": 10}
 SMALL: Mapping[str, Any] = {"seeds": 2, "steps": 16, "probe_size": 256, "data": "gaussian-clusters"}
 SMALL_SWEEP: Mapping[str, Any] = {**SMALL, "widths": (8, 16), "base_width": 8, "refine": False}
 CIFAR: Mapping[str, Any] = {"data": "cifar-10", "augment": "crop_and_flip"}

@@ -46,6 +46,7 @@ QUICK = replace(
 PRESETS: Mapping[str, sl.Experiment] = {
     "smoke": shared.smoke(QUICK, shared.octaves(-9, -8), steps=4, widths=(8, 16), base_width=8),
     "quick": QUICK,
+    "full": replace(QUICK, widths=(16, 32, 64, 128), seeds=6, steps=192),
     "paper": replace(
         QUICK,
         **shared.VIT_SWEEP,
@@ -58,7 +59,7 @@ PRESETS: Mapping[str, sl.Experiment] = {
 }
 SHOWN_RATE = 2.0**-9
 # Images that the sharpness is of; quick: of 512 its products would see nearly as many as the sweep's steps.
-PROBES: Mapping[str, int] = {"smoke": 16, "quick": 128, "paper": 1024}
+PROBES: Mapping[str, int] = {"smoke": 16, "quick": 128, "full": 128, "paper": 1024}
 
 
 def find(preset: str, store: Path) -> Finding:

@@ -17,6 +17,7 @@ from sharplab.commands.options import (
     MergeOptions,
     MupCheckOptions,
     Options,
+    RedrawOptions,
     ReportOptions,
     StatusOptions,
     SuggestOptions,
@@ -30,6 +31,7 @@ from sharplab.core.devices import use_all_cores
 COMMANDS: Mapping[str, tuple[type[Options], str]] = {
     "figure": (FigureOptions, "figures:make_figure"),
     "figures": (FiguresOptions, "figures:make_figures"),
+    "redraw": (RedrawOptions, "figures:redraw"),
     "report": (ReportOptions, "report:report"),
     "sweep": (SweepOptions, "sweep:sweep"),
     "status": (StatusOptions, "status:status"),

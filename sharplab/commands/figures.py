@@ -1,20 +1,23 @@
-"""`sharplab figure` and `sharplab figures`: one figure, the headline figures, or all of them."""
+"""`sharplab figure`, `figures` and `redraw`: one figure, the headline figures, or all; trained, or from what is kept."""
 
 from time import perf_counter
 from traceback import print_exception
 
 import jax
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from sharplab.commands import VERDICT_COLOURS
 from sharplab.commands.exit_codes import DONE, SOME_FAILED
-from sharplab.commands.options import FigureOptions, FiguresOptions
+from sharplab.commands.options import FigureOptions, FiguresOptions, RedrawOptions
+from sharplab.core.evidence import Evidence, gathering
 from sharplab.core.naming import lookup
 from sharplab.gallery import figure_scripts, write_readme
 from sharplab.gallery.claims import TESTED_BY
-from sharplab.gallery.entries import HEADLINE, load_script
+from sharplab.gallery.entries import HEADLINE, load_script, read_made
 from sharplab.gallery.finding import Finding, save_finding
+from sharplab.gallery.keeping import from_kept, keep
 
 
 def make_figure(options: FigureOptions) -> None:
@@ -60,6 +63,35 @@ def make_figures(options: FiguresOptions) -> int:
     return SOME_FAILED if failed else DONE
 
 
+def redraw(options: RedrawOptions) -> int:
+    """Draw the figures of a folder again from what is kept with them, and judge them; write the README.
+
+    Returns:
+        The exit code: 0, or 1 where a figure could not be drawn again.
+
+    Raises:
+        ValueError: where there are no scripts of figures.
+    """
+    console, failed = Console(highlight=False), []
+    for name, path in figure_scripts().items():
+        try:
+            made = read_made(options.folder, name)
+            if made is None:
+                continue
+            with from_kept(options.folder, name) as store:
+                finding = load_script(path).find(made.preset, store)
+            save_finding(
+                finding, name, options.folder, preset=made.preset, seconds=made.seconds, made_with=made.versions
+            )
+        except Exception as error:
+            failed.append(name)
+            console.print(f"[red bold]{name} is left as it was:[/] {escape(str(error))}", soft_wrap=True)
+        else:
+            console.print(f"{name} ({made.preset}): the claim {_coloured(finding.verdict)}")
+    console.print(f"{write_readme(options.folder)} has all verdicts and numbers")
+    return SOME_FAILED if failed else DONE
+
+
 def _make(options: FigureOptions, place: str = "") -> Finding:
     console = Console(highlight=False)
     # Tiny networks train for seconds: compiling them is what takes time, and optimising doubles it.
@@ -68,8 +100,10 @@ def _make(options: FigureOptions, place: str = "") -> Finding:
     script = load_script(lookup("figure", options.name, figure_scripts()))
     console.print(f"[bold]figure {options.name}[/] {place}({options.preset}): {script.CLAIM}")
     began = perf_counter()
-    finding = script.find(options.preset, options.store)
+    with gathering(Evidence()) as evidence:
+        finding = script.find(options.preset, options.store)
     picture = save_finding(finding, options.name, options.folder, preset=options.preset, seconds=perf_counter() - began)
+    keep(evidence, options.store, options.folder, options.name)
     verdict = _coloured(finding.verdict)
     console.print(f"  the claim {verdict}; {picture}, .csv, .json after {perf_counter() - began:.0f} s\n")
     return finding

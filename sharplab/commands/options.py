@@ -13,7 +13,7 @@ from sharplab.commands.user_module import named_function
 from sharplab.core.naming import lookup
 from sharplab.gallery import figure_scripts
 
-Preset = Literal["smoke", "quick", "paper"]
+Preset = Literal["smoke", "quick", "full", "paper"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class FigureOptions(Options):
     name: tyro.conf.Positional[str]
     """a script of experiments/ that draws a figure, as "transfer" """
     preset: Preset = "quick"
-    """smoke: seconds; quick: minutes on two cores; paper: the paper's sizes, for an accelerator"""
+    """smoke: seconds; quick: minutes on two cores; full: up to 45 minutes; paper: the paper's sizes, for an accelerator"""
     store: Path = Path("runs")
     """where the trained runs are kept; figures share them, and none is trained twice"""
     folder: Path = Path("figures")
@@ -52,11 +52,22 @@ class FiguresOptions(Options):
     all: bool = False
     """every figure of experiments/, not the headline ones alone"""
     preset: Preset = "quick"
-    """smoke: seconds; quick: minutes on two cores; paper: the paper's sizes, for an accelerator"""
+    """smoke: seconds; quick: minutes on two cores; full: up to 45 minutes; paper: the paper's sizes, for an accelerator"""
     store: Path = Path("runs")
     """where the trained runs are kept; figures share them, and none is trained twice"""
     folder: Path = Path("figures")
     """where the figures go"""
+
+
+@dataclass(frozen=True)
+class RedrawOptions(Options):
+    """Draw every figure of a folder again, and judge it, from the runs that are kept with it; nothing is trained.
+
+    A figure that cannot be drawn again, as one that was made by other code, stays as it is; the exit code is then 1.
+    """
+
+    folder: Path = Path("figures")
+    """where the figures are, each with its runs in evidence/NAME"""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ NOT_MADE = "not made yet"
 PRESETS: Mapping[str, str] = {
     "smoke": "smoke (seconds, to see that it works: its verdicts mean nothing)",
     "quick": "quick (small networks on bundled data, minutes on two cores)",
+    "full": "full (more seeds and sizes on the same data, up to 45 minutes a figure on two cores)",
     "paper": "paper (the paper's own sizes)",
 }
 LARGEST = 2**24  # bytes of a figure's record
@@ -167,6 +168,8 @@ class Entry:
         """The run that could decide an inconclusive verdict, as text; else empty."""
         if self.made is None or self.made.verdict != "inconclusive" or self.made.preset == "paper":
             return ""
+        if self.made.preset != "full":
+            return f"To tell, make it with more seeds and sizes: `make figure-{self.name} PRESET=full`."
         said = self.script.paper_preset if self.script else ""
         more = f"To tell, run the paper preset on an accelerator: `make figure-{self.name} PRESET=paper`."
         return f"{more} It is: {said}" if said else more

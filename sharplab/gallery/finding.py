@@ -29,11 +29,20 @@ class Finding:
     numbers: Mapping[str, Any]
 
 
-def save_finding(finding: Finding, name: str, folder: Path, *, preset: str, seconds: float) -> Path:
+def save_finding(
+    finding: Finding,
+    name: str,
+    folder: Path,
+    *,
+    preset: str,
+    seconds: float,
+    made_with: Mapping[str, str] | None = None,
+) -> Path:
     """Write folder/name.png, .csv and .json, each whole or not at all, and return the picture's path.
 
-    `seconds` is what this making took: runs that the store held already cost nothing in it. In the JSON, numbers
-    that are not finite stand as the strings "nan", "inf" and "-inf", which Python's `float` reads back.
+    `seconds` is what the making took: runs that the store held already cost nothing in it. `made_with`: the versions
+    that it was made with, by default those that are installed. In the JSON, numbers that are not finite stand as the
+    strings "nan", "inf" and "-inf", which Python's `float` reads back.
     """
     folder.mkdir(parents=True, exist_ok=True)
     text = {
@@ -42,7 +51,7 @@ def save_finding(finding: Finding, name: str, folder: Path, *, preset: str, seco
         "numbers": finding.numbers,
         "preset": preset,
         "seconds": round(seconds, 1),
-        "versions": versions(),
+        "versions": dict(made_with or versions()),
     }
     table = finding.table.to_csv(index=False, float_format="%.8g", lineterminator="\n")
     numbers = json.dumps(_plain(text), indent=2, ensure_ascii=False, allow_nan=False) + "\n"

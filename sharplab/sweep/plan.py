@@ -12,7 +12,7 @@ from sharplab.core.grid import rounded
 from sharplab.core.settings import TrainingSettings
 from sharplab.sweep.experiment import Experiment
 from sharplab.sweep.store.identity import run_id
-from sharplab.sweep.store.rows import one_per_run
+from sharplab.sweep.store.rows import at_steps, one_per_run
 from sharplab.training.task import Run, Task
 
 MOST_EXTENSIONS = 6
@@ -228,12 +228,19 @@ def make_plan(
 
 
 def wanted_rows(experiments: Sequence[Experiment], rows: pd.DataFrame, shard: Shard = WHOLE) -> pd.DataFrame:
-    """The rows of a store that experiments want, one per run."""
-    wanted = []
+    """The rows of a store that experiments want, one per run, with the records that they ask for.
+
+    Of a run that was recorded at further steps these are left out: means over records are the same whatever else a
+    store holds.
+    """
+    wanted, steps = [], dict[str, frozenset[int]]()
     for experiment in experiments:
         known = known_runs(experiment, rows)
-        wanted.append(known[known["run_id"].isin(wanted_ids(experiment, known, shard))])
-    return one_per_run(pd.concat(wanted, ignore_index=True))
+        own = known[known["run_id"].isin(wanted_ids(experiment, known, shard))]
+        asked = frozenset(experiment.record_steps())
+        steps |= {run: steps.get(run, frozenset()) | asked for run in own["run_id"]}
+        wanted.append(own)
+    return at_steps(one_per_run(pd.concat(wanted, ignore_index=True)), steps)
 
 
 def divide(groups: Sequence[Group], workers: int) -> list[Group]:

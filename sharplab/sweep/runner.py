@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from sharplab.core.arguments import checked, of
+from sharplab.core.evidence import may_train, note_runs
 from sharplab.core.grid import as_tuple
 from sharplab.core.signals import Terminated
 from sharplab.records import Records
@@ -99,7 +100,9 @@ def run_with(
         dispatcher = Dispatcher(opened, assign, log)
         with show_progress(log.snapshot), _stopping(dispatcher):
             _train_missing(several, shard, dispatcher, rows)
-    return as_records(wanted_rows(several, rows(), shard))
+    wanted = wanted_rows(several, rows(), shard)
+    note_runs(wanted["run_id"])
+    return as_records(wanted)
 
 
 def _opened(executor: Executor | str | None) -> AbstractContextManager[Executor]:
@@ -126,6 +129,9 @@ def _train_missing(
     groups = missing()
     if not log.session.runs:
         raise ValueError(f"shard: part {shard} has no runs, give fewer parts.")
+    if groups and not may_train():
+        lacking = sum(len(group.runs) for group in groups)
+        raise ValueError(f"{lacking} runs are not among those that the figure was drawn from: make it anew.")
     while groups or dispatcher.under_way:
         dispatcher.submit(groups)
         settled = dispatcher.wait()

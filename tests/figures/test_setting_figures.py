@@ -24,7 +24,7 @@ def sweep(best, widths=(16, 64), seeds=3, **settings):
 @pytest.mark.parametrize("name", NAMES)
 def test_presets_are_experiments(name):
     presets = script(name).PRESETS
-    assert list(presets) == ["smoke", "quick", "paper"]
+    assert list(presets) == ["smoke", "quick", "full", "paper"]
     assert all(isinstance(preset, sl.Experiment) for preset in presets.values())
     assert presets["quick"].data == "fashion-mnist-10k"
     assert max(presets["paper"].widths) >= 1024

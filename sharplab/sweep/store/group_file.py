@@ -62,12 +62,17 @@ def encode(task: Task, results: "Sequence[RunResult]", *, not_before: str | None
         written = max(written, datetime.fromisoformat(not_before).astimezone(UTC))
     provenance = {"versions": json.dumps(_versions()), "written": written.isoformat(timespec="microseconds")}
     table = pa.Table.from_pylist([_row(task, result) | provenance for result in results])
-    table = table.replace_schema_metadata({"sharplab_store": str(SCHEMA), "sharplab": _versions()["sharplab"]})
+    table = table.replace_schema_metadata(metadata())
     buffer = io.BytesIO()
     # Without these the small files are smaller and read twice as fast; nothing searches in them.
     pq.write_table(table, buffer, use_dictionary=False, write_statistics=False)
     content = buffer.getvalue()
     return f"{task.parameterization}-w{task.width}-d{task.depth}-{digest(content)}.parquet", content
+
+
+def metadata() -> dict[str, str]:
+    """The metadata of a file that is written now: the schema, and the version that wrote it."""
+    return {"sharplab_store": str(SCHEMA), "sharplab": _versions()["sharplab"]}
 
 
 @cache
@@ -128,11 +133,11 @@ def read_table(key: Key) -> pa.Table:
     content = verified_content(key)
     try:
         file = pq.ParquetFile(pa.BufferReader(content))
-        metadata = file.schema_arrow.metadata or {}
+        said = file.schema_arrow.metadata or {}
         # The first files say nothing of it.
-        schema = int(metadata.get(b"sharplab_store", SCHEMA))
+        schema = int(said.get(b"sharplab_store", SCHEMA))
         if schema != SCHEMA:
-            raise OtherSchema(schema, metadata.get(b"sharplab", b"").decode())
+            raise OtherSchema(schema, said.get(b"sharplab", b"").decode())
         check_layout(file)
         table = file.read(use_threads=False)
     except MemoryError:

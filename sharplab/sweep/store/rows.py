@@ -3,7 +3,7 @@
 The curves of a run are Arrow lists in its row until they are asked for, so that plans over many runs stay quick.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -68,6 +68,28 @@ def one_per_run(rows: pd.DataFrame) -> pd.DataFrame:
     # Runs that share their keys differ in other settings: the identity gives them one order too.
     order = kept.sort_values([*RUN_KEYS, "run_id"]).index
     return rows.take(order).reset_index(drop=True)
+
+
+def at_steps(rows: pd.DataFrame, steps: Mapping[str, Collection[int]]) -> pd.DataFrame:
+    """The rows with the records at these steps of each run alone, which it must have."""
+    more = np.array([len(at) > len(steps[run]) for run, at in zip(rows["run_id"], rows["record_steps"], strict=True)])
+    if not more.any():
+        return rows
+    thinned = rows[more]
+    kept = [np.isin(at, list(steps[run])) for run, at in zip(thinned["run_id"], thinned["record_steps"], strict=True)]
+    columns = {
+        name: pd.array(
+            [None if values is None else np.asarray(values)[at] for values, at in zip(lists, kept, strict=True)],
+            dtype=rows[name].dtype,
+        )
+        for name in rows
+        if name.startswith("curve:")
+        for lists in [pa.array(thinned[name].array).to_pylist()]
+    }
+    own = np.empty(len(kept), object)
+    own[:] = [steps_of[at] for steps_of, at in zip(thinned["record_steps"], kept, strict=True)]
+    thinned = thinned.assign(**columns, record_steps=own)
+    return pd.concat([rows[~more], thinned]).sort_index()
 
 
 def as_records(rows: pd.DataFrame) -> Records:
