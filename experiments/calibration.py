@@ -37,6 +37,7 @@ from matplotlib.figure import Figure
 from scipy.stats import beta, binomtest
 
 from sharplab.analysis.simulation import KINDS, SimulatedSweep, calibrate
+from sharplab.core.evidence import measured
 from sharplab.gallery.finding import Finding, Verdict
 from sharplab.plotting import house_style
 
@@ -65,7 +66,8 @@ VERDICTS: Mapping[str, tuple[str, str]] = {
 
 def find(preset: str, store: Path) -> Finding:
     """Simulate sweeps, count coverage and verdicts, draw the figure, and judge the claim; nothing is trained."""
-    rates = pd.concat([coverages(DRAWS[preset]), verdict_rates(DRAWS[preset])], ignore_index=True)
+    draws = DRAWS[preset]
+    rates = measured("rates", lambda: pd.concat([coverages(draws), verdict_rates(draws)], ignore_index=True))
     verdict = judge(rates)
     return Finding(draw(rates), rates, CLAIM, verdict, numbers(rates))
 

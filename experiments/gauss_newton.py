@@ -42,6 +42,7 @@ from gauss_newton_picture import draw
 from sweep_columns import CIFAR_SWEEP
 
 import sharplab as sl
+from sharplab.core.evidence import measured
 from sharplab.core.statistics import Interval
 from sharplab.gallery.finding import Finding, Verdict
 from sharplab.plotting import NAMES
@@ -111,10 +112,13 @@ def experiments(preset: str) -> dict[str, sl.Experiment]:
 def find(preset: str, store: Path) -> Finding:
     """Train and measure (nothing is stored), compute the closed trajectories, draw the figure, and judge the claim."""
     settings = experiments(preset)
-    trained = pd.concat(
-        [trajectories.measure(experiment).assign(setting=name) for name, experiment in settings.items()]
+    trained = measured(
+        "trained",
+        lambda: pd.concat(
+            [trajectories.measure(experiment).assign(setting=name) for name, experiment in settings.items()]
+        ),
     )
-    closed = trajectories.closed_trajectories(settings["linear network"])
+    closed = measured("closed", lambda: trajectories.closed_trajectories(settings["linear network"]))
     linear = trained[trained["setting"] == "linear network"]
     shares = {key: share_of(part) for key, part in trained.groupby(["setting", "parameterization"], sort=False)}
     growths = {name: growth_of(part) for name, part in linear.groupby("parameterization", sort=False)}

@@ -34,6 +34,7 @@ eigenvalues by ARPACK in float64 at machine precision, and the density stands al
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import combinations, pairwise, product
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ from scipy.sparse.linalg import eigsh as arpack
 from scipy.stats import beta
 
 import sharplab as sl
+from sharplab.core.evidence import measured
 from sharplab.core.tree import PyTree
 from sharplab.curvature.operator import DENSE_LIMIT
 from sharplab.data import batch_indices, load_dataset
@@ -58,6 +60,7 @@ from sharplab.models import find_model
 from sharplab.optimizers import OPTIMIZERS
 from sharplab.plotting import draw_accuracy, draw_density, draw_tracked, house_style
 from sharplab.scaling import DepthRule, Rule
+from sharplab.spectrum.tridiagonal import Rule as QuadratureRule
 from sharplab.training.network import Network
 from sharplab.training.recipe import Recipe
 from sharplab.training.sources import ByRule
@@ -152,11 +155,20 @@ def _double(values: PyTree) -> PyTree:
 def find(preset: str, store: Path) -> Finding:
     """Train a small network (nothing is stored), measure its spectra, draw them, and judge the claim."""
     setting = PRESETS[preset]
-    last = list(train(setting, 0, [setting.steps]))[-1][1]
-    op, truth = last.operator("hessian"), last.truth("hessian")
-    density = sl.spectral_density(op)
-    accuracy = measure_accuracy(op, truth, setting)
-    tracked, missed = track(setting)
+
+    @cache
+    def last() -> Snapshot:
+        return list(train(setting, 0, [setting.steps]))[-1][1]
+
+    density = density_in(measured("density", lambda: density_table(sl.spectral_density(last().operator("hessian")))))
+    exact = measured("exact", lambda: pd.DataFrame(vars(last().truth("hessian"))))
+    truth = Truth(exact["values"].to_numpy(), bool(exact["complete"].iloc[0]))
+    accuracy = measured("accuracy", lambda: measure_accuracy(last().operator("hessian"), truth, setting))
+    tracked = measured("tracked", lambda: track(setting))
+    missed = {
+        name: sorted(part.loc[part["missed"], "step"].unique())
+        for name, part in tracked.groupby("operator", sort=False)
+    }
     return Finding(
         draw(density, truth, accuracy, tracked, missed),
         table(density, truth, accuracy, tracked),
@@ -166,7 +178,7 @@ def find(preset: str, store: Path) -> Finding:
             "records": {name: certainty(part) for name, part in tracked.groupby("operator", sort=False)},
             "crossings": {name: crossings(part) for name, part in tracked.groupby("operator", sort=False)},
             "audits_that_found_more": {name: len(steps) for name, steps in missed.items()},
-            "parameters": {"upper_row": op.shape[0], "lower_row": int(tracked["parameters"].iloc[0])},
+            "parameters": {"upper_row": density.size, "lower_row": int(tracked["parameters"].iloc[0])},
             "products_to_1e-3": products_needed(accuracy),
             "own_stop_at_1e-3": own_stops(accuracy),
             "density_moments": moments(density, truth),
@@ -202,14 +214,32 @@ def shrunk(images: np.ndarray, pixels: int) -> np.ndarray:
     return blocks.mean(axis=(2, 4))
 
 
-def track(setting: Setting) -> tuple[pd.DataFrame, dict[str, list[int]]]:
-    """The eigenvalues that a tracker records along training, a row each beside the exact ones; and the missed steps.
+def density_table(density: sl.SpectralDensity) -> pd.DataFrame:
+    """The rules of a density as a table, a row per probe and node."""
+    rules = {"nodes": density.nodes, "weights": density.weights}
+    rules |= {"coarser_nodes": density.coarser.nodes, "coarser_weights": density.coarser.weights}
+    probes = np.repeat(np.arange(len(density.nodes)), density.nodes.shape[1])
+    columns = {name: np.asarray(values).ravel() for name, values in rules.items()}
+    return pd.DataFrame({"probe": probes} | columns).assign(matvecs=int(density.matvecs), size=density.size)
 
-    Those are, by operator, the steps at which an audit found a larger eigenvalue than the tracked ones.
+
+def density_in(table: pd.DataFrame) -> sl.SpectralDensity:
+    """The density of such a table."""
+    nodes, weights, coarser_nodes, coarser_weights = (
+        jnp.asarray(table[name].to_numpy().reshape(table["probe"].nunique(), -1))
+        for name in ("nodes", "weights", "coarser_nodes", "coarser_weights")
+    )
+    matvecs, size = (int(table[name].iloc[0]) for name in ("matvecs", "size"))
+    return sl.SpectralDensity(nodes, weights, QuadratureRule(coarser_nodes, coarser_weights), jnp.int32(matvecs), size)
+
+
+def track(setting: Setting) -> pd.DataFrame:
+    """The eigenvalues that a tracker records along training, a row each beside the exact ones.
+
+    `missed` says whether an audit found a larger eigenvalue than the tracked ones.
     """
     stops = np.linspace(0, setting.steps, setting.records).round().astype(int).tolist()
     tracker, rows = None, []
-    missed: dict[str, list[int]] = {name: [] for name in OPERATORS}
     for step, snapshot in train(setting, 1, stops):
         if tracker is None:
             recipe, names = snapshot.recipe, [f"{name}_top{TRACKED}" for name in OPERATORS]
@@ -217,7 +247,6 @@ def track(setting: Setting) -> tuple[pd.DataFrame, dict[str, list[int]]]:
         record = tracker.record(step, snapshot.params)
         size = sum(leaf.size for leaf in jax.tree.leaves(snapshot.params))
         for name in OPERATORS:
-            missed[name] += [step] if record[f"{name}_missed"] else []
             exact = snapshot.truth(name).values
             for rank in range(1, TRACKED + 1):
                 value, error, residual, identity = (
@@ -226,8 +255,9 @@ def track(setting: Setting) -> tuple[pd.DataFrame, dict[str, list[int]]]:
                 recorded = {"value": value, "stated_error": error, "residual": residual, "identity": int(identity)}
                 beside = {"exact": exact[rank - 1], "to_nearest_exact": np.abs(exact - value).min()}
                 sizes = {"products": int(record[f"{name}_matvecs"]), "parameters": size}
+                sizes["missed"] = bool(record[f"{name}_missed"])
                 rows.append({"operator": name, "step": step, "rank": rank} | recorded | beside | sizes)
-    return pd.DataFrame(rows), missed
+    return pd.DataFrame(rows)
 
 
 def measure_accuracy(op: sl.LinearOperator, truth: Truth, setting: Setting) -> pd.DataFrame:
@@ -329,7 +359,7 @@ def table(density: sl.SpectralDensity, truth: Truth, accuracy: pd.DataFrame, tra
         .median()
         .reset_index()
         .drop(columns="seed"),
-        "course": tracked.drop(columns="parameters"),
+        "course": tracked.drop(columns=["parameters", "missed"]),
     }
     return pd.concat([rows.assign(part=name) for name, rows in parts.items()], ignore_index=True)
 

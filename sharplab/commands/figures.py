@@ -1,4 +1,4 @@
-"""`sharplab figure`, `figures` and `redraw`: one figure, the headline figures, or all; trained, or from what is kept."""
+"""`sharplab figure`, `figures` and `redraw`: one figure or many, from new runs or from those kept."""
 
 from time import perf_counter
 from traceback import print_exception

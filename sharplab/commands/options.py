@@ -31,7 +31,7 @@ class FigureOptions(Options):
     name: tyro.conf.Positional[str]
     """a script of experiments/ that draws a figure, as "transfer" """
     preset: Preset = "quick"
-    """smoke: seconds; quick: minutes on two cores; full: up to 45 minutes; paper: the paper's sizes, for an accelerator"""
+    """smoke: seconds; quick: minutes on two cores; full: an hour at most; paper: the sizes of the paper"""
     store: Path = Path("runs")
     """where the trained runs are kept; figures share them, and none is trained twice"""
     folder: Path = Path("figures")
@@ -52,7 +52,7 @@ class FiguresOptions(Options):
     all: bool = False
     """every figure of experiments/, not the headline ones alone"""
     preset: Preset = "quick"
-    """smoke: seconds; quick: minutes on two cores; full: up to 45 minutes; paper: the paper's sizes, for an accelerator"""
+    """smoke: seconds; quick: minutes on two cores; full: an hour at most; paper: the sizes of the paper"""
     store: Path = Path("runs")
     """where the trained runs are kept; figures share them, and none is trained twice"""
     folder: Path = Path("figures")

@@ -134,6 +134,8 @@ def test_only_the_inconclusive_says_what_would_tell(figures, scripts):
     leave(figures, "transfer", verdict="holds")
     assert wanted not in text_of(figures, scripts)
     leave(figures, "transfer", verdict="inconclusive")
+    assert "PRESET=full" in text_of(figures, scripts)
+    leave(figures, "transfer", verdict="inconclusive", preset="full")
     assert wanted in text_of(figures, scripts)
     leave(figures, "transfer", verdict="inconclusive", preset="paper")
     assert wanted not in text_of(figures, scripts)
