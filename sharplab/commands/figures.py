@@ -2,6 +2,7 @@
 
 from time import perf_counter
 from traceback import print_exception
+from types import ModuleType
 
 import jax
 from rich.console import Console
@@ -73,13 +74,13 @@ def redraw(options: RedrawOptions) -> int:
         ValueError: where there are no scripts of figures.
     """
     console, failed = Console(highlight=False), []
-    for name, path in figure_scripts().items():
+    for name in figure_scripts():
         try:
             made = read_made(options.folder, name)
             if made is None:
                 continue
             with from_kept(options.folder, name) as store:
-                finding = load_script(path).find(made.preset, store)
+                finding = _script(name, made.preset).find(made.preset, store)
             save_finding(
                 finding, name, options.folder, preset=made.preset, seconds=made.seconds, made_with=made.versions
             )
@@ -94,10 +95,7 @@ def redraw(options: RedrawOptions) -> int:
 
 def _make(options: FigureOptions, place: str = "") -> Finding:
     console = Console(highlight=False)
-    # Tiny networks train for seconds: compiling them is what takes time, and optimising doubles it.
-    jax.config.update("jax_disable_most_optimizations", options.preset == "smoke")
-    jax.clear_caches()  # compiled programs hold memory maps, of which a process has no more than some ten thousand
-    script = load_script(lookup("figure", options.name, figure_scripts()))
+    script = _script(options.name, options.preset)
     console.print(f"[bold]figure {options.name}[/] {place}({options.preset}): {script.CLAIM}")
     began = perf_counter()
     with gathering(Evidence()) as evidence:
@@ -107,6 +105,14 @@ def _make(options: FigureOptions, place: str = "") -> Finding:
     verdict = _coloured(finding.verdict)
     console.print(f"  the claim {verdict}; {picture}, .csv, .json after {perf_counter() - began:.0f} s\n")
     return finding
+
+
+def _script(name: str, preset: str) -> ModuleType:
+    """The script of a figure, in a process that is set up for it."""
+    # Tiny networks train for seconds: compiling them is what takes time, and optimising doubles it.
+    jax.config.update("jax_disable_most_optimizations", preset == "smoke")
+    jax.clear_caches()  # compiled programs hold memory maps, of which a process has no more than some ten thousand
+    return load_script(lookup("figure", name, figure_scripts()))
 
 
 def _coloured(verdict: str) -> str:
