@@ -1,7 +1,6 @@
 """The evidence of a figure, kept beside it: evidence/NAME, a store of its runs with its tables in tables/."""
 
 import io
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,25 +27,20 @@ def keep(evidence: Evidence, store: Path, folder: Path, name: str) -> None:
         StoreError, OSError: if it cannot be written.
     """
     kept = folder / KEPT / name
-    if not evidence.run_ids and not evidence.tables:
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=kept.parent, prefix=f".{name}.") as scratch:
+        new = Path(scratch) / name
+        if evidence.run_ids:
+            pack(store, evidence.run_ids, new)
+        for title, table in evidence.tables.items():
+            (new / TABLES).mkdir(parents=True, exist_ok=True)
+            content = io.BytesIO()
+            rows = pa.Table.from_pandas(table, preserve_index=False)
+            pq.write_table(rows, content, compression="zstd", compression_level=LEVEL)
+            write_whole(new / TABLES / f"{title}.parquet", content.getvalue())
         shutil.rmtree(kept, ignore_errors=True)
-        return
-    kept.mkdir(parents=True, exist_ok=True)
-    if evidence.run_ids:
-        pack(store, evidence.run_ids, kept)
-    tables = kept / TABLES
-    if evidence.tables:
-        tables.mkdir(exist_ok=True)
-    for title, table in evidence.tables.items():
-        content = io.BytesIO()
-        # Without the pandas metadata, which has the index too, columns and their types come back as they were.
-        pq.write_table(
-            pa.Table.from_pandas(table, preserve_index=False), content, compression="zstd", compression_level=LEVEL
-        )
-        write_whole(tables / f"{title}.parquet", content.getvalue())
-    for path in tables.glob("*.parquet"):
-        if path.stem not in evidence.tables:
-            os.unlink(path)
+        if new.exists():
+            new.replace(kept)
 
 
 @contextmanager

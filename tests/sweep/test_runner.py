@@ -168,3 +168,20 @@ def test_executors_are_known_by_their_texts_too(tmp_path, executor):
 def test_what_is_no_executor_is_refused(tmp_path, executor):
     with pytest.raises(ValueError, match="executor"):
         run_with(FakeTrainer(), experiment(), tmp_path / "store", executor=executor)
+
+
+def test_records_are_those_asked_for_whatever_else_the_store_holds(tmp_path):
+    few = experiment(records=3)
+    first = run_with(FakeTrainer(), few, tmp_path)
+    more = dataclasses.replace(few, records=5, observables=(*few.observables, "sharpness"))
+    assert set(first.curves["step"]) < set(run_with(FakeTrainer(), more, tmp_path).curves["step"])
+    again = run_with(FakeTrainer(stop_after=0), few, tmp_path)
+    pd.testing.assert_frame_equal(again.curves[list(first.curves)], first.curves)
+
+
+def test_a_run_that_two_experiments_want_has_the_records_of_both(tmp_path):
+    thirds, quarters = experiment(steps=12, records=4), experiment(steps=12, records=5)
+    both = dataclasses.replace(thirds, records=13)
+    run_with(FakeTrainer(), both, tmp_path)
+    records = run_with(FakeTrainer(stop_after=0), (thirds, quarters), tmp_path)
+    assert sorted(records.curves["step"].unique()) == [0, 3, 4, 6, 8, 9, 12]

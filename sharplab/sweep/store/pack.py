@@ -1,7 +1,6 @@
 """Some runs of a store as a store of one small file, to be kept beside what was made of them."""
 
 import io
-import os
 from collections.abc import Collection
 from pathlib import Path
 
@@ -17,12 +16,12 @@ LEVEL = 19  # of Zstandard: it is written once
 
 
 def pack(store: Path, run_ids: Collection[str], target: Path) -> None:
-    """Write all that a store holds of these runs as a store in `target`, in one file.
+    """Write all that a store holds of these runs as a store in `target`, a new directory, in one file.
 
-    The same runs give the same bytes. What `target` held of other runs goes once the new file is there.
+    The same runs give the same bytes.
 
     Raises:
-        StoreError: if `target` is no store and not empty, or cannot be written.
+        StoreError: if `target` is not empty, or cannot be written.
     """
     keys = [key for path in sorted(group_files(store)) if (key := key_of(path)) is not None]
     wanted = pa.array(sorted(run_ids))
@@ -44,7 +43,4 @@ def pack(store: Path, run_ids: Collection[str], target: Path) -> None:
         compression_level=LEVEL,
     )
     content = buffer.getvalue()
-    path = open_store(target) / GROUPS / f"runs-{digest(content)}.parquet"
-    write_whole(path, content)
-    for other in group_files(target) - {path}:
-        os.unlink(other)
+    write_whole(open_store(target) / GROUPS / f"runs-{digest(content)}.parquet", content)
