@@ -22,6 +22,7 @@ that no number of seeds would tell on which side of it: these widths are too sma
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -30,11 +31,13 @@ from sweep_columns import CIFAR_SWEEP, FINDINGS, contrast, octaves, transfer_num
 
 import sharplab as sl
 from sharplab.analysis.curves import with_metric
+from sharplab.analysis.optima import PLATEAU
 from sharplab.gallery.finding import Finding, Verdict
 from sharplab.optimizers import OPTIMIZERS
 from sharplab.plotting import (
     NAMES,
     draw_curves,
+    draw_drift,
     draw_sweep,
     draw_threshold,
     house_style,
@@ -151,11 +154,11 @@ def table(finals: sl.Records, trajectories: sl.Records) -> pd.DataFrame:
 
 
 def draw(finals: sl.Records, trajectories: sl.Records, transfers: Mapping[str, sl.Transfer]) -> Figure:
-    """The figure: a row per parameterization with sharpness, train loss, and the sweep with its optima."""
+    """The figure: a row per parameterization with sharpness, train loss, the sweep, and its optima over widths."""
     widths = sorted(finals.runs["width"].unique())
     threshold = OPTIMIZERS["sgd"].threshold
     with house_style():
-        figure, axes = plt.subplots(2, 3, figsize=(10.5, 6.0))
+        figure, axes = plt.subplots(2, 4, figsize=(13.5, 6.0))
         for row, name in zip(axes, ("mup", "ntk"), strict=True):
             found, rate = transfers[name], SHOWN_RATES[name]
             curves = trajectories.select(parameterization=name).curves
@@ -177,6 +180,8 @@ def draw(finals: sl.Records, trajectories: sl.Records, transfers: Mapping[str, s
             row[2].set_ylabel("late train loss (nats)")
             log_ticks(row[2])
             leave_room_below(row[2], 0.3)
+            draw_drift(row[3], optima, plateau=PLATEAU, from_size=found.from_size)
+            row[3].set_title(fill(f"{NAMES[name]}: {found.advice}", 46))
         axes[0, 1].legend(handles=size_legend(widths), loc="upper right")
         plt.close(figure)
     return figure

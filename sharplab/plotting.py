@@ -119,6 +119,43 @@ def draw_sweep(
     ax.set_xlabel("base learning rate")
 
 
+def draw_drift(
+    ax: Axes,
+    optima: Mapping[int, tuple[float, tuple[float, float]]],
+    *,
+    plateau: float,
+    from_size: float | None = None,
+    size: str = "width",
+) -> None:
+    """The optimum of each size against the size, with its interval; both axes are logarithmic.
+
+    Shaded is what lies within `plateau` octaves of the largest size's. `from_size` is marked: from there on the optima
+    surely lie within.
+    """
+    sizes = sorted(optima)
+    colours = size_colours(sizes)
+    best = [optima[value][0] for value in sizes]
+    ax.plot(sizes, best, color="0.6", linewidth=1, zorder=1)
+    finite = [end for value in sizes for end in optima[value][1] if 0 < end < np.inf] + best
+    bottom, top = min(finite) / 2**plateau, max(finite) * 2**plateau
+    for value in sizes:
+        optimum, interval = optima[value]
+        ax.plot([value, value], np.clip(interval, bottom, top), color=colours[value], linewidth=2.2, alpha=0.8)
+        ax.plot([value], [optimum], color=colours[value], marker="D", markersize=5, zorder=3)
+    ax.axhspan(best[-1] / 2**plateau, best[-1] * 2**plateau, color="0.9", zorder=0)
+    if from_size is not None:
+        ax.axvline(from_size, color="0.25", linestyle="--", linewidth=1)
+        place: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "xytext": (3, 3), "textcoords": "offset points"}
+        ax.annotate(f"from {from_size:g} on", (from_size, 0.0), fontsize=8, color="0.25", **place)
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(sizes, [f"{value:g}" for value in sizes])
+    ax.set_yscale("log", base=2)
+    ax.set_ylim(bottom, top)
+    ax.minorticks_off()
+    ax.set_xlabel(size)
+    ax.set_ylabel("optimum (base learning rate)")
+
+
 def draw_spread(ax: Axes, steps: np.ndarray, spread: np.ndarray, noise: np.ndarray) -> None:
     """The spread over sizes along training, with the one that seeds alone would give shaded."""
     ax.plot(steps, spread, color="#b2182b", label="over widths")
