@@ -236,7 +236,7 @@ def _numbers(column: Column) -> Mapping:
 
 
 def transfer_numbers(found: sl.Transfer) -> dict:
-    """The numbers of a `Transfer`: the optimum at each size, the shifts of optimum and edge, regret, and verdict."""
+    """The numbers of a `Transfer`: the optimum at each size, shifts, regret, verdict, and what they advise."""
     return {
         "optimum": {str(size): dict(row) for size, row in found.table().set_index(found.over).iterrows()},
         "shift_per_doubling": found.shift,
@@ -249,6 +249,7 @@ def transfer_numbers(found: sl.Transfer) -> dict:
         "regret_fraction_interval": found.regret_fraction_interval,
         "from_size": found.from_size,
         "verdict": found.verdict,
+        "advice": found.advice,
     }
 
 

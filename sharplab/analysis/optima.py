@@ -37,6 +37,9 @@ class SizeResult:
             units of the metric, and as a share of how much higher it is at half this size's own (of a parabola missed
             by d octaves: d²). inf where runs diverge, nan where the grid does not reach; the intervals are (0, inf)
             where nothing is known.
+        local_shift: of the optimum from the next smaller size to this one, in octaves per doubling, with Welch's
+            interval; nan at the smallest.
+        carried: the regret of this size's optimum at the largest size.
     """
 
     size: float
@@ -44,6 +47,8 @@ class SizeResult:
     at_grid_edge: bool
     edge: Measured
     regret: Regret
+    local_shift: Measured
+    carried: Regret
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,8 @@ class Transfer:
         by_size: the sizes, ascending, each with its optimum, edge of stability and regret. `sizes`, `optimum`,
             `optimum_interval`, `at_grid_edge`, `edge`, `edge_interval` and `regrets` give one of these for all sizes;
             `regret`, `regret_interval`, `regret_fraction` and `regret_fraction_interval` are those of the largest.
+            `carried` gives the regret at the largest size of carrying each smaller size's optimum there, and
+            `local_shifts` the shift between each two neighbours.
         trend: the slope of log₂ optimum per doubling of size, `shift`, with its noise.
         edge_trend: the same for the edge, `edge_shift`.
         tolerance: octaves per doubling within which the optimum counts as staying.
@@ -83,6 +90,8 @@ class Transfer:
     regret_interval = Part[Interval]("largest.regret.loss.interval")
     regret_fraction = Part[float]("largest.regret.share.value")
     regret_fraction_interval = Part[Interval]("largest.regret.share.interval")
+    carried = PartOfEach[Regret]("smaller", "carried")
+    local_shifts = PartOfEach[Measured]("larger", "local_shift")
     shift = Part[float]("trend.slope")
     edge_shift = Part[float]("edge_trend.slope")
 
@@ -90,6 +99,16 @@ class Transfer:
     def largest(self) -> SizeResult:
         """The results at the largest size."""
         return self.by_size[-1]
+
+    @property
+    def smaller(self) -> tuple[SizeResult, ...]:
+        """The results at all sizes but the largest."""
+        return self.by_size[:-1]
+
+    @property
+    def larger(self) -> tuple[SizeResult, ...]:
+        """The results at all sizes but the smallest."""
+        return self.by_size[1:]
 
     @property
     def shift_interval(self) -> Interval:
@@ -107,14 +126,44 @@ class Transfer:
             return "transfers"
         return "shifts" if lies_outside(self.shift_interval, self.tolerance) else "inconclusive"
 
+    @property
+    def advice(self) -> str:
+        """The sentence that says from which size to carry the learning rate, and what that loses at the largest.
+
+        It is carried from `from_size`, or else from the smallest. Where the verdict is "shifts" and there is no
+        `from_size`, the sentence says what carrying would lose; where it is "inconclusive", that it is open.
+        """
+        over, last = self.over, self.largest.size
+        if len(self.sizes) < 2:
+            return f"one {over} says nothing of transfer: train others"
+        if any(self.at_grid_edge):
+            bare = ", ".join(str(one.size) for one in self.by_size if one.at_grid_edge)
+            return f"the best learning rate is the last of the grid at {over} {bare}: extend the grid there"
+        source = self.sizes[0] if self.from_size is None else self.from_size
+        loss = self.carried[self.sizes.index(source)].loss
+        there = f"nothing can be carried from {over} {source}: at {last} "
+        if np.isnan(loss.value):
+            return f"{there}no run came near its best learning rate"
+        if np.isinf(loss.value):
+            return f"{there}runs diverge at its best learning rate"
+        worst = f"at most {loss.high:.2g}" if np.isfinite(loss.high) else "how much at most is not known"
+        lost = f"{'next to nothing' if loss.value < loss.high / 100 else f'{loss.value:.2g}'} of {self.metric}, {worst}"
+        if self.from_size is not None or self.verdict == "transfers":
+            return f"tune at {over} {source}: at {last} that loses {lost}"
+        if self.verdict == "shifts":
+            return f"do not carry the best learning rate of {over} {source} as it is: at {last} it loses {lost}"
+        return f"{over} {source} may or may not do to tune at: at {last} that loses {lost}"
+
     def table(self) -> pd.DataFrame:
         """The results as a table, one row per size."""
         return pd.DataFrame(
             {self.over: one.size}
             | one.optimum.columns("optimum")
+            | one.local_shift.columns("local_shift")
             | one.edge.columns("edge")
             | one.regret.loss.columns("regret")
             | one.regret.share.columns("regret_fraction")
+            | one.carried.loss.columns("carried")
             for one in self.by_size
         )
 
@@ -123,26 +172,20 @@ class Transfer:
         lines = [f"{self.name}: the optimal learning rate {said} over {self.over}"]
         for one in self.by_size:
             lines.append(f"  {self.over} {one.size:>5}: best {one.optimum:.3g}, stable up to {one.edge:.3g}")
-        if any(self.at_grid_edge):
-            bare = ", ".join(str(one.size) for one in self.by_size if one.at_grid_edge)
-            lines.append(f"  the best is the last of the grid at {self.over} {bare}: extend the grid there")
         low, high = self.shift_interval
         lines.append(
             f"  shift {self.shift:+.2f} octaves per doubling, {self.confidence:.0%} interval [{low:+.2f}, {high:+.2f}] "
             f"(transfers within ±{self.tolerance:g})"
         )
-        last, regret = self.largest, self.largest.regret
+        if len(self.sizes) > 2:
+            lines.append(f"  from size to size {', '.join(f'{shift.value:+.2f}' for shift in self.local_shifts)}")
         if len(self.sizes) > 1:
             lines.append(
                 f"  from {self.over} {self.from_size} on it stays within half an octave of the largest's"
                 if self.from_size is not None
                 else "  no smaller size is sure to be within half an octave of the largest's"
             )
-            lines.append(
-                f"  tune at {self.over} {self.sizes[0]}: at {last.size} that loses {regret.loss.value:.3g} of "
-                f"{self.metric}, at most {regret.loss.high:.3g}; {regret.share:.2g} of what half the best loses"
-            )
-        return "\n".join(lines)
+        return "\n".join([*lines, f"  {self.advice}"])
 
 
 @checked(records=some_records, metric=text)
@@ -213,8 +256,16 @@ def _transfer(name: str, runs: pd.DataFrame, over: str, metric: str, tolerance: 
         over=over,
         metric=metric,
         by_size=tuple(
-            SizeResult(size, _power(optimum.measured(confidence)), any(optimum.at_edge), _power(edge), regret)
-            for size, optimum, edge, regret in zip(sizes, optima, edges.edges, regrets, strict=True)
+            SizeResult(size, _power(optimum.measured(confidence)), any(optimum.at_edge), _power(edge), *others)
+            for size, optimum, edge, *others in zip(
+                sizes,
+                optima,
+                edges.edges,
+                regrets.of_smallest,
+                _local_shifts(sizes, optima, confidence),
+                regrets.at_largest,
+                strict=True,
+            )
         ),
         trend=trend,
         from_size=_from_size(sizes, optima, confidence),
@@ -245,6 +296,15 @@ def _from_size(sizes: Sequence[float], optima: Sequence[SizeOptimum], confidence
             break
         found = size
     return found
+
+
+def _local_shifts(sizes: Sequence[float], optima: Sequence[SizeOptimum], confidence: float) -> list[Measured]:
+    """The shift from the next smaller size to each, per doubling of the size."""
+    shifts = [Measured(np.nan, *OPEN)]
+    for doublings, one, other in zip(np.diff(np.log2(sizes)), optima[1:], optima[:-1], strict=True):
+        way = distance(one, other, confidence)
+        shifts.append(Measured(*(float(x / doublings) for x in (way.value, *way.interval))))
+    return shifts
 
 
 def _power(log: Measured) -> Measured:

@@ -1,8 +1,9 @@
-"""The regret of each size at the smallest's optimum, with intervals."""
+"""The regrets of carrying one size's optimum to another, with intervals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from scipy.integrate import cumulative_trapezoid
@@ -105,35 +106,52 @@ def _interpolated(at: float, nodes: np.ndarray, values: np.ndarray) -> np.ndarra
     return (1 - share) * values[i - 1] + share * values[i]
 
 
-def find_regrets(grids: Sequence[Losses], optima: Sequence[SizeOptimum], confidence: float) -> tuple[Regret, ...]:
-    """The regret of each size at the smallest's optimum.
+class Regrets(NamedTuple):
+    """The regrets of a sweep, one of each for each size, ascending."""
+
+    of_smallest: tuple[Regret, ...]  # of the smallest size's optimum, at each size
+    at_largest: tuple[Regret, ...]  # of each size's optimum, at the largest
+
+
+def find_regrets(grids: Sequence[Losses], optima: Sequence[SizeOptimum], confidence: float) -> Regrets:
+    """The regrets of each size at the smallest's optimum, and of the largest at each size's.
 
     With d the distance from there to where the size's mean loss is lowest, and g the size's excess loss, the regret is
     g(d), and its share of the benefit of tuning g(d)/g(−1): half the optimal learning rate is stable wherever the
     optimum is, and is the same place whatever grid was run. The share of a parabola is d².
 
-    The interval joins the one of d, by Welch's t from the noise of both optima, and the one of g at its ends, by
-    Fieller's ratio of means paired by seed (for the regret with 1 in place of g(−1)), whose covariance is pooled over
-    the sizes that reach so far; the two errors join as in the method of variance estimates recovery (Zou and Donner,
-    Statistics in Medicine 27, 2008): the deviations from the estimate add in squares, on either side apart.
+    The interval joins that of d with that of g. Its upper end needs the noise of the optimum that is carried alone:
+    g is a difference to the lowest of the same losses, which a misplaced minimum raises, if in second order. Its lower
+    end needs that of both optima (Welch). The interval of g at these ends is Fieller's of a ratio of means paired by
+    seed (for the regret with 1 in place of g(−1)), whose covariance is pooled over the sizes that reach so far. The two
+    errors join as in the method of variance estimates recovery (Zou and Donner, Statistics in Medicine 27, 2008): the
+    deviations from the estimate add in squares, on either side apart.
     """
     noise = loss_noise(grids)
     valleys = [fit_mean(grid, noise) for grid in grids]
     excesses = [ExcessLoss.of(grid, valley) for grid, valley in zip(grids, valleys, strict=True)]
     known = [excess for excess in excesses if excess is not None]
-    first = optima[0]
-    regrets = [NONE if excesses[0] is not None else UNKNOWN]
-    for excess, valley, optimum in zip(excesses[1:], valleys[1:], optima[1:], strict=True):
-        if excess is None or valley is None or not np.isfinite(first.value):
-            regrets.append(UNKNOWN)
-            continue
-        distance = first.value - valley.optimum
-        ends = (first.difference_noise + optimum.difference_noise).interval(distance, confidence)
-        # Where seeds move their whole curves, they move the reference too; single losses move the minimum alone.
+
+    def regret(carried: int, at: int) -> Regret:
+        excess, valley, optimum = excesses[at], valleys[at], optima[carried]
+        if carried == at:
+            return NONE if excess is not None else UNKNOWN
+        if excess is None or valley is None or not np.isfinite(optimum.value):
+            return UNKNOWN
+        distance = optimum.value - valley.optimum
+        ends = optimum.difference_noise.interval(distance, confidence)
+        apart = (optimum.difference_noise + optima[at].difference_noise).interval(distance, confidence)
+        nearest = float(np.clip(0.0, *apart))
+        # Where seeds move their whole curves, they move the reference too; single losses move the minimum alone. Beside
+        # a cliff the mean has hardly a curvature: the seeds' own optima are then the better known.
+        place = min(valley.variance, optima[at].difference_noise.variance)
         alone = _Ratio(excess, known, confidence, None, 0.0)
-        tuned = _Ratio(excess, known, confidence, REFERENCE, excess.slope(REFERENCE) ** 2 * valley.variance)
-        regrets.append(Regret(alone.measured(distance, ends), tuned.measured(distance, ends)))
-    return tuple(regrets)
+        tuned = _Ratio(excess, known, confidence, REFERENCE, excess.slope(REFERENCE) ** 2 * place)
+        return Regret(*(ratio.measured(distance, nearest, ends) for ratio in (alone, tuned)))
+
+    sizes, last = range(len(grids)), len(grids) - 1
+    of_smallest = tuple(regret(0, at) for at in sizes)
+    return Regrets(of_smallest, (of_smallest[-1], *(regret(carried, last) for carried in sizes[1:])))
 
 
 @dataclass(frozen=True)
@@ -158,17 +176,19 @@ class _Ratio:
         """The ratio; nan where the grid does not show it."""
         return self.excess.mean(distance) / self.benefit if self.benefit > 0 else np.nan
 
-    def measured(self, distance: float, ends: Interval) -> Measured:
-        """The ratio at a distance that lies between the ends, with its interval."""
-        estimate = self.value(distance)
-        return Measured(estimate, *self.interval(estimate, ends))
+    def measured(self, distance: float, nearest: float, ends: Interval) -> Measured:
+        """The ratio at a distance, with its interval.
 
-    def interval(self, estimate: float, ends: Interval) -> Interval:
-        """The interval of the ratio at a distance that lies between the ends."""
+        From the distance `nearest` to 0 on it is no lower, and between the ends no higher than at one of them.
+        """
+        estimate = self.value(distance)
+        return Measured(estimate, *self.interval(estimate, nearest, ends))
+
+    def interval(self, estimate: float, nearest: float, ends: Interval) -> Interval:
+        """The interval of the ratio, arguments as in `measured`."""
         if not self.benefit > 0:
             return UNBOUNDED
         excess = self.excess
-        nearest = float(np.clip(0.0, *ends))
         if nearest == 0:
             low = 0.0
         elif nearest >= excess.divergence:

@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 
 from sharplab.analysis.optima import _grids
+from sharplab.analysis.regrets import find_regrets
 from sharplab.analysis.seed_optima import find_optima, shift
 from sharplab.analysis.single_seeds import single_seed_optima
 from sharplab.analysis.trend import lies_outside, lies_within
@@ -44,6 +45,27 @@ def draws(name, seeds):
     rng = np.random.default_rng(seeds)
     found = [find_optima(drawn(grids, seeds, rng)) for _ in range(DRAWS)]
     return [(optima, shift(sizes, optima)) for optima in found]
+
+
+@functools.cache
+def drawn_regrets(name, seeds):
+    """The regrets of sweeps of so many seeds: of the smallest size's optimum anywhere, of all at the largest size."""
+    _, grids = population(name)
+    rng = np.random.default_rng(seeds)
+    sweeps = [drawn(grids, seeds, rng) for _ in range(DRAWS)]
+    return [find_regrets(sweep, find_optima(sweep), CONFIDENCE) for sweep in sweeps]
+
+
+def carried(regrets):
+    """The regrets of every carried optimum that was computed."""
+    return (*regrets.of_smallest[1:], *regrets.at_largest[1:-1])
+
+
+@functools.cache
+def true_regrets(name):
+    _, grids = population(name)
+    copies = [Losses(g.rates, np.tile(g.values, COPIES)) for g in grids]
+    return find_regrets(copies, find_optima(copies), CONFIDENCE)
 
 
 @functools.cache
@@ -112,3 +134,21 @@ def test_intervals_from_one_seed_of_each_size_cover_what_all_seeds_say(name):
     covered = (low <= optima) & (optima <= high)
     assert acceptable(int(covered.sum()), covered.size, 0.9), covered.mean(axis=0)
     assert np.isfinite([trend.interval(CONFIDENCE) for _, trend in found]).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("seeds", SEEDS)
+def test_intervals_of_regrets_of_real_sweeps_cover_what_all_seeds_say(name, seeds):
+    true, found = carried(true_regrets(name)), [carried(regrets) for regrets in drawn_regrets(name, seeds)]
+    for quantity in ("loss", "share"):
+        values = [getattr(regret, quantity).value for regret in true]
+        lows, highs = np.moveaxis([[getattr(regret, quantity).interval for regret in each] for each in found], -1, 0)
+        hits = ((lows <= values) & (values <= highs)).sum(axis=0)
+        assert all(acceptable(int(of_pair), DRAWS, 0.9) for of_pair in hits), (quantity, hits / DRAWS)
+
+
+@pytest.mark.parametrize(("seeds", "widest", "open_at_most"), [(4, 0.12, 0.3), (8, 0.09, 0.2)])
+def test_regrets_under_mup_are_bounded_in_most_real_sweeps(seeds, widest, open_at_most):
+    highs = np.array([[one.loss.high for one in each.of_smallest[1:]] for each in drawn_regrets("mup", seeds)])
+    assert (np.isinf(highs).mean(axis=0) < open_at_most).all()
+    assert (np.median(highs, axis=0) < widest).all()
