@@ -146,8 +146,10 @@ class Transfer:
             return f"{there}no run came near its best learning rate"
         if np.isinf(loss.value):
             return f"{there}runs diverge at its best learning rate"
-        worst = f"at most {loss.high:.2g}" if np.isfinite(loss.high) else "how much at most is not known"
-        lost = f"{'next to nothing' if loss.value < loss.high / 100 else f'{loss.value:.2g}'} of {self.metric}, {worst}"
+        known = np.isfinite(loss.high)
+        least = known and loss.value < loss.high / 100
+        worst = f"at most {loss.high:.2g}" if known else "how much at most is not known"
+        lost = f"{'next to nothing' if least else f'{loss.value:.2g}'} of {self.metric}, {worst}"
         if self.from_size is not None or self.verdict == "transfers":
             return f"tune at {over} {source}: at {last} that loses {lost}"
         if self.verdict == "shifts":
