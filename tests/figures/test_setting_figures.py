@@ -105,6 +105,36 @@ def test_large_readout_is_mup_but_for_the_readouts_size():
     np.testing.assert_array_equal(large.blocks[1].kernel[...], plain.blocks[1].kernel[...])
 
 
+def test_a_fast_embedding_is_the_same_network_with_larger_steps_in_its_tables():
+    import jax
+    import jax.numpy as jnp
+    import optax
+    from flax import nnx
+
+    from sharplab.losses import cross_entropy
+    from sharplab.models.gpt import GPT
+    from sharplab.scaling import Rule
+
+    rule = Rule(sl.parameterization("standard"), 64, 16)
+    tokens = jax.random.randint(jax.random.key(0), (4, 9), 0, 7)
+
+    def vectors(kind):
+        """The logits, the token vectors and their change by a step of Adam's first kind, the sign of the gradient."""
+        model = kind(input_shape=(8,), classes=7, width=64, depth=1, rule=rule, rngs=nnx.Rngs(0))
+        before = model.tokens(jnp.arange(7))
+        graph, params, rest = nnx.split(model, nnx.Param, ...)
+        loss = lambda p: cross_entropy(nnx.merge(graph, p, rest)(tokens[:, :-1]), tokens[:, 1:])  # noqa: E731
+        step = jax.tree.map(lambda g: -1e-3 * jnp.sign(g), jax.grad(loss)(params))
+        after = nnx.merge(graph, optax.apply_updates(params, step), rest)
+        return model(tokens[:, :-1]), before, after.tokens(jnp.arange(7)) - before
+
+    plain, fast = vectors(GPT), vectors(script("embedding").FastEmbedding)
+    np.testing.assert_allclose(fast[0], plain[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(fast[1], plain[1], rtol=1e-6)
+    seen = np.abs(plain[2]) > 0
+    np.testing.assert_allclose(fast[2][seen] / plain[2][seen], 4.0, rtol=1e-2)
+
+
 def test_distance_pairs_equal_runs_and_leaves_out_what_diverged():
     a, b = sweep(1.0), sweep(1.0)
     b.runs["train_loss"] *= 1.01

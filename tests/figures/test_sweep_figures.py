@@ -21,6 +21,8 @@ SIZES = {
     "vit": ("width", 2),
     "loss-mse": ("width", 2),
     "parameterizations": ("width", 5),
+    "decay": ("width", 2),
+    "embedding": ("width", 3),
 }
 
 
