@@ -1,5 +1,7 @@
 """Exit codes of commands, and their messages when something went wrong."""
 
+import os
+import sys
 from collections.abc import Callable
 
 from rich.console import Console
@@ -8,14 +10,14 @@ from sharplab.core.files import refusal
 from sharplab.core.signals import Terminated
 from sharplab.core.text import printable
 
-DONE, SOME_FAILED, BAD_INPUT, STOPPED, TERMINATED = 0, 1, 2, 130, 143
+DONE, SOME_FAILED, BAD_INPUT, STOPPED, UNREAD, TERMINATED = 0, 1, 2, 130, 141, 143
 
 
 def exit_code_of(command: Callable[[], int | None]) -> int:
     """Run a command and return its exit code; errors of the user are printed in a sentence on standard error.
 
     0: done, or what the command returns. 1: some groups of a sweep failed. 2: bad input. 130: stopped by Ctrl-C.
-    143: by SIGTERM. Whatever else is raised is an error of the program, and passes through with its traceback.
+    143: by SIGTERM. 141, in silence: who read the output has gone, as `head` does. Whatever else is raised is an error of the program, and passes through with its traceback.
     """
     try:
         return command() or DONE
@@ -28,6 +30,9 @@ def exit_code_of(command: Callable[[], int | None]) -> int:
     except ValueError as error:
         _say("[red bold]error:[/]", error)
         return BAD_INPUT
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left unsaid would be refused again
+        return UNREAD
     except OSError as error:  # what the system refuses
         _say("[red bold]error:[/]", refusal(f"{error.filename or 'a file'} cannot be read or written", error))
         return BAD_INPUT

@@ -1,6 +1,7 @@
 """The commands as a person types them: what they say, where they leave things, how they end."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 from sharplab.__main__ import main
 from sharplab.commands.command_line import COMMANDS
+from sharplab.commands.exit_codes import UNREAD
 from sharplab.gallery.entries import HEADLINE, figure_scripts
 
 ROOT = Path(__file__).parents[2]
@@ -129,3 +131,13 @@ def test_every_script_that_draws_states_its_claim_and_its_rule():
         text = path.read_text()
         for word in ("Paper:", "Rule of the verdict", "Cost:", "Expected:", "make figure-", "CLAIM"):
             assert word in text, f"{path.name} lacks {word!r}"
+
+
+def test_output_that_nobody_reads_ends_a_command_in_silence(tmp_path):
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "sharplab", "sweep", "--help"], stdout=writing, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (UNREAD, "")
