@@ -17,7 +17,8 @@ def exit_code_of(command: Callable[[], int | None]) -> int:
     """Run a command and return its exit code; errors of the user are printed in a sentence on standard error.
 
     0: done, or what the command returns. 1: some groups of a sweep failed. 2: bad input. 130: stopped by Ctrl-C.
-    143: by SIGTERM. 141, in silence: who read the output has gone, as `head` does. Whatever else is raised is an error of the program, and passes through with its traceback.
+    143: by SIGTERM. 141, in silence: who read the output has gone, as `head` does. Whatever else is raised is an error
+    of the program, and passes through with its traceback.
     """
     try:
         return command() or DONE
