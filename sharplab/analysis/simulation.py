@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -72,6 +73,13 @@ class SimulatedSweep:
         """The regret in units of that of half the optimal learning rate."""
         return self.regret / float(self._excess(-1.0))
 
+    @property
+    def truth(self) -> Mapping[str, np.ndarray]:
+        """The true values by name, see `Sweep`."""
+        shift = np.array(self.shift)
+        regrets = {"regret": np.array(self.regret), "regret_fraction": np.array(self.regret_fraction)}
+        return {"optimum": self.optima, "edge": self.edges, "shift": shift, "edge_shift": shift} | regrets
+
     def _excess(self, d: np.ndarray | float) -> np.ndarray:
         """The loss above its lowest, d octaves from the optimum."""
         s = self.skew
@@ -132,34 +140,52 @@ KINDS: Mapping[str, SimulatedSweep] = {
 }
 
 
-def calibrate(sweep: SimulatedSweep, draws: int, seed: int = 0) -> pd.DataFrame:
+class Sweep(Protocol):
+    """Sweeps of which the truth is known."""
+
+    @property
+    def truth(self) -> Mapping[str, np.ndarray]:
+        """The true values by name: "optimum" and "edge", log₂, of each size; "shift", "edge_shift" and regrets."""
+        ...
+
+    def records(self, rng: np.random.Generator) -> Records:
+        """The records of one draw."""
+        ...
+
+
+def calibrate(sweep: Sweep, draws: int, seed: int = 0, metric: str = "eval_loss") -> pd.DataFrame:
     """The verdicts of `transfer` on that many draws of a sweep, and whether its intervals cover the truth.
 
     Of each draw's sizes a random one is taken, lest a draw count several times.
 
     Returns:
-        One row per draw: columns of bool (optimum, edge, shift, edge_shift, regret, regret_fraction), and verdict.
+        One row per draw: columns of bool, by the names of the sweep's `truth`, and verdict.
 
     >>> found = calibrate(SimulatedSweep(), 20)
     >>> len(found), bool(found["shift"].sum() >= 15)
     (20, True)
     """
-    rng = np.random.default_rng(seed)
+    rng, truth = np.random.default_rng(seed), sweep.truth
     rows = []
     for _ in range(draws):
-        (found,) = transfer(sweep.records(rng)).values()
+        (found,) = transfer(sweep.records(rng), metric=metric).values()
         size = int(rng.integers(len(found.sizes)))
         intervals = {
-            "optimum": (_logs(found.optimum_interval[size]), sweep.optima[size]),
-            "edge": (_logs(found.edge_interval[size]), sweep.edges[size]),
-            "shift": (found.shift_interval, sweep.shift),
-            "edge_shift": (found.edge_shift_interval, sweep.shift),
-            "regret": (found.regret_interval, sweep.regret),
-            "regret_fraction": (found.regret_fraction_interval, sweep.regret_fraction),
+            "optimum": _logs(found.optimum_interval[size]),
+            "edge": _logs(found.edge_interval[size]),
+            "shift": found.shift_interval,
+            "edge_shift": found.edge_shift_interval,
+            "regret": found.regret_interval,
+            "regret_fraction": found.regret_fraction_interval,
         }
-        covered = {name: low <= truth <= high for name, ((low, high), truth) in intervals.items()}
+        covered = {name: _covers(intervals[name], np.ravel(true), size) for name, true in truth.items()}
         rows.append(covered | {"verdict": found.verdict})
     return pd.DataFrame(rows)
+
+
+def _covers(interval: Interval, true: np.ndarray, size: int) -> bool:
+    low, high = interval
+    return bool(low <= true[size if len(true) > 1 else 0] <= high)
 
 
 def _logs(rates: Interval) -> Interval:

@@ -48,8 +48,11 @@ def test_the_figure_shows_every_kind_of_sweep_and_states_its_lowest_coverage(tmp
     finding = script.find("smoke", tmp_path)
     table = finding.table
     covered = table[table["part"] == "coverage"]
-    assert set(covered["kind"]) == set(script.KINDS)
-    assert (covered.groupby("of").size() == len(script.SEEDS) * len(script.KINDS)).all()
+    real = {f"drawn from a real one, {name}" for name in script.REAL.values()}
+    assert set(covered["kind"]) == {*script.KINDS, *real}
+    counts = covered.groupby("of").size()
+    assert counts["shift"] == len(script.SEEDS) * (len(script.KINDS) + len(real))
+    assert counts["edge"] == len(script.SEEDS) * len(script.KINDS)  # where all seeds end tells nothing of one's end
     verdicts = table[table["part"] == "verdict"].groupby(["kind", "seeds", "shift"])["hits"].sum()
     assert (verdicts == script.DRAWS["smoke"]).all()
     lowest = {name: one["share"] for name, one in finding.numbers["lowest_coverage"].items()}
