@@ -29,6 +29,7 @@ from matplotlib.figure import Figure
 from sweep_columns import CIFAR_SWEEP, FINDINGS, contrast, octaves, transfer_numbers
 
 import sharplab as sl
+from sharplab.analysis.curves import with_metric
 from sharplab.gallery.finding import Finding, Verdict
 from sharplab.optimizers import OPTIMIZERS
 from sharplab.plotting import (
@@ -78,16 +79,7 @@ SWEEPS: Mapping[str, sl.Experiment] = {
     ),
 }
 METRIC = "late_train_loss"
-LATE = 0.75  # of the steps: where the quarter begins of which it is the mean
 SHOWN_RATES: Mapping[str, float] = {"mup": 1.0, "ntk": 4.0}  # stable at every width
-
-
-def with_late_loss(finals: sl.Records) -> sl.Records:
-    """The records with the late train loss of each run in a column `METRIC`, NaN where a run diverged."""
-    keys, curves = ["parameterization", "width", "learning_rate", "seed"], finals.curves
-    late = curves[curves["step"] >= LATE * curves["step"].max()].groupby(keys)["train_loss"].mean().rename(METRIC)
-    runs = finals.runs.join(late, on=keys)
-    return sl.Records(runs.assign(**{METRIC: runs[METRIC].where(~runs["diverged"])}))
 
 
 def along(sweep: sl.Experiment) -> sl.Experiment:
@@ -106,7 +98,7 @@ def along(sweep: sl.Experiment) -> sl.Experiment:
 def find(preset: str, store: Path) -> Finding:
     """Train the runs that the store lacks, draw the figure, and judge the claim."""
     sweep = SWEEPS[preset]
-    finals = with_late_loss(sl.run(sweep, store))
+    finals = with_metric(sl.run(sweep, store), METRIC)
     trajectories = sl.run(along(sweep), store)
     transfers = sl.transfer(finals, over="width", metric=METRIC)
     agreements = sl.consistency(trajectories, "sharpness", over="width")

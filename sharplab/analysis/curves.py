@@ -1,8 +1,43 @@
 """The curves of records, as the analyses take them."""
 
+import numpy as np
 import pandas as pd
 
-from sharplab.records import Records, join_rates, require_one_setting
+from sharplab.records import RUN_KEYS, SETTINGS, Records, join_rates, require_one_setting
+
+LATE = "late_"  # begins the name of a metric that is a mean over the end of training
+LATE_FROM = 0.75  # of a run's last step: where its last quarter begins
+
+
+def with_metric(records: Records, metric: str) -> Records:
+    """The records with `metric` in a column of the runs.
+
+    A metric "late_X" that is no column of theirs is the mean of X over a run's records in the last quarter of its
+    training: near the edge of stability, where optima lie, single steps differ widely. It is NaN where the run
+    diverged, or X is not finite there.
+
+    Raises:
+        ValueError: where it needs curves of X that are missing, or runs that cannot be told apart.
+    """
+    runs, curves, quantity = records.runs, records.curves, metric.removeprefix(LATE)
+    if metric in runs or metric == quantity:
+        return records
+    if curves is None or quantity not in curves:
+        raise ValueError(f"metric {metric!r} needs curves of {quantity!r}: give Records(runs, curves) that have them.")
+    keys = [key for key in dict.fromkeys((*RUN_KEYS, *SETTINGS, "optimizer")) if key in runs and key in curves]
+    keys = ["run_id"] if "run_id" in runs and "run_id" in curves else keys
+    if runs.duplicated(keys).any():
+        raise ValueError(f"metric {metric!r}: some runs differ in no column of the curves, give both a run_id.")
+    late = curves[curves["step"] >= LATE_FROM * curves.groupby(keys, dropna=False)["step"].transform("max")]
+    known = late[quantity].where(np.isfinite(late[quantity]), np.inf)  # a mean would leave NaN out
+    means = known.groupby([late[key] for key in keys], dropna=False).mean().rename(metric)
+    joined = runs.join(means, on=keys)
+    if joined[metric].isna().any():
+        raise ValueError(f"metric {metric!r}: {joined[metric].isna().sum()} of the runs have no curve.")
+    sound = np.isfinite(joined[metric])
+    if "diverged" in runs:
+        sound &= ~runs["diverged"].eq(True)
+    return Records(joined.assign(**{metric: joined[metric].where(sound)}), curves)
 
 
 def curves_by_name(records: Records, quantity: str, over: str) -> list[tuple[str, pd.DataFrame]]:

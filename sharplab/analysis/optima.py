@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from sharplab.analysis.curves import with_metric
 from sharplab.analysis.edges import find_edges
 from sharplab.analysis.parts import Part, PartOfEach
 from sharplab.analysis.regrets import Regret, find_regrets
@@ -156,6 +157,8 @@ def transfer(
     """The shift of the optimal learning rate as `over` grows: a `Transfer` per parameterization.
 
     `over` is "width", "depth" or any other column of positive numbers, such as parameters, tokens or the batch size.
+    `metric` is a column of final losses, or "late_X", the mean of the curves of X over the last quarter of training
+    (`sharplab.analysis.curves.with_metric`).
 
     Per size, the optimum is the mean over seeds of log₂ of the learning rate at which each seed's own loss is lowest,
     found by a fit of its valley that knows of the cliff beyond (`sharplab.analysis.seed_optima`). The shift is the
@@ -182,6 +185,7 @@ def transfer(
     >>> print(f"{found.shift:.1f}", found.verdict)
     -1.0 shifts
     """
+    records = with_metric(records, metric)
     _check(records.runs, over, metric)
     runs = join_rates(records.runs)
     return {name: _transfer(name, part, over, metric, tolerance, confidence) for name, part in _groups(runs)}

@@ -73,8 +73,8 @@ class SweepOptions(_PlaceAndSettings):
     input; 130 stopped by Ctrl-C, 143 by SIGTERM (what was trained is stored, the same command goes on).
     """
 
-    metric: Literal["train_loss", "eval_loss"] = "train_loss"
-    """the loss whose optimum is sought"""
+    metric: Literal["train_loss", "eval_loss", "late_train_loss", "late_eval_loss"] = "train_loss"
+    """the loss whose optimum is sought: the final one, or the mean of the records in the last quarter of training"""
     product: Annotated[
         tuple[str, ...],
         _without_default(

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 from rich.console import Console
 
 from sharplab.analysis import Transfer, transfer
+from sharplab.analysis.curves import LATE, with_metric
 from sharplab.plotting import NAMES, draw_sweep, house_style, leave_room_below, save_figure, size_legend
 from sharplab.records import SETTINGS, Records
 
@@ -19,7 +20,7 @@ def print_verdicts(
 
     `along` are settings that grow with the size, in which runs of one size do not differ.
     """
-    pictures = []
+    pictures, records = [], with_metric(records, metric)
     for heading, part in by_setting(records, over=over, along=along):
         if heading:
             console.print(f"[bold]{heading}[/]", highlight=False)
@@ -62,7 +63,7 @@ def draw_transfer(records: Records, found: Mapping[str, Transfer], metric: str, 
             draw_sweep(ax, runs, metric, optima, size=result.over)
             ax.set_title(f"{NAMES.get(name, name)}: {result.verdict}")
         leave_room_below(axes[0, 0], 0.25)
-        axes[0, 0].set_ylabel(f"final {metric.replace('_', ' ')} (nats)")
+        axes[0, 0].set_ylabel(f"{'' if metric.startswith(LATE) else 'final '}{metric.replace('_', ' ')} (nats)")
         axes[0, -1].legend(handles=size_legend(result.sizes, size=result.over), loc="upper left")
         save_figure(figure, picture)
         plt.close(figure)
