@@ -248,6 +248,7 @@ def transfer_numbers(found: sl.Transfer) -> dict:
         "regret_fraction_interval": found.regret_fraction_interval,
         "from_size": found.from_size,
         "verdict": found.verdict,
+        "wanted": None if found.wanted is None else found.wanted.says,
     }
 
 
