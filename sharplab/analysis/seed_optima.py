@@ -132,7 +132,7 @@ def sampling(sizes: Sequence[float], grids: Sequence[Losses], optima: Sequence[S
     )
     if not plain.known:
         return plain
-    return replace(plain, excess=max(found.noise.variance - plain.by_seeds(seeds) - plain.fixed, 0.0))
+    return replace(plain, excess=max(float(found.noise.variance) - plain.by_seeds(seeds) - plain.fixed, 0.0))
 
 
 def distance(one: SizeOptimum, other: SizeOptimum, confidence: float) -> Measured:

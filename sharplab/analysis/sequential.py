@@ -148,10 +148,10 @@ def wanted(
             return Wanted(seeds, f"{_listed(seeds, sizes, over)} would decide, were the shift as found")
     of_seeds = replace(sampling, doubts=(0.0,) * len(sizes), excess=0.0)
     if of_seeds.half_width((MOST_SEEDS,) * len(sizes), confidence) >= beyond:
-        return Wanted(None, f"no number of seeds up to {MOST_SEEDS} would decide: the shift lies at the tolerance")
+        return Wanted(None, f"no number of seeds up to {MOST_SEEDS} would, were the shift as found: at the tolerance")
     if sampling.excess > sampling.fixed / 2:
         return Wanted(None, "no number of seeds would decide: the optima lie on no line")
-    return Wanted(None, "no number of seeds would decide: the valleys' shape is known too little, give more rates")
+    return Wanted(None, "no number of seeds would decide: the grid shows too little of the valleys, refine it")
 
 
 def _designs(sampling: Sampling, costs: Sequence[float] | None) -> Iterator[tuple[int, ...]]:
