@@ -250,6 +250,7 @@ def transfer_numbers(found: sl.Transfer) -> dict:
         "from_size": found.from_size,
         "verdict": found.verdict,
         "advice": found.advice,
+        "wanted": None if found.wanted is None else found.wanted.says,
     }
 
 

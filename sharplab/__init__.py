@@ -69,7 +69,12 @@ if TYPE_CHECKING:
         spectral_density as spectral_density,
         trace as trace,
     )
-    from sharplab.studies import Suggestion as Suggestion, suggest_learning_rate as suggest_learning_rate
+    from sharplab.studies import (
+        Decision as Decision,
+        Suggestion as Suggestion,
+        decide as decide,
+        suggest_learning_rate as suggest_learning_rate,
+    )
     from sharplab.sweep import Experiment as Experiment, load as load, run as run
     from sharplab.tracking import Observable as Observable, Tracker as Tracker
 # isort: on
@@ -121,7 +126,7 @@ _NAMES = {
         "stability",
         "transfer",
     ),
-    "sharplab.studies": ("Suggestion", "suggest_learning_rate"),
+    "sharplab.studies": ("Decision", "Suggestion", "decide", "suggest_learning_rate"),
 }
 _MODULES = ("data", "losses", "models", "optimizers", "plotting", "scaling", "schedules", "sweep", "theory")
 

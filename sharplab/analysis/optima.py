@@ -11,7 +11,8 @@ from sharplab.analysis.curves import with_metric
 from sharplab.analysis.edges import find_edges
 from sharplab.analysis.parts import Part, PartOfEach
 from sharplab.analysis.regrets import Regret, find_regrets
-from sharplab.analysis.seed_optima import SizeOptimum, distance, find_optima, in_curves, shift
+from sharplab.analysis.seed_optima import SizeOptimum, distance, find_optima, in_curves, sampling, shift
+from sharplab.analysis.sequential import Sampling, Wanted, wanted
 from sharplab.analysis.single_seeds import FEWEST_SIZES, single_seed_optima
 from sharplab.analysis.trend import Measured, Trend, lies_outside, lies_within
 from sharplab.analysis.valley import Losses
@@ -67,6 +68,7 @@ class Transfer:
         from_size: the smallest size from which on every optimum surely lies within half an octave of the largest
             size's, so that a network of that size is a proxy for the largest; None if there is none.
         confidence: of all intervals.
+        sampling: how the variance of the shift depends on the seeds of each size.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Transfer:
     edge_trend: Trend
     tolerance: float
     confidence: float
+    sampling: Sampling
 
     sizes = PartOfEach[int]("by_size", "size")
     optimum = PartOfEach[float]("by_size", "optimum.value")
@@ -156,6 +159,18 @@ class Transfer:
             return f"do not carry the best learning rate of {over} {source} as it is: at {last} it loses {lost}"
         return f"{over} {source} may or may not do to tune at: at {last} that loses {lost}"
 
+    @property
+    def wanted(self) -> Wanted | None:
+        """What would decide the verdict; None where it is decided."""
+        return self.wanted_at(None) if self.verdict == "inconclusive" else None
+
+    def wanted_at(self, costs: Sequence[float] | None) -> Wanted:
+        """What would decide, given the costs of one more seed at each size."""
+        if bare := [str(one.size) for one in self.by_size if one.at_grid_edge]:
+            return Wanted(None, f"the best is the last of the grid at {self.over} {', '.join(bare)}: extend the grid")
+        limits = {"tolerance": self.tolerance, "confidence": self.confidence}
+        return wanted(self.sampling, self.shift, **limits, sizes=self.sizes, over=self.over, costs=costs)
+
     def table(self) -> pd.DataFrame:
         """The results as a table, one row per size."""
         return pd.DataFrame(
@@ -181,6 +196,8 @@ class Transfer:
         )
         if len(self.sizes) > 2:
             lines.append(f"  from size to size {', '.join(f'{shift.value:+.2f}' for shift in self.local_shifts)}")
+        if self.wanted is not None and not any(self.at_grid_edge):
+            lines.append(f"  undecided: {self.wanted.says}")
         if len(self.sizes) > 1:
             lines.append(
                 f"  from {self.over} {self.from_size} on it stays within half an octave of the largest's"
@@ -274,6 +291,7 @@ def _transfer(name: str, runs: pd.DataFrame, over: str, metric: str, tolerance: 
         edge_trend=edges.trend,
         tolerance=tolerance,
         confidence=confidence,
+        sampling=sampling(sizes, grids, optima, trend),
     )
 
 

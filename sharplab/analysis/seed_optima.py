@@ -10,12 +10,13 @@ Constants were fixed on one set of real sweeps and tried on others (docs/statist
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 from scipy.special import fdtri
 
+from sharplab.analysis.sequential import Sampling
 from sharplab.analysis.trend import UNKNOWN, Measured, Noise, Trend, robust_trend
 from sharplab.analysis.valley import REACH, Losses, SlopeOperator, bounded, lowest_point, neighbourhood
 from sharplab.core.statistics import OPEN
@@ -91,11 +92,9 @@ def shift(sizes: Sequence[float], optima: Sequence[SizeOptimum]) -> Trend:
     All sizes weigh alike. Where three or more lie on no line within their noise, it is `trend.robust_trend`.
     """
     values = np.array([optimum.value for optimum in optima])
-    z = np.log2(np.asarray(sizes, float))
-    z -= z.mean()
     if len(values) < 2 or not np.isfinite(values).all():
         return UNKNOWN
-    weights = z / np.sum(z**2)
+    z, weights = slope_weights(sizes)
     slope = float(weights @ values)
     total = Noise(0.0, np.inf)
     for weight, optimum in zip(weights, optima, strict=True):
@@ -112,6 +111,28 @@ def shift(sizes: Sequence[float], optima: Sequence[SizeOptimum]) -> Trend:
     if misfit > fdtri(len(values) - 2, least_df, GUARD):
         return robust_trend(sizes, values.tolist(), noises)
     return Trend(slope, total)
+
+
+def slope_weights(sizes: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """log₂ of the sizes less its mean, and the weights of their values in the least-squares slope; 0 of one size."""
+    z = np.log2(np.asarray(sizes, float))
+    z -= z.mean()
+    return z, z / np.sum(z**2) if len(z) > 1 else 0 * z
+
+
+def sampling(sizes: Sequence[float], grids: Sequence[Losses], optima: Sequence[SizeOptimum], found: Trend) -> Sampling:
+    """How the variance of the shift that was found depends on the seeds of each size."""
+    seeds = tuple(in_curves(grid).values.shape[1] for grid in grids)
+    _, weights = slope_weights(sizes)
+    plain = Sampling(
+        seeds=seeds,
+        weights=tuple(map(float, weights)),
+        variances=tuple(n * optimum.noise.variance for n, optimum in zip(seeds, optima, strict=True)),
+        doubts=tuple((1 - COMMON) * optimum.doubt for optimum in optima),
+    )
+    if not plain.known:
+        return plain
+    return replace(plain, excess=max(float(found.noise.variance) - plain.by_seeds(seeds) - plain.fixed, 0.0))
 
 
 def distance(one: SizeOptimum, other: SizeOptimum, confidence: float) -> Measured:

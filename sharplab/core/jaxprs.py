@@ -1,5 +1,6 @@
 """What a traced program holds."""
 
+import math
 from typing import Any
 
 import jax
@@ -12,13 +13,40 @@ def contains(jaxpr: Any, primitive: str) -> bool:
     >>> contains(jax.make_jaxpr(jax.jit(jax.numpy.sin))(1.0), "sin")
     True
     """
-    for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
-        if equation.primitive.name == primitive:
-            return True
-        for parameter in jax.tree.leaves(equation.params, is_leaf=_is_jaxpr):
-            if _is_jaxpr(parameter) and contains(parameter, primitive):
-                return True
-    return False
+    return any(
+        equation.primitive.name == primitive or any(contains(inner, primitive) for inner in _within(equation))
+        for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns
+    )
+
+
+def product_flops(jaxpr: Any) -> int:
+    """The floating-point operations of a jaxpr's matrix products and convolutions, two per multiplication.
+
+    All else is left out, and a loop of unknown length counts as one pass.
+
+    >>> product_flops(jax.make_jaxpr(jax.numpy.matmul)(jax.numpy.ones((2, 3)), jax.numpy.ones((3, 5))))
+    60
+    """
+    return sum(map(_flops_of, getattr(jaxpr, "jaxpr", jaxpr).eqns))
+
+
+def _flops_of(equation: Any) -> int:
+    name = equation.primitive.name
+    if name == "dot_general":
+        (contracted, _), _ = equation.params["dimension_numbers"]
+        shape = equation.invars[0].aval.shape
+        return 2 * equation.outvars[0].aval.size * math.prod(shape[axis] for axis in contracted)
+    if name == "conv_general_dilated":
+        kernel, axes = equation.invars[1].aval, equation.params["dimension_numbers"].rhs_spec
+        return 2 * equation.outvars[0].aval.size * kernel.size // kernel.shape[axes[0]]
+    inner = [product_flops(each) for each in _within(equation)]
+    if name == "cond":
+        return max(inner)
+    return sum(inner) * (equation.params["length"] if name == "scan" else 1)
+
+
+def _within(equation: Any) -> list[Any]:
+    return [each for each in jax.tree.leaves(equation.params, is_leaf=_is_jaxpr) if _is_jaxpr(each)]
 
 
 def _is_jaxpr(value: Any) -> bool:

@@ -1,0 +1,125 @@
+"""Rounds of seeds: what a look may spend, where seeds go, and what is said of seeds that are wanted."""
+
+import itertools
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from sharplab.analysis.sequential import MOST_SEEDS, Sampling, allocate, error_share, next_total, wanted
+
+WEIGHTS = (-0.3, -0.1, 0.1, 0.3)
+
+
+def sampling(seeds=(3, 3, 3, 3), variance=0.09, doubt=0.0, excess=0.0) -> Sampling:
+    return Sampling(seeds, WEIGHTS, (variance,) * 4, (doubt,) * 4, excess)
+
+
+@given(sizes=st.integers(2, 9), first=st.integers(1, 40), more=st.integers(0, 300))
+def test_the_looks_spend_all_of_the_error_and_no_more(sizes, first, more):
+    totals, most = [0, sizes * first], sizes * first + more
+    while totals[-1] < most:
+        totals.append(next_total(totals[-1], sizes, most))
+    shares = [error_share(a, b, most, 0.05) for a, b in itertools.pairwise(totals)]
+    assert sum(shares) == pytest.approx(0.05)
+    assert min(shares) > 0
+    assert len(shares) < 2 + 3 * np.log2(most / totals[1] + 1)
+
+
+@pytest.mark.parametrize("costs", [(1, 1, 1, 1), (1, 4, 16, 64), (7, 1, 1, 3)])
+def test_single_seeds_at_one_cost_lessen_the_variance_as_much_as_any_choice(costs):
+    given, most, added = sampling((2, 3, 2, 4)), (6, 6, 6, 6), 5
+    if len(set(costs)) == 1:  # then greedy is the optimum: the gains fall with each seed
+        choices = [
+            seeds
+            for seeds in itertools.product(*(range(now, top + 1) for now, top in zip(given.seeds, most, strict=True)))
+            if sum(seeds) == sum(given.seeds) + added
+        ]
+        chosen = allocate(given, added, most, costs)
+        assert sum(chosen) == sum(given.seeds) + added
+        assert given.by_seeds(chosen) == pytest.approx(min(map(given.by_seeds, choices)))
+        return
+    seeds = given.seeds  # the first seed of a round lessens the variance most per cost
+    options = [tuple(n + (i == j) for j, n in enumerate(seeds)) for i in range(4)]
+    gains = [(given.by_seeds(seeds) - given.by_seeds(each)) / cost for each, cost in zip(options, costs, strict=True)]
+    assert allocate(given, 1, most, costs) == options[int(np.argmax(gains))]
+
+
+def test_long_runs_of_seeds_tend_to_the_closed_form():
+    variances, costs = (0.01, 0.04, 0.09, 0.16), (1.0, 2.0, 4.0, 8.0)
+    given = Sampling((1, 1, 1, 1), WEIGHTS, variances, (0.0,) * 4)
+    many = np.array(allocate(given, 4000, (10**6,) * 4, costs))
+    best = np.abs(WEIGHTS) * np.sqrt(variances) / np.sqrt(costs)  # Neyman's allocation at a cost
+    np.testing.assert_allclose(many / many.sum(), best / best.sum(), rtol=0.02)
+
+
+def test_no_size_has_more_seeds_than_it_may():
+    assert allocate(sampling(), 8, (3, 5, 5, 7), (1, 1, 1, 1)) == (3, 5, 5, 7)
+    unknown = Sampling((1, 1), (-1.0, 1.0), (np.inf, np.inf), (0.0, 0.0))
+    assert allocate(unknown, 2, (4, 4), (1, 1)) == (2, 2)
+
+
+def test_the_expected_half_width_is_that_of_the_interval():
+    given, seeds = sampling(doubt=0.01), (5, 4, 4, 9)
+    variance = sum(w**2 * (0.09 / n + 0.01) for w, n in zip(WEIGHTS, seeds, strict=True))
+    assert given.half_width(seeds, 0.9) == pytest.approx(stats.t.ppf(0.95, 18) * np.sqrt(variance))
+
+
+def test_the_chance_of_a_verdict_is_how_often_later_shifts_are_far_enough_from_the_tolerance():
+    given, most, rng = sampling(doubt=0.002), (12,) * 4, np.random.default_rng(0)
+    half = given.half_width(most, 0.95)
+    for shift in (0.0, 0.1, 0.25, 0.4):
+        taken = given.by_seeds(given.seeds) - given.by_seeds(most)
+        later = abs(shift + np.sqrt(taken) * rng.standard_normal(100_000))
+        often = np.mean((later <= 0.25 - half) | (later > 0.25 + half))
+        assert given.chance(shift, 0.25, most, 0.95) == pytest.approx(often, abs=0.01)
+
+
+def test_it_is_hopeless_at_the_tolerance_alone():
+    given, most = sampling((8, 8, 8, 8), variance=0.04), (16,) * 4
+    hopeless = [given.hopeless(shift, 0.25, most, 0.95) for shift in (0.0, 0.1, 0.25, 0.4, -0.25, -0.5)]
+    assert hopeless == [False, False, True, False, True, False]
+    assert sampling(doubt=0.5).hopeless(0.0, 0.25, most, 0.95)
+
+
+LIMITS = {"tolerance": 0.25, "confidence": 0.95, "sizes": (8, 16, 32, 64), "over": "width"}
+
+
+@pytest.mark.parametrize("costs", [None, (1, 4, 16, 64)])
+@pytest.mark.parametrize("shift", [0.0, 0.1, -0.15, 0.36, 0.5])
+def test_the_seeds_wanted_decide_and_fewer_do_not(shift, costs):
+    given = sampling(variance=0.36)
+    found = wanted(given, shift, **LIMITS, costs=costs).seeds
+    assert given.half_width(found, 0.95) < abs(abs(shift) - 0.25)
+    assert all(now <= then for now, then in zip(given.seeds, found, strict=True))
+    if costs is None:
+        assert len(set(found)) == 1
+        assert given.half_width([n - 1 for n in found], 0.95) >= abs(abs(shift) - 0.25)
+    else:
+        equal = wanted(given, shift, **LIMITS).seeds
+        assert np.dot(costs, found) < np.dot(costs, equal)
+
+
+@pytest.mark.parametrize(
+    ("given", "shift", "says"),
+    [
+        (sampling(), 0.2501, f"{MOST_SEEDS}.*tolerance"),
+        (sampling(doubt=0.2), 0.0, "grid"),
+        (sampling(excess=0.2), 0.0, "no line"),
+        (sampling(variance=np.inf), 0.0, "two seeds"),
+        (sampling(), np.nan, "two seeds"),
+        (sampling(variance=0.36), 0.1, "seeds at each width would decide"),
+    ],
+)
+def test_what_would_decide_is_said_or_why_nothing_does(given, shift, says):
+    found = wanted(given, shift, **LIMITS)
+    assert (found.seeds is None) == ("would decide" not in says)
+    assert re.search(says, found.says)
+
+
+def test_one_size_shows_no_shift():
+    one = Sampling((3,), (0.0,), (0.1,), (0.0,))
+    assert "another" in wanted(one, 0.0, tolerance=0.25, confidence=0.95, sizes=(8,), over="depth").says
