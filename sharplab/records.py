@@ -29,6 +29,9 @@ SETTINGS = (
         if not declared.observation and name != "optimizer"
     ),
 )
+# Of these, the ones whose values are names: a column of numbers called so, as many call theirs of losses, is none.
+NAMED = frozenset(name for name, declared in declarations(TrainingSettings).items() if declared.kind.table)
+SHOWN = 12  # values of a column in an error
 
 
 a_table = of(pd.DataFrame, "of pandas, with a row per run or record")
@@ -81,7 +84,7 @@ class Records:
             if column == "learning_rate" and pd.api.types.is_numeric_dtype(self.runs[column]):
                 matches |= np.isclose(self.runs[[column]], np.array(several, float), RATE_DISTANCE, 0.0).any(axis=1)
             if not (kept & matches).any():
-                known = ", ".join(map(str, self.runs[column][kept].drop_duplicates().head(12)))
+                known = ", ".join(map(str, self.runs[column][kept].drop_duplicates().head(SHOWN)))
                 raise ValueError(f"no run has {column} = {wanted}; there are {known}.")
             kept &= matches
         return Records(self.runs[kept], None if self.curves is None else self._curves_of(kept))
@@ -170,10 +173,13 @@ def require_one_setting(runs: pd.DataFrame, *, apart_from: Iterable[str], also: 
         ValueError: naming the column, its values and how to choose one.
     """
     for column in (*SETTINGS, *also):
-        if column in runs and column not in apart_from and runs[column].nunique(dropna=False) > 1:
-            values = runs[column].drop_duplicates().tolist()
-            values = sorted(values, key=lambda value: (isinstance(value, str), value != value, value))
-            raise ValueError(
-                f"the records mix {column} = {', '.join(map(str, values))}: choose one, "
-                f"as in records.select({column}={values[0]!r})."
-            )
+        if column not in runs or column in apart_from or runs[column].nunique(dropna=False) <= 1:
+            continue
+        if column in NAMED and pd.api.types.is_numeric_dtype(runs[column]):
+            continue
+        values = runs[column].drop_duplicates().tolist()
+        values = sorted(values, key=lambda value: (isinstance(value, str), value != value, value))
+        listed = ", ".join(map(str, values[:SHOWN])) + ", …" * (len(values) > SHOWN)
+        raise ValueError(
+            f"the records mix {column} = {listed}: choose one, as in records.select({column}={values[0]!r})."
+        )
