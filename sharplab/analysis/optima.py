@@ -185,11 +185,11 @@ def transfer(
     """
     check_runs(records.runs, [over], metric)
     runs = join_rates(records.runs)
-    return {name: _transfer(name, part, over, metric, tolerance, confidence) for name, part in _groups(runs)}
+    return {name: _transfer(name, part, over, metric, tolerance, confidence) for name, part in runs_by_name(runs)}
 
 
-def _groups(runs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The runs of each parameterization, and optimizer where there are several."""
+def runs_by_name(runs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The runs of each parameterization, and optimizer where there are several, by the name of its `Transfer`."""
     keys = ["parameterization"] if "parameterization" in runs else []
     if "optimizer" in runs and runs["optimizer"].nunique() > 1:
         keys.append("optimizer")

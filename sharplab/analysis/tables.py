@@ -82,7 +82,7 @@ def read_sweep(path: str | Path, **columns: str) -> Records:
     if not outcomes:
         raise ValueError(f"{file} has no column of losses; it has {_listed(table.columns)}.")
     if "seed" not in runs:
-        runs["seed"] = runs.groupby(_settings(runs), dropna=False).cumcount()
+        runs["seed"] = runs.groupby(settings_of(runs), dropna=False).cumcount()
     return Records(runs.reset_index(drop=True))
 
 
@@ -289,8 +289,8 @@ def _by_state(file: Path, runs: pd.DataFrame) -> pd.DataFrame:
     return runs[~unfinished]
 
 
-def _settings(runs: pd.DataFrame) -> list[str]:
-    """The columns in which repeats of a run are alike: not what it gave, nor what is different in most rows."""
+def settings_of(runs: pd.DataFrame) -> list[str]:
+    """The columns in which repeats of a run are alike: none that it gave, nor one that is different in most rows."""
     return [
         name
         for name, column in runs.items()
