@@ -156,6 +156,29 @@ def draw_drift(
     ax.set_ylabel("optimum (base learning rate)")
 
 
+def draw_predictions(ax: Axes, table: "pd.DataFrame") -> None:
+    """Measured optima against those that the law through the other cells predicts, with the predictions' intervals.
+
+    `table` has the columns optimum, predicted, predicted_low, predicted_high and covered, as of
+    `sharplab.LearningRateLaw.table`. On the line both are alike; what lies outside its interval is red.
+    """
+    known = table[np.isfinite(table["predicted"])]
+    for covered, colour in ((True, "#2166ac"), (False, "#b2182b")):
+        part = known[known["covered"] == covered]
+        bars = np.abs(part[["predicted_low", "predicted_high"]].to_numpy().T - part["predicted"].to_numpy())
+        style: dict[str, Any] = {"fmt": "o", "markersize": 4, "elinewidth": 0.9, "capsize": 0}
+        ax.errorbar(part["optimum"], part["predicted"], bars, color=colour, **style)
+    ax.set_xscale("log", base=2)
+    ax.set_yscale("log", base=2)
+    ax.axline((1, 1), (2, 2), color="0.5", linestyle="--", linewidth=0.9)
+    if len(known):
+        ends = known[["optimum", "predicted_low", "predicted_high"]].to_numpy()
+        ax.set_ylim(ends.min() / 1.2, ends.max() * 1.2)
+        ax.set_xlim(known["optimum"].min() / 1.5, known["optimum"].max() * 1.5)
+    ax.set_xlabel("measured")
+    ax.set_ylabel("predicted from the other cells")
+
+
 def draw_spread(ax: Axes, steps: np.ndarray, spread: np.ndarray, noise: np.ndarray) -> None:
     """The spread over sizes along training, with the one that seeds alone would give shaded."""
     ax.plot(steps, spread, color="#b2182b", label="over widths")

@@ -1,7 +1,7 @@
 """The records of a sweep as two tables: its runs, and their curves along training."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,9 @@ SETTINGS = (
         if not declared.observation and name != "optimizer"
     ),
 )
+# Of these, the ones whose values are names: a column of numbers called so, as many call theirs of losses, is none.
+NAMED = frozenset(name for name, declared in declarations(TrainingSettings).items() if declared.kind.table)
+SHOWN = 12  # values of a column in an error
 
 
 a_table = of(pd.DataFrame, "of pandas, with a row per run or record")
@@ -81,8 +84,8 @@ class Records:
             if column == "learning_rate" and pd.api.types.is_numeric_dtype(self.runs[column]):
                 matches |= np.isclose(self.runs[[column]], np.array(several, float), RATE_DISTANCE, 0.0).any(axis=1)
             if not (kept & matches).any():
-                known = ", ".join(map(str, self.runs[column][kept].drop_duplicates().head(12)))
-                raise ValueError(f"no run has {column} = {wanted}; there are {known}.")
+                known = self.runs[column][kept].drop_duplicates().tolist()
+                raise ValueError(f"no run has {column} = {wanted}; there are {listed(known)}.")
             kept &= matches
         return Records(self.runs[kept], None if self.curves is None else self._curves_of(kept))
 
@@ -163,17 +166,35 @@ def _check(name: str, table: pd.DataFrame, needed: Iterable[str]) -> None:
         raise ValueError(f"{name} has no rows: give at least one run.")
 
 
+def mixed_setting(runs: pd.DataFrame, *, apart_from: Sequence[str], also: Iterable[str] = ()) -> str | None:
+    """The first setting, those of `also` among them, in which runs differ that are to be compared; None if in none."""
+    for column in (*SETTINGS, *also):
+        if column not in runs or column in apart_from or runs[column].nunique(dropna=False) <= 1:
+            continue
+        if column not in NAMED or not pd.api.types.is_numeric_dtype(runs[column]):
+            return column
+    return None
+
+
+def sorted_values(column: pd.Series) -> list[Any]:
+    """The different values of a column, numbers before texts."""
+    return sorted(column.drop_duplicates().tolist(), key=lambda value: (isinstance(value, str), value != value, value))
+
+
+def listed(values: Sequence[Any]) -> str:
+    """The values in a line, the first of them where they are many."""
+    return ", ".join(map(str, values[:SHOWN])) + ", …" * (len(values) > SHOWN)
+
+
 def require_one_setting(runs: pd.DataFrame, *, apart_from: Iterable[str], also: Iterable[str] = ()) -> None:
     """Refuse runs that mix settings, those of `also` among them: they do not compare.
 
     Raises:
         ValueError: naming the column, its values and how to choose one.
     """
-    for column in (*SETTINGS, *also):
-        if column in runs and column not in apart_from and runs[column].nunique(dropna=False) > 1:
-            values = runs[column].drop_duplicates().tolist()
-            values = sorted(values, key=lambda value: (isinstance(value, str), value != value, value))
-            raise ValueError(
-                f"the records mix {column} = {', '.join(map(str, values))}: choose one, "
-                f"as in records.select({column}={values[0]!r})."
-            )
+    column = mixed_setting(runs, apart_from=tuple(apart_from), also=also)
+    if column is not None:
+        values = sorted_values(runs[column])
+        raise ValueError(
+            f"the records mix {column} = {listed(values)}: choose one, as in records.select({column}={values[0]!r})."
+        )

@@ -3,15 +3,20 @@
 from sharplab.analysis.consistent import Consistency, consistency
 from sharplab.analysis.optima import Transfer, shift_difference, transfer
 from sharplab.analysis.power_laws import PowerLaw, power_law
+from sharplab.analysis.rate_laws import LearningRateLaw, learning_rate_law
 from sharplab.analysis.stable_time import Stability, stability
+from sharplab.analysis.tables import read_sweep
 
 __all__ = [
     "Consistency",
+    "LearningRateLaw",
     "PowerLaw",
     "Stability",
     "Transfer",
     "consistency",
+    "learning_rate_law",
     "power_law",
+    "read_sweep",
     "shift_difference",
     "stability",
     "transfer",

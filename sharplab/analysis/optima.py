@@ -9,6 +9,7 @@ import pandas as pd
 
 from sharplab.analysis.curves import with_metric
 from sharplab.analysis.edges import find_edges
+from sharplab.analysis.grids import check_runs, grid_of, refuse_repeats
 from sharplab.analysis.parts import Part, PartOfEach
 from sharplab.analysis.regrets import Regret, find_regrets
 from sharplab.analysis.seed_optima import SizeOptimum, distance, find_optima, in_curves, sampling, shift
@@ -18,7 +19,7 @@ from sharplab.analysis.trend import Measured, Trend, lies_outside, lies_within
 from sharplab.analysis.valley import Losses
 from sharplab.core.arguments import checked, of, text
 from sharplab.core.statistics import OPEN, Interval
-from sharplab.records import Records, join_rates, require_one_setting, some_records
+from sharplab.records import Records, join_rates, some_records
 
 Verdict = Literal["transfers", "shifts", "inconclusive"]
 PLATEAU = 0.5  # octaves from the largest size's optimum: there a parabola loses a quarter of what half the best loses
@@ -248,13 +249,13 @@ def transfer(
     -1.0 shifts
     """
     records = with_metric(records, metric)
-    _check(records.runs, over, metric)
+    check_runs(records.runs, [over], metric)
     runs = join_rates(records.runs)
-    return {name: _transfer(name, part, over, metric, tolerance, confidence) for name, part in _groups(runs)}
+    return {name: _transfer(name, part, over, metric, tolerance, confidence) for name, part in runs_by_name(runs)}
 
 
-def _groups(runs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The runs of each parameterization, and optimizer where there are several."""
+def runs_by_name(runs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The runs of each parameterization, and optimizer where there are several, by the name of its `Transfer`."""
     keys = ["parameterization"] if "parameterization" in runs else []
     if "optimizer" in runs and runs["optimizer"].nunique() > 1:
         keys.append("optimizer")
@@ -334,42 +335,12 @@ def _power(log: Measured) -> Measured:
 
 def _grids(name: str, runs: pd.DataFrame, over: str, metric: str) -> tuple[tuple[float, ...], list[Losses]]:
     """The sizes, ascending, and the losses of each: inf where diverged, NaN where a seed was not run."""
-    duplicated = runs.duplicated([over, "learning_rate", "seed"])
-    if duplicated.any():
-        row = runs[duplicated].iloc[0]
-        raise ValueError(
-            f"{name} has two runs at {over} {row[over]}, learning_rate {row['learning_rate']:g}, seed {row['seed']}: "
-            f"keep one, as by records.select(...) on the column in which they differ."
-        )
-    losses = runs[metric].to_numpy(float)
-    unstable = ~np.isfinite(losses)
-    if "diverged" in runs:
-        unstable |= runs["diverged"].eq(True).to_numpy(bool)  # a missing entry is no divergence
-    losses = np.where(unstable, np.inf, losses)
-    of_run, rates = runs[over].to_numpy(float), np.log2(runs["learning_rate"].to_numpy(float))
-    _, seeds = np.unique(runs["seed"].to_numpy(), return_inverse=True)
-    sizes, grids = np.unique(of_run), []
-    for size in sizes:
-        chosen = of_run == size
-        rates_here, rows = np.unique(rates[chosen], return_inverse=True)
-        _, columns = np.unique(seeds[chosen], return_inverse=True)
-        values = np.full((len(rates_here), columns.max() + 1), np.nan)
-        values[rows, columns] = losses[chosen]
-        grids.append(Losses(rates_here, values))
-    return tuple(int(size) if size.is_integer() else float(size) for size in sizes), grids
-
-
-def _check(runs: pd.DataFrame, over: str, metric: str) -> None:
-    for column in (over, metric):
-        if column not in runs:
-            raise ValueError(f"the runs have no column {column!r}; they have {', '.join(runs)}.")
-    if not pd.api.types.is_numeric_dtype(runs[metric]):
-        raise ValueError(f"metric {metric!r} is no column of numbers: give one of final losses, as 'eval_loss'.")
-    for column in (over, "learning_rate"):
-        wrong = runs[column][~((runs[column] > 0) & (runs[column] < np.inf))]
-        if len(wrong):
-            raise ValueError(f"{column} must be positive and finite in every run, not {wrong.iloc[0]}: drop such runs.")
-    require_one_setting(runs, apart_from=[over])
+    refuse_repeats(name, runs, [over])
+    parts = list(runs.groupby(over))
+    sizes = [float(size) for size, _ in parts]
+    return tuple(int(size) if size.is_integer() else size for size in sizes), [
+        grid_of(part, metric) for _, part in parts
+    ]
 
 
 _a_transfer = of(Transfer, "of those that sharplab.transfer returns")

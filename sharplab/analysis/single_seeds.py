@@ -7,6 +7,7 @@ added to each optimum's own noise.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,15 +26,26 @@ from sharplab.analysis.valley import Losses, neighbourhood
 FEWEST_SIZES = 4  # with three, t of one degree of freedom leaves intervals of several octaves
 
 
-def single_seed_optima(sizes: Sequence[float], grids: Sequence[Losses]) -> tuple[list[SizeOptimum], Trend]:
-    """The optimum of each size, and their slope against log₂ size, from one seed per size and four sizes or more."""
+class SingleSeeds(NamedTuple):
+    """The optima of sizes with one seed each, and what is known of their noise, (sizes,) each."""
+
+    values: np.ndarray  # log₂ of the learning rate
+    of_losses: np.ndarray  # their variances from the noise of the losses
+    doubts: np.ndarray  # their variances from the valleys' unknown shape
+
+
+def single_seed_valleys(grids: Sequence[Losses]) -> SingleSeeds:
+    """The optimum of each size; noise and asymmetry of the valleys are pooled."""
     own = [curves(grid)[0] for grid in grids]
     asymmetry = pooled_asymmetry(grids, residual_noise(own, pooled_asymmetry(grids, 0.0)))
     noise = residual_noise(own, asymmetry)
-    found = [own_optimum(x, y, noise, asymmetry) for x, y in own]
-    values = np.array([lowest.position for lowest in found])
-    doubts = np.array([lowest.doubt for lowest in found])
-    of_losses = noise * np.array([lowest.leverage for lowest in found])
+    values, doubts, leverages = np.array([own_optimum(x, y, noise, asymmetry) for x, y in own]).T
+    return SingleSeeds(values, noise * leverages, doubts)
+
+
+def single_seed_optima(sizes: Sequence[float], grids: Sequence[Losses]) -> tuple[list[SizeOptimum], Trend]:
+    """The optimum of each size, and their slope against log₂ size, from one seed per size and four sizes or more."""
+    values, of_losses, doubts = single_seed_valleys(grids)
     z = np.log2(np.asarray(sizes, float))
     z -= z.mean()
     slope = float(z @ values / np.sum(z**2))

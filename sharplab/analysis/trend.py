@@ -68,7 +68,7 @@ class Noise:
 
     def scaled(self, factor: float) -> "Noise":
         """The noise of a quantity √factor times as large."""
-        return Noise(factor * self.variance, self.df)
+        return Noise(factor * self.variance if factor else 0.0, self.df)  # also of an unknown, infinite one
 
     def interval(self, centre: float, confidence: float) -> Interval:
         """The interval centre ± t·√variance; open where nothing is known of the noise."""

@@ -21,6 +21,7 @@ from sharplab.commands.options import (
     ReportOptions,
     StatusOptions,
     SuggestOptions,
+    TransferOptions,
 )
 from sharplab.commands.sweep_options import SweepOptions, default_options
 from sharplab.core.caches import keep_compiled_programs
@@ -35,6 +36,7 @@ COMMANDS: Mapping[str, tuple[type[Options], str]] = {
     "report": (ReportOptions, "report:report"),
     "sweep": (SweepOptions, "sweep:sweep"),
     "status": (StatusOptions, "status:status"),
+    "transfer": (TransferOptions, "table_verdict:judge_table"),
     "export": (ExportOptions, "export:export"),
     "merge": (MergeOptions, "merge:merge"),
     "mup-check": (MupCheckOptions, "mup_check:mup_check"),

@@ -100,6 +100,52 @@ class ExportOptions(Options):
 
 
 @dataclass(frozen=True)
+class TransferOptions(Options):
+    """Judge the table of a sweep made anywhere: where is the best learning rate at each size, and does it move?
+
+    The table is CSV, Parquet, JSON lines or an export of Weights & Biases, with a row per run, and is read as by
+    sharplab.read_sweep. With one size --over it prints the verdict of sharplab.transfer, with several, or something
+    --tuned along, the law of sharplab.learning_rate_law. It leaves NAME.json (results and settings), NAME.csv (the
+    numbers) and pictures.
+    """
+
+    table: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="TABLE")]
+    """the file: .csv, .tsv, .parquet, .jsonl, or one of these with .gz behind"""
+    map: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=COLUMN ...")] = ()
+    """what is called otherwise there, as learning_rate=lr width=d_model eval_loss="final loss" """
+    over: tuple[str, ...] = ("width",)
+    """the size that grows, or several, as width tokens"""
+    tuned: tuple[str, ...] = ()
+    """what was tuned along with the learning rate, as batch_size: the best is sought over both"""
+    along: tuple[str, ...] = ()
+    """settings that grow with the sizes, as depth may with width: they have one value at each"""
+    metric: str = "eval_loss"
+    """the column of final losses, empty or NaN where a run diverged"""
+    group: tuple[str, ...] = ()
+    """columns that tell sweeps apart: each combination of their values is judged by itself"""
+    tolerance: float = 0.25
+    """octaves per doubling of the size within which the best learning rate counts as staying"""
+    confidence: float = 0.95
+    """of all intervals"""
+    out: Path = Path("transfer")
+    """the folder where the files go"""
+
+    def check(self) -> None:
+        """Raise a ValueError where --map gives no pairs."""
+        self.columns()
+
+    def columns(self) -> dict[str, str]:
+        """The columns by the names that they are to have."""
+        pairs = {}
+        for text in self.map:
+            name, equals, column = text.partition("=")
+            if not (name and equals and column) or name in pairs or name == "path":
+                raise ValueError(f"--map must have one NAME=COLUMN for each name, as learning_rate=lr, not {text!r}.")
+            pairs[name] = column
+        return pairs
+
+
+@dataclass(frozen=True)
 class MergeOptions(Options):
     """Copy the runs of several stores into one.
 

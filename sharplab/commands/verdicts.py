@@ -9,6 +9,7 @@ from rich.console import Console
 
 from sharplab.analysis import Transfer, transfer
 from sharplab.analysis.curves import LATE, with_metric
+from sharplab.analysis.optima import runs_by_name
 from sharplab.plotting import NAMES, draw_sweep, house_style, leave_room_below, save_figure, size_legend
 from sharplab.records import SETTINGS, Records
 
@@ -53,17 +54,20 @@ def by_setting(records: Records, *, over: str, along: Collection[str] = ()) -> I
         yield heading, Records(part)
 
 
-def draw_transfer(records: Records, found: Mapping[str, Transfer], metric: str, picture: Path) -> None:
+def draw_transfer(
+    records: Records, found: Mapping[str, Transfer], metric: str, picture: Path, *, unit: str = " (nats)"
+) -> None:
     """Draw final loss against learning rate, a panel per parameterization, into the file `picture`."""
     with house_style():
         figure, axes = plt.subplots(1, len(found), figsize=(3.6 * len(found), 3.2), squeeze=False, sharey=True)
+        runs_of = dict(runs_by_name(records.runs))
         for ax, (name, result) in zip(axes[0], found.items(), strict=True):
-            runs = records.runs[records.runs["parameterization"] == name]
+            runs = runs_of[name]
             optima = dict(zip(result.sizes, zip(result.optimum, result.optimum_interval, strict=True), strict=True))
             draw_sweep(ax, runs, metric, optima, size=result.over)
             ax.set_title(f"{NAMES.get(name, name)}: {result.verdict}")
         leave_room_below(axes[0, 0], 0.25)
-        axes[0, 0].set_ylabel(f"{'' if metric.startswith(LATE) else 'final '}{metric.replace('_', ' ')} (nats)")
+        axes[0, 0].set_ylabel(f"{'' if metric.startswith(LATE) else 'final '}{metric.replace('_', ' ')}{unit}")
         axes[0, -1].legend(handles=size_legend(result.sizes, size=result.over), loc="upper left")
         save_figure(figure, picture)
         plt.close(figure)

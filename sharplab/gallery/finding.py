@@ -54,7 +54,7 @@ def save_finding(
         "versions": dict(made_with or versions()),
     }
     table = finding.table.to_csv(index=False, float_format="%.8g", lineterminator="\n")
-    numbers = json.dumps(_plain(text), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    numbers = json.dumps(plain(text), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     picture = folder / f"{name}.png"
     write_whole(picture, partial(finding.figure.savefig, format="png"))
     write_whole(picture.with_suffix(".csv"), table.encode())
@@ -62,11 +62,12 @@ def save_finding(
     return picture
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """The value as JSON can say it; numbers that are not finite as the strings "nan", "inf" and "-inf"."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if hasattr(value, "item"):
         value = value.item()
     if isinstance(value, float):

@@ -1,0 +1,180 @@
+"""`sharplab transfer`: the verdict on the table of a sweep that was made anywhere."""
+
+import json
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from rich.console import Console
+
+from sharplab.analysis import LearningRateLaw, Transfer, learning_rate_law, read_sweep, transfer
+from sharplab.analysis.tables import settings_of
+from sharplab.commands.exit_codes import DONE, SOME_FAILED
+from sharplab.commands.options import TransferOptions
+from sharplab.commands.verdicts import draw_transfer
+from sharplab.core.files import write_whole
+from sharplab.core.provenance import versions
+from sharplab.gallery.finding import plain
+from sharplab.plotting import draw_predictions, house_style, save_figure
+from sharplab.records import Records, join_rates, listed, mixed_setting, sorted_values
+
+Results = Mapping[str, Transfer] | Mapping[str, LearningRateLaw]
+
+
+def judge_table(options: TransferOptions) -> int:
+    """Print the verdict or law of each group, write the files; return the exit code, 1 if a group tells none.
+
+    Raises:
+        ValueError: for bad input, naming file, column or option, and where no group tells anything.
+    """
+    console = Console(soft_wrap=True, highlight=False)
+    records = _read(options, console)
+    name = re.sub(r"[^0-9A-Za-z_.-]+", "-", options.table.name.partition(".")[0]) or "table"
+    results, tables, errors = [], [], []
+    for group, part in _groups(records, options):
+        heading = ", ".join(f"{column} {value}" for column, value in group.items())
+        if heading:
+            console.print(heading, style="bold", markup=False)
+        try:
+            found = _judge(part, options)
+        except ValueError as error:
+            if not options.group:
+                raise
+            errors.append(f"{heading}: {error}")
+            console.print(f"  not judged: {error}", style="yellow", markup=False)
+            continue
+        for result in found.values():
+            console.print(str(result), markup=False)
+        picture = options.out / f"{name}{re.sub(r'[^0-9A-Za-z.-]+', '-', f' {heading}') if heading else ''}.png"
+        _draw(part, found, options, picture)
+        results += [{"group": group, "name": key} | _numbers(result) for key, result in found.items()]
+        tables += [result.table().assign(**group, name=key) for key, result in _every(found)]
+        console.print(f"drawn in {picture}", markup=False)
+    if not results:
+        raise ValueError(errors[0])
+    settings = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(options).items()}
+    written = {"settings": settings, "results": results, "versions": versions()}
+    text = json.dumps(plain(written), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_whole(options.out / f"{name}.json", text.encode())
+    rows = pd.concat(tables, ignore_index=True)
+    write_whole(options.out / f"{name}.csv", rows.to_csv(index=False, float_format="%.8g").encode())
+    console.print(f"numbers in {options.out / name}.csv, results with their settings in {options.out / name}.json")
+    return SOME_FAILED if errors else DONE
+
+
+def _read(options: TransferOptions, console: Console) -> Records:
+    """The runs, with what was noticed of them printed once."""
+    with warnings.catch_warnings(record=True) as noticed:
+        warnings.simplefilter("always")
+        records = read_sweep(options.table, **options.columns())
+        records = Records(join_rates(records.runs))
+    for message in dict.fromkeys(str(each.message) for each in noticed):
+        console.print(f"note: {message}", style="yellow", markup=False)
+    return records
+
+
+def _groups(records: Records, options: TransferOptions) -> Iterator[tuple[dict[str, Any], Records]]:
+    """The runs of each combination of the values of --group, without what grows along."""
+    runs, sizes = records.runs, list(options.over)
+    named = {"over": options.over, "metric": (options.metric,), "tuned": options.tuned}
+    named |= {"group": options.group, "along": options.along}
+    for option, columns in named.items():
+        for column in columns:
+            if column not in runs or (option != "over" and column in sizes):
+                raise ValueError(
+                    f"--{option} {column}: beside the sizes there are {', '.join(runs)}: give one of these."
+                )
+    for column in options.along:
+        if (runs.groupby(sizes)[column].nunique(dropna=False) > 1).any():
+            raise ValueError(f"--along {column} differs between runs of one size: give --group {column}.")
+    runs = runs.drop(columns=list(options.along))
+    if not options.group:
+        yield {}, Records(runs)
+        return
+    for values, part in runs.groupby(list(options.group), dropna=False):
+        yield dict(zip(options.group, values, strict=True)), Records(part)
+
+
+def _is_law(options: TransferOptions) -> bool:
+    return len(options.over) > 1 or bool(options.tuned)
+
+
+def _judge(records: Records, options: TransferOptions) -> Results:
+    """The results by name: of one size per parameterization, of several the law alone."""
+    _require_one_sweep(records.runs, options)
+    settings: dict[str, Any] = {"metric": options.metric, "confidence": options.confidence}
+    if _is_law(options):
+        return {"law": learning_rate_law(records, over=options.over, tuned=options.tuned, **settings)}
+    return transfer(records, over=options.over[0], tolerance=options.tolerance, **settings)
+
+
+def _require_one_sweep(runs: pd.DataFrame, options: TransferOptions) -> None:
+    """Refuse runs that differ in more than the sizes, with the options that tell them apart."""
+    sizes = (*options.over, *options.tuned)
+    apart, named = (*sizes, *options.group, options.metric), ("parameterization", "optimizer")
+    keys = [key for key in (*sizes, "learning_rate", "seed", *named) if key in runs]
+    column = mixed_setting(runs, apart_from=apart, also=named if _is_law(options) else ())
+    column = column or _told_apart_by(runs, keys, apart)
+    if column is not None:
+        size = ""
+        if pd.api.types.is_numeric_dtype(runs[column]):
+            over = " ".join((*options.over, column))
+            size = f", --over {over} where it is a size, or --along {column} where it grows with the sizes"
+        values = listed(sorted_values(runs[column]))
+        raise ValueError(f"the runs mix {column} = {values}: give --group {column} for a verdict on each{size}.")
+
+
+def _told_apart_by(runs: pd.DataFrame, keys: list[str], apart: tuple[str, ...]) -> str | None:
+    """The setting in which two runs of the same keys differ; None if there are no such runs."""
+    repeats = runs[runs.duplicated(keys, keep=False)]
+    if repeats.empty:
+        return None
+    first = repeats[(repeats[keys] == repeats.iloc[0][keys]).all(axis=1)]
+    for name in settings_of(runs):
+        if name not in apart and first[name].nunique(dropna=False) > 1:
+            return name
+    at = ", ".join(f"{key} {repeats.iloc[0][key]}" for key in keys)
+    raise ValueError(f"two runs have {at}: leave one out, or name the column of seeds, as by --map seed=COLUMN.")
+
+
+def _every(found: Results) -> Iterator[tuple[str, Transfer | LearningRateLaw]]:
+    """All results, of a law also those of what was tuned along."""
+    for name, result in found.items():
+        if isinstance(result, Transfer):
+            yield name, result
+        else:
+            yield from ((law.quantity, law) for law in (result, *result.tuned.values()))
+
+
+def _numbers(result: Transfer | LearningRateLaw) -> dict[str, Any]:
+    """What a result concludes, for JSON."""
+    if isinstance(result, Transfer):
+        numbers = ("verdict", "shift", "shift_interval", "from_size", "regret", "regret_interval")
+        return {name: getattr(result, name) for name in numbers}
+    names = ("quantity", "exponents", "intervals", "between", "share_covered", "at_edge")
+    tuned = {"tuned": {name: _numbers(law) for name, law in result.tuned.items()}} if result.tuned else {}
+    return {name: getattr(result, name) for name in names} | tuned
+
+
+def _draw(records: Records, found: Results, options: TransferOptions, picture: Path) -> None:
+    transfers = {name: result for name, result in found.items() if isinstance(result, Transfer)}
+    if transfers:
+        runs = records.runs
+        if "diverged" in runs:
+            runs = runs.assign(**{options.metric: runs[options.metric].mask(runs["diverged"].eq(True), np.nan)})
+        draw_transfer(Records(runs), transfers, options.metric, picture, unit="")
+        return
+    laws = [law for _, law in _every(found) if isinstance(law, LearningRateLaw)]
+    with house_style():
+        figure, axes = plt.subplots(1, len(laws), figsize=(3.6 * len(laws), 3.4), squeeze=False)
+        for ax, law in zip(axes[0], laws, strict=True):
+            draw_predictions(ax, law.table())
+            ax.set_title(f"best {law.quantity.replace('_', ' ')}: {law.share_covered:.0%} of {len(law.sizes)} covered")
+        save_figure(figure, picture)
+        plt.close(figure)

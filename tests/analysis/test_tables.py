@@ -1,0 +1,191 @@
+"""Tables that others made, read as records, and what is wrong with them said by file, column and line."""
+
+import gzip
+import json
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import sharplab as sl
+from sharplab.analysis.tables import read_sweep
+
+NAMES = {"learning_rate": "lr", "width": "d_model", "eval_loss": "final loss"}
+RUNS = pd.DataFrame(
+    {"lr": [0.1, 0.2, 0.4, 0.1], "d_model": [64, 64, 64, 128], "seed": 0, "final loss": [2.5, 2.25, np.nan, np.inf]}
+)
+EXPECTED = RUNS.rename(columns={theirs: name for name, theirs in NAMES.items()})
+
+
+def lines(frame):
+    return "".join(json.dumps(row) + "\n" for row in frame.to_dict("records")).encode()
+
+
+def parquet(frame, path):
+    frame.to_parquet(path)
+    return path.read_bytes()
+
+
+WRITERS = {
+    "runs.csv": lambda path: RUNS.to_csv(index=False).encode(),
+    "runs.tsv": lambda path: RUNS.to_csv(index=False, sep="\t").encode(),
+    "excel.csv": lambda path: b"\xef\xbb\xbf" + RUNS.to_csv(index=False, sep=";", lineterminator="\r\n").encode(),
+    "runs.csv.gz": lambda path: gzip.compress(RUNS.to_csv(index=False).encode()),
+    "runs.jsonl": lambda path: lines(RUNS),
+    "runs.ndjson.gz": lambda path: gzip.compress(lines(RUNS)),
+    "runs.parquet": lambda path: parquet(RUNS, path),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_format_gives_the_same_runs(name, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(WRITERS[name](path))
+    found = read_sweep(path, **NAMES).runs
+    pd.testing.assert_frame_equal(found[list(EXPECTED)], EXPECTED, check_dtype=False)
+    assert found["width"].dtype == np.int64
+
+
+def write(tmp_path, text, name="runs.csv"):
+    path = tmp_path / name
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("text", ["", "NaN", "nan", "inf", "Infinity", "-inf", "None", " "])
+def test_a_loss_that_is_no_finite_number_is_that_of_a_diverged_run(text, tmp_path):
+    rows = "".join(f"{2.0**x},{w},{2 + x * x / 10}\n" for w in (8, 16) for x in (-2, -1, 0, 1, 2))
+    path = write(tmp_path, f"lr,width,eval_loss\n{rows}8.0,8,{text}\n8.0,16,{text}\n")
+    found = sl.transfer(read_sweep(path, learning_rate="lr"))["runs"]
+    assert found.edge == pytest.approx([2**2.5] * 2)
+
+
+def test_what_is_not_named_keeps_its_name_and_numbers_are_numbers(tmp_path):
+    path = write(tmp_path, "learning_rate,width,optimizer,tokens,diverged,note,eval_loss\n1,8,adam,1e9,true,,2\n")
+    runs = read_sweep(path).runs
+    assert runs.loc[0].to_dict() | {"note": None} == {
+        "learning_rate": 1, "width": 8, "optimizer": "adam", "tokens": 1e9, "diverged": True, "note": None,
+        "eval_loss": 2, "seed": 0,
+    }  # fmt: skip
+
+
+def test_repeats_of_a_run_are_its_seeds_whatever_else_was_logged(tmp_path):
+    header = "name,lr,width,batch_size,runtime,eval_loss\n"
+    rows = [f"run{i},{lr},8,{b},{100 + i},{2 + i / 100}" for i, (lr, b) in enumerate([(1, 4), (1, 4), (1, 8), (2, 4)])]
+    runs = read_sweep(write(tmp_path, header + "\n".join(rows)), learning_rate="lr").runs
+    assert runs["seed"].tolist() == [0, 1, 0, 0]
+
+
+def test_a_setting_that_varies_unnamed_makes_no_seeds(tmp_path):
+    """Else a sweep over batch sizes would pass for one of several seeds."""
+    rows = [f"{lr},{w},{b},{2 + lr}" for lr in (1, 2, 4) for w in (8, 16) for b in (32, 64)]
+    records = read_sweep(write(tmp_path, "lr,width,bs,eval_loss\n" + "\n".join(rows)), learning_rate="lr")
+    assert set(records.runs["seed"]) == {0}
+    with pytest.raises(ValueError, match="two runs at width 8"):
+        sl.transfer(records)
+
+
+def test_the_export_of_a_store_is_read_as_it_is(tmp_path):
+    table = EXPECTED.assign(parameterization="mup", depth=2, loss="cross_entropy")
+    table.to_parquet(tmp_path / "runs.parquet")
+    pd.testing.assert_frame_equal(read_sweep(tmp_path / "runs.parquet").runs, table)
+
+
+WANDB = """"Name","State","Tags","config.lr","config.d_model","config.seed","summary.eval/loss"
+"calm-1","finished","","0.1","64","0","2.5"
+"calm-2","crashed","","0.4","64","0",""
+"calm-3","failed","","0.2","64","0","2.25"
+"calm-4","running","","0.2","64","1","7"
+"""
+
+
+def test_an_export_of_weights_and_biases(tmp_path):
+    path = write(tmp_path, WANDB)
+    with pytest.warns(UserWarning) as told:
+        runs = read_sweep(path, learning_rate="lr", width="config.d_model", eval_loss="eval/loss").runs
+    said = " ".join(str(each.message) for each in told)
+    assert "1 runs have not ended" in said and "2 runs broke off" in said
+    assert runs["learning_rate"].tolist() == [0.1, 0.4, 0.2]
+    assert runs["seed"].tolist() == [0, 0, 0]
+    assert runs["diverged"].tolist() == [False, True, True]
+    assert np.isnan(runs["eval_loss"][1])
+
+
+def test_json_lines_of_its_interface_are_flattened(tmp_path):
+    rows = [{"config": {"lr": 2.0**-i, "width": 8}, "summary": {"loss": "NaN" if i else 2.0}} for i in range(2)]
+    path = write(tmp_path, "".join(json.dumps(row) + "\n\n" for row in rows), "runs.jsonl")
+    runs = read_sweep(path, learning_rate="lr", eval_loss="loss").runs
+    assert runs["learning_rate"].tolist() == [1.0, 0.5]
+    assert runs["width"].tolist() == [8, 8]
+    assert runs["eval_loss"].isna().tolist() == [False, True]
+
+
+GOOD = "lr,width,eval_loss\n0.1,8,2\n0.2,8,1\n"
+WRONG = [
+    (GOOD, {"learning_rate": "rate"}, ["runs.csv", "'rate'", "learning_rate", "lr, width, eval_loss"]),
+    (GOOD, {}, ["runs.csv", "learning_rate='lr'", "lr, width, eval_loss"]),
+    (GOOD, {"learning_rate": "lr", "width": "lr"}, ["runs.csv", "'lr'", "learning_rate and width"]),
+    (GOOD, {"learning_rate": "lr", "eval_loss": "width"}, ["runs.csv", "'eval_loss'", "'width'"]),
+    (GOOD, {"learning_rate": 3}, ["learning_rate", "text"]),
+    (GOOD.replace("0.2", "fast"), {"learning_rate": "lr"}, ["'lr'", "learning_rate", "'fast'", "line 3"]),
+    (GOOD.replace("0.2", "-0.2"), {"learning_rate": "lr"}, ["'lr'", "learning_rate", "-0.2", "line 3"]),
+    (GOOD.replace("0.2", ""), {"learning_rate": "lr"}, ["'lr'", "nan", "line 3"]),
+    (GOOD.replace("\n0.2", '\n\n"0.2\n"x'), {"learning_rate": "lr"}, ["'lr'", "line 5"]),
+    (GOOD.replace("8,1", "8,bad"), {"learning_rate": "lr", "eval_loss": "eval_loss"}, ["'bad'", "line 3", "empty"]),
+    (GOOD.replace("8,1", "8"), {"learning_rate": "lr"}, ["2 fields in line 3", "3"]),
+    (GOOD.replace("width", "lr"), {"learning_rate": "lr"}, ["'lr' twice"]),
+    ("config.lr,summary.lr,loss\n1,1,1\n", {"learning_rate": "lr"}, ["'config.lr' or 'summary.lr'"]),
+    ("lr,width\n1,2\n", {"learning_rate": "lr"}, ["no column of losses"]),
+    ("", {}, ["no rows"]),
+    ("lr,width,eval_loss\n", {"learning_rate": "lr"}, ["no rows"]),
+]
+
+
+@pytest.mark.parametrize(("text", "columns", "words"), WRONG)
+def test_what_is_wrong_is_said_with_its_place(text, columns, words, tmp_path):
+    with pytest.raises(ValueError) as refused:
+        read_sweep(write(tmp_path, text), **columns)
+    for word in words:
+        assert word in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("runs.xlsx", b"", "its name must end in"),
+        ("runs.pkl", b"", "its name must end in"),
+        ("runs.csv", b"lr\xff\n1\n", "UTF-8"),
+        ("runs.csv.gz", b"lr,loss\n", "gzip"),
+        ("runs.csv.gz", gzip.compress(GOOD.encode())[:-12], "gzip"),
+        ("runs.parquet", b"PAR1", "Parquet"),
+        ("runs.jsonl", b'{"lr": 1}\n{"lr"', "line 2"),
+        ("runs.jsonl", b"[1]\n", "line 1"),
+        ("runs.jsonl", b"[" * 100_000, "line 1"),
+        ("runs.jsonl", b'{"a":' * 5000 + b"1" + b"}" * 5000, "too deep|line 1"),
+        ("runs.csv", b'"' + b"x" * 200_000, "no CSV"),
+    ],
+)
+def test_files_that_hold_no_table_are_refused(name, content, words, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=words) as refused:
+        read_sweep(path)
+    assert name in str(refused.value)
+
+
+def test_reading_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr("sharplab.analysis.tables.LARGEST", 1000)
+    (tmp_path / "large.csv").write_bytes(b"x" * 1001)
+    (tmp_path / "bomb.csv.gz").write_bytes(gzip.compress(b"x" * 100_000))
+    for name in ("large.csv", "bomb.csv.gz"):
+        with pytest.raises(ValueError, match="1,000 bytes"):
+            read_sweep(tmp_path / name)
+
+
+def test_neither_pipes_nor_folders_are_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "folder.csv").mkdir()
+    for name in ("pipe.csv", "folder.csv", "missing.csv"):
+        with pytest.raises(ValueError, match=name):
+            read_sweep(tmp_path / name)
