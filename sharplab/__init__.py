@@ -23,11 +23,13 @@ if TYPE_CHECKING:
         PowerLaw as PowerLaw,
         Stability as Stability,
         Transfer as Transfer,
+        Usefulness as Usefulness,
         consistency as consistency,
         power_law as power_law,
         shift_difference as shift_difference,
         stability as stability,
         transfer as transfer,
+        usefulness as usefulness,
     )
     from sharplab.checks import (
         CoordinateCheck as CoordinateCheck,
@@ -115,11 +117,13 @@ _NAMES = {
         "PowerLaw",
         "Stability",
         "Transfer",
+        "Usefulness",
         "consistency",
         "power_law",
         "shift_difference",
         "stability",
         "transfer",
+        "usefulness",
     ),
     "sharplab.studies": ("Suggestion", "suggest_learning_rate"),
 }

@@ -4,15 +4,18 @@ from sharplab.analysis.consistent import Consistency, consistency
 from sharplab.analysis.optima import Transfer, shift_difference, transfer
 from sharplab.analysis.power_laws import PowerLaw, power_law
 from sharplab.analysis.stable_time import Stability, stability
+from sharplab.analysis.useful import Usefulness, usefulness
 
 __all__ = [
     "Consistency",
     "PowerLaw",
     "Stability",
     "Transfer",
+    "Usefulness",
     "consistency",
     "power_law",
     "shift_difference",
     "stability",
     "transfer",
+    "usefulness",
 ]
