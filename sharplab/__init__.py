@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         PowerLaw as PowerLaw,
         Stability as Stability,
         Transfer as Transfer,
+        Usefulness as Usefulness,
         consistency as consistency,
         learning_rate_law as learning_rate_law,
         power_law as power_law,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         shift_difference as shift_difference,
         stability as stability,
         transfer as transfer,
+        usefulness as usefulness,
     )
     from sharplab.checks import (
         CoordinateCheck as CoordinateCheck,
@@ -124,6 +126,7 @@ _NAMES = {
         "PowerLaw",
         "Stability",
         "Transfer",
+        "Usefulness",
         "consistency",
         "learning_rate_law",
         "power_law",
@@ -131,6 +134,7 @@ _NAMES = {
         "shift_difference",
         "stability",
         "transfer",
+        "usefulness",
     ),
     "sharplab.studies": ("Decision", "Suggestion", "decide", "suggest_learning_rate"),
 }

@@ -119,6 +119,11 @@ WRONG = [
     (RECORDS.select, {}, {"width": (999, "x"), "nosuch": (1,)}),
     (sl.transfer, {"records": RECORDS}, {"records": (None, 5, runs()), "over": ("zz", 5, None), "metric": ("zz", 5)}),
     (sl.transfer, {"records": RECORDS}, {"tolerance": (0, -1, NAN, "x", None), "confidence": (0, 1, NAN, "x", None)}),
+    (
+        sl.usefulness,
+        {"records": RECORDS},
+        {"records": (None, 5), "over": ("zz", 5), "metric": ("zz", 5), "confidence": (0, 1)},
+    ),
     (sl.consistency, {"records": WITH_CURVES, "quantity": "sharpness"}, {"records": (None, 5), "quantity": ("zz", 5)}),
     (sl.stability, {"records": WITH_CURVES}, {"records": (None, 5), "confidence": (0, 2)}),
     (sl.power_law, {"x": [1, 2], "y": [1, 2]}, {"x": ([1], [], None), "y": ([1], None), "confidence": (0, 1)}),

@@ -6,6 +6,7 @@ from sharplab.analysis.power_laws import PowerLaw, power_law
 from sharplab.analysis.rate_laws import LearningRateLaw, learning_rate_law
 from sharplab.analysis.stable_time import Stability, stability
 from sharplab.analysis.tables import read_sweep
+from sharplab.analysis.useful import Usefulness, usefulness
 
 __all__ = [
     "Consistency",
@@ -13,6 +14,7 @@ __all__ = [
     "PowerLaw",
     "Stability",
     "Transfer",
+    "Usefulness",
     "consistency",
     "learning_rate_law",
     "power_law",
@@ -20,4 +22,5 @@ __all__ = [
     "shift_difference",
     "stability",
     "transfer",
+    "usefulness",
 ]

@@ -46,6 +46,7 @@ class ExcessLoss:
     seeds: np.ndarray  # each seed's, (V, S)
     model_sd: np.ndarray  # standard deviations that the terms beyond the parabola leave it, (V, 2)
     divergence: float  # distance of the first learning rate at which a run diverged; infinite where there is none
+    lowest: np.ndarray  # each seed's loss at the minimum, (S,)
 
     @classmethod
     def of(cls, grid: Losses, valley: MeanValley | None) -> "ExcessLoss | None":
@@ -78,7 +79,10 @@ class ExcessLoss:
             slopes[fitted] = weights @ values[valley.window]
         excess = cumulative_trapezoid(np.hstack([slopes, model_sd]), at, axis=0, initial=0)
         excess -= _interpolated(optimum, at, excess)
-        return cls(at - optimum, excess[:, :-2], excess[:, -2:], float(divergence - optimum))
+        fitted_rates = stable & (valley.window if valley.operator is not None else x == optimum)
+        rises = np.stack([_interpolated(rate, at, excess[:, :-2]) for rate in x[fitted_rates]])
+        lowest = (values[fitted_rates] - rises).mean(axis=0)
+        return cls(at - optimum, excess[:, :-2], excess[:, -2:], float(divergence - optimum), lowest)
 
     def mean(self, distance: float) -> float:
         """The mean over seeds; inf beyond the last learning rate before a divergence, nan off the grid."""
@@ -106,6 +110,26 @@ def _interpolated(at: float, nodes: np.ndarray, values: np.ndarray) -> np.ndarra
     return (1 - share) * values[i - 1] + share * values[i]
 
 
+def excess_losses(grids: Sequence[Losses]) -> tuple[list[ExcessLoss | None], list[MeanValley | None]]:
+    """The excess loss of each size, and the valley that it is measured from; None where there is none."""
+    noise = loss_noise(grids)
+    valleys = [fit_mean(grid, noise) for grid in grids]
+    return [ExcessLoss.of(grid, valley) for grid, valley in zip(grids, valleys, strict=True)], valleys
+
+
+def benefit_of_tuning(
+    excesses: Sequence[ExcessLoss | None], optima: Sequence[SizeOptimum], confidence: float
+) -> Measured:
+    """The regret of half the optimal learning rate at the largest size; of a parabola κd² it is κ."""
+    excess = excesses[-1]
+    if excess is None:
+        return UNKNOWN.loss
+    known = [one for one in excesses if one is not None]
+    ends = optima[-1].difference_noise.interval(REFERENCE, confidence)
+    nearest = float(np.clip(0.0, *ends))
+    return _Ratio(excess, known, confidence, None, 0.0).measured(REFERENCE, nearest, ends)
+
+
 class Regrets(NamedTuple):
     """The regrets of a sweep, one of each for each size, ascending."""
 
@@ -127,9 +151,7 @@ def find_regrets(grids: Sequence[Losses], optima: Sequence[SizeOptimum], confide
     errors join as in the method of variance estimates recovery (Zou and Donner, Statistics in Medicine 27, 2008): the
     deviations from the estimate add in squares, on either side apart.
     """
-    noise = loss_noise(grids)
-    valleys = [fit_mean(grid, noise) for grid in grids]
-    excesses = [ExcessLoss.of(grid, valley) for grid, valley in zip(grids, valleys, strict=True)]
+    excesses, valleys = excess_losses(grids)
     known = [excess for excess in excesses if excess is not None]
 
     def regret(carried: int, at: int) -> Regret:

@@ -17,7 +17,7 @@ import numpy as np
 from scipy.special import fdtri
 
 from sharplab.analysis.sequential import Sampling
-from sharplab.analysis.trend import UNKNOWN, Measured, Noise, Trend, robust_trend
+from sharplab.analysis.trend import UNKNOWN, Measured, Noise, Trend, robust_trend, shrunk_noises
 from sharplab.analysis.valley import REACH, Losses, SlopeOperator, bounded, lowest_point, neighbourhood
 from sharplab.core.statistics import OPEN
 
@@ -25,7 +25,6 @@ ASYMMETRY = 0.6  # standard deviation of a valley's cubic coefficient in units o
 BETWEEN = 0.2  # the same between sizes of one sweep
 SHAPE_ERROR = 0.3  # of a size's asymmetry, relatively: terms beyond the cubic
 LARGEST_ASYMMETRY = 1.5
-PRIOR_DF = 2.0  # degrees of freedom that the other sizes' variance counts
 COMMON = 0.5  # share of the doubt about shape that all sizes have in common, and that differences are free of
 LARGEST_DOUBT = 0.25  # octaves²
 LEAST_CURVATURE = 0.5  # in units of the parabola's
@@ -69,20 +68,13 @@ def find_optima(sizes: Sequence[Losses]) -> list[SizeOptimum]:
     noise = loss_noise(sizes)
     asymmetry = pooled_asymmetry(sizes, noise)
     found = [np.array([own_optimum(x, y, noise, asymmetry) for x, y in curves(grid)]).reshape(-1, 3) for grid in sizes]
-    squares = np.array([np.sum((own[:, 0] - own[:, 0].mean()) ** 2) if len(own) else 0.0 for own in found])
-    df = np.array([max(len(own) - 1, 0) for own in found])
     optima = []
-    for i, (own, grid) in enumerate(zip(found, sizes, strict=True)):
+    for own, noise_of_mean, grid in zip(found, shrunk_noises([own[:, 0] for own in found]), sizes, strict=True):
         if not len(own):
-            optima.append(SizeOptimum(np.nan, Noise(np.inf, 0), 0.0, (True, True)))
+            optima.append(SizeOptimum(np.nan, noise_of_mean, 0.0, (True, True)))
             continue
-        others = df.sum() - df[i]
-        pooled = (squares.sum() - squares[i]) / others if others else 0.0
-        prior = min(PRIOR_DF, others)
-        known = prior + df[i]
-        variance = (prior * pooled + squares[i]) / known / len(own) if known else np.inf
         position, doubt, _ = own.mean(axis=0)
-        optima.append(SizeOptimum(float(position), Noise(float(variance), known), float(doubt), edges_of(grid)))
+        optima.append(SizeOptimum(float(position), noise_of_mean, float(doubt), edges_of(grid)))
     return optima
 
 

@@ -10,6 +10,7 @@ from scipy.special import softmax
 from sharplab.analysis.weighted_line import WeightedLine
 from sharplab.core.statistics import OPEN, Interval
 
+PRIOR_DF = 2.0  # degrees of freedom that the other groups' variance counts
 VARIANCE_FLOOR = 1e-12  # of the values of a trend
 OUTLIER_PROBABILITY = 0.1  # that one value of a trend lies off it by more than its noise
 OUTLIER_SD = 1.0  # standard deviation of how far it then lies off, in the values' units: octaves
@@ -45,6 +46,13 @@ class Measured:
     def columns(self, name: str) -> dict[str, float]:
         """The table columns `name`, `name`_low and `name`_high."""
         return {name: self.value, f"{name}_low": self.low, f"{name}_high": self.high}
+
+    def less(self, other: "Measured") -> "Measured":
+        """This value less an independent one, whose deviations add in squares on either side (Zou and Donner, 2008)."""
+        value = self.value - other.value
+        below = np.hypot(self.value - self.low, other.high - other.value)
+        above = np.hypot(self.high - self.value, other.value - other.low)
+        return Measured(value, *(OPEN if np.isnan(value) else (float(value - below), float(value + above))))
 
     def __format__(self, spec: str) -> str:
         value, low, high = (format(x, spec) for x in (self.value, self.low, self.high))
@@ -83,6 +91,24 @@ def pooled_noise(groups: Sequence[np.ndarray]) -> Noise:
     df = sum(max(len(group) - 1, 0) for group in groups)
     total = sum(float(np.sum((group - group.mean()) ** 2)) for group in groups if len(group))
     return Noise(total / df if df else 0.0, df)
+
+
+def shrunk_noises(groups: Sequence[np.ndarray]) -> list[Noise]:
+    """The noise of each group's mean: its variance, shrunk towards that of the others, which count `PRIOR_DF`.
+
+    An empty group has infinite variance, of no degrees of freedom.
+    """
+    squares = np.array([float(np.sum((group - group.mean()) ** 2)) if len(group) else 0.0 for group in groups])
+    df = np.array([max(len(group) - 1, 0) for group in groups])
+    noises = []
+    for i, group in enumerate(groups):
+        others = df.sum() - df[i]
+        pooled = (squares.sum() - squares[i]) / others if others else 0.0
+        prior = min(PRIOR_DF, others)
+        known = prior + df[i] if len(group) else 0.0
+        variance = (prior * pooled + squares[i]) / known / len(group) if known else np.inf
+        noises.append(Noise(float(variance), float(known)))
+    return noises
 
 
 @dataclass(frozen=True)
