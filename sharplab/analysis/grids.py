@@ -1,6 +1,6 @@
 """The final losses of runs as grids over learning rates and seeds, and checks of tables of runs."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -61,3 +61,25 @@ def grid_of(runs: pd.DataFrame, metric: str) -> Losses:
     values = np.full((len(rates), len(seeds)), np.nan)
     values[rows, columns] = final_losses(runs, metric)
     return Losses(rates, values)
+
+
+def grids_over(name: str, runs: pd.DataFrame, over: str, metric: str) -> tuple[tuple[float, ...], list[Losses]]:
+    """The sizes, ascending, and the losses of each: inf where diverged, NaN where a seed was not run."""
+    refuse_repeats(name, runs, [over])
+    parts = list(runs.groupby(over))
+    sizes = [float(size) for size, _ in parts]
+    return tuple(int(size) if size.is_integer() else size for size in sizes), [
+        grid_of(part, metric) for _, part in parts
+    ]
+
+
+def runs_by_name(runs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The runs of each parameterization, and optimizer where there are several, by the name of its `Transfer`."""
+    keys = ["parameterization"] if "parameterization" in runs else []
+    if "optimizer" in runs and runs["optimizer"].nunique() > 1:
+        keys.append("optimizer")
+    if not keys:
+        yield "runs", runs
+        return
+    for values, table in runs.groupby(keys, sort=False, dropna=False):
+        yield "/".join(map(str, values)), table

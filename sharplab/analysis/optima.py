@@ -1,6 +1,6 @@
 """The optimal learning rate of each size, how sure it is, and whether it moves with size."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,7 +9,7 @@ import pandas as pd
 
 from sharplab.analysis.curves import with_metric
 from sharplab.analysis.edges import find_edges
-from sharplab.analysis.grids import check_runs, grid_of, refuse_repeats
+from sharplab.analysis.grids import check_runs, grids_over, runs_by_name
 from sharplab.analysis.parts import Part, PartOfEach
 from sharplab.analysis.regrets import Regret, find_regrets
 from sharplab.analysis.seed_optima import SizeOptimum, distance, find_optima, in_curves, sampling, shift
@@ -254,21 +254,9 @@ def transfer(
     return {name: _transfer(name, part, over, metric, tolerance, confidence) for name, part in runs_by_name(runs)}
 
 
-def runs_by_name(runs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The runs of each parameterization, and optimizer where there are several, by the name of its `Transfer`."""
-    keys = ["parameterization"] if "parameterization" in runs else []
-    if "optimizer" in runs and runs["optimizer"].nunique() > 1:
-        keys.append("optimizer")
-    if not keys:
-        yield "runs", runs
-        return
-    for values, table in runs.groupby(keys, sort=False, dropna=False):
-        yield "/".join(map(str, values)), table
-
-
 def _transfer(name: str, runs: pd.DataFrame, over: str, metric: str, tolerance: float, confidence: float) -> Transfer:
-    sizes, grids = _grids(name, runs, over, metric)
-    optima, trend = _optima_and_shift(sizes, grids)
+    sizes, grids = grids_over(name, runs, over, metric)
+    optima, trend = optima_and_shift(sizes, grids)
     edges = find_edges(sizes, grids, confidence)
     regrets = find_regrets(grids, optima, confidence)
     return Transfer(
@@ -296,7 +284,8 @@ def _transfer(name: str, runs: pd.DataFrame, over: str, metric: str, tolerance: 
     )
 
 
-def _optima_and_shift(sizes: Sequence[float], grids: Sequence[Losses]) -> tuple[list[SizeOptimum], Trend]:
+def optima_and_shift(sizes: Sequence[float], grids: Sequence[Losses]) -> tuple[list[SizeOptimum], Trend]:
+    """The optimum of each size, and its shift, from several seeds or from one at each size."""
     grids = [in_curves(grid) for grid in grids]
     alone = all(grid.values.shape[1] == 1 and np.isfinite(grid.values).any() for grid in grids)
     if alone and len(sizes) >= FEWEST_SIZES:
@@ -331,16 +320,6 @@ def _local_shifts(sizes: Sequence[float], optima: Sequence[SizeOptimum], confide
 def _power(log: Measured) -> Measured:
     """The learning rate of which this is log₂."""
     return Measured(*(float(2.0**x) for x in (log.value, log.low, log.high)))
-
-
-def _grids(name: str, runs: pd.DataFrame, over: str, metric: str) -> tuple[tuple[float, ...], list[Losses]]:
-    """The sizes, ascending, and the losses of each: inf where diverged, NaN where a seed was not run."""
-    refuse_repeats(name, runs, [over])
-    parts = list(runs.groupby(over))
-    sizes = [float(size) for size, _ in parts]
-    return tuple(int(size) if size.is_integer() else size for size in sizes), [
-        grid_of(part, metric) for _, part in parts
-    ]
 
 
 _a_transfer = of(Transfer, "of those that sharplab.transfer returns")

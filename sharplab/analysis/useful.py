@@ -9,8 +9,10 @@ import pandas as pd
 from scipy.optimize import brentq
 from scipy.special import fdtr, ncfdtr
 
+from sharplab.analysis.curves import with_metric
+from sharplab.analysis.grids import check_runs, grids_over, runs_by_name
 from sharplab.analysis.limits import FEWEST_SIZES, UNKNOWN, Approach, approach
-from sharplab.analysis.optima import _check, _grids, _groups, _optima_and_shift
+from sharplab.analysis.optima import optima_and_shift
 from sharplab.analysis.parts import PartOfEach
 from sharplab.analysis.regrets import benefit_of_tuning, excess_losses
 from sharplab.analysis.seed_optima import SizeOptimum
@@ -127,18 +129,19 @@ def usefulness(
     >>> print(f"{found.loss.exponent.value:.1f} {found.regret_exponent.value:.0f}", found.verdict)
     0.5 2 fast
     """
-    _check(records.runs, over, metric)
+    records = with_metric(records, metric)
+    check_runs(records.runs, [over], metric)
     runs = join_rates(records.runs)
     return {
-        name: _usefulness(name, *_grids(name, part, over, metric), over, metric, confidence)
-        for name, part in _groups(runs)
+        name: _usefulness(name, *grids_over(name, part, over, metric), over, metric, confidence)
+        for name, part in runs_by_name(runs)
     }
 
 
 def _usefulness(
     name: str, sizes: tuple[float, ...], grids: Sequence[Losses], over: str, metric: str, confidence: float
 ) -> Usefulness:
-    optima, _ = _optima_and_shift(sizes, grids)
+    optima, _ = optima_and_shift(sizes, grids)
     excesses, _ = excess_losses(grids)
     lowest = [np.empty(0) if excess is None else excess.lowest for excess in excesses]
     values = [float(each.mean()) if len(each) else np.nan for each in lowest]

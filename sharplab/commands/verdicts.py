@@ -9,7 +9,7 @@ from rich.console import Console
 
 from sharplab.analysis import Transfer, transfer
 from sharplab.analysis.curves import LATE, with_metric
-from sharplab.analysis.optima import runs_by_name
+from sharplab.analysis.grids import runs_by_name
 from sharplab.plotting import NAMES, draw_sweep, house_style, leave_room_below, save_figure, size_legend
 from sharplab.records import SETTINGS, Records
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from sharplab.analysis.optima import _grids
+from sharplab.analysis.grids import grids_over
 from sharplab.analysis.regrets import find_regrets
 from sharplab.analysis.seed_optima import find_optima, shift
 from sharplab.analysis.single_seeds import single_seed_optima
@@ -29,7 +29,7 @@ def population(name):
     """The widths, and the losses of all seeds."""
     table = pd.read_csv(TABLE)
     table = table[table["parameterization"] == name]
-    return _grids(name, table, "width", "late_train_loss")
+    return grids_over(name, table, "width", "late_train_loss")
 
 
 def drawn(grids, seeds, rng):
