@@ -13,6 +13,7 @@ from sharplab.analysis import Transfer
 from sharplab.analysis.curves import LATE
 from sharplab.analysis.sequential import Wanted
 from sharplab.core.arguments import checked, positive, text
+from sharplab.core.evidence import note_runs
 from sharplab.records import Records
 from sharplab.studies.rounds import Design, Look, Rounds, follow
 from sharplab.sweep.experiment import Experiment
@@ -161,9 +162,11 @@ def _conclude(design: Design, rounds: Rounds, rows: pd.DataFrame) -> Decision:
         for name, each in wanted.items()
         if each.seeds is not None and (spent := _seconds(design, name, each.seeds, rows)) is not None
     }
+    used = wanted_rows(rounds.experiments, rows)
+    note_runs(used["run_id"])
     return Decision(
         transfers={name: look.found for name, look in last.items()},
-        records=as_records(wanted_rows(rounds.experiments, rows)),
+        records=as_records(used),
         looks=pd.DataFrame(
             _row(design, name, number, look)
             for name, looks in rounds.looks.items()
