@@ -62,13 +62,15 @@ def size_colours(sizes: Sequence[int]) -> dict[int, Any]:
     return {size: plt.get_cmap("viridis")(shade) for size, shade in zip(ordered, shades, strict=True)}
 
 
-def draw_curves(ax: Axes, curves: "pd.DataFrame", quantity: str, *, size: str = "width") -> None:
+def draw_curves(
+    ax: Axes, curves: "pd.DataFrame", quantity: str, *, size: str = "width", sizes: Sequence[int] = ()
+) -> None:
     """The mean over seeds against the step, one line per size, with a band of one standard deviation.
 
     `curves` has the columns `size`, seed, step and `quantity`. A size at a step where a seed is missing
-    (diverged) is drawn from the seeds that are left.
+    (diverged) is drawn from the seeds that are left. `sizes` are all that the figure has, where it has more.
     """
-    colours = size_colours(curves[size].unique())
+    colours = size_colours(sizes or curves[size].unique())
     for value, table in curves.groupby(size):
         seeds = table.pivot(index="step", columns="seed", values=quantity).dropna(how="all")
         mean, std = seeds.mean(axis=1), seeds.std(axis=1).fillna(0.0)

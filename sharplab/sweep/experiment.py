@@ -176,6 +176,8 @@ def _by_key(name: str, value: Any, keys: tuple) -> list[tuple[Any, Any]]:
     if not (pairs or isinstance(value, Mapping)):
         return [(key, value) for key in keys]
     table = dict(value)
+    if pairs and len(set(table.values())) == 1:  # kept from what was shared by all, or might have been
+        return [(key, next(iter(table.values()))) for key in keys]
     for key in keys:
         if key not in table:
             raise ValueError(f"{name} has no entry for {key!r}: it has {', '.join(map(str, table))}.")
