@@ -51,6 +51,7 @@ def curves():
 RECORDS = sl.Records(runs())
 WITH_CURVES = sl.Records(runs(), curves())
 FOUND = sl.transfer(RECORDS)["runs"]
+LAW = {"records": RECORDS, "over": "width"}
 
 
 def tracker(**given):
@@ -119,6 +120,9 @@ WRONG = [
     (RECORDS.select, {}, {"width": (999, "x"), "nosuch": (1,)}),
     (sl.transfer, {"records": RECORDS}, {"records": (None, 5, runs()), "over": ("zz", 5, None), "metric": ("zz", 5)}),
     (sl.transfer, {"records": RECORDS}, {"tolerance": (0, -1, NAN, "x", None), "confidence": (0, 1, NAN, "x", None)}),
+    (sl.read_sweep, {"path": "x.csv"}, {"path": (None, 5, "/nosuch.csv", "/dev/null", "x.pkl", ".")}),
+    (sl.learning_rate_law, LAW, {"records": (None, 5, runs()), "over": ("zz", 5, None, (), [3], "learning_rate")}),
+    (sl.learning_rate_law, LAW, {"tuned": ("zz", 5, None, "width"), "metric": ("zz", 5), "confidence": (0, 2, "x")}),
     (sl.consistency, {"records": WITH_CURVES, "quantity": "sharpness"}, {"records": (None, 5), "quantity": ("zz", 5)}),
     (sl.stability, {"records": WITH_CURVES}, {"records": (None, 5), "confidence": (0, 2)}),
     (sl.power_law, {"x": [1, 2], "y": [1, 2]}, {"x": ([1], [], None), "y": ([1], None), "confidence": (0, 1)}),
@@ -137,6 +141,7 @@ CALLED = {
     "parameterizations": "parameterization",
     "observables": "observable",
     "over": "column|over",
+    "tuned": "column|tuned",
     "metric": "column|metric",
     "quantity": "curves|quantity",
     "batch": "batch|targets",

@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from sharplab.analysis.grids import check_runs, final_losses, grid_of, refuse_repeats
+from sharplab.analysis.grids import check_runs, final_losses, grids_of, refuse_repeats
 from sharplab.analysis.mixed_law import MixedLaw
 from sharplab.analysis.seed_optima import COMMON, edges_of, find_optima, in_curves
 from sharplab.analysis.single_seeds import single_seed_valleys
 from sharplab.analysis.surfaces import surface_optima
 from sharplab.analysis.trend import Measured
+from sharplab.analysis.valley import Losses
 from sharplab.core.arguments import checked, positive, several, text
 from sharplab.core.statistics import Interval
 from sharplab.records import Records, join_rates, some_records
@@ -47,7 +48,7 @@ class LearningRateLaw:
     Attributes:
         quantity: of which this is the law, "learning_rate" or what was tuned along.
         sizes: the sizes of each cell, by column.
-        at_edge: the sizes of the cells that were left out, since their losses are lowest at an end of the grid.
+        at_edge: the sizes of the cells that were left out, whose losses are not lowest inside their grid.
         left_out: per cell, its optimum and what the law through the other cells predicts for it; nan where these do
             not tell.
         tuned: the laws of what was tuned along, by column.
@@ -124,7 +125,7 @@ class LearningRateLaw:
         lines.append(f"  cells scatter about the law by {self.between:.2f} octaves beyond their noise")
         if self.at_edge:
             bare = "; ".join(", ".join(f"{name} {size:g}" for name, size in sizes.items()) for sizes in self.at_edge)
-            lines.append(f"  left out, for the best lies at an end of the grid: {bare}")
+            lines.append(f"  left out, without a best inside their grid: {bare}")
         return "\n".join([*lines, *map(str, self.tuned.values())])
 
     def _exponents(self) -> dict[str, Measured]:
@@ -156,7 +157,7 @@ def learning_rate_law(
     A cell has the runs of the same sizes `over`. Each has its optimum: with several seeds the mean of their own, as in
     `transfer`; with one seed everywhere that of its valley. The law goes through the cells' optima, each weighted by
     its noise and by the scatter of cells about the law (`sharplab.analysis.mixed_law`), with Student's t of as many
-    degrees of freedom as cells beyond the coefficients. Cells that are best at an end of their grid are left out.
+    degrees of freedom as cells beyond the coefficients. Cells whose best lies at an end of their grid are left out.
 
     With columns `tuned` along, as the batch size, a cell's optimum is over these too, on a surface through the runs
     near the best (`sharplab.analysis.surfaces`). The fits' windows then differ by more than each one's interval says:
@@ -182,11 +183,10 @@ def learning_rate_law(
     check_runs(records.runs, columns, metric, also=("parameterization", "optimizer"))
     refuse_repeats("the table", records.runs, columns)
     runs = join_rates(records.runs)
-    sizes, parts = [], []
-    for values, part in runs.groupby(list(sizes_of)):
-        sizes.append(dict(zip(sizes_of, map(_plain, values), strict=True)))
-        parts.append(part)
-    inside, optima = _surfaces(parts, along, metric) if along else _valleys(parts, metric)
+    by_cell = runs.groupby(list(sizes_of))
+    cells = by_cell.ngroup().to_numpy()
+    sizes = [dict(zip(sizes_of, map(_plain, values), strict=True)) for values, _ in by_cell]
+    inside, optima = _surfaces(runs, cells, along, metric) if along else _valleys(grids_of(runs, cells, metric))
     at_edge = tuple(each for each, kept in zip(sizes, inside, strict=True) if not kept)
     kept = tuple(each for each, kept in zip(sizes, inside, strict=True) if kept)
     _check_design(kept, len(sizes))
@@ -205,9 +205,9 @@ def _plain(size: Any) -> float:
     return int(size) if float(size).is_integer() else float(size)
 
 
-def _valleys(parts: Sequence[pd.DataFrame], metric: str) -> tuple[list[bool], list[CellOptima]]:
+def _valleys(grids: Sequence[Losses]) -> tuple[list[bool], list[CellOptima]]:
     """Which cells have their optimum inside the grid, and the optima of these over the learning rate."""
-    grids = [in_curves(grid_of(part, metric)) for part in parts]
+    grids = [in_curves(grid) for grid in grids]
     inside = [bool(np.isfinite(grid.medians).any()) and not any(edges_of(grid)) for grid in grids]
     grids = [grid for grid, kept in zip(grids, inside, strict=True) if kept]
     if not grids:
@@ -222,11 +222,12 @@ def _valleys(parts: Sequence[pd.DataFrame], metric: str) -> tuple[list[bool], li
 
 
 def _surfaces(
-    parts: Sequence[pd.DataFrame], along: tuple[str, ...], metric: str
+    runs: pd.DataFrame, cells: np.ndarray, along: tuple[str, ...], metric: str
 ) -> tuple[list[bool], list[CellOptima]]:
     """The same over the learning rate and what is tuned along, under each window; optima of each of these."""
     columns = ["learning_rate", *along]
-    found = [surface_optima(np.log2(part[columns].to_numpy(float)), final_losses(part, metric)) for part in parts]
+    points, losses = np.log2(runs[columns].to_numpy(float)), final_losses(runs, metric)
+    found = [surface_optima(points[cells == cell], losses[cells == cell]) for cell in range(cells.max() + 1)]
     told = [each for each in found if each is not None]
     optima = []
     for i in range(len(columns) if told else 0):

@@ -155,7 +155,7 @@ def _csv(content: bytes) -> _Table:
 
 def _json_lines(content: bytes) -> _Table:
     rows, places = [], []
-    for i, line in enumerate(content.decode("utf-8-sig").splitlines(), 1):
+    for i, line in enumerate(content.decode("utf-8-sig").split("\n"), 1):
         if not line.strip():
             continue
         try:

@@ -157,7 +157,7 @@ def test_cells_at_the_end_of_their_grid_are_left_out_and_said():
     cut = runs[~narrow | (np.log2(runs["learning_rate"]) < optimum_at(64, 4) - 0.5)]
     law = learning_rate_law(Records(cut))
     assert law.at_edge == ({"width": 64, "tokens": 4},)
-    assert "left out, for the best lies at an end of the grid: width 64, tokens 4" in str(law)
+    assert "left out, without a best inside their grid: width 64, tokens 4" in str(law)
     assert len(law.sizes) == len(law.left_out) == len(law.table()) == len(CELLS) - 1
 
 
