@@ -1,6 +1,6 @@
 """Laws of the optimal learning rate in several sizes at once: log η = a + Σ b log size."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -101,8 +101,8 @@ class LearningRateLaw:
             raise ValueError(f"over: the law takes {', '.join(self.over)}, not {', '.join(sizes) or 'nothing'}.")
         for column, size in sizes.items():
             positive(column, size)
-        found = _combined(self.fits, _row(self.sizes, sizes), self.confidence, more=self.doubt)
-        return 2.0**found.value, (2.0**found.low, 2.0**found.high)
+        found = _power(_combined(self.fits, _row(self.sizes, sizes), self.confidence, more=self.doubt))
+        return found.value, found.interval
 
     def table(self) -> pd.DataFrame:
         """A row per cell: its sizes, its optimum, and the one predicted from the other cells, with their intervals."""
@@ -176,7 +176,7 @@ def learning_rate_law(
     >>> {name: round(exponent, 3) for name, exponent in law.exponents.items()}
     {'width': -0.5, 'tokens': 0.25}
     """
-    sizes_of, along = (_as_tuple(name, given) for name, given in (("over", over), ("tuned", tuned)))
+    sizes_of, along = ((given,) if isinstance(given, str) else tuple(given) for given in (over, tuned))
     columns = sizes_of + along
     if not sizes_of or len(set(columns)) < len(columns) or "learning_rate" in columns:
         raise ValueError(f"over and tuned must be different columns of sizes, not {sizes_of} and {along}.")
@@ -195,10 +195,6 @@ def learning_rate_law(
         for name, found in zip(("learning_rate", *along), optima, strict=True)
     }
     return replace(laws.pop("learning_rate"), tuned=laws)
-
-
-def _as_tuple(name: str, columns: str | Iterable[str]) -> tuple[str, ...]:
-    return (columns,) if isinstance(columns, str) else tuple(columns)
 
 
 def _plain(size: Any) -> float:
@@ -320,4 +316,6 @@ def _mixture(values: np.ndarray, variances: np.ndarray, df: float, confidence: f
 
 
 def _power(log: Measured) -> Measured:
-    return Measured(*(float(2.0**x) for x in (log.value, log.low, log.high)))
+    """The learning rate of which this is log₂; inf where that is beyond all floats."""
+    with np.errstate(over="ignore"):
+        return Measured(*np.exp2([log.value, log.low, log.high]).tolist())

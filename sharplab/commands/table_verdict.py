@@ -54,7 +54,7 @@ def judge_table(options: TransferOptions) -> int:
         picture = options.out / f"{name}{re.sub(r'[^0-9A-Za-z.-]+', '-', f' {heading}') if heading else ''}.png"
         _draw(part, found, options, picture)
         results += [{"group": group, "name": key} | _numbers(result) for key, result in found.items()]
-        tables += [result.table().assign(**group, name=key) for key, result in _every(found)]
+        tables += [result.table().assign(**{"name": key} | group) for key, result in _every(found)]
         console.print(f"drawn in {picture}", markup=False)
     if not results:
         raise ValueError(errors[0])

@@ -200,6 +200,21 @@ def test_a_prediction_takes_the_sizes_of_the_law(sizes):
         law.predict(**sizes)
 
 
+def test_a_prediction_beyond_all_numbers_is_known_to_nothing():
+    """With one degree of freedom, and sizes so far away that the interval leaves the range of floats."""
+    runs = sweep(SimulatedSweep(level=2.0, noise=0.01), 1, 0.5, np.random.default_rng(0))
+    law = learning_rate_law(Records(runs.query("tokens < 16 and width < 256")), confidence=0.999)
+    low, high = law.predict(width=1e38, tokens=1e-37)[1]
+    assert low == 0 and high == np.inf
+
+
+def test_sizes_may_be_numbers_of_any_type():
+    runs = sweep(SimulatedSweep(level=2.0), 1, 0.0, np.random.default_rng(0))
+    plain = learning_rate_law(Records(runs))
+    objects = runs.astype({"width": object, "tokens": np.float32})
+    assert learning_rate_law(Records(objects)).exponents == plain.exponents
+
+
 def public(name: str) -> Path:
     """A public table that is no part of this project: in the folder SHARPLAB_PUBLIC_DATA, or beside the checkout."""
     folder = Path(os.environ.get("SHARPLAB_PUBLIC_DATA", Path(__file__).parents[3] / "shared" / "data"))
