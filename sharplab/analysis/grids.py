@@ -54,20 +54,10 @@ def final_losses(runs: pd.DataFrame, metric: str) -> np.ndarray:
     return np.where(unstable, np.inf, losses)
 
 
-def grids_of(runs: pd.DataFrame, cells: np.ndarray, metric: str) -> list[Losses]:
-    """The losses of each cell, no two of one cell being of the same learning rate and seed.
-
-    Args:
-        cells: the cell of each run, 0, 1, …, (runs,).
-    """
-    losses, rates = final_losses(runs, metric), np.log2(runs["learning_rate"].to_numpy(float))
-    _, seeds = np.unique(runs["seed"].to_numpy(), return_inverse=True)
-    grids = []
-    for cell in range(cells.max() + 1):
-        chosen = cells == cell
-        rates_here, rows = np.unique(rates[chosen], return_inverse=True)
-        _, columns = np.unique(seeds[chosen], return_inverse=True)
-        values = np.full((len(rates_here), columns.max() + 1), np.nan)
-        values[rows, columns] = losses[chosen]
-        grids.append(Losses(rates_here, values))
-    return grids
+def grid_of(runs: pd.DataFrame, metric: str) -> Losses:
+    """The losses of the runs of one size, no two of them of the same learning rate and seed."""
+    rates, rows = np.unique(np.log2(runs["learning_rate"].to_numpy(float)), return_inverse=True)
+    seeds, columns = np.unique(runs["seed"].to_numpy(), return_inverse=True)
+    values = np.full((len(rates), len(seeds)), np.nan)
+    values[rows, columns] = final_losses(runs, metric)
+    return Losses(rates, values)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from sharplab.analysis.edges import find_edges
-from sharplab.analysis.grids import check_runs, grids_of, refuse_repeats
+from sharplab.analysis.grids import check_runs, grid_of, refuse_repeats
 from sharplab.analysis.parts import Part, PartOfEach
 from sharplab.analysis.regrets import Regret, find_regrets
 from sharplab.analysis.seed_optima import SizeOptimum, distance, find_optima, in_curves, shift
@@ -252,8 +252,11 @@ def _power(log: Measured) -> Measured:
 def _grids(name: str, runs: pd.DataFrame, over: str, metric: str) -> tuple[tuple[float, ...], list[Losses]]:
     """The sizes, ascending, and the losses of each: inf where diverged, NaN where a seed was not run."""
     refuse_repeats(name, runs, [over])
-    sizes, cells = np.unique(runs[over].to_numpy(float), return_inverse=True)
-    return tuple(int(size) if size.is_integer() else float(size) for size in sizes), grids_of(runs, cells, metric)
+    parts = list(runs.groupby(over))
+    sizes = [float(size) for size, _ in parts]
+    return tuple(int(size) if size.is_integer() else size for size in sizes), [
+        grid_of(part, metric) for _, part in parts
+    ]
 
 
 _a_transfer = of(Transfer, "of those that sharplab.transfer returns")

@@ -8,13 +8,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from sharplab.analysis.grids import check_runs, final_losses, grids_of, refuse_repeats
+from sharplab.analysis.grids import check_runs, final_losses, grid_of, refuse_repeats
 from sharplab.analysis.mixed_law import MixedLaw
 from sharplab.analysis.seed_optima import COMMON, edges_of, find_optima, in_curves
 from sharplab.analysis.single_seeds import single_seed_valleys
 from sharplab.analysis.surfaces import surface_optima
 from sharplab.analysis.trend import Measured
-from sharplab.analysis.valley import Losses
 from sharplab.core.arguments import checked, positive, several, text
 from sharplab.core.statistics import Interval
 from sharplab.records import Records, join_rates, some_records
@@ -183,10 +182,11 @@ def learning_rate_law(
     check_runs(records.runs, columns, metric, also=("parameterization", "optimizer"))
     refuse_repeats("the table", records.runs, columns)
     runs = join_rates(records.runs)
-    by_cell = runs.groupby(list(sizes_of))
-    cells = by_cell.ngroup().to_numpy()
-    sizes = [dict(zip(sizes_of, map(_plain, values), strict=True)) for values, _ in by_cell]
-    inside, optima = _surfaces(runs, cells, along, metric) if along else _valleys(grids_of(runs, cells, metric))
+    sizes, parts = [], []
+    for values, part in runs.groupby(list(sizes_of)):
+        sizes.append(dict(zip(sizes_of, map(_plain, values), strict=True)))
+        parts.append(part)
+    inside, optima = _surfaces(parts, along, metric) if along else _valleys(parts, metric)
     at_edge = tuple(each for each, kept in zip(sizes, inside, strict=True) if not kept)
     kept = tuple(each for each, kept in zip(sizes, inside, strict=True) if kept)
     _check_design(kept, len(sizes))
@@ -201,9 +201,9 @@ def _plain(size: Any) -> float:
     return int(size) if float(size).is_integer() else float(size)
 
 
-def _valleys(grids: Sequence[Losses]) -> tuple[list[bool], list[CellOptima]]:
+def _valleys(parts: Sequence[pd.DataFrame], metric: str) -> tuple[list[bool], list[CellOptima]]:
     """Which cells have their optimum inside the grid, and the optima of these over the learning rate."""
-    grids = [in_curves(grid) for grid in grids]
+    grids = [in_curves(grid_of(part, metric)) for part in parts]
     inside = [bool(np.isfinite(grid.medians).any()) and not any(edges_of(grid)) for grid in grids]
     grids = [grid for grid, kept in zip(grids, inside, strict=True) if kept]
     if not grids:
@@ -218,12 +218,11 @@ def _valleys(grids: Sequence[Losses]) -> tuple[list[bool], list[CellOptima]]:
 
 
 def _surfaces(
-    runs: pd.DataFrame, cells: np.ndarray, along: tuple[str, ...], metric: str
+    parts: Sequence[pd.DataFrame], along: tuple[str, ...], metric: str
 ) -> tuple[list[bool], list[CellOptima]]:
     """The same over the learning rate and what is tuned along, under each window; optima of each of these."""
     columns = ["learning_rate", *along]
-    points, losses = np.log2(runs[columns].to_numpy(float)), final_losses(runs, metric)
-    found = [surface_optima(points[cells == cell], losses[cells == cell]) for cell in range(cells.max() + 1)]
+    found = [surface_optima(np.log2(part[columns].to_numpy(float)), final_losses(part, metric)) for part in parts]
     told = [each for each in found if each is not None]
     optima = []
     for i in range(len(columns) if told else 0):
