@@ -154,3 +154,14 @@ def test_what_was_noticed_of_the_table_is_said_once(here, capsys):
     said = capsys.readouterr().out
     assert said.count("32 runs have not ended") == 1
     assert said.count("1 runs broke off") == 1
+
+
+def test_names_in_a_table_are_text_wherever_they_are_shown(here, capsys):
+    """They steer no terminal, are no markup, begin no formula and leave no other folder."""
+    folder = here(table(param="$\\frac", group="../[red]\x1b[2J"))
+    columns = [word.replace("width=", "wi$dth=") for word in MAP[1:]]
+    assert command("--map", *columns, "parameterization=param", "--over", "wi$dth", "--group", "group") == 0
+    said = capsys.readouterr().out
+    assert "\x1b" not in said and "[red]" in said and "$\\frac: the optimal" in said
+    (picture,) = folder.rglob("*.png")
+    assert picture.parent == folder / "transfer"
