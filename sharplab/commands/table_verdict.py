@@ -188,7 +188,8 @@ def _draw(records: Records, found: Results, options: TransferOptions, picture: P
         figure, axes = plt.subplots(1, len(laws), figsize=(3.6 * len(laws), 3.4), squeeze=False)
         for ax, law in zip(axes[0], laws, strict=True):
             draw_predictions(ax, law.table())
-            ax.set_title(f"best {law.quantity.replace('_', ' ')}: {law.share_covered:.0%} of {len(law.sizes)} covered")
+            covered = "" if np.isnan(law.share_covered) else f": {law.share_covered:.0%} covered"
+            ax.set_title(_literal(f"best {law.quantity.replace('_', ' ')} of {len(law.sizes)} cells{covered}"))
         save_figure(figure, picture)
         plt.close(figure)
 

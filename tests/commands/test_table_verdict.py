@@ -100,6 +100,15 @@ def test_of_several_sizes_there_is_a_law(here, capsys):
     assert (folder / "transfer" / "mine.png").stat().st_size > 10_000
 
 
+def test_a_law_of_as_many_cells_as_it_needs_has_no_cell_to_leave_out(here, capsys):
+    folder = here(law_table().query("d_model < 200"))
+    assert command("--over", "width", "tokens") == 0
+    assert "from 4 cells" in capsys.readouterr().out
+    (result,) = json.loads((folder / "transfer" / "mine.json").read_text())["results"]
+    assert result["share_covered"] == "nan"
+    assert (folder / "transfer" / "mine.png").exists()
+
+
 def test_a_group_that_tells_nothing_does_not_stop_the_others(here, capsys):
     folder = here(law_table().assign(bs=32), law_table().query("d_model == 64").assign(bs=64))
     assert command("--over", "width", "tokens", "--group", "bs") == 1
