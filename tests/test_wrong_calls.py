@@ -51,6 +51,7 @@ def curves():
 RECORDS = sl.Records(runs())
 WITH_CURVES = sl.Records(runs(), curves())
 FOUND = sl.transfer(RECORDS)["runs"]
+LAW = {"records": RECORDS, "over": "width"}
 
 
 def tracker(**given):
@@ -116,6 +117,9 @@ WRONG = [
     (sl.run, {"experiments": experiment(), "store": "x"}, {"experiments": ((), None, 5, "x"), "store": (None, 5)}),
     (sl.load, {"store": "x"}, {"store": (None, 5, "/nosuch", "/dev/null")}),
     (sl.Records, {"runs": runs()}, {"runs": (None, 5, "x", [1], runs().iloc[:0]), "curves": (5, "x", runs())}),
+    (sl.read_sweep, {"path": "x.csv"}, {"path": (None, 5, "/nosuch.csv", "/dev/null", "x.pkl", ".")}),
+    (sl.learning_rate_law, LAW, {"records": (None, 5, runs()), "over": ("zz", 5, None, (), [3], "learning_rate")}),
+    (sl.learning_rate_law, LAW, {"tuned": ("zz", 5, None, "width"), "metric": ("zz", 5), "confidence": (0, 2, "x")}),
     (RECORDS.select, {}, {"width": (999, "x"), "nosuch": (1,)}),
     (sl.transfer, {"records": RECORDS}, {"records": (None, 5, runs()), "over": ("zz", 5, None), "metric": ("zz", 5)}),
     (sl.transfer, {"records": RECORDS}, {"tolerance": (0, -1, NAN, "x", None), "confidence": (0, 1, NAN, "x", None)}),
@@ -142,6 +146,7 @@ CALLED = {
     "parameterizations": "parameterization",
     "observables": "observable",
     "over": "column|over",
+    "tuned": "column|tuned",
     "metric": "column|metric",
     "quantity": "curves|quantity",
     "batch": "batch|targets",

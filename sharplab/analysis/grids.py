@@ -21,8 +21,8 @@ def check_runs(runs: pd.DataFrame, columns: Sequence[str], metric: str, *, also:
     if not pd.api.types.is_numeric_dtype(runs[metric]):
         raise ValueError(f"metric {metric!r} is no column of numbers: give one of final losses, as 'eval_loss'.")
     for column in (*columns, "learning_rate"):
-        if not pd.api.types.is_numeric_dtype(runs[column]):
-            raise ValueError(f"{column} is no column of numbers, but has {runs[column].iloc[0]!r}.")
+        if texts := [value for value in runs[column].unique() if isinstance(value, str)]:
+            raise ValueError(f"{column} must be a number in every run, not {texts[0]!r}.")
         wrong = runs[column][~((runs[column] > 0) & (runs[column] < np.inf))]
         if len(wrong):
             raise ValueError(f"{column} must be positive and finite in every run, not {wrong.iloc[0]}: drop such runs.")

@@ -1,6 +1,6 @@
 """Laws of the optimal learning rate in several sizes at once: log η = a + Σ b log size."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -47,7 +47,7 @@ class LearningRateLaw:
     Attributes:
         quantity: of which this is the law, "learning_rate" or what was tuned along.
         sizes: the sizes of each cell, by column.
-        at_edge: the sizes of the cells that were left out, since their losses are lowest at an end of the grid.
+        at_edge: the sizes of the cells that were left out, whose losses are not lowest inside their grid.
         left_out: per cell, its optimum and what the law through the other cells predicts for it; nan where these do
             not tell.
         tuned: the laws of what was tuned along, by column.
@@ -100,8 +100,8 @@ class LearningRateLaw:
             raise ValueError(f"over: the law takes {', '.join(self.over)}, not {', '.join(sizes) or 'nothing'}.")
         for column, size in sizes.items():
             positive(column, size)
-        found = _combined(self.fits, _row(self.sizes, sizes), self.confidence, more=self.doubt)
-        return 2.0**found.value, (2.0**found.low, 2.0**found.high)
+        found = _power(_combined(self.fits, _row(self.sizes, sizes), self.confidence, more=self.doubt))
+        return found.value, found.interval
 
     def table(self) -> pd.DataFrame:
         """A row per cell: its sizes, its optimum, and the one predicted from the other cells, with their intervals."""
@@ -124,7 +124,7 @@ class LearningRateLaw:
         lines.append(f"  cells scatter about the law by {self.between:.2f} octaves beyond their noise")
         if self.at_edge:
             bare = "; ".join(", ".join(f"{name} {size:g}" for name, size in sizes.items()) for sizes in self.at_edge)
-            lines.append(f"  left out, for the best lies at an end of the grid: {bare}")
+            lines.append(f"  left out, without a best inside their grid: {bare}")
         return "\n".join([*lines, *map(str, self.tuned.values())])
 
     def _exponents(self) -> dict[str, Measured]:
@@ -156,7 +156,7 @@ def learning_rate_law(
     A cell has the runs of the same sizes `over`. Each has its optimum: with several seeds the mean of their own, as in
     `transfer`; with one seed everywhere that of its valley. The law goes through the cells' optima, each weighted by
     its noise and by the scatter of cells about the law (`sharplab.analysis.mixed_law`), with Student's t of as many
-    degrees of freedom as cells beyond the coefficients. Cells that are best at an end of their grid are left out.
+    degrees of freedom as cells beyond the coefficients. Cells whose best lies at an end of their grid are left out.
 
     With columns `tuned` along, as the batch size, a cell's optimum is over these too, on a surface through the runs
     near the best (`sharplab.analysis.surfaces`). The fits' windows then differ by more than each one's interval says:
@@ -175,7 +175,7 @@ def learning_rate_law(
     >>> {name: round(exponent, 3) for name, exponent in law.exponents.items()}
     {'width': -0.5, 'tokens': 0.25}
     """
-    sizes_of, along = (_as_tuple(name, given) for name, given in (("over", over), ("tuned", tuned)))
+    sizes_of, along = ((given,) if isinstance(given, str) else tuple(given) for given in (over, tuned))
     columns = sizes_of + along
     if not sizes_of or len(set(columns)) < len(columns) or "learning_rate" in columns:
         raise ValueError(f"over and tuned must be different columns of sizes, not {sizes_of} and {along}.")
@@ -195,10 +195,6 @@ def learning_rate_law(
         for name, found in zip(("learning_rate", *along), optima, strict=True)
     }
     return replace(laws.pop("learning_rate"), tuned=laws)
-
-
-def _as_tuple(name: str, columns: str | Iterable[str]) -> tuple[str, ...]:
-    return (columns,) if isinstance(columns, str) else tuple(columns)
 
 
 def _plain(size: Any) -> float:
@@ -319,4 +315,6 @@ def _mixture(values: np.ndarray, variances: np.ndarray, df: float, confidence: f
 
 
 def _power(log: Measured) -> Measured:
-    return Measured(*(float(2.0**x) for x in (log.value, log.low, log.high)))
+    """The learning rate of which this is log₂; inf where that is beyond all floats."""
+    with np.errstate(over="ignore"):
+        return Measured(*np.exp2([log.value, log.low, log.high]).tolist())

@@ -39,7 +39,8 @@ def single_seed_valleys(grids: Sequence[Losses]) -> SingleSeeds:
     own = [curves(grid)[0] for grid in grids]
     asymmetry = pooled_asymmetry(grids, residual_noise(own, pooled_asymmetry(grids, 0.0)))
     noise = residual_noise(own, asymmetry)
-    values, doubts, leverages = np.array([own_optimum(x, y, noise, asymmetry) for x, y in own]).T
+    found = [own_optimum(x, y, noise, asymmetry) for x, y in own]
+    values, doubts, leverages = (np.array(each) for each in zip(*found, strict=True))
     return SingleSeeds(values, noise * leverages, doubts)
 
 

@@ -9,7 +9,6 @@ import pandas as pd
 from sharplab.analysis.curves import curves_by_name
 from sharplab.analysis.trend import Measured, pooled_noise
 from sharplab.core.arguments import checked
-from sharplab.optimizers import find_optimizer
 from sharplab.records import Records, some_records
 
 Threshold = float | Callable[[float], float]
@@ -138,6 +137,8 @@ def _threshold_of(runs: pd.DataFrame, threshold: Threshold | None) -> Callable[[
             "a run: give threshold."
         )
     name = runs["optimizer"].iloc[0]
+    from sharplab.optimizers import find_optimizer  # here, for tables are analysed without jax
+
     edge = find_optimizer(name).threshold
     if edge is None:
         raise ValueError(f"{name} has no stability threshold: give threshold, a number or a function of the rate.")

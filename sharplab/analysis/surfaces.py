@@ -38,6 +38,8 @@ def surface_optima(points: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, 
 def _optimum(points: np.ndarray, losses: np.ndarray, reach: float, cubic: bool) -> tuple[np.ndarray, np.ndarray] | None:
     """The lowest point of the surface among the points that it is fitted to, and its variances; None without one."""
     best = int(np.argmin(losses))
+    if not np.isfinite(losses[best]):
+        return None
     near = (np.abs(points - points[best]) <= reach + 1e-6).all(axis=1) & (losses <= bounded(losses[best]))
     z, y = points[near] - points[best], losses[near]
     q = z.shape[1]

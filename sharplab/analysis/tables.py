@@ -20,8 +20,8 @@ from sharplab.core.files import DamagedFile, read_regular
 from sharplab.core.text import printable
 from sharplab.records import NAMED, RUN_KEYS, Records
 
-LARGEST = 2**28  # bytes of a table, also once inflated
-MOST_CELLS = 2**26
+LARGEST = 2**26  # bytes of a table, also once inflated
+MOST_VALUES = 2**24  # of a Parquet file, which packs many alike
 SEPARATORS = ",\t;"
 PREFIXES = ("config.", "summary.", "summary_metrics.")  # where W&B keeps what a run was given, and what it gave
 MISSING = frozenset(("", "nan", "none", "null", "na", "n/a", "<na>"))
@@ -155,7 +155,7 @@ def _csv(content: bytes) -> _Table:
 
 def _json_lines(content: bytes) -> _Table:
     rows, places = [], []
-    for i, line in enumerate(content.decode("utf-8-sig").splitlines(), 1):
+    for i, line in enumerate(content.decode("utf-8-sig").split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -179,9 +179,9 @@ def _parquet(content: bytes) -> _Table:
 
     try:
         file = pq.ParquetFile(pa.BufferReader(content))
-        if file.metadata.num_rows * file.metadata.num_columns > MOST_CELLS:
-            raise DamagedFile(f"has more than {MOST_CELLS:,} values: leave out columns or runs")
-        frame = file.read(use_threads=False).to_pandas()
+        if file.metadata.num_rows * file.metadata.num_columns > MOST_VALUES:
+            raise DamagedFile(f"has more than {MOST_VALUES:,} values: leave out columns or runs")
+        frame = file.read(use_threads=False).to_pandas(ignore_metadata=True)
     except MemoryError:
         raise  # pyarrow's is an ArrowException too
     except (pa.ArrowException, OSError, ValueError) as error:

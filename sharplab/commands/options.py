@@ -131,8 +131,10 @@ class TransferOptions(Options):
     """the folder where the files go"""
 
     def check(self) -> None:
-        """Raise a ValueError where --map gives no pairs."""
+        """Raise a ValueError where there is no such table, or --map gives no pairs."""
         self.columns()
+        if not self.table.is_file():
+            raise ValueError(f"there is no file {self.table}: give the path of a table.")
 
     def columns(self) -> dict[str, str]:
         """The columns by the names that they are to have."""

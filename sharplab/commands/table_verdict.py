@@ -3,8 +3,8 @@
 import json
 import re
 import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from sharplab.commands.options import TransferOptions
 from sharplab.commands.verdicts import draw_transfer
 from sharplab.core.files import write_whole
 from sharplab.core.provenance import versions
+from sharplab.core.text import printable
 from sharplab.gallery.finding import plain
 from sharplab.plotting import draw_predictions, house_style, save_figure
 from sharplab.records import Records, join_rates, listed, mixed_setting, sorted_values
@@ -33,29 +34,29 @@ def judge_table(options: TransferOptions) -> int:
     Raises:
         ValueError: for bad input, naming file, column or option, and where no group tells anything.
     """
-    console = Console(soft_wrap=True, highlight=False)
-    records = _read(options, console)
+    say = _speaker()
+    records = _read(options, say)
     name = re.sub(r"[^0-9A-Za-z_.-]+", "-", options.table.name.partition(".")[0]) or "table"
     results, tables, errors = [], [], []
     for group, part in _groups(records, options):
         heading = ", ".join(f"{column} {value}" for column, value in group.items())
         if heading:
-            console.print(heading, style="bold", markup=False)
+            say(heading, "bold")
         try:
             found = _judge(part, options)
         except ValueError as error:
             if not options.group:
                 raise
             errors.append(f"{heading}: {error}")
-            console.print(f"  not judged: {error}", style="yellow", markup=False)
+            say(f"  not judged: {error}", "yellow")
             continue
         for result in found.values():
-            console.print(str(result), markup=False)
+            say(str(result))
         picture = options.out / f"{name}{re.sub(r'[^0-9A-Za-z.-]+', '-', f' {heading}') if heading else ''}.png"
         _draw(part, found, options, picture)
         results += [{"group": group, "name": key} | _numbers(result) for key, result in found.items()]
-        tables += [result.table().assign(**group, name=key) for key, result in _every(found)]
-        console.print(f"drawn in {picture}", markup=False)
+        tables += [result.table().assign(**{"name": key} | group) for key, result in _every(found)]
+        say(f"drawn in {picture}")
     if not results:
         raise ValueError(errors[0])
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(options).items()}
@@ -64,18 +65,24 @@ def judge_table(options: TransferOptions) -> int:
     write_whole(options.out / f"{name}.json", text.encode())
     rows = pd.concat(tables, ignore_index=True)
     write_whole(options.out / f"{name}.csv", rows.to_csv(index=False, float_format="%.8g").encode())
-    console.print(f"numbers in {options.out / name}.csv, results with their settings in {options.out / name}.json")
+    say(f"numbers in {options.out / name}.csv, results with their settings in {options.out / name}.json")
     return SOME_FAILED if errors else DONE
 
 
-def _read(options: TransferOptions, console: Console) -> Records:
+def _speaker() -> Callable[..., None]:
+    """What prints a text, which may hold anything that stands in a table, in a style."""
+    console = Console(soft_wrap=True, highlight=False)
+    return lambda text, style=None: console.print(printable(text), style=style, markup=False)
+
+
+def _read(options: TransferOptions, say: Callable[..., None]) -> Records:
     """The runs, with what was noticed of them printed once."""
     with warnings.catch_warnings(record=True) as noticed:
         warnings.simplefilter("always")
         records = read_sweep(options.table, **options.columns())
         records = Records(join_rates(records.runs))
     for message in dict.fromkeys(str(each.message) for each in noticed):
-        console.print(f"note: {message}", style="yellow", markup=False)
+        say(f"note: {message}", "yellow")
     return records
 
 
@@ -163,18 +170,30 @@ def _numbers(result: Transfer | LearningRateLaw) -> dict[str, Any]:
 
 
 def _draw(records: Records, found: Results, options: TransferOptions, picture: Path) -> None:
-    transfers = {name: result for name, result in found.items() if isinstance(result, Transfer)}
+    transfers = {
+        _literal(name): replace(result, over=_literal(result.over))
+        for name, result in found.items()
+        if isinstance(result, Transfer)
+    }
     if transfers:
         runs = records.runs
         if "diverged" in runs:
             runs = runs.assign(**{options.metric: runs[options.metric].mask(runs["diverged"].eq(True), np.nan)})
-        draw_transfer(Records(runs), transfers, options.metric, picture, unit="")
+        names = {name: runs[name].map(_literal) for name in ("parameterization", "optimizer") if name in runs}
+        shown = Records(runs.assign(**names).rename(columns=_literal))
+        draw_transfer(shown, transfers, _literal(options.metric), picture, unit="")
         return
     laws = [law for _, law in _every(found) if isinstance(law, LearningRateLaw)]
     with house_style():
         figure, axes = plt.subplots(1, len(laws), figsize=(3.6 * len(laws), 3.4), squeeze=False)
         for ax, law in zip(axes[0], laws, strict=True):
             draw_predictions(ax, law.table())
-            ax.set_title(f"best {law.quantity.replace('_', ' ')}: {law.share_covered:.0%} of {len(law.sizes)} covered")
+            covered = "" if np.isnan(law.share_covered) else f": {law.share_covered:.0%} covered"
+            ax.set_title(_literal(f"best {law.quantity.replace('_', ' ')} of {len(law.sizes)} cells{covered}"))
         save_figure(figure, picture)
         plt.close(figure)
+
+
+def _literal(name: Any) -> str:
+    """A name as a picture shows it, in which a dollar begins no formula."""
+    return str(name).replace("$", r"\$")

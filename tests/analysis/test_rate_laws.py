@@ -157,7 +157,7 @@ def test_cells_at_the_end_of_their_grid_are_left_out_and_said():
     cut = runs[~narrow | (np.log2(runs["learning_rate"]) < optimum_at(64, 4) - 0.5)]
     law = learning_rate_law(Records(cut))
     assert law.at_edge == ({"width": 64, "tokens": 4},)
-    assert "left out, for the best lies at an end of the grid: width 64, tokens 4" in str(law)
+    assert "left out, without a best inside their grid: width 64, tokens 4" in str(law)
     assert len(law.sizes) == len(law.left_out) == len(law.table()) == len(CELLS) - 1
 
 
@@ -198,6 +198,21 @@ def test_a_prediction_takes_the_sizes_of_the_law(sizes):
     law = learning_rate_law(Records(sweep(SimulatedSweep(level=2.0), 1, 0.0, np.random.default_rng(0))))
     with pytest.raises(ValueError, match="tokens"):
         law.predict(**sizes)
+
+
+def test_a_prediction_beyond_all_numbers_is_known_to_nothing():
+    """With one degree of freedom, and sizes so far away that the interval leaves the range of floats."""
+    runs = sweep(SimulatedSweep(level=2.0, noise=0.01), 1, 0.5, np.random.default_rng(0))
+    law = learning_rate_law(Records(runs.query("tokens < 16 and width < 256")), confidence=0.999)
+    low, high = law.predict(width=1e38, tokens=1e-37)[1]
+    assert low == 0 and high == np.inf
+
+
+def test_sizes_may_be_numbers_of_any_type():
+    runs = sweep(SimulatedSweep(level=2.0), 1, 0.0, np.random.default_rng(0))
+    plain = learning_rate_law(Records(runs))
+    objects = runs.astype({"width": object, "tokens": np.float32})
+    assert learning_rate_law(Records(objects)).exponents == plain.exponents
 
 
 def public(name: str) -> Path:

@@ -58,6 +58,7 @@ def test_a_sweep_is_refused_before_training_is_imported(words, tmp_path):
         ("figure", "transfr"),
         ("mup-check", "nosuch:build"),
         ("suggest-lr", "nosuch:build", "--base", "8", "--width", "64"),
+        ("transfer", "nosuch.csv"),
     ],
     ids=lambda words: words[0],
 )
@@ -89,3 +90,11 @@ def test_a_report_is_written_without_what_trains(tmp_path):
     imported, code = imported_by(tmp_path, "report", "--folder", str(tmp_path))
     assert code == 0
     assert imported.isdisjoint({"jax", "flax", "optax", "scipy"})
+
+
+def test_a_table_is_judged_without_what_trains(tmp_path):
+    rows = "".join(f"{2.0**x},{width},{2 + (x - 0.3) ** 2}\n" for width in (8, 16) for x in range(-3, 4))
+    (tmp_path / "runs.csv").write_text(f"learning_rate,width,eval_loss\n{rows}")
+    imported, code = imported_by(tmp_path, "transfer", "runs.csv")
+    assert code == 0
+    assert imported.isdisjoint({"jax", "flax", "optax"})

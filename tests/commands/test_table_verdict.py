@@ -100,6 +100,15 @@ def test_of_several_sizes_there_is_a_law(here, capsys):
     assert (folder / "transfer" / "mine.png").stat().st_size > 10_000
 
 
+def test_a_law_of_as_many_cells_as_it_needs_has_no_cell_to_leave_out(here, capsys):
+    folder = here(law_table().query("d_model < 200"))
+    assert command("--over", "width", "tokens") == 0
+    assert "from 4 cells" in capsys.readouterr().out
+    (result,) = json.loads((folder / "transfer" / "mine.json").read_text())["results"]
+    assert result["share_covered"] == "nan"
+    assert (folder / "transfer" / "mine.png").exists()
+
+
 def test_a_group_that_tells_nothing_does_not_stop_the_others(here, capsys):
     folder = here(law_table().assign(bs=32), law_table().query("d_model == 64").assign(bs=64))
     assert command("--over", "width", "tokens", "--group", "bs") == 1
@@ -154,3 +163,14 @@ def test_what_was_noticed_of_the_table_is_said_once(here, capsys):
     said = capsys.readouterr().out
     assert said.count("32 runs have not ended") == 1
     assert said.count("1 runs broke off") == 1
+
+
+def test_names_in_a_table_are_text_wherever_they_are_shown(here, capsys):
+    """They steer no terminal, are no markup, begin no formula and leave no other folder."""
+    folder = here(table(param="$\\frac", group="../[red]\x1b[2J"))
+    columns = [word.replace("width=", "wi$dth=") for word in MAP[1:]]
+    assert command("--map", *columns, "parameterization=param", "--over", "wi$dth", "--group", "group") == 0
+    said = capsys.readouterr().out
+    assert "\x1b" not in said and "[red]" in said and "$\\frac: the optimal" in said
+    (picture,) = folder.rglob("*.png")
+    assert picture.parent == folder / "transfer"
