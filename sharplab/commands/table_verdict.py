@@ -3,6 +3,7 @@
 import json
 import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -37,7 +38,7 @@ def judge_table(options: TransferOptions) -> int:
     say = _speaker()
     records = _read(options, say)
     name = re.sub(r"[^0-9A-Za-z_.-]+", "-", options.table.name.partition(".")[0]) or "table"
-    results, tables, errors = [], [], []
+    results, tables, errors, taken = [], [], [], Counter[str]()
     for group, part in _groups(records, options):
         heading = ", ".join(f"{column} {value}" for column, value in group.items())
         if heading:
@@ -52,7 +53,9 @@ def judge_table(options: TransferOptions) -> int:
             continue
         for result in found.values():
             say(str(result))
-        picture = options.out / f"{name}{re.sub(r'[^0-9A-Za-z.-]+', '-', f' {heading}') if heading else ''}.png"
+        stem = f"{name}{re.sub(r'[^0-9A-Za-z.-]+', '-', f' {heading}') if heading else ''}"
+        taken[stem] += 1  # headings may differ in what no file name has
+        picture = options.out / f"{stem}{f'-{taken[stem]}' if taken[stem] > 1 else ''}.png"
         _draw(part, found, options, picture)
         results += [{"group": group, "name": key} | _numbers(result) for key, result in found.items()]
         tables += [result.table().assign(**{"name": key} | group) for key, result in _every(found)]
@@ -162,8 +165,9 @@ def _every(found: Results) -> Iterator[tuple[str, Transfer | LearningRateLaw]]:
 def _numbers(result: Transfer | LearningRateLaw) -> dict[str, Any]:
     """What a result concludes, for JSON."""
     if isinstance(result, Transfer):
-        numbers = ("verdict", "shift", "shift_interval", "from_size", "regret", "regret_interval")
-        return {name: getattr(result, name) for name in numbers}
+        numbers = ("verdict", "shift", "shift_interval", "from_size", "regret", "regret_interval", "advice")
+        wanted = None if result.wanted is None else result.wanted.says
+        return {name: getattr(result, name) for name in numbers} | {"wanted": wanted}
     names = ("quantity", "exponents", "intervals", "between", "share_covered", "at_edge")
     tuned = {"tuned": {name: _numbers(law) for name, law in result.tuned.items()}} if result.tuned else {}
     return {name: getattr(result, name) for name in names} | tuned

@@ -174,3 +174,17 @@ def test_names_in_a_table_are_text_wherever_they_are_shown(here, capsys):
     assert "\x1b" not in said and "[red]" in said and "$\\frac: the optimal" in said
     (picture,) = folder.rglob("*.png")
     assert picture.parent == folder / "transfer"
+
+
+def test_groups_whose_names_look_alike_in_files_have_a_picture_each(here, capsys):
+    folder = here(table(data="a+b"), table(data="a b"))
+    assert command("--group", "data") == 0
+    assert len(list((folder / "transfer").glob("*.png"))) == 2
+
+
+def test_an_inconclusive_verdict_says_what_it_wants(here, capsys):
+    folder = here(table(shift=0.25))
+    assert command() == 0
+    (result,) = json.loads((folder / "transfer" / "mine.json").read_text())["results"]
+    assert (result["wanted"] is None) == (result["verdict"] != "inconclusive")
+    assert "64" in result["advice"]
