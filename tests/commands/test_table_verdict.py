@@ -187,4 +187,4 @@ def test_an_inconclusive_verdict_says_what_it_wants(here, capsys):
     assert command() == 0
     (result,) = json.loads((folder / "transfer" / "mine.json").read_text())["results"]
     assert (result["wanted"] is None) == (result["verdict"] != "inconclusive")
-    assert "64" in result["advice"]
+    assert "width" in result["advice"]
