@@ -263,6 +263,7 @@ def consistency_numbers(found: Mapping[str, sl.Consistency]) -> dict:
             "growth": one.growth,
             "growth_interval": one.growth_interval,
             "verdict": one.verdict,
+            "wanted": None if one.wanted is None else one.wanted.says,
             "records_left_out": one.left_out,
         }
         for name, one in found.items()

@@ -10,6 +10,7 @@ from scipy import stats
 from sharplab.analysis.curves import curves_by_name
 from sharplab.analysis.gaps import Gaps, find_gaps
 from sharplab.analysis.parts import Part
+from sharplab.analysis.sequential import MOST_SEEDS, Wanted
 from sharplab.analysis.trend import Measured, lies_outside, lies_within, pooled_noise, trend_of_means
 from sharplab.core.arguments import checked
 from sharplab.core.statistics import Interval
@@ -51,6 +52,7 @@ class Consistency:
         slopes: over sizes; `slope`, `growth` and `final_slope`, with their intervals, are its parts.
         gaps: q_N − q_largest in the quantity's own units, and its power laws in size and time.
         relative_gaps: the same for log₂(q_N/q_largest).
+        seeds: how many each size has, whose records are complete.
         left_out: records that had no logarithm (diverged, or not positive).
         tolerance: octaves per doubling within which curves count as one.
         confidence: of all intervals.
@@ -64,6 +66,7 @@ class Consistency:
     slopes: Slopes
     gaps: Gaps
     relative_gaps: Gaps
+    seeds: tuple[int, ...]
     left_out: int
     tolerance: float
     confidence: float
@@ -90,6 +93,11 @@ class Consistency:
         outside = any(lies_outside(interval, self.tolerance) for interval in intervals)
         return "finite-size effects" if outside else "inconclusive"
 
+    @property
+    def wanted(self) -> Wanted | None:
+        """What would decide the verdict, were slope and growth as they are found; None where it is decided."""
+        return _wanted(self) if self.verdict == "inconclusive" else None
+
     def table(self) -> pd.DataFrame:
         """The laws of the gaps as a table, one row per law."""
         kinds = {"absolute": self.gaps, "relative": self.relative_gaps}
@@ -102,6 +110,8 @@ class Consistency:
             f"(consistent within ±{self.tolerance:g}); spread {self.late_spread:.3g} octaves, by seeds alone "
             f"{self.late_noise:.3g}",
         ]
+        if self.wanted is not None:
+            lines.append(f"  undecided: {self.wanted.says}")
         for law in self.table().itertuples():
             within = f"{law.exponent:.2f} [{law.exponent_low:.2f}, {law.exponent_high:.2f}]"
             where = f"{law.at} third of training" if law.law_in == "size" else f"{self.over} {law.at}"
@@ -173,10 +183,27 @@ def _consistency(
         slopes=Slopes(*slopes),
         gaps=find_gaps(2.0**trajectories, sizes, steps, confidence),
         relative_gaps=find_gaps(trajectories, sizes, steps, confidence),
+        seeds=tuple(len(values) for values in of_growth),
         left_out=left_out,
         tolerance=tolerance,
         confidence=confidence,
     )
+
+
+def _wanted(found: Consistency) -> Wanted:
+    """The seeds per size with which both intervals would lie within the tolerance, or one outside: they go as n^−½."""
+    fewest = min(found.seeds, default=0)
+    parts = (found.slopes.late, found.slopes.growth)
+    if len(found.sizes) < 2 or fewest < 2 or not np.isfinite([[part.value, *part.interval] for part in parts]).all():
+        return Wanted(None, f"the noise is not known: train two seeds or more at two {found.over}s or more")
+    beyond = [abs(abs(part.value) - found.tolerance) for part in parts]
+    needed = [fewest * ((part.high - part.low) / 2 / gap) ** 2 for part, gap in zip(parts, beyond, strict=True)]
+    outside = [seeds for seeds, part in zip(needed, parts, strict=True) if abs(part.value) > found.tolerance]
+    most = min(outside) if outside else max(needed)
+    if not most <= MOST_SEEDS:
+        return Wanted(None, f"no number of seeds up to {MOST_SEEDS} would, were the slopes as found: at the tolerance")
+    seeds = max(int(np.ceil(most)), fewest + 1)
+    return Wanted((seeds,) * len(found.sizes), f"{seeds} seeds at each {found.over} would decide, were it as found")
 
 
 def _paired(octaves: np.ndarray, seed_of: np.ndarray, sizes: int) -> np.ndarray:

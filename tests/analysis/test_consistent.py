@@ -220,3 +220,25 @@ def test_a_learning_rate_that_was_rounded_for_some_seeds_is_one():
     with pytest.warns(UserWarning, match="learning_rate"):
         found = mup(Records(drawn.runs, rounded), "sharpness")
     assert found.slope_interval == mup(drawn, "sharpness").slope_interval
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.06, 0.2])
+def test_what_is_wanted_is_about_what_decides(slope):
+    """With the seeds that four seeds ask for, about half of such curves are decided; those decided at once want nothing."""
+
+    def found(seeds, draw):
+        rng = np.random.default_rng([draw, seeds])
+        width, seed, step = (a.ravel() for a in np.meshgrid([16, 32, 64, 128], range(seeds), range(0, 65, 8)))
+        of_run = 0.15 * rng.normal(size=(4, seeds))[np.log2(width / 16).astype(int), seed]
+        octaves = slope * np.log2(width / 16) + of_run + 0.05 * rng.normal(size=step.size)
+        keys = {"width": width, "seed": seed, "learning_rate": 0.5}
+        curves = pd.DataFrame(keys | {"step": step, "sharpness": 2.0**octaves})
+        return consistency(Records(pd.DataFrame(keys).drop_duplicates(), curves), "sharpness")["runs"]
+
+    decided = []
+    for draw in range(16):
+        first = found(4, draw)
+        assert (first.wanted is None) == (first.verdict != "inconclusive")
+        if first.wanted is not None and first.wanted.seeds is not None:
+            decided.append(found(first.wanted.seeds[0], draw).verdict != "inconclusive")
+    assert np.mean(decided) > 0.25
