@@ -19,11 +19,13 @@ if TYPE_CHECKING:
         theory as theory,
     )
     from sharplab.analysis import (
+        Collapse as Collapse,
         Consistency as Consistency,
         PowerLaw as PowerLaw,
         Stability as Stability,
         Transfer as Transfer,
         Usefulness as Usefulness,
+        collapse as collapse,
         consistency as consistency,
         power_law as power_law,
         shift_difference as shift_difference,
@@ -113,11 +115,13 @@ _NAMES = {
     "sharplab.sweep": ("Experiment", "load", "run"),
     "sharplab.records": ("Records",),
     "sharplab.analysis": (
+        "Collapse",
         "Consistency",
         "PowerLaw",
         "Stability",
         "Transfer",
         "Usefulness",
+        "collapse",
         "consistency",
         "power_law",
         "shift_difference",

@@ -124,6 +124,8 @@ WRONG = [
         {"records": RECORDS},
         {"records": (None, 5), "over": ("zz", 5), "metric": ("zz", 5), "confidence": (0, 1)},
     ),
+    (sl.collapse, {"records": WITH_CURVES, "metric": "sharpness"}, {"records": (None, RECORDS), "metric": ("zz", 5)}),
+    (sl.collapse, {"records": WITH_CURVES, "metric": "sharpness"}, {"over": ("zz", 5), "confidence": (0, 1, NAN)}),
     (sl.consistency, {"records": WITH_CURVES, "quantity": "sharpness"}, {"records": (None, 5), "quantity": ("zz", 5)}),
     (sl.stability, {"records": WITH_CURVES}, {"records": (None, 5), "confidence": (0, 2)}),
     (sl.power_law, {"x": [1, 2], "y": [1, 2]}, {"x": ([1], [], None), "y": ([1], None), "confidence": (0, 1)}),

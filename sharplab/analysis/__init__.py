@@ -1,5 +1,6 @@
 """Analyses of recorded sweeps: optima, consistency, laws and stability, from tables alone."""
 
+from sharplab.analysis.collapsing import Collapse, collapse
 from sharplab.analysis.consistent import Consistency, consistency
 from sharplab.analysis.optima import Transfer, shift_difference, transfer
 from sharplab.analysis.power_laws import PowerLaw, power_law
@@ -7,11 +8,13 @@ from sharplab.analysis.stable_time import Stability, stability
 from sharplab.analysis.useful import Usefulness, usefulness
 
 __all__ = [
+    "Collapse",
     "Consistency",
     "PowerLaw",
     "Stability",
     "Transfer",
     "Usefulness",
+    "collapse",
     "consistency",
     "power_law",
     "shift_difference",

@@ -6,15 +6,14 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import brentq
-from scipy.special import fdtr, ncfdtr
 
 from sharplab.analysis.limits import FEWEST_SIZES, UNKNOWN, Approach, approach
 from sharplab.analysis.optima import _check, _grids, _groups, _optima_and_shift
 from sharplab.analysis.parts import PartOfEach
 from sharplab.analysis.regrets import benefit_of_tuning, excess_losses
 from sharplab.analysis.seed_optima import SizeOptimum
-from sharplab.analysis.trend import VARIANCE_FLOOR, Measured, lies_outside, shrunk_noises
+from sharplab.analysis.spread import true_spread
+from sharplab.analysis.trend import Measured, lies_outside, shrunk_noises
 from sharplab.analysis.valley import Losses
 from sharplab.core.arguments import checked, text
 from sharplab.core.statistics import Interval
@@ -177,18 +176,7 @@ def _misfit(sizes: Sequence[float], optima: Sequence[SizeOptimum], confidence: f
     noise = float(np.mean([optimum.difference_noise.variance for optimum in optima]))
     z = np.vander(np.log2(np.asarray(sizes, float)), 2)
     square = float(np.sum((values - z @ np.linalg.lstsq(z, values)[0]) ** 2)) / spare
-    low = noise * _noncentrality(square / max(noise, VARIANCE_FLOOR), spare, df, (1 + confidence) / 2) / spare
-    high = scatter * _noncentrality(square / max(scatter, VARIANCE_FLOOR), spare, df, (1 - confidence) / 2) / spare
-    ends = (max(square - noise, 0.0), low, max(high, square) + noise - scatter)
-    return Measured(*(float(np.sqrt(end)) for end in ends))
-
-
-def _noncentrality(ratio: float, spare: int, df: float, share: float) -> float:
-    """The noncentrality at which F of these degrees of freedom lies below the ratio with a probability of `share`."""
-    df = min(df, 1e6)
-    if fdtr(spare, df, ratio) <= share:
-        return 0.0
-    above = 1.0
-    while ncfdtr(spare, df, above, ratio) > share:
-        above *= 2
-    return float(brentq(lambda noncentrality: ncfdtr(spare, df, noncentrality, ratio) - share, 0.0, above))
+    low = true_spread(square, noise, spare, df, confidence).low
+    high = true_spread(square, scatter, spare, df, confidence).high
+    doubt = noise - scatter
+    return Measured(np.sqrt(max(square - noise, 0.0)), low, float(np.sqrt(max(high**2, square) + doubt)))
