@@ -144,7 +144,7 @@ CALLED = {
     "parameterizations": "parameterization",
     "observables": "observable",
     "over": "column|over",
-    "metric": "column|metric",
+    "metric": "column|curves|metric",
     "quantity": "curves|quantity",
     "batch": "batch|targets",
     "x": "x|power law",
