@@ -9,6 +9,8 @@ from scipy.special import fdtr, ncfdtr
 
 from sharplab.analysis.trend import VARIANCE_FLOOR, Measured, pooled_noise
 
+LEAST_NOISE = 1e-6  # of a mean square: what is told better has an interval of no width that anyone reads
+
 
 def spread_and_noise(groups: Sequence[np.ndarray]) -> tuple[float, float]:
     """The standard deviation over sizes of the seeds' mean, and the one that seeds alone would give it."""
@@ -34,7 +36,8 @@ def true_spread(square: float, noise: float, free: float, df: float, confidence:
         square: with `free` degrees of freedom, expected to be the true square plus the noise.
         noise: the variance that noise alone would give it, known to `df` degrees of freedom.
     """
-    ratio, df = square / max(noise, VARIANCE_FLOOR), min(df, 1e6)
+    noise = max(noise, LEAST_NOISE * square, VARIANCE_FLOOR)
+    ratio, df = square / noise, min(df, 1e6)
     low, high = (noise * _noncentrality(ratio, free, df, (1 + sign * confidence) / 2) / free for sign in (1, -1))
     return Measured(*(float(np.sqrt(end)) for end in (max(square - noise, 0.0), low, high)))
 

@@ -16,7 +16,7 @@ from sharplab.analysis.spread import true_spread
 from sharplab.analysis.trend import Measured, lies_outside, shrunk_noises
 from sharplab.analysis.valley import Losses
 from sharplab.core.arguments import checked, text
-from sharplab.core.statistics import Interval
+from sharplab.core.statistics import OPEN, Interval
 from sharplab.records import Records, join_rates, some_records
 
 Verdict = Literal["fast", "slow", "inconclusive"]
@@ -82,20 +82,25 @@ class Usefulness:
         )
 
     def __str__(self) -> str:
-        over, p = self.over, self.loss.exponent
+        over, limit, carried = self.over, self.loss.limit, self.regret_exponent
         lines = [
-            f"{self.name}: {self.metric} {self.losses[-1]:.3g} at the best learning rate of {over} {self.sizes[-1]}"
+            f"{self.name}: {self.metric} {self.losses[-1]:.4g} at the best learning rate of {over} {self.sizes[-1]}"
         ]
-        if len(self.sizes) < FEWEST_SIZES:
-            lines.append(f"  {len(self.sizes)} sizes tell of no limit: train {FEWEST_SIZES} or more")
-        else:
-            lines.append(f"  it falls as {over}^-p, p = {p:.2g}, towards {self.loss.limit:.3g}")
+        if np.isnan(limit.value):
             lines.append(
-                f"  a carried learning rate loses as {over}^-2q, 2q = {self.regret_exponent:.2g}: {self.verdict}"
+                f"  towards which limit is not known: it takes {FEWEST_SIZES} sizes, none best at a grid's edge"
             )
-        lines.append(
-            f"  a missed one loses {self.kappa:.2g} per octave²; the optima lie off a line by {self.misfit:.2g}"
-        )
+        elif limit.interval == OPEN:
+            lines.append(f"  these sizes do not tell towards which limit, nor whether there is one: {self.verdict}")
+        else:
+            lines.append(f"  as {over}^-p towards {limit:.4g}, p = {self.loss.exponent:.2g}")
+            told = carried.interval != (0.0, np.inf)
+            rate = (
+                f"as {over}^-2q, 2q between {carried.low:.2g} and {carried.high:.2g}" if told else "at a rate not told"
+            )
+            lines.append(f"  what a carried learning rate loses vanishes {rate}: {self.verdict}")
+        off = f"; optima lie off a line by {self.misfit:.2g} octaves" if np.isfinite(self.misfit.high) else ""
+        lines.append(f"  to miss the best costs {self.kappa:.2g} per octave²{off}")
         return "\n".join(lines)
 
 
@@ -179,4 +184,4 @@ def _misfit(sizes: Sequence[float], optima: Sequence[SizeOptimum], confidence: f
     low = true_spread(square, noise, spare, df, confidence).low
     high = true_spread(square, scatter, spare, df, confidence).high
     doubt = noise - scatter
-    return Measured(np.sqrt(max(square - noise, 0.0)), low, float(np.sqrt(max(high**2, square) + doubt)))
+    return Measured(float(np.sqrt(max(square - noise, 0.0))), low, float(np.sqrt(max(high**2, square) + doubt)))
