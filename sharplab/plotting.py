@@ -188,6 +188,21 @@ def draw_spread(ax: Axes, steps: np.ndarray, spread: np.ndarray, noise: np.ndarr
     ax.set_xlabel("step")
 
 
+def draw_collapse(ax: Axes, shares: np.ndarray, curves: Mapping[Any, np.ndarray]) -> None:
+    """Loss curves in units of their late loss against the share of the run, with bands of one standard deviation.
+
+    `curves` gives log₂ of these losses by size, (seeds, T), as `sharplab.collapse` does.
+    """
+    colours = size_colours(list(curves))
+    for size, octaves in curves.items():
+        mean, std = octaves.mean(axis=0), octaves.std(axis=0)
+        ax.plot(shares, 2.0**mean, color=colours[size])
+        ax.fill_between(shares, 2.0 ** (mean - std), 2.0 ** (mean + std), color=colours[size], alpha=0.2, linewidth=0)
+    log_ticks(ax)
+    ax.set_xlabel("share of the run")
+    ax.set_ylabel("loss / late loss")
+
+
 def draw_density(ax: Axes, density: "SpectralDensity", exact: np.ndarray | None = None, *, inset: bool = True) -> None:
     """The density of eigenvalues on a logarithmic axis with a band of one standard error, outliers included.
 

@@ -5,13 +5,13 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from sharplab.analysis.curves import curves_by_name
 from sharplab.analysis.gaps import Gaps, find_gaps
 from sharplab.analysis.parts import Part
 from sharplab.analysis.sequential import MOST_SEEDS, Wanted
-from sharplab.analysis.trend import Measured, lies_outside, lies_within, pooled_noise, trend_of_means
+from sharplab.analysis.spread import p_value, spread_and_noise
+from sharplab.analysis.trend import Measured, lies_outside, lies_within, trend_of_means
 from sharplab.core.arguments import checked
 from sharplab.core.statistics import Interval
 from sharplab.records import Records, some_records
@@ -168,7 +168,7 @@ def _consistency(
         return [values[(size_of == size) & ~np.isnan(values)] for size in sizes]
 
     by_step = [by_size(row) for row in octaves]
-    spread, noise = np.array([_spread_and_noise(groups) for groups in by_step]).T
+    spread, noise = np.array([spread_and_noise(groups) for groups in by_step]).T
     second_half = steps >= steps[-1] / 2
     late, early = (_mean(octaves[rows]) for rows in (second_half, ~second_half & (steps > 0)))
     of_late, of_growth = by_size(late), by_size(late - early)
@@ -179,7 +179,7 @@ def _consistency(
         quantity=quantity,
         over=over,
         sizes=sizes,
-        spreads=Spreads(steps, spread, noise, *_spread_and_noise(of_late), _p_value(of_late)),
+        spreads=Spreads(steps, spread, noise, *spread_and_noise(of_late), p_value(of_late)),
         slopes=Slopes(*slopes),
         gaps=find_gaps(2.0**trajectories, sizes, steps, confidence),
         relative_gaps=find_gaps(trajectories, sizes, steps, confidence),
@@ -232,19 +232,3 @@ def _octaves(name: str, curves: pd.DataFrame, quantity: str, over: str) -> tuple
 def _mean(octaves: np.ndarray) -> np.ndarray:
     """The mean over records; nan for a run that lacks one."""
     return octaves.mean(axis=0) if len(octaves) else np.full(octaves.shape[1], np.nan)
-
-
-def _spread_and_noise(groups: list[np.ndarray]) -> tuple[float, float]:
-    """The standard deviation over sizes of the seeds' mean, and the one that seeds alone would give it."""
-    if len(groups) < 2 or not all(len(group) for group in groups):
-        return np.nan, np.nan
-    seeds = pooled_noise(groups)
-    per_mean = np.mean([seeds.variance / len(group) for group in groups]) if seeds.df else np.nan
-    return float(np.std([group.mean() for group in groups], ddof=1)), float(np.sqrt(per_mean))
-
-
-def _p_value(groups: list[np.ndarray]) -> float:
-    seeds = pooled_noise(groups)
-    if len(groups) < 2 or not all(len(group) for group in groups) or not seeds.variance > 0:
-        return np.nan
-    return float(stats.f_oneway(*groups).pvalue)

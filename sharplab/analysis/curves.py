@@ -1,5 +1,7 @@
 """The curves of records, as the analyses take them."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 
@@ -40,8 +42,12 @@ def with_metric(records: Records, metric: str) -> Records:
     return Records(joined.assign(**{metric: joined[metric].where(sound)}), curves)
 
 
-def curves_by_name(records: Records, quantity: str, over: str) -> list[tuple[str, pd.DataFrame]]:
+def curves_by_name(
+    records: Records, quantity: str, over: str, *, apart_from: Iterable[str] = ()
+) -> list[tuple[str, pd.DataFrame]]:
     """The curves of each parameterization, of one setting apart from the size `over`, rounded learning rates joined.
+
+    `apart_from` names further settings that may differ.
 
     Raises:
         ValueError: for missing curves or columns, and mixed settings or optimizers.
@@ -51,7 +57,7 @@ def curves_by_name(records: Records, quantity: str, over: str) -> list[tuple[str
         raise ValueError(f"the records have no curves of {quantity!r}: record it as an observable.")
     if over not in curves:
         raise ValueError(f"the curves have no column {over!r}; they have {', '.join(curves)}.")
-    require_one_setting(records.runs, apart_from=[over], also=["optimizer"])
+    require_one_setting(records.runs, apart_from=[over, *apart_from], also=["optimizer"])
     curves = join_rates(curves)
     names = curves["parameterization"] if "parameterization" in curves else pd.Series("runs", curves.index)
     return [(str(name), table) for name, table in curves.groupby(names, sort=False)]

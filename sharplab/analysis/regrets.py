@@ -221,9 +221,9 @@ class _Ratio:
             # An excess loss that is infinite, or not known, is no less than where it was last measured.
             low = estimate - np.hypot(estimate - ratio, ratio - bound) if np.isfinite(estimate) else bound
         if not np.isfinite(estimate) or not all(map(excess.reaches, ends)):
-            return max(low, 0.0), np.inf
+            return float(max(low, 0.0)), np.inf
         highs = [np.hypot(self.value(end) - estimate, self.fieller(end)[1] - self.value(end)) for end in ends]
-        return max(low, 0.0), float(estimate + max(highs))
+        return float(max(low, 0.0)), float(estimate + max(highs))
 
     def fieller(self, distance: float) -> Interval:
         """Fieller's interval of the ratio at one distance; unbounded where the benefit of tuning may be nothing."""

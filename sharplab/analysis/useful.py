@@ -6,8 +6,6 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import brentq
-from scipy.special import fdtr, ncfdtr
 
 from sharplab.analysis.curves import with_metric
 from sharplab.analysis.grids import check_runs, grids_over, runs_by_name
@@ -16,10 +14,11 @@ from sharplab.analysis.optima import optima_and_shift
 from sharplab.analysis.parts import PartOfEach
 from sharplab.analysis.regrets import benefit_of_tuning, excess_losses
 from sharplab.analysis.seed_optima import SizeOptimum
-from sharplab.analysis.trend import VARIANCE_FLOOR, Measured, lies_outside, shrunk_noises
+from sharplab.analysis.spread import true_spread
+from sharplab.analysis.trend import Measured, lies_outside, shrunk_noises
 from sharplab.analysis.valley import Losses
 from sharplab.core.arguments import checked, text
-from sharplab.core.statistics import Interval
+from sharplab.core.statistics import OPEN, Interval
 from sharplab.records import Records, join_rates, some_records
 
 Verdict = Literal["fast", "slow", "inconclusive"]
@@ -85,20 +84,25 @@ class Usefulness:
         )
 
     def __str__(self) -> str:
-        over, p = self.over, self.loss.exponent
+        over, limit, carried = self.over, self.loss.limit, self.regret_exponent
         lines = [
-            f"{self.name}: {self.metric} {self.losses[-1]:.3g} at the best learning rate of {over} {self.sizes[-1]}"
+            f"{self.name}: {self.metric} {self.losses[-1]:.4g} at the best learning rate of {over} {self.sizes[-1]}"
         ]
-        if len(self.sizes) < FEWEST_SIZES:
-            lines.append(f"  {len(self.sizes)} sizes tell of no limit: train {FEWEST_SIZES} or more")
-        else:
-            lines.append(f"  it falls as {over}^-p, p = {p:.2g}, towards {self.loss.limit:.3g}")
+        if np.isnan(limit.value):
             lines.append(
-                f"  a carried learning rate loses as {over}^-2q, 2q = {self.regret_exponent:.2g}: {self.verdict}"
+                f"  towards which limit is not known: it takes {FEWEST_SIZES} sizes, none best at a grid's edge"
             )
-        lines.append(
-            f"  a missed one loses {self.kappa:.2g} per octave²; the optima lie off a line by {self.misfit:.2g}"
-        )
+        elif limit.interval == OPEN:
+            lines.append(f"  these sizes do not tell towards which limit, nor whether there is one: {self.verdict}")
+        else:
+            lines.append(f"  as {over}^-p towards {limit:.4g}, p = {self.loss.exponent:.2g}")
+            told = carried.interval != (0.0, np.inf)
+            rate = (
+                f"as {over}^-2q, 2q between {carried.low:.2g} and {carried.high:.2g}" if told else "at a rate not told"
+            )
+            lines.append(f"  what a carried learning rate loses vanishes {rate}: {self.verdict}")
+        off = f"; optima lie off a line by {self.misfit:.2g} octaves" if np.isfinite(self.misfit.high) else ""
+        lines.append(f"  to miss the best costs {self.kappa:.2g} per octave²{off}")
         return "\n".join(lines)
 
 
@@ -180,18 +184,7 @@ def _misfit(sizes: Sequence[float], optima: Sequence[SizeOptimum], confidence: f
     noise = float(np.mean([optimum.difference_noise.variance for optimum in optima]))
     z = np.vander(np.log2(np.asarray(sizes, float)), 2)
     square = float(np.sum((values - z @ np.linalg.lstsq(z, values)[0]) ** 2)) / spare
-    low = noise * _noncentrality(square / max(noise, VARIANCE_FLOOR), spare, df, (1 + confidence) / 2) / spare
-    high = scatter * _noncentrality(square / max(scatter, VARIANCE_FLOOR), spare, df, (1 - confidence) / 2) / spare
-    ends = (max(square - noise, 0.0), low, max(high, square) + noise - scatter)
-    return Measured(*(float(np.sqrt(end)) for end in ends))
-
-
-def _noncentrality(ratio: float, spare: int, df: float, share: float) -> float:
-    """The noncentrality at which F of these degrees of freedom lies below the ratio with a probability of `share`."""
-    df = min(df, 1e6)
-    if fdtr(spare, df, ratio) <= share:
-        return 0.0
-    above = 1.0
-    while ncfdtr(spare, df, above, ratio) > share:
-        above *= 2
-    return float(brentq(lambda noncentrality: ncfdtr(spare, df, noncentrality, ratio) - share, 0.0, above))
+    low = true_spread(square, noise, spare, df, confidence).low
+    high = true_spread(square, scatter, spare, df, confidence).high
+    doubt = noise - scatter
+    return Measured(float(np.sqrt(max(square - noise, 0.0))), low, float(np.sqrt(max(high**2, square) + doubt)))

@@ -224,7 +224,7 @@ def test_a_learning_rate_that_was_rounded_for_some_seeds_is_one():
 
 @pytest.mark.parametrize("slope", [0.0, 0.06, 0.2])
 def test_what_is_wanted_is_about_what_decides(slope):
-    """With the seeds that four seeds ask for, about half of such curves are decided; those decided at once want nothing."""
+    """With the seeds that four ask for, about half of such curves are decided; those decided at once want nothing."""
 
     def found(seeds, draw):
         rng = np.random.default_rng([draw, seeds])

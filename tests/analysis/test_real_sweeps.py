@@ -11,10 +11,11 @@ import pytest
 from scipy import stats
 
 from sharplab.analysis.grids import grids_over
-from sharplab.analysis.regrets import find_regrets
+from sharplab.analysis.limits import approach
+from sharplab.analysis.regrets import benefit_of_tuning, excess_losses, find_regrets
 from sharplab.analysis.seed_optima import find_optima, shift
 from sharplab.analysis.single_seeds import single_seed_optima
-from sharplab.analysis.trend import lies_outside, lies_within
+from sharplab.analysis.trend import Measured, lies_outside, lies_within, shrunk_noises
 from sharplab.analysis.valley import Losses
 from sharplab.gallery.entries import EXPERIMENTS
 
@@ -150,3 +151,27 @@ def test_regrets_under_mup_are_bounded_in_most_real_sweeps(seeds, widest, open_a
     highs = np.array([[one.loss.high for one in each.of_smallest[1:]] for each in drawn_regrets("mup", seeds)])
     assert (np.isinf(highs).mean(axis=0) < open_at_most).all()
     assert (np.median(highs, axis=0) < widest).all()
+
+
+def laws(name, grids):
+    """The lowest loss of each size, its limit and exponent, and the loss of half the best rate at the largest size."""
+    sizes, _ = population(name)
+    excesses, _ = excess_losses(grids)
+    lowest = [excess.lowest for excess in excesses]
+    values, noises = [each.mean() for each in lowest], shrunk_noises(lowest)
+    law = approach(sizes, values, noises, CONFIDENCE)
+    losses = [Measured(v, *noise.interval(v, CONFIDENCE)) for v, noise in zip(values, noises, strict=True)]
+    return [*losses, law.limit, law.exponent, benefit_of_tuning(excesses, find_optima(grids), CONFIDENCE)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("seeds", SEEDS)
+def test_laws_of_real_sweeps_cover_what_all_seeds_say(name, seeds):
+    _, grids = population(name)
+    true = np.array([one.value for one in laws(name, [Losses(g.rates, np.tile(g.values, COPIES)) for g in grids])])
+    rng = np.random.default_rng(seeds)
+    found = [[one.interval for one in laws(name, drawn(grids, seeds, rng))] for _ in range(DRAWS)]
+    lows, highs = np.moveaxis(np.array(found), -1, 0)
+    covered = (lows <= true) & (true <= highs)
+    hits = [covered[:, : len(grids)].sum() / len(grids), *covered[:, len(grids) :].sum(axis=0)]
+    assert all(acceptable(hit, DRAWS, 0.9) for hit in hits), np.array(hits) / DRAWS
