@@ -132,13 +132,14 @@ def find(preset: str, store: Path) -> Finding:
     finals = with_metric(together([decided.records for decided in decisions.values()]), METRIC)
     trajectories = sl.run(along(sweep), store)
     agreements = sl.consistency(trajectories, "sharpness", over="width")
+    useful = sl.usefulness(finals, over="width", metric=METRIC)
     verdict = judge(transfers["mup"], transfers["ntk"])
     return Finding(
         draw(finals, trajectories, transfers),
         table(finals, trajectories),
         CLAIM,
         verdict,
-        numbers(decisions, agreements),
+        numbers(decisions, agreements, useful),
     )
 
 
@@ -157,7 +158,11 @@ def judge(mup: sl.Transfer, ntk: sl.Transfer) -> Verdict:
     return "inconclusive"
 
 
-def numbers(decisions: Mapping[str, sl.Decision], agreements: Mapping[str, sl.Consistency]) -> dict:
+def numbers(
+    decisions: Mapping[str, sl.Decision],
+    agreements: Mapping[str, sl.Consistency],
+    useful: Mapping[str, sl.Usefulness],
+) -> dict:
     """The numbers of the JSON file."""
     stated: dict = {}
     for name, decided in decisions.items():
@@ -167,6 +172,13 @@ def numbers(decisions: Mapping[str, sl.Decision], agreements: Mapping[str, sl.Co
             "confidence": found.confidence,
             "seeds": {str(width): last[f"seeds_{width}"] for width in found.sizes},
             "training_flops": decided.flops,
+            "carrying": {
+                "fast_or_slow": useful[name].verdict,
+                "misfit_octaves": useful[name].misfit.value,
+                "misfit_interval": useful[name].misfit.interval,
+                "kappa": useful[name].kappa.value,
+                "kappa_interval": useful[name].kappa.interval,
+            },
             "sharpness_over_widths": {
                 "learning_rate": SHOWN_RATES[name],
                 "late_spread_octaves": agreed.late_spread,

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from sharplab.analysis.collapsing import LATE, START, collapse
+from sharplab.analysis.collapsing import START, collapse
+from sharplab.analysis.curves import LATE_FROM
 from sharplab.plotting import draw_collapse
 from sharplab.records import Records
 
@@ -35,8 +36,8 @@ def apart(by):
 
 def true_departure(by):
     curves = apart(by)
-    curves = curves - curves[:, SHARES >= LATE].mean(axis=1, keepdims=True)
-    return np.sqrt(np.var(curves[:, (SHARES >= START) & (SHARES < LATE)], axis=0, ddof=1).mean())
+    curves = curves - curves[:, SHARES >= LATE_FROM].mean(axis=1, keepdims=True)
+    return np.sqrt(np.var(curves[:, (SHARES >= START) & (SHARES < LATE_FROM)], axis=0, ddof=1).mean())
 
 
 NOISES = {
@@ -91,7 +92,7 @@ def test_curves_with_more_records_are_read_off_between_theirs():
 def test_the_departure_is_first_seen_where_it_begins():
     octaves = np.zeros((len(WIDTHS), 4, len(SHARES))) - SHARES
     octaves += 0.001 * np.random.default_rng(3).normal(size=octaves.shape)
-    octaves += 0.3 * ((SHARES >= 0.4) & (SHARES < LATE)) * np.arange(len(WIDTHS))[:, None, None]
+    octaves += 0.3 * ((SHARES >= 0.4) & (SHARES < LATE_FROM)) * np.arange(len(WIDTHS))[:, None, None]
     assert collapse(records(octaves))["runs"].departs_from == SHARES[SHARES >= 0.4][0]
 
 
