@@ -91,8 +91,11 @@ class Sampling:
         return float(outside + within)
 
     def hopeless(self, shift: float, tolerance: float, most: Sequence[int], confidence: float) -> bool:
-        """Whether the most seeds would hardly decide, had their interval all of the error to itself."""
-        return self.chance(shift, tolerance, most, confidence) < HOPELESS
+        """Whether the most seeds would hardly decide, had their interval all of the error to itself.
+
+        Sizes that lie off the line, as by chance they may with few seeds, are taken to lie on it later.
+        """
+        return replace(self, excess=0.0).chance(shift, tolerance, most, confidence) < HOPELESS
 
 
 def allocate(sampling: Sampling, added: int, most: Sequence[int], costs: Sequence[float]) -> tuple[int, ...]:

@@ -135,9 +135,15 @@ def decide(
 
 
 def design_of(
-    experiment: Experiment, over: str, metric: str, tolerance: float, seeds: int, flops: float, confidence: float
+    experiment: Experiment,
+    over: str = "width",
+    metric: str = "train_loss",
+    tolerance: float = 0.25,
+    seeds: int = 16,
+    flops: float = math.inf,
+    confidence: float = 0.95,
 ) -> Design:
-    """The design of a decision.
+    """The design of a decision, of the arguments of `decide`.
 
     Raises:
         ValueError: naming the argument that does not fit the experiment.

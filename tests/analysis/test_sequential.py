@@ -83,6 +83,7 @@ def test_it_is_hopeless_at_the_tolerance_alone():
     hopeless = [given.hopeless(shift, 0.25, most, 0.95) for shift in (0.0, 0.1, 0.25, 0.4, -0.25, -0.5)]
     assert hopeless == [False, False, True, False, True, False]
     assert sampling(doubt=0.5).hopeless(0.0, 0.25, most, 0.95)
+    assert not sampling(excess=0.5).hopeless(0.0, 0.25, most, 0.95)  # which may be chance
 
 
 LIMITS = {"tolerance": 0.25, "confidence": 0.95, "sizes": (8, 16, 32, 64), "over": "width"}
