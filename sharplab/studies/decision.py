@@ -16,7 +16,7 @@ from sharplab.core.arguments import checked, positive, text
 from sharplab.records import Records
 from sharplab.studies.rounds import Design, Look, Rounds, follow
 from sharplab.sweep.experiment import Experiment
-from sharplab.sweep.plan import make_plan, wanted_rows
+from sharplab.sweep.plan import make_plan
 from sharplab.sweep.preview import duration
 from sharplab.sweep.runner import an_experiment, run
 from sharplab.sweep.store.directory import open_store, read_rows
@@ -169,7 +169,7 @@ def _conclude(design: Design, rounds: Rounds, rows: pd.DataFrame) -> Decision:
     }
     return Decision(
         transfers={name: look.found for name, look in last.items()},
-        records=as_records(wanted_rows(rounds.experiments, rows)),
+        records=as_records(rounds.rows.reset_index(drop=True)),
         looks=pd.DataFrame(
             _row(design, name, number, look)
             for name, looks in rounds.looks.items()
