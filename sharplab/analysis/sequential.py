@@ -166,14 +166,14 @@ def wanted(
     if not sampling.known or not np.isfinite(shift):
         return Wanted(None, f"the noise is not known: train two seeds or more at each {over}")
     beyond = abs(abs(shift) - tolerance)
+    line = " and the optima on a line" if sampling.excess > 0 else ""
+    sampling = replace(sampling, excess=0.0)
     for seeds in _designs(sampling, costs):
         if sampling.half_width(seeds, confidence) < beyond:
-            return Wanted(seeds, f"{_listed(seeds, sizes, over)} would decide, were the shift as found")
-    of_seeds = replace(sampling, doubts=(0.0,) * len(sizes), excess=0.0)
+            return Wanted(seeds, f"{_listed(seeds, sizes, over)} would decide, were the shift as found{line}")
+    of_seeds = replace(sampling, doubts=(0.0,) * len(sizes))
     if of_seeds.half_width((MOST_SEEDS,) * len(sizes), confidence) >= beyond:
         return Wanted(None, f"no number of seeds up to {MOST_SEEDS} would, were the shift as found: at the tolerance")
-    if sampling.excess > sampling.fixed / 2:
-        return Wanted(None, "no number of seeds would decide: the optima lie on no line")
     return Wanted(None, "no number of seeds would decide: the grid shows too little of the valleys, refine it")
 
 

@@ -114,7 +114,7 @@ def test_the_seeds_wanted_decide_and_fewer_do_not(shift, costs):
     [
         (sampling(), 0.2501, f"{MOST_SEEDS}.*tolerance"),
         (sampling(doubt=0.2), 0.0, "grid"),
-        (sampling(excess=0.2), 0.0, "no line"),
+        (sampling(excess=0.2), 0.1, "would decide.* line"),
         (sampling(variance=np.inf), 0.0, "two seeds"),
         (sampling(), np.nan, "two seeds"),
         (sampling(variance=0.36), 0.1, "seeds at each width would decide"),
