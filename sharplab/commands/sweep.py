@@ -15,7 +15,7 @@ from sharplab.sweep import Experiment, live, run
 from sharplab.sweep.executors.opening import open_executor
 from sharplab.sweep.experiment import SETTINGS
 from sharplab.sweep.plan import WHOLE, Shard
-from sharplab.sweep.preview import estimate_tasks, plan_tasks, print_plan
+from sharplab.sweep.preview import PlannedTask, estimate_tasks, plan_tasks, print_plan
 from sharplab.sweep.shards import parse_shard, sbatch_line, stored_parts
 from sharplab.sweep.store.directory import read_rows
 
@@ -66,6 +66,7 @@ def _decide(options: SweepOptions, experiments: Sequence[Experiment], console: C
     """Train in rounds and print the decisions, or show the next round."""
     from sharplab.studies.decision import decide, design_of
     from sharplab.studies.rounds import follow
+    from sharplab.training.flops import training_flops
 
     limits: dict[str, Any] = {"over": options.over, "metric": options.metric, "seeds": options.decide}
     limits |= {"flops": math.inf if options.flops is None else options.flops}
@@ -74,7 +75,9 @@ def _decide(options: SweepOptions, experiments: Sequence[Experiment], console: C
         missing = [each for design in designs for each in follow(design, read_rows(options.store)).missing]
         console.print("The next round:" if missing else "No round is left.", highlight=False)
         if missing:
-            _print_plan(options, missing, WHOLE, console)
+            planned = _print_plan(options, missing, WHOLE, console)
+            flops = sum(len(each.missing) * training_flops(each.task) for each in planned)
+            console.print(f"It costs {flops:.3g} training FLOPs.", highlight=False)
         return
     from sharplab.commands.verdicts import print_decision
 
@@ -91,9 +94,12 @@ def _headings(experiments: Sequence[Experiment]) -> list[str]:
     return [", ".join(f"{name.replace('_', ' ')} {getattr(each, name)}" for name in varying) for each in experiments]
 
 
-def _print_plan(options: SweepOptions, experiments: Sequence[Experiment], shard: Shard, console: Console) -> None:
+def _print_plan(
+    options: SweepOptions, experiments: Sequence[Experiment], shard: Shard, console: Console
+) -> tuple[PlannedTask, ...]:
     planned = plan_tasks(experiments, options.store, shard)
     print_plan(planned, estimate_tasks(planned, workers=_workers(options.executor)), console)
+    return planned
 
 
 def _print_parts(options: SweepOptions, experiments: Sequence[Experiment], shard: Shard, console: Console) -> None:

@@ -10,7 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from sharplab.analysis.optima import transfer
 from sharplab.analysis.sequential import MOST_SEEDS, Rules, Sampling, allocate, wanted
+from sharplab.analysis.simulation import SimulatedSweep
+from sharplab.records import Records
 
 WEIGHTS = (-0.3, -0.1, 0.1, 0.3)
 
@@ -129,3 +132,35 @@ def test_what_would_decide_is_said_or_why_nothing_does(given, shift, says):
 def test_one_size_shows_no_shift():
     one = Sampling((3,), (0.0,), (0.1,), (0.0,))
     assert "another" in wanted(one, 0.0, tolerance=0.25, confidence=0.95, sizes=(8,), over="depth").says
+
+
+def test_the_parts_of_the_variance_are_all_of_it():
+    rng = np.random.default_rng(0)
+    for outlier in (0.0, 1.0):
+        (found,) = transfer(SimulatedSweep(optimum_sd=0.2, outlier=outlier).records(rng)).values()
+        parts = found.sampling
+        assert parts.seeds == (5, 5, 5, 3)
+        assert parts.by_seeds(parts.seeds) + parts.fixed == pytest.approx(found.trend.noise.variance)
+        assert (parts.excess > 0) == bool(outlier)
+
+
+def test_as_many_seeds_as_are_wanted_decide_in_half_of_sweeps_or_more():
+    sweep, rng, decided = SimulatedSweep(optimum_sd=0.5).with_seeds(3), np.random.default_rng(1), []
+    for _ in range(12):
+        (few,) = transfer(sweep.records(rng)).values()
+        if few.wanted is None or few.wanted.seeds is None or few.wanted.seeds[0] > 32:
+            continue
+        assert f"undecided: {few.wanted.seeds[0]} seeds at each width" in str(few)
+        (more,) = transfer(sweep.with_seeds(few.wanted.seeds[0]).records(rng)).values()
+        decided.append(more.verdict == "transfers")
+        assert more.verdict != "shifts"
+    assert len(decided) >= 6
+    assert np.mean(decided) >= 0.5
+
+
+def test_a_decided_verdict_wants_nothing_and_a_grid_that_ends_wants_to_be_extended():
+    (found,) = transfer(SimulatedSweep(shift=1.0).records(np.random.default_rng(0))).values()
+    assert found.verdict == "shifts" and found.wanted is None and "undecided" not in str(found)
+    runs = SimulatedSweep().records(np.random.default_rng(0)).runs
+    (found,) = transfer(Records(runs[runs["learning_rate"] <= 1])).values()
+    assert any(found.at_grid_edge) and found.wanted.seeds is None and "extend" in found.wanted.says

@@ -306,7 +306,7 @@ def test_rounds_are_trained_and_the_decision_is_printed_and_drawn(rounds, tmp_pa
     words = (*DECIDE, "--store", str(tmp_path / "store"))
     assert code_of(*words, "--dry-run") == 0
     said = capsys.readouterr().out
-    assert "The next round:" in said and "Nothing was trained" in said
+    assert "The next round:" in said and "Nothing was trained" in said and "training FLOPs" in said
     assert not rounds.experiments and not (tmp_path / "store").exists()
     assert code_of(*words) == 0
     said = capsys.readouterr().out
