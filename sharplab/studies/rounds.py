@@ -124,19 +124,18 @@ def follow(design: Design, rows: pd.DataFrame) -> Rounds:
     known = known_runs(design.experiment, rows)  # of every round, since all are recorded alike
     looks: dict[str, list[Look]] = {name: [] for name in design.experiment.parameterizations}
     plans = dict.fromkeys(looks, design.first)
-    missing: tuple[Experiment, ...] = ()
+    every: tuple[Experiment, ...] = ()
     while plans:
         round_ = {name: tuple(design.experiments(name, seeds)) for name, seeds in plans.items()}
         every = tuple(each for several in round_.values() for each in several)
         if any(missing_groups(each, known) for each in every):
-            missing = every
             break
         for name, several in round_.items():
             seen = set[str]().union(*(wanted_ids(each, known) for each in several))
             looks[name].append(_look(design, name, plans[name], known[known["run_id"].isin(seen)], looks[name]))
         plans = _next_round(design, looks, plans)
     used = set[str]().union(*(of_name[-1].run_ids for of_name in looks.values() if of_name))
-    return Rounds(looks, known[known["run_id"].isin(used)], missing)
+    return Rounds(looks, known[known["run_id"].isin(used)], every if plans else ())
 
 
 def _look(design: Design, name: str, seeds: Seeds, rows: pd.DataFrame, before: Sequence[Look]) -> Look:
