@@ -70,6 +70,7 @@ LOSS = {"loss": whole, "params": PARAMS, "batch": (X, Y)}
 MODEL = {"model": model, "loss": SQUARED, "params": PARAMS, "batch": (X, Y)}
 CHECK = {"build": build, "widths": (8, 16), "batch": EXAMPLES, "loss": CROSS}
 SUGGEST = {"build": build, "base": 8, "width": 32, "data": EXAMPLES, "loss": CROSS}
+DECIDE = {"experiment": experiment(widths=(8, 16)), "store": "x"}
 BAD_PARAMS = (None, "x", {}, {"a": jnp.ones(3, int)}, {"a": jax.random.key(0)})
 NO_FUNCTION = (5, None, "x")
 WRONG = [
@@ -135,6 +136,13 @@ WRONG = [
     (sl.power_law, {"x": [1, 2], "y": [1, 2]}, {"x": ([1], [], None), "y": ([1], None), "confidence": (0, 1)}),
     (sl.shift_difference, {"a": FOUND, "b": FOUND}, {"a": (5, None), "b": (5,), "confidence": (0, 2, "x")}),
     (sl.suggest_learning_rate, SUGGEST, {"build": (5, None), "base": COUNTS, "width": COUNTS, "loss": (5,)}),
+    (
+        sl.decide,
+        DECIDE,
+        {"experiment": (None, 5, [experiment()]), "store": (None, 5), "over": ("zz", 5, None, "depth")},
+    ),
+    (sl.decide, DECIDE, {"metric": ("zz", 5, None), "tolerance": (0, -1, NAN, "x", None), "seeds": (*COUNTS, None)}),
+    (sl.decide, DECIDE, {"flops": (0, -1, NAN, "x", None), "confidence": (0, 1, NAN, "x", None)}),
     (sl.suggest_learning_rate, SUGGEST, {"data": (5, None, (X,)), "steps": COUNTS, "minutes": ("x", -1, 0)}),
     (sl.resample, {"make_operator": len, "batches": [1, 2], "estimator": len}, {"batches": ([], None, 5)}),
     (sl.resample, {"make_operator": len, "batches": [1, 2], "estimator": len}, {"estimator": NO_FUNCTION}),

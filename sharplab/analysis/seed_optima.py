@@ -31,6 +31,7 @@ LEAST_CURVATURE = 0.5  # in units of the parabola's
 STEEPEST = 9.0  # a parabola's rise to one neighbour on a grid, in units of that to the other, at most
 GUARD = 0.8  # quantile of F beyond which optima lie on no line within their noise
 POSITIONS = 257  # at which a valley's slope is computed
+ROUNDING = 1e-9  # of variances, relatively
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,9 @@ def sampling(sizes: Sequence[float], grids: Sequence[Losses], optima: Sequence[S
     )
     if not plain.known:
         return plain
-    return replace(plain, excess=max(float(found.noise.variance) - plain.by_seeds(seeds) - plain.fixed, 0.0))
+    of_line = plain.by_seeds(seeds) + plain.fixed
+    excess = float(found.noise.variance) - of_line
+    return replace(plain, excess=excess) if excess > ROUNDING * of_line else plain
 
 
 def distance(one: SizeOptimum, other: SizeOptimum, confidence: float) -> Measured:

@@ -22,26 +22,6 @@ HOPELESS = 0.05  # chance of a verdict from the most seeds below which there are
 MOST_SEEDS = 64  # per size, up to which it is asked how many would decide
 
 
-def next_total(total: int, sizes: int, most: int) -> int:
-    """The seeds of all sizes after one round more: half as many again, one per size at least, `most` at most.
-
-    A last round that would be small is joined to the one before, lest its interval have hardly any error to spend.
-
-    >>> totals = [12]
-    >>> while totals[-1] < 64:
-    ...     totals.append(next_total(totals[-1], 4, 64))
-    >>> totals
-    [12, 18, 27, 40, 64]
-    """
-    added = max(sizes, int(GROWTH * total))
-    return most if total + added + added // 2 >= most else total + added
-
-
-def error_share(before: int, now: int, most: int, error: float) -> float:
-    """The error that a look may spend, given all seeds before and now, and the most of them."""
-    return error * (now - before) / most
-
-
 @dataclass(frozen=True)
 class Sampling:
     """How the variance of a shift depends on the seeds of each size; all are tuples over the sizes.
@@ -90,9 +70,52 @@ class Sampling:
         within = later.cdf(tolerance - half) - later.cdf(half - tolerance) if half < tolerance else 0.0
         return float(outside + within)
 
-    def hopeless(self, shift: float, tolerance: float, most: Sequence[int], confidence: float) -> bool:
-        """Whether the most seeds would hardly decide, had their interval all of the error to itself."""
-        return self.chance(shift, tolerance, most, confidence) < HOPELESS
+
+@dataclass(frozen=True)
+class Rules:
+    """The rules of rounds: which confidence a look has, whether another round follows, and with which seeds.
+
+    Attributes:
+        most: seeds per size.
+        tolerance: octaves per doubling.
+        confidence: of all looks together.
+    """
+
+    most: tuple[int, ...]
+    tolerance: float
+    confidence: float
+
+    def look_confidence(self, before: Sequence[int], now: Sequence[int]) -> float:
+        """The confidence of a look's interval, given the seeds before, none at first, and now."""
+        return 1 - (1 - self.confidence) * (sum(now) - sum(before)) / sum(self.most)
+
+    def hopeless(self, sampling: Sampling, shift: float) -> bool:
+        """Whether the most seeds would hardly decide, had their interval all of the error to itself.
+
+        Sizes that lie off the line, as by chance they may with few seeds, are taken to lie on it later.
+        """
+        if not sampling.known or not np.isfinite(shift):
+            return False
+        return replace(sampling, excess=0.0).chance(shift, self.tolerance, self.most, self.confidence) < HOPELESS
+
+    def next_total(self, total: int) -> int:
+        """The seeds of all sizes after one round more: half as many again, one per size at least.
+
+        A last round that would be small is joined to the one before, lest its interval have hardly any error to spend.
+
+        >>> rules, totals = Rules((16,) * 4, 0.25, 0.95), [12]
+        >>> while totals[-1] < 64:
+        ...     totals.append(rules.next_total(totals[-1]))
+        >>> totals
+        [12, 18, 27, 40, 64]
+        """
+        added, most = max(len(self.most), int(GROWTH * total)), sum(self.most)
+        return most if total + added + added // 2 >= most else total + added
+
+    def next_seeds(self, sampling: Sampling, costs: Sequence[float]) -> tuple[int, ...]:
+        """The seeds of the next round, given what one more costs at each size; those there are where none is left."""
+        now = sum(sampling.seeds)
+        return allocate(sampling, self.next_total(now) - now, self.most, costs)
 
 
 def allocate(sampling: Sampling, added: int, most: Sequence[int], costs: Sequence[float]) -> tuple[int, ...]:
@@ -143,14 +166,14 @@ def wanted(
     if not sampling.known or not np.isfinite(shift):
         return Wanted(None, f"the noise is not known: train two seeds or more at each {over}")
     beyond = abs(abs(shift) - tolerance)
+    line = " and the optima on a line" if sampling.excess > 0 else ""
+    sampling = replace(sampling, excess=0.0)
     for seeds in _designs(sampling, costs):
         if sampling.half_width(seeds, confidence) < beyond:
-            return Wanted(seeds, f"{_listed(seeds, sizes, over)} would decide, were the shift as found")
-    of_seeds = replace(sampling, doubts=(0.0,) * len(sizes), excess=0.0)
+            return Wanted(seeds, f"{_listed(seeds, sizes, over)} would decide, were the shift as found{line}")
+    of_seeds = replace(sampling, doubts=(0.0,) * len(sizes))
     if of_seeds.half_width((MOST_SEEDS,) * len(sizes), confidence) >= beyond:
         return Wanted(None, f"no number of seeds up to {MOST_SEEDS} would, were the shift as found: at the tolerance")
-    if sampling.excess > sampling.fixed / 2:
-        return Wanted(None, "no number of seeds would decide: the optima lie on no line")
     return Wanted(None, "no number of seeds would decide: the grid shows too little of the valleys, refine it")
 
 

@@ -28,6 +28,7 @@ from sharplab.commands.config_file import assignments, config_path, read_options
 from sharplab.commands.options import Options
 from sharplab.commands.presets import PRESETS
 from sharplab.commands.setting_options import setting_options
+from sharplab.core.grid import whole
 from sharplab.core.naming import lookup
 from sharplab.sweep.experiment import SETTINGS, Experiment
 from sharplab.sweep.several import product, zipped
@@ -91,6 +92,18 @@ class SweepOptions(_PlaceAndSettings):
             "depths=2,3,4 for sizes that grow together, batch_size=32,64 steps=400,200",
         ),
     ] = ()
+    decide: Annotated[
+        int | None,
+        _without_default(
+            "N",
+            help="train in rounds, more seeds where they tell most per FLOP, until each verdict is sure or more seeds "
+            "would hardly tell: N per size at most, --seeds at first. With --dry-run: what the next round would be",
+        ),
+    ] = None
+    flops: Annotated[
+        float | None,
+        _without_default("X", help="of --decide: the most training FLOPs, as 1e15; no round is begun that costs more"),
+    ] = None
     executor: Annotated[
         str,
         tyro.conf.arg(
@@ -138,6 +151,12 @@ class SweepOptions(_PlaceAndSettings):
     def check(self) -> None:
         """Raise a ValueError for what is wrong with the settings."""
         self.experiments()
+        if self.decide is not None:
+            whole("decide", self.decide)
+            if self.shard is not None or self.track:
+                raise ValueError("decide: a round follows from all runs before: give neither --shard nor --track.")
+        elif self.flops is not None:
+            raise ValueError("flops: this limits --decide N, which is not given.")
 
     def growing_along(self) -> tuple[str, ...]:
         """The columns of records that --zip ties to the size that grows."""

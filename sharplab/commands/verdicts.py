@@ -12,6 +12,7 @@ from sharplab.analysis.curves import LATE, with_metric
 from sharplab.analysis.grids import runs_by_name
 from sharplab.plotting import NAMES, draw_sweep, house_style, leave_room_below, save_figure, size_legend
 from sharplab.records import SETTINGS, Records
+from sharplab.studies.decision import Decision
 
 
 def print_verdicts(
@@ -28,10 +29,24 @@ def print_verdicts(
         found = transfer(part, over=over, metric=metric)
         for result in found.values():
             console.print(str(result), highlight=False)
-        picture = folder / f"{over}_sweep{re.sub(r'[^0-9A-Za-z.-]+', '-', f' {heading}') if heading else ''}.png"
-        draw_transfer(part, found, metric, picture)
-        pictures.append(picture)
+        pictures.append(_picture(folder, over, heading))
+        draw_transfer(part, found, metric, pictures[-1])
     return tuple(pictures)
+
+
+def print_decision(found: Decision, *, heading: str, folder: Path, console: Console) -> Path:
+    """Print a decision, and draw the runs it is made of into the folder; the picture's path."""
+    if heading:
+        console.print(f"[bold]{heading}[/]", highlight=False)
+    console.print(str(found), highlight=False)
+    one = next(iter(found.transfers.values()))
+    picture = _picture(folder, one.over, heading)
+    draw_transfer(with_metric(found.records, one.metric), found.transfers, one.metric, picture)
+    return picture
+
+
+def _picture(folder: Path, over: str, heading: str) -> Path:
+    return folder / f"{over}_sweep{re.sub(r'[^0-9A-Za-z.-]+', '-', f' {heading}') if heading else ''}.png"
 
 
 def by_setting(records: Records, *, over: str, along: Collection[str] = ()) -> Iterator[tuple[str, Records]]:

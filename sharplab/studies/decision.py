@@ -17,7 +17,7 @@ from sharplab.core.evidence import note_runs
 from sharplab.records import Records
 from sharplab.studies.rounds import Design, Look, Rounds, follow
 from sharplab.sweep.experiment import Experiment
-from sharplab.sweep.plan import make_plan, wanted_rows
+from sharplab.sweep.plan import make_plan
 from sharplab.sweep.preview import duration
 from sharplab.sweep.runner import an_experiment, run
 from sharplab.sweep.store.directory import open_store, read_rows
@@ -136,9 +136,15 @@ def decide(
 
 
 def design_of(
-    experiment: Experiment, over: str, metric: str, tolerance: float, seeds: int, flops: float, confidence: float
+    experiment: Experiment,
+    over: str = "width",
+    metric: str = "train_loss",
+    tolerance: float = 0.25,
+    seeds: int = 16,
+    flops: float = math.inf,
+    confidence: float = 0.95,
 ) -> Design:
-    """The design of a decision.
+    """The design of a decision, of the arguments of `decide`.
 
     Raises:
         ValueError: naming the argument that does not fit the experiment.
@@ -162,7 +168,7 @@ def _conclude(design: Design, rounds: Rounds, rows: pd.DataFrame) -> Decision:
         for name, each in wanted.items()
         if each.seeds is not None and (spent := _seconds(design, name, each.seeds, rows)) is not None
     }
-    used = wanted_rows(rounds.experiments, rows)
+    used = rounds.rows.reset_index(drop=True)
     note_runs(used["run_id"])
     return Decision(
         transfers={name: look.found for name, look in last.items()},

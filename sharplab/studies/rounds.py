@@ -4,7 +4,6 @@ Look k sees the runs of round k's plan alone, though the store may hold more: a 
 one that finds further seeds, look at the same runs and decide the same.
 """
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count, islice
@@ -14,10 +13,9 @@ import pandas as pd
 
 from sharplab.analysis import Transfer, transfer
 from sharplab.analysis.seed_optima import slope_weights
-from sharplab.analysis.sequential import allocate, error_share, next_total
-from sharplab.records import Records
+from sharplab.analysis.sequential import Rules
 from sharplab.sweep.experiment import Experiment
-from sharplab.sweep.plan import make_plan, tasks, wanted_rows
+from sharplab.sweep.plan import known_runs, missing_groups, tasks, wanted_ids
 from sharplab.sweep.store.rows import as_records
 from sharplab.training.flops import training_flops
 
@@ -57,13 +55,14 @@ class Design:
         return tuple(len(self._own(size)) for size in self.sizes)
 
     @property
-    def most(self) -> Seeds:
-        """The most seeds; a size in the middle, of which the slope takes nothing, gets none beside the first."""
+    def rules(self) -> Rules:
+        """The rules of its rounds; a size in the middle, of which the slope takes nothing, keeps its first seeds."""
         _, weights = slope_weights(self.sizes)
-        return tuple(
+        most = (
             max(self.seeds, own) if abs(weight) > LEAST_WEIGHT else own
             for own, weight in zip(self.first, weights, strict=True)
         )
+        return Rules(tuple(most), self.tolerance, self.confidence)
 
     def experiments(self, name: str, seeds: Seeds) -> Iterator[Experiment]:
         """One parameterization's sweep with so many seeds, an experiment per size."""
@@ -111,38 +110,39 @@ class Rounds:
 
     Attributes:
         looks: of each parameterization, one after another.
-        experiments: of all rounds so far, the next one's among them.
-        missing: those of the next round, of which the store lacks runs; none where all has ended.
+        rows: of the runs that were looked at.
+        missing: the experiments of the next round, of which the store lacks runs; none where all has ended.
     """
 
     looks: Mapping[str, Sequence[Look]]
-    experiments: tuple[Experiment, ...]
+    rows: pd.DataFrame
     missing: tuple[Experiment, ...]
 
 
 def follow(design: Design, rows: pd.DataFrame) -> Rounds:
     """The looks that the rows of a store allow, and the round that comes next."""
+    known = known_runs(design.experiment, rows)  # of every round, since all are recorded alike
     looks: dict[str, list[Look]] = {name: [] for name in design.experiment.parameterizations}
     plans = dict.fromkeys(looks, design.first)
-    asked: list[Experiment] = []
+    every: tuple[Experiment, ...] = ()
     while plans:
-        wanted = {name: tuple(design.experiments(name, seeds)) for name, seeds in plans.items()}
-        round_ = tuple(each for several in wanted.values() for each in several)
-        asked.extend(round_)
-        if make_plan(round_, rows).groups:
-            return Rounds(looks, tuple(asked), round_)
-        for name, several in wanted.items():
-            records = as_records(wanted_rows(several, rows))
-            looks[name].append(_look(design, name, plans[name], records, looks[name]))
+        round_ = {name: tuple(design.experiments(name, seeds)) for name, seeds in plans.items()}
+        every = tuple(each for several in round_.values() for each in several)
+        if any(missing_groups(each, known) for each in every):
+            break
+        for name, several in round_.items():
+            seen = set[str]().union(*(wanted_ids(each, known) for each in several))
+            looks[name].append(_look(design, name, plans[name], known[known["run_id"].isin(seen)], looks[name]))
         plans = _next_round(design, looks, plans)
-    return Rounds(looks, tuple(asked), ())
+    used = set[str]().union(*(of_name[-1].run_ids for of_name in looks.values() if of_name))
+    return Rounds(looks, known[known["run_id"].isin(used)], every if plans else ())
 
 
-def _look(design: Design, name: str, seeds: Seeds, records: Records, before: Sequence[Look]) -> Look:
-    most, earlier = sum(design.most), before[-1] if before else None
-    share = error_share(sum(earlier.seeds) if earlier else 0, sum(seeds), most, 1 - design.confidence)
+def _look(design: Design, name: str, seeds: Seeds, rows: pd.DataFrame, before: Sequence[Look]) -> Look:
+    earlier, records = before[-1] if before else None, as_records(rows)
+    confidence = design.rules.look_confidence(earlier.seeds if earlier else (), seeds)
     options: dict[str, Any] = {"over": design.over, "metric": design.metric, "tolerance": design.tolerance}
-    (found,) = transfer(records, **options, confidence=1 - share).values()
+    (found,) = transfer(records, **options, confidence=confidence).values()
     of_size, runs = dict(zip(design.sizes, design.run_flops(name), strict=True)), records.runs
     rates = runs.groupby(design.over)["learning_rate"].nunique()
     run_ids = dict(zip(runs["run_id"], (of_size[size] for size in runs[design.over]), strict=True))
@@ -160,12 +160,9 @@ def _ended(design: Design, found: Transfer, seeds: Seeds) -> str:
         return "decided"
     if any(found.at_grid_edge):
         return "grid"
-    if sum(seeds) >= sum(design.most):
+    if sum(seeds) >= sum(design.rules.most):
         return "seeds"
-    known = found.sampling.known and math.isfinite(found.shift)
-    if known and found.sampling.hopeless(found.shift, design.tolerance, design.most, design.confidence):
-        return "hopeless"
-    return ""
+    return "hopeless" if design.rules.hopeless(found.sampling, found.shift) else ""
 
 
 def _next_round(design: Design, looks: dict[str, list[Look]], plans: Mapping[str, Seeds]) -> dict[str, Seeds]:
@@ -176,9 +173,7 @@ def _next_round(design: Design, looks: dict[str, list[Look]], plans: Mapping[str
         last = looks[name][-1]
         if last.ended:
             continue
-        total = next_total(sum(last.seeds), len(last.seeds), sum(design.most))
-        sampling = replace(last.found.sampling, seeds=last.seeds)
-        seeds = allocate(sampling, total - sum(last.seeds), design.most, last.costs)
+        seeds = design.rules.next_seeds(replace(last.found.sampling, seeds=last.seeds), last.costs)
         cost = sum((then - now) * each for then, now, each in zip(seeds, last.seeds, last.costs, strict=True))
         if spent + cost > design.flops:
             looks[name][-1] = replace(last, ended="flops")

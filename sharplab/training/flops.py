@@ -20,7 +20,7 @@ def training_flops(task: Task) -> int:
 
     Those of matrix products and convolutions are counted, two per multiplication, as in the usual 6 · parameters ·
     tokens of a transformer (Kaplan et al., arXiv 2001.08361). Records and what optimizers do beside are left out, and a
-    run that diverges counts as one that does not.
+    run that diverges counts as one that does not. A step without products counts as one operation.
     """
     recipe, dataset = find_recipe(task), load_dataset(task.data)
 
@@ -31,4 +31,4 @@ def training_flops(task: Task) -> int:
     network = recipe.network.abstract
     batch = jax.eval_shape(recipe.prepare, inputs), targets
     loss = jax.make_jaxpr(Recipe.training_loss)(recipe, network.params, network.variables, batch)
-    return task.steps * PASSES * product_flops(loss)
+    return task.steps * max(PASSES * product_flops(loss), 1)

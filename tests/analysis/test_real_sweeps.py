@@ -4,6 +4,7 @@ Losses near the cliff are heavy-tailed as no formula of `sharplab.analysis.simul
 """
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,8 @@ from scipy import stats
 from sharplab.analysis.grids import grids_over
 from sharplab.analysis.limits import approach
 from sharplab.analysis.regrets import benefit_of_tuning, excess_losses, find_regrets
-from sharplab.analysis.seed_optima import find_optima, shift
+from sharplab.analysis.seed_optima import find_optima, sampling, shift
+from sharplab.analysis.sequential import Rules
 from sharplab.analysis.single_seeds import single_seed_optima
 from sharplab.analysis.trend import Measured, lies_outside, lies_within, shrunk_noises
 from sharplab.analysis.valley import Losses
@@ -175,3 +177,65 @@ def test_laws_of_real_sweeps_cover_what_all_seeds_say(name, seeds):
     covered = (lows <= true) & (true <= highs)
     hits = [covered[:, : len(grids)].sum() / len(grids), *covered[:, len(grids) :].sum(axis=0)]
     assert all(acceptable(hit, DRAWS, 0.9) for hit in hits), np.array(hits) / DRAWS
+
+
+FIRST, RULES = 3, Rules((16,) * 4, TOLERANCE, CONFIDENCE)
+
+
+@functools.cache
+def sequential_draws(name, paths):
+    """Of sweeps in rounds, each look's seeds, trend and sampling, up to the most seeds: seeds follow from noise alone.
+
+    A run costs as much as the square of its width, as in the rounds of a sweep.
+    """
+    sizes, grids = population(name)
+    rng, found = np.random.default_rng(1), []
+    for _ in range(paths):
+        order = [rng.integers(g.values.shape[1], size=max(RULES.most)) for g in grids]
+        looks, seeds = [], (FIRST,) * len(sizes)
+        while not looks or looks[-1][0] != RULES.most:
+            known = [Losses(g.rates, g.values[:, o[:n]]) for g, o, n in zip(grids, order, seeds, strict=True)]
+            optima = find_optima(known)
+            trend = shift(sizes, optima)
+            looks.append((seeds, trend, sampling(sizes, known, optima, trend)))
+            seeds = RULES.next_seeds(replace(looks[-1][2], seeds=seeds), costs(name))
+        found.append(looks)
+    return found
+
+
+def costs(name):
+    """Of one more seed at each width."""
+    sizes, grids = population(name)
+    return [size**2 * len(grid.rates) for size, grid in zip(sizes, grids, strict=True)]
+
+
+def decided(name, looks, true_shift):
+    """The verdict of a sweep moved to a known shift, whether its last interval covers it, and the cost of its runs."""
+    offset, before = true_shift - truth(name)[1], ()
+    for seeds, trend, known in looks:
+        interval = tuple(end + offset for end in trend.interval(RULES.look_confidence(before, seeds)))
+        before = seeds
+        if lies_within(interval, TOLERANCE) or lies_outside(interval, TOLERANCE):
+            break
+        if RULES.hopeless(known, trend.slope + offset):
+            break
+    verdict = "transfers" if lies_within(interval, TOLERANCE) else "shifts" * lies_outside(interval, TOLERANCE)
+    return verdict, interval[0] <= true_shift <= interval[1], float(np.dot(seeds, costs(name)))
+
+
+@pytest.mark.parametrize("paths", [25, pytest.param(500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", NAMES)
+def test_verdicts_in_rounds_keep_their_error_and_cost_less_than_all_seeds(name, paths):
+    of_all = float(np.dot(RULES.most, costs(name)))
+    for true_shift in (0.0, 0.15, 0.25, 0.35, 0.5):
+        verdicts, covered, spent = zip(
+            *(decided(name, looks, true_shift) for looks in sequential_draws(name, paths)), strict=True
+        )
+        transfers, shifts = (verdicts.count(verdict) / paths for verdict in ("transfers", "shifts"))
+        print(f"{name} {true_shift}: {transfers=} {shifts=} {np.mean(covered)=} {np.mean(spent) / of_all=:.2f}")
+        wrong = transfers * (true_shift >= TOLERANCE) + shifts * (true_shift <= TOLERANCE)
+        assert np.mean(covered) >= CONFIDENCE - 3 * np.sqrt(CONFIDENCE * (1 - CONFIDENCE) / paths)
+        assert acceptable(paths - round(wrong * paths), paths, 1 - 0.05)
+        if true_shift in (0.0, 0.5):
+            assert max(transfers, shifts) > 0.7
+            assert np.mean(spent) < 0.75 * of_all

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from sharplab.analysis.sequential import MOST_SEEDS, Sampling, allocate, error_share, next_total, wanted
+from sharplab.analysis.optima import transfer
+from sharplab.analysis.sequential import MOST_SEEDS, Rules, Sampling, allocate, wanted
+from sharplab.analysis.simulation import SimulatedSweep
+from sharplab.records import Records
 
 WEIGHTS = (-0.3, -0.1, 0.1, 0.3)
 
@@ -18,15 +22,17 @@ def sampling(seeds=(3, 3, 3, 3), variance=0.09, doubt=0.0, excess=0.0) -> Sampli
     return Sampling(seeds, WEIGHTS, (variance,) * 4, (doubt,) * 4, excess)
 
 
-@given(sizes=st.integers(2, 9), first=st.integers(1, 40), more=st.integers(0, 300))
+@given(sizes=st.integers(2, 9), first=st.integers(1, 40), more=st.integers(0, 40))
 def test_the_looks_spend_all_of_the_error_and_no_more(sizes, first, more):
-    totals, most = [0, sizes * first], sizes * first + more
-    while totals[-1] < most:
-        totals.append(next_total(totals[-1], sizes, most))
-    shares = [error_share(a, b, most, 0.05) for a, b in itertools.pairwise(totals)]
+    rules = Rules((first + more,) * sizes, 0.25, 0.95)
+    given = Sampling((first,) * sizes, (1.0,) * sizes, (0.1,) * sizes, (0.0,) * sizes)
+    looks = [(), given.seeds]
+    while looks[-1] != rules.most:
+        looks.append(rules.next_seeds(replace(given, seeds=looks[-1]), (1.0,) * sizes))
+    shares = [1 - rules.look_confidence(before, now) for before, now in itertools.pairwise(looks)]
     assert sum(shares) == pytest.approx(0.05)
     assert min(shares) > 0
-    assert len(shares) < 2 + 3 * np.log2(most / totals[1] + 1)
+    assert len(shares) < 3 + 3 * np.log2((first + more) / first)
 
 
 @pytest.mark.parametrize("costs", [(1, 1, 1, 1), (1, 4, 16, 64), (7, 1, 1, 3)])
@@ -79,10 +85,13 @@ def test_the_chance_of_a_verdict_is_how_often_later_shifts_are_far_enough_from_t
 
 
 def test_it_is_hopeless_at_the_tolerance_alone():
-    given, most = sampling((8, 8, 8, 8), variance=0.04), (16,) * 4
-    hopeless = [given.hopeless(shift, 0.25, most, 0.95) for shift in (0.0, 0.1, 0.25, 0.4, -0.25, -0.5)]
+    rules = Rules((16,) * 4, 0.25, 0.95)
+    given = sampling((8, 8, 8, 8), variance=0.04)
+    hopeless = [rules.hopeless(given, shift) for shift in (0.0, 0.1, 0.25, 0.4, -0.25, -0.5)]
     assert hopeless == [False, False, True, False, True, False]
-    assert sampling(doubt=0.5).hopeless(0.0, 0.25, most, 0.95)
+    assert rules.hopeless(sampling(doubt=0.5), 0.0)
+    assert not rules.hopeless(sampling(excess=0.5), 0.0)  # which may be chance
+    assert not rules.hopeless(sampling(variance=np.inf), 0.0)
 
 
 LIMITS = {"tolerance": 0.25, "confidence": 0.95, "sizes": (8, 16, 32, 64), "over": "width"}
@@ -108,7 +117,7 @@ def test_the_seeds_wanted_decide_and_fewer_do_not(shift, costs):
     [
         (sampling(), 0.2501, f"{MOST_SEEDS}.*tolerance"),
         (sampling(doubt=0.2), 0.0, "grid"),
-        (sampling(excess=0.2), 0.0, "no line"),
+        (sampling(excess=0.2), 0.1, "would decide.* line"),
         (sampling(variance=np.inf), 0.0, "two seeds"),
         (sampling(), np.nan, "two seeds"),
         (sampling(variance=0.36), 0.1, "seeds at each width would decide"),
@@ -123,3 +132,35 @@ def test_what_would_decide_is_said_or_why_nothing_does(given, shift, says):
 def test_one_size_shows_no_shift():
     one = Sampling((3,), (0.0,), (0.1,), (0.0,))
     assert "another" in wanted(one, 0.0, tolerance=0.25, confidence=0.95, sizes=(8,), over="depth").says
+
+
+def test_the_parts_of_the_variance_are_all_of_it():
+    rng = np.random.default_rng(0)
+    for outlier in (0.0, 1.0):
+        (found,) = transfer(SimulatedSweep(optimum_sd=0.2, outlier=outlier).records(rng)).values()
+        parts = found.sampling
+        assert parts.seeds == (5, 5, 5, 3)
+        assert parts.by_seeds(parts.seeds) + parts.fixed == pytest.approx(found.trend.noise.variance)
+        assert (parts.excess > 0) == bool(outlier)
+
+
+def test_as_many_seeds_as_are_wanted_decide_in_half_of_sweeps_or_more():
+    sweep, rng, decided = SimulatedSweep(optimum_sd=0.5).with_seeds(3), np.random.default_rng(1), []
+    for _ in range(12):
+        (few,) = transfer(sweep.records(rng)).values()
+        if few.wanted is None or few.wanted.seeds is None or few.wanted.seeds[0] > 32:
+            continue
+        assert f"undecided: {few.wanted.seeds[0]} seeds at each width" in str(few)
+        (more,) = transfer(sweep.with_seeds(few.wanted.seeds[0]).records(rng)).values()
+        decided.append(more.verdict == "transfers")
+        assert more.verdict != "shifts"
+    assert len(decided) >= 6
+    assert np.mean(decided) >= 0.5
+
+
+def test_a_decided_verdict_wants_nothing_and_a_grid_that_ends_wants_to_be_extended():
+    (found,) = transfer(SimulatedSweep(shift=1.0).records(np.random.default_rng(0))).values()
+    assert found.verdict == "shifts" and found.wanted is None and "undecided" not in str(found)
+    runs = SimulatedSweep().records(np.random.default_rng(0)).runs
+    (found,) = transfer(Records(runs[runs["learning_rate"] <= 1])).values()
+    assert any(found.at_grid_edge) and found.wanted.seeds is None and "extend" in found.wanted.says

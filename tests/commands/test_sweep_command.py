@@ -283,3 +283,56 @@ def test_a_folder_that_is_a_file_is_told_in_a_sentence(words, tmp_path):
     )  # fmt: skip
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert done.stderr.startswith("error: ") and "file" in done.stderr
+
+
+DECIDE = (*SMALL, "--decide", "4", "--learning-rates", "2^-3:2^2", "--parameterizations", "mup")
+
+
+@pytest.fixture
+def rounds(calls, monkeypatch):
+    """Decisions whose rounds train by a formula."""
+    from sharplab.studies import decision
+
+    def run(experiments, store, *, executor):
+        calls.experiments.append(tuple(experiments))
+        return run_with(formula, experiments, store)
+
+    monkeypatch.setattr(decision, "run", run)
+    return calls
+
+
+def test_rounds_are_trained_and_the_decision_is_printed_and_drawn(rounds, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(estimate, "measure", lambda group: Measured(1, 1, 6.0, 0.0, 3600.0, 0.0, 0.0, 1000))
+    words = (*DECIDE, "--store", str(tmp_path / "store"))
+    assert code_of(*words, "--dry-run") == 0
+    said = capsys.readouterr().out
+    assert "The next round:" in said and "Nothing was trained" in said and "training FLOPs" in said
+    assert not rounds.experiments and not (tmp_path / "store").exists()
+    assert code_of(*words) == 0
+    said = capsys.readouterr().out
+    assert "mup: the optimal learning rate over width" in said and "look 1, 2, 2 seeds" in said
+    assert (tmp_path / "store" / "width_sweep.png").exists()
+    assert rounds.experiments
+    assert code_of(*words, "--dry-run") == 0
+    assert "No round is left" in capsys.readouterr().out
+
+
+def test_each_setting_of_a_product_is_decided_apart(rounds, tmp_path, capsys):
+    assert code_of(*DECIDE, "--product", "gamma=0.5,1", "--store", str(tmp_path / "store")) == 0
+    said = capsys.readouterr().out
+    assert "gamma 0.5" in said and "gamma 1.0" in said
+    assert len(list((tmp_path / "store").glob("width_sweep*.png"))) == 2
+
+
+def test_the_first_look_alone_is_trained_where_flops_are_few(rounds, tmp_path):
+    assert code_of(*DECIDE, "--flops", "1", "--store", str(tmp_path / "store")) == 0
+    assert len(rounds.experiments) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--decide", "0"), ("--decide", "4", "--shard", "1/2"), ("--decide", "4", "--track", "jsonl"), ("--flops", "1e9")],
+)
+def test_what_does_not_go_with_rounds_is_refused(words, capsys):
+    assert code_of(*words) == 2
+    assert "decide" in capsys.readouterr().err
