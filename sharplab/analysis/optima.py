@@ -146,6 +146,9 @@ class Transfer:
         source = self.sizes[0] if self.from_size is None else self.from_size
         loss = self.carried[self.sizes.index(source)].loss
         there = f"nothing can be carried from {over} {source}: at {last} "
+        if np.isnan(loss.value) and loss.low > 0:
+            far = f"no run came near its best learning rate, and it loses {loss.low:.2g} of {self.metric} at least"
+            return f"do not carry the best learning rate of {over} {source} as it is: at {last} {far}"
         if np.isnan(loss.value):
             return f"{there}no run came near its best learning rate"
         if np.isinf(loss.value):

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 from rich.console import Console
@@ -12,7 +13,9 @@ from sharplab.analysis.curves import LATE, with_metric
 from sharplab.analysis.grids import runs_by_name
 from sharplab.plotting import NAMES, draw_sweep, house_style, leave_room_below, save_figure, size_legend
 from sharplab.records import SETTINGS, Records
-from sharplab.studies.decision import Decision
+
+if TYPE_CHECKING:  # for tables are judged without what trains
+    from sharplab.studies import Decision
 
 
 def print_verdicts(
@@ -34,7 +37,7 @@ def print_verdicts(
     return tuple(pictures)
 
 
-def print_decision(found: Decision, *, heading: str, folder: Path, console: Console) -> Path:
+def print_decision(found: "Decision", *, heading: str, folder: Path, console: Console) -> Path:
     """Print a decision, and draw the runs it is made of into the folder; the picture's path."""
     if heading:
         console.print(f"[bold]{heading}[/]", highlight=False)
