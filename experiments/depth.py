@@ -12,7 +12,8 @@ optimum transfers with α = ½ and with α = 1, and shifts downwards with α = 0
 α = 1, or transfers with α = 0; else "inconclusive".
 
 Cost: about three minutes on two cores. Depths 2 to 16 leave it open, with 24 seeds too: from 2 to 4 the optimum with
-α = ½ falls by half an octave, and no further from there on; full goes to 32. Expected: shifts near 0 with α = ½ and α = 1, below −1 with α = 0.
+α = ½ falls by half an octave, and no further from there on; full goes to 32. Expected: shifts near 0 with α = ½ and
+α = 1, below −1 with α = 0.
 
     make figure-depth
 """

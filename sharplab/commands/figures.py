@@ -18,7 +18,7 @@ from sharplab.gallery import figure_scripts, write_readme
 from sharplab.gallery.claims import TESTED_BY
 from sharplab.gallery.entries import HEADLINE, load_script, read_made
 from sharplab.gallery.finding import Finding, save_finding
-from sharplab.gallery.keeping import from_kept, keep
+from sharplab.gallery.keeping import from_kept, is_kept, keep
 
 
 def make_figure(options: FigureOptions) -> None:
@@ -73,11 +73,14 @@ def redraw(options: RedrawOptions) -> int:
     Raises:
         ValueError: where there are no scripts of figures.
     """
-    console, failed = Console(highlight=False), []
+    console, failed, bare = Console(highlight=False), [], []
     for name in figure_scripts():
         try:
             made = read_made(options.folder, name)
             if made is None:
+                continue
+            if not is_kept(options.folder, name):
+                bare.append(name)
                 continue
             with from_kept(options.folder, name) as store:
                 finding = _script(name, made.preset).find(made.preset, store)
@@ -89,6 +92,8 @@ def redraw(options: RedrawOptions) -> int:
             console.print(f"[red bold]{name} is left as it was:[/] {escape(str(error))}", soft_wrap=True)
         else:
             console.print(f"{name} ({made.preset}): the claim {_coloured(finding.verdict)}")
+    if bare:
+        console.print(f"left as they were, their runs are not kept: {', '.join(bare)}", soft_wrap=True)
     console.print(f"{write_readme(options.folder)} has all verdicts and numbers")
     return SOME_FAILED if failed else DONE
 

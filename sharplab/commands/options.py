@@ -63,7 +63,7 @@ class FiguresOptions(Options):
 class RedrawOptions(Options):
     """Draw every figure of a folder again, and judge it, from the runs that are kept with it; nothing is trained.
 
-    A figure that cannot be drawn again, as one that was made by other code, stays as it is; the exit code is then 1.
+    A figure whose runs are not kept stays as it is. One that cannot be drawn from them does so too, with exit code 1.
     """
 
     folder: Path = Path("figures")

@@ -27,7 +27,6 @@ CLAIMS: Mapping[str, str] = {
 }
 TESTED_BY: Mapping[str, tuple[str, ...]] = {
     "transfer": ("C1",),
-    "decay": ("C1",),
     "sharpening": ("C2",),
     "eigenvalues": ("C3",),
     "convergence": ("C4",),

@@ -43,6 +43,11 @@ def keep(evidence: Evidence, store: Path, folder: Path, name: str) -> None:
             new.replace(kept)
 
 
+def is_kept(folder: Path, name: str) -> bool:
+    """Whether there is evidence of the figure folder/name."""
+    return (folder / KEPT / name).is_dir()
+
+
 @contextmanager
 def from_kept(folder: Path, name: str) -> Iterator[Path]:
     """A block in which the figure folder/name is drawn from its evidence; yields the store to give to its script.
@@ -52,7 +57,7 @@ def from_kept(folder: Path, name: str) -> Iterator[Path]:
         StoreError, OSError: if it cannot be read.
     """
     kept = folder / KEPT / name
-    if not kept.is_dir():
+    if not is_kept(folder, name):
         raise ValueError(f"{kept} is missing, the runs that the figure was drawn from: make it anew.")
     tables = {
         path.stem: pq.read_table(pa.BufferReader(read_regular(path, LARGEST))).to_pandas()

@@ -36,3 +36,29 @@ def test_a_figure_that_fails_does_not_lose_the_others(tmp_path, monkeypatch, cap
     assert verdicts == {"transfer": "inconclusive", "broken": "not made", "adam": "inconclusive"}
     (row,) = re.findall(r"^\| C8 \|.*", (folder / "README.md").read_text(), flags=re.MULTILINE)
     assert MARKS["inconclusive"] in row
+
+
+def test_figures_are_drawn_again_from_their_runs_without_training(tmp_path, capsys):
+    folder = tmp_path / "figures"
+    made = command.FigureOptions(name="adam", preset="smoke", store=tmp_path / "runs", folder=folder)
+    command.make_figure(made)
+    leave(folder, "transfer", verdict="holds")  # of which nothing is kept
+    before = {path.name: path.read_bytes() for path in folder.glob("adam.*")}
+    (folder / "adam.png").write_bytes(b"")
+    assert command.redraw(command.RedrawOptions(folder=folder)) == 0
+    said = capsys.readouterr().out
+    assert "left as they were, their runs are not kept: transfer" in said
+    after = {path.name: path.read_bytes() for path in folder.glob("adam.*")}
+    assert after["adam.csv"] == before["adam.csv"]
+    assert after["adam.json"] == before["adam.json"]
+    assert after["adam.png"]
+
+
+def test_a_figure_whose_evidence_does_not_do_stays_as_it_was(tmp_path, capsys):
+    folder = tmp_path / "figures"
+    leave(folder, "adam", preset="smoke")
+    before = (folder / "adam.json").read_bytes()
+    (folder / "evidence" / "adam").mkdir(parents=True)
+    assert command.redraw(command.RedrawOptions(folder=folder)) == SOME_FAILED
+    assert "adam is left as it was" in capsys.readouterr().out
+    assert (folder / "adam.json").read_bytes() == before
