@@ -36,10 +36,12 @@ if TYPE_CHECKING:
         wider_is_better as wider_is_better,
     )
     from sharplab.curvature import (
+        CriticalSharpness as CriticalSharpness,
         LinearOperator as LinearOperator,
         batch_sharpness as batch_sharpness,
         block as block,
         check_deterministic as check_deterministic,
+        critical_sharpness as critical_sharpness,
         directional_sharpness as directional_sharpness,
         fisher as fisher,
         gauss_newton as gauss_newton,
@@ -79,10 +81,12 @@ __version__ = "0.1.0"
 # By package, the names that load on first use, so that `import sharplab` takes no time.
 _NAMES = {
     "sharplab.curvature": (
+        "CriticalSharpness",
         "LinearOperator",
         "batch_sharpness",
         "block",
         "check_deterministic",
+        "critical_sharpness",
         "directional_sharpness",
         "fisher",
         "gauss_newton",

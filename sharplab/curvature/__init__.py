@@ -1,6 +1,7 @@
 """Matrix-free curvature operators on parameters, in any metric and on any of the parameters."""
 
 from sharplab.curvature.blocks import block
+from sharplab.curvature.critical import CriticalSharpness, critical_sharpness
 from sharplab.curvature.determinism import check_deterministic
 from sharplab.curvature.directional import (
     BatchSharpness,
@@ -19,12 +20,14 @@ from sharplab.curvature.tangent_kernel import ntk
 
 __all__ = [
     "BatchSharpness",
+    "CriticalSharpness",
     "Factor",
     "LinearOperator",
     "Structure",
     "batch_sharpness",
     "block",
     "check_deterministic",
+    "critical_sharpness",
     "directional_sharpness",
     "fisher",
     "gauss_newton",

@@ -30,6 +30,7 @@ class Observable:
         unit, meaning: for the description of the column.
         needs: what it needs out of "model", "metric" and "eval_batch".
         compute: context → the scalar columns `name` and, where it is an estimate, `name_error`.
+        recalls: whether `compute` asks for `context.last[name]`, what it was at the record before.
 
     >>> def compute(context):
     ...     return {"log_loss": jnp.log(context.objective(context.params, context.probe))}
@@ -42,6 +43,7 @@ class Observable:
     meaning: str
     needs: tuple[str, ...]
     compute: "Callable[[Context], Mapping[str, jax.Array]]"
+    recalls: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "needs", tuple(self.needs))  # hashable, however it was given
@@ -143,6 +145,14 @@ _TABLE: tuple[Recorded, ...] = (
         "the mean over batches of the probe of gᵀD H D g / gᵀD g, g and H of the batch",
         (),
         _Quantity("batch_sharpness"),
+    ),
+    Observable(
+        "critical_sharpness",
+        _CURVATURE,
+        "2/η, η the least learning rate at which a step along the optimizer's update raises the loss on the probe",
+        (),
+        _Quantity("critical_sharpness"),
+        recalls=True,
     ),
     Observable("hessian_trace", _CURVATURE, "tr(D^½ H D^½)", (), _Quantity("hessian_trace")),
     Spectral(

@@ -13,6 +13,9 @@ from sharplab import curvature
 from sharplab.core import tree
 from sharplab.core.tree import PyTree
 from sharplab.curvature import LinearOperator
+from sharplab.curvature.critical import find_critical
+from sharplab.curvature.functions import objective
+from sharplab.curvature.streaming import examples_of_loss
 from sharplab.spectrum.estimate import mean_of
 from sharplab.spectrum.products import each
 from sharplab.spectrum.stochastic import unchecked_trace
@@ -112,6 +115,16 @@ def _sharpness_of_batch(objective: Objective, params: PyTree, batch: PyTree, D: 
         g, curve = jax.linearize(jax.grad(lambda w: objective(w, batch)), params)
         step = tree.wide(g) if D is None else tree.multiply(D, tree.wide(g))
         return tree.dot(step, curve(tree.cast(step, params))) / tree.dot(g, step)
+
+
+def critical_sharpness(context: Context) -> Row:
+    """2/η_c along the optimizer's update, looked for from that of the record before, and its error."""
+    functions = (context.objective.loss, context.objective.model)
+    shared = (functions, context.params)
+    examples = examples_of_loss(objective, shared, context.probe, context.chunk, context.weight)
+    start = 2 / context.last["critical_sharpness"]
+    found = find_critical(shared, examples, context.update, start, loop=context.loop)
+    return {"critical_sharpness": found.value, "critical_sharpness_error": found.error}
 
 
 def hessian_trace(context: Context) -> Row:

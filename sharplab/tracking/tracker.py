@@ -42,6 +42,9 @@ class Tracker:
         chunk: examples whose activations curvature holds in memory at a time; all at once unless told.
         weight: what each example of `batch` counts in the mean that the loss takes, where that differs, as of
             `sharplab.curvature.hessian`.
+        update: `update(gradient, params, opt_state)` → the optimizer's step at learning rate 1, like params, given the
+            gradient on `batch`: what "critical_sharpness" follows. −D times the gradient without. Of an optax
+            transformation `lambda g, w, s: transformation.update(g, s, w)[0]`, in units of its own learning rate.
         key: for the random part of Lanczos starts.
 
     Arrays that these functions hold in a closure, rather than take as arguments, are compiled in at the first record
@@ -66,7 +69,7 @@ class Tracker:
     (0.5, 2.0)
     """
 
-    @checked(metric=function, eval_model=function, observables=several)
+    @checked(metric=function, eval_model=function, update=function, observables=several)
     def __init__(
         self,
         loss: Callable[..., jax.Array],
@@ -80,6 +83,7 @@ class Tracker:
         learning_rate: float | Callable[[int], float] | None = None,
         chunk: int | None = None,
         weight: jax.Array | None = None,
+        update: Callable[[PyTree, PyTree, PyTree], PyTree] | None = None,
         key: jax.Array | None = None,
     ) -> None:
         found = find_observables(observables)
@@ -90,7 +94,7 @@ class Tracker:
             for need in entry.needs:
                 if given[need] is None:
                     raise ValueError(f"observable {entry.name!r} needs {need}=.")
-        self.measurement = Measurement(loss, found, model, metric, chunk, eval_model)
+        self.measurement = Measurement(loss, found, model, metric, chunk, eval_model, update)
         self._gradient = self.measurement.gradient
         self.batch, self.eval_batch, self.learning_rate = batch, eval_batch, learning_rate
         self.weight = weight
@@ -158,7 +162,9 @@ class Tracker:
         if self._captured is None:
             return
         own = self.measurement
-        held = captured_arrays(loss=own.loss, model=own.model, metric=own.metric, eval_model=own.eval_model)
+        held = captured_arrays(
+            loss=own.loss, model=own.model, metric=own.metric, eval_model=own.eval_model, update=own.update
+        )
         if not self._captured:
             anew = set(map(id, jax.tree.leaves(given)))
             self._captured = {place: array for place, array in held.items() if id(array) not in anew}
