@@ -81,6 +81,7 @@ WRONG = [
     (sl.logdet, OPERATOR | {"shift": 1.0}, {"op": (5,), "shift": ("x", NAN, None), "steps": COUNTS}),
     (sl.effective_dimension, OPERATOR | {"shift": 1.0}, {"op": (5,), "shift": ("x", NAN)}),
     (sl.hessian, LOSS, {"loss": NO_FUNCTION, "params": BAD_PARAMS, "model": (5, "x"), "chunk": COUNTS}),
+    (sl.hessian, LOSS, {"method": ("zz", None, 3)}),
     (sl.hessian, LOSS, {"batch": (None, (X[:0], Y[:0])), "weight": (np.ones(3), -np.ones(4), "x")}),
     (sl.gauss_newton, MODEL, {"model": NO_FUNCTION, "loss": NO_FUNCTION, "params": BAD_PARAMS, "chunk": COUNTS}),
     (sl.gauss_newton, MODEL, {"batch": (None, 5, X, (X,), (X[:0], Y[:0]))}),

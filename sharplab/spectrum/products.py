@@ -53,7 +53,7 @@ def is_split(domain: PyTree) -> bool:
 def flattened(op: LinearOperator) -> LinearOperator:
     """The same matrix on the flat vectors of `tree.ravel`: programs around it grow with no number of leaves."""
     factor = None if op.factor is None else Factor(_flat_factor, op, op.factor.out_structure)
-    return LinearOperator(_flat_product, op, tree.ravel(op.domain), factor, op.jittable)
+    return LinearOperator(_flat_product, op, tree.ravel(op.domain), factor, op.jittable, op.error)
 
 
 def _flat_product(op: LinearOperator) -> LinearMap:
@@ -79,7 +79,7 @@ def widened(op: LinearOperator) -> LinearOperator:
         return op
     domain = tree.floats(op.domain, "op.domain")
     factor = None if op.factor is None else Factor(_wide_factor, op, op.factor.out_structure.wide)
-    return LinearOperator(_wide_product, op, tree.wide(domain), factor, op.jittable)
+    return LinearOperator(_wide_product, op, tree.wide(domain), factor, op.jittable, op.error)
 
 
 def _wide_product(op: LinearOperator) -> LinearMap:
