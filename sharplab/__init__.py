@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         hessian as hessian,
         leaf_shares as leaf_shares,
         ntk as ntk,
+        operator as operator,
         precondition as precondition,
         subspace_overlap as subspace_overlap,
     )
@@ -93,6 +94,7 @@ _NAMES = {
         "hessian",
         "leaf_shares",
         "ntk",
+        "operator",
         "precondition",
         "subspace_overlap",
     ),

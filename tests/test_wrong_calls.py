@@ -92,6 +92,7 @@ WRONG = [
     (sl.ntk, {"model": model, "params": PARAMS, "inputs": X}, {"scale": (-1, {"a": 1.0}, {"a": -1.0, "b": 1.0})}),
     (sl.precondition, OPERATOR | {"scale": jnp.ones(5)}, {"op": (5,), "scale": ("x", jnp.ones(3), None, {"a": 1})}),
     (sl.block, OPERATOR | {"select": str}, {"op": (5,), "select": (5, None, lambda path: False)}),
+    (sl.operator, {"matvec": abs, "like": Y}, {"matvec": (*NO_FUNCTION, jnp.sum), "like": BAD_PARAMS}),
     (sl.directional_sharpness, OPERATOR | {"g": jnp.ones(5)}, {"op": (5, None)}),
     (sl.critical_sharpness, LOSS | {"update": PARAMS}, {"loss": NO_FUNCTION, "params": BAD_PARAMS, "chunk": COUNTS}),
     (sl.critical_sharpness, LOSS | {"update": PARAMS}, {"update": BAD_PARAMS, "other": (whole, (whole,), (5, X))}),

@@ -1,5 +1,6 @@
 """Matrix-free curvature operators on parameters, in any metric and on any of the parameters."""
 
+from sharplab.curvature.any_operator import operator
 from sharplab.curvature.blocks import block
 from sharplab.curvature.critical import CriticalSharpness, critical_sharpness
 from sharplab.curvature.determinism import check_deterministic
@@ -13,8 +14,8 @@ from sharplab.curvature.directional import (
 from sharplab.curvature.factor import Factor, Structure
 from sharplab.curvature.fisher_information import fisher
 from sharplab.curvature.ggn import gauss_newton
+from sharplab.curvature.linear_operator import LinearOperator
 from sharplab.curvature.loss_hessian import hessian
-from sharplab.curvature.operator import LinearOperator
 from sharplab.curvature.preconditioned import precondition
 from sharplab.curvature.tangent_kernel import ntk
 
@@ -34,6 +35,7 @@ __all__ = [
     "hessian",
     "leaf_shares",
     "ntk",
+    "operator",
     "precondition",
     "subspace_overlap",
 ]

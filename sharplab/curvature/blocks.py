@@ -9,7 +9,7 @@ from sharplab.core import tree
 from sharplab.core.arguments import checked
 from sharplab.core.tree import PyTree
 from sharplab.curvature.factor import Factor, LinearMap
-from sharplab.curvature.operator import LinearOperator, an_operator
+from sharplab.curvature.linear_operator import LinearOperator, an_operator
 
 
 @checked(op=an_operator)

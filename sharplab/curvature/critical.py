@@ -15,7 +15,7 @@ from sharplab.core.tree import PyTree
 from sharplab.curvature.chunks import Examples
 from sharplab.curvature.functions import as_partial, objective
 from sharplab.curvature.host_batches import HostBatches
-from sharplab.curvature.operator import match_structure
+from sharplab.curvature.linear_operator import match_structure
 from sharplab.curvature.streaming import Shared, Stream, examples_of_loss, mean_value
 
 TOLERANCE = 1 / 16

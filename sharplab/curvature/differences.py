@@ -13,7 +13,7 @@ from sharplab.curvature.chunks import Examples
 from sharplab.curvature.factor import LinearMap
 from sharplab.curvature.functions import objective
 from sharplab.curvature.independence import scattered
-from sharplab.curvature.operator import LinearOperator
+from sharplab.curvature.linear_operator import LinearOperator
 from sharplab.curvature.streaming import Shared, Stream, mean_operator, mean_value
 
 RATIO = 4.0  # of successive steps

@@ -15,7 +15,7 @@ from sharplab.curvature.differences import difference_hessian
 from sharplab.curvature.factor import LinearMap
 from sharplab.curvature.functions import as_partial, objective
 from sharplab.curvature.jacobian import linearized_gradient
-from sharplab.curvature.operator import LinearOperator
+from sharplab.curvature.linear_operator import LinearOperator
 from sharplab.curvature.streaming import Shared, Stream, examples_of_loss, mean_operator
 
 

@@ -7,7 +7,7 @@ from sharplab.core import tree
 from sharplab.core.arguments import checked
 from sharplab.core.tree import PyTree
 from sharplab.curvature.factor import Factor, LinearMap, scaled_factor
-from sharplab.curvature.operator import LinearOperator, an_operator, match_structure
+from sharplab.curvature.linear_operator import LinearOperator, an_operator, match_structure
 
 
 @checked(op=an_operator)

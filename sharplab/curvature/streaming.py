@@ -20,7 +20,7 @@ from sharplab.curvature.factor import Factor, LinearMap, Structure
 from sharplab.curvature.functions import abstract_outputs
 from sharplab.curvature.host_batches import HostBatches, on_host, read_host_batches, source_of
 from sharplab.curvature.independence import Mean, check_mean, check_outputs
-from sharplab.curvature.operator import LinearOperator
+from sharplab.curvature.linear_operator import LinearOperator
 from sharplab.curvature.weights import as_weight, read_weights, require_proportional, require_weight
 from sharplab.losses import OutputHessian, output_hessian
 

@@ -14,7 +14,7 @@ from sharplab.core.arguments import checked
 from sharplab.core.loops import Loop
 from sharplab.core.naming import lookup
 from sharplab.core.tree import PyTree
-from sharplab.curvature.operator import LinearOperator, match_structure
+from sharplab.curvature.linear_operator import LinearOperator, match_structure
 from sharplab.spectrum.duality import from_range, solved_by_dual, to_range
 from sharplab.spectrum.eigenpairs import Eigenpairs, Solution
 from sharplab.spectrum.noise import noise
