@@ -154,6 +154,13 @@ _TABLE: tuple[Recorded, ...] = (
         _Quantity("critical_sharpness"),
         recalls=True,
     ),
+    Observable(
+        "gradient_noise_scale",
+        "examples",
+        "tr(D^½ Σ D^½) / gᵀD g, Σ the covariance of single examples' gradients: about the critical batch size",
+        (),
+        _Quantity("gradient_noise_scale"),
+    ),
     Observable("hessian_trace", _CURVATURE, "tr(D^½ H D^½)", (), _Quantity("hessian_trace")),
     Spectral(
         "sharpness_raw", "loss/parameter²", "λmax(H) of the loss on the probe batch", (), _Quantity("raw_hessian")

@@ -20,7 +20,9 @@ from sharplab.spectrum.estimate import mean_of
 from sharplab.spectrum.products import each
 from sharplab.spectrum.stochastic import unchecked_trace
 from sharplab.tracking.context import Context, Objective
+from sharplab.tracking.noise_scale import noise_scale
 
+NOISE_BATCHES = 16  # whose gradients are compared
 TRACE_MATVECS = 30  # of a recorded trace, whose standard error is then of some per cent
 
 Row = dict[str, jax.Array]
@@ -106,6 +108,30 @@ def batch_sharpness(context: Context) -> Row:
 
     mean, stderr = mean_of(each(one, jnp.arange(size // chunk), context.loop))
     return {"batch_sharpness": mean, "batch_sharpness_error": stderr}
+
+
+def gradient_noise_scale(context: Context) -> Row:
+    """The noise scale of gradients in the metric, of the probe cut into batches, and its standard error."""
+    number = len(jax.tree.leaves(context.probe)[0])
+    count = min(NOISE_BATCHES, number)
+    size = number // count
+    batches = jax.tree.map(lambda x: x[: size * count].reshape(count, size, *x.shape[1:]), context.probe)
+
+    def one(i: jax.Array) -> PyTree:
+        return context.objective.gradient(context.params, jax.tree.map(lambda x: x[i], batches))
+
+    gradients = each(one, jnp.arange(count), context.loop)
+    value, stderr = noise_scale(_inner_products(gradients, context.root), size)
+    return {"gradient_noise_scale": value, "gradient_noise_scale_error": stderr}
+
+
+@jax.jit
+def _inner_products(gradients: PyTree, root: PyTree) -> jax.Array:
+    """g_aᵀ D g_b of stacked gradients."""
+    rows = jax.vmap(lambda g: tree.ravel(tree.wide(g) if root is None else tree.multiply(root, tree.wide(g))))(
+        gradients
+    )
+    return jnp.matmul(rows, rows.T, precision="highest")
 
 
 @jax.jit
