@@ -173,7 +173,7 @@ _mean_loss_compiled = jax.jit(_mean_loss)
 @jax.jit
 def _moved(params: PyTree, update: PyTree, x: jax.Array) -> PyTree:
     """The point w + 2ˣ Δ."""
-    return jax.tree.map(lambda w, u: (w + jnp.exp2(x) * u).astype(w.dtype), params, update)
+    return tree.moved(params, jnp.exp2(x), update)
 
 
 @jax.jit

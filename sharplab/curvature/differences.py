@@ -28,8 +28,13 @@ def difference_hessian(shared: Shared, examples: Stream) -> LinearOperator:
     products in one direction of much curvature are compared. What changes from one h to the next is fifteen times the
     truncation of the latter, or its rounding; and a quarter of what changes after that is its rounding, too. The larger
     of these two is least at the h that is taken, and twice that is the error. It takes fifteen gradients.
+
+    Raises:
+        ValueError: for params of 16 bits.
     """
     functions, params = shared
+    if any(leaf.dtype.itemsize < 4 for leaf in jax.tree.leaves(params)):
+        raise ValueError("method='difference' needs params of 32 bits or more: steps that 16 bits tell are too long.")
 
     def at(step: Any) -> LinearOperator:
         return mean_operator(_difference, ((*functions, step), params), examples)
@@ -58,14 +63,11 @@ def _difference(shared: Shared, part: Examples) -> LinearMap:
     def product(v: PyTree) -> PyTree:
         size = tree.norm(v)
         h = step / jnp.where(size > 0, size, 1)
-        ahead, behind = (_gradient((functions, _moved(params, way * h, v)), part) for way in (1, -1))
-        return jax.tree.map(lambda a, b: ((a - b) / (2 * h)).astype(a.dtype), tree.wide(ahead), tree.wide(behind))
+        ahead, behind = (_gradient((functions, tree.moved(params, way * h, v)), part) for way in (1, -1))
+        difference = jax.tree.map(lambda a, b: (a - b) / (2 * h), tree.wide(ahead), tree.wide(behind))
+        return tree.cast(difference, params)
 
     return product
-
-
-def _moved(params: PyTree, h: jax.Array, v: PyTree) -> PyTree:
-    return jax.tree.map(lambda w, u: (w + h * u).astype(w.dtype), params, v)
 
 
 @jax.jit

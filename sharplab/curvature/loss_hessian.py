@@ -62,7 +62,7 @@ def hessian(
     Raises:
         ValueError: for a batch without examples, or with `chunk`, host batches or `weight` without a common axis of
             them; for a bad `chunk` or `weight`; for a loss that is no such mean; for targets that a loss of
-            `sharplab.losses` does not take.
+            `sharplab.losses` does not take; for differences of gradients of params of 16 bits.
 
     >>> import jax.numpy as jnp
     >>> def loss(w, batch):

@@ -68,7 +68,8 @@ class Context:
         loop: how products of an operator are repeated.
         weight: what each example of the probe counts in the loss, where that differs.
         step: gradient → the optimizer's update at learning rate 1; None where that is −D times it.
-        last: what observables that ask for it were at the record before, by name; NaN at the first.
+        learning_rate: η of the step from here, or None.
+        last: what observables that ask for it were at the record before, by name; 0 at the first.
     """
 
     loss: Callable[..., jax.Array]
@@ -83,6 +84,7 @@ class Context:
     loop: Loop
     weight: jax.Array | None = None
     step: Callable[[PyTree], PyTree] | None = None
+    learning_rate: jax.Array | None = None
     last: Mapping[str, jax.Array] = field(default_factory=dict)
 
     @property

@@ -91,8 +91,8 @@ class Measurement:
                     stacklevel=4,
                 )
             tracked[spectral.name] = begin_tracking(like, spectral.k)
-        unknown = jnp.full((), jnp.nan, tree.dtype(params))
-        last = {entry.name: unknown for entry in self.observables if isinstance(entry, Observable) and entry.recalls}
+        none = jnp.zeros((), tree.dtype(params))
+        last = {entry.name: none for entry in self.observables if isinstance(entry, Observable) and entry.recalls}
         return TrackerState(tracked, jnp.zeros((), jnp.int32), last)
 
     def check(self, params: PyTree, probe: PyTree, state: PyTree = None, weight: jax.Array | None = None) -> None:
@@ -112,6 +112,7 @@ class Measurement:
         loop: Loop = "compiled",
         model_state: PyTree = None,
         weight: jax.Array | None = None,
+        learning_rate: jax.typing.ArrayLike | None = None,
     ) -> tuple[TrackerState, dict[str, jax.Array]]:
         """One record, pure: a dict of scalars. A diverged run (NaN in params) costs one product and gives NaN."""
         bound, update = self.bound(model_state), self.update
@@ -128,6 +129,7 @@ class Measurement:
             loop=loop,
             weight=weight,
             step=None if update is None else lambda gradient: update(gradient, params, opt_state),
+            learning_rate=None if learning_rate is None else jnp.asarray(learning_rate),
             last=state.last,
         )
         row: dict[str, jax.Array] = {}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sharplab.tracking.context import Context
     from sharplab.tracking.quantities import Row
 
-NEEDS = ("model", "metric", "eval_batch")
+NEEDS = ("model", "metric", "eval_batch", "learning_rate")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Observable:
     Attributes:
         name: of its column, and of the one of its error with `_error` behind it.
         unit, meaning: for the description of the column.
-        needs: what it needs out of "model", "metric" and "eval_batch".
+        needs: what it needs out of "model", "metric", "eval_batch" and "learning_rate".
         compute: context → the scalar columns `name` and, where it is an estimate, `name_error`.
         recalls: whether `compute` asks for `context.last[name]`, what it was at the record before.
 
@@ -153,6 +153,20 @@ _TABLE: tuple[Recorded, ...] = (
         (),
         _Quantity("critical_sharpness"),
         recalls=True,
+    ),
+    Observable(
+        "update_sharpness",
+        _CURVATURE,
+        "ΔᵀHΔ / (−gᵀΔ), Δ the optimizer's update: what the critical sharpness is where the loss is quadratic",
+        (),
+        _Quantity("update_sharpness"),
+    ),
+    Observable(
+        "midpoint_sharpness",
+        _CURVATURE,
+        "ΔᵀH′Δ / (−gᵀΔ), Δ the optimizer's update, H′ half-way along its step of the learning rate",
+        ("learning_rate",),
+        _Quantity("midpoint_sharpness"),
     ),
     Observable(
         "gradient_noise_scale",

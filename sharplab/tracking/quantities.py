@@ -4,6 +4,7 @@ What each of them means stands in `sharplab.tracking.observables`, which names t
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -110,6 +111,24 @@ def batch_sharpness(context: Context) -> Row:
     return {"batch_sharpness": mean, "batch_sharpness_error": stderr}
 
 
+def update_sharpness(context: Context) -> Row:
+    """ΔᵀHΔ / (−gᵀΔ), Δ the optimizer's update; NaN where it does not descend."""
+    return {"update_sharpness": _along_update(context, raw_hessian(context))}
+
+
+def midpoint_sharpness(context: Context) -> Row:
+    """ΔᵀH′Δ / (−gᵀΔ), H′ at w + ½ηΔ: how the slope along the step changes over it, but for terms of η²."""
+    assert context.learning_rate is not None
+    halfway = tree.moved(context.params, context.learning_rate / 2, context.update)
+    return {"midpoint_sharpness": _along_update(context, raw_hessian(replace(context, params=halfway)))}
+
+
+def _along_update(context: Context, op: LinearOperator) -> jax.Array:
+    descent = -tree.dot(context.gradient, context.update)
+    curved = tree.dot(context.update, op(context.update))
+    return jnp.where(descent > 0, curved / jnp.where(descent > 0, descent, 1), jnp.nan)
+
+
 def gradient_noise_scale(context: Context) -> Row:
     """The noise scale of gradients in the metric, of the probe cut into batches, and its standard error."""
     number = len(jax.tree.leaves(context.probe)[0])
@@ -148,7 +167,8 @@ def critical_sharpness(context: Context) -> Row:
     functions = (context.objective.loss, context.objective.model)
     shared = (functions, context.params)
     examples = examples_of_loss(objective, shared, context.probe, context.chunk, context.weight)
-    start = 2 / context.last["critical_sharpness"]
+    last = context.last["critical_sharpness"]
+    start = jnp.where(last > 0, 2 / jnp.where(last > 0, last, 1), 1)
     found = find_critical(shared, examples, context.update, start, loop=context.loop)
     return {"critical_sharpness": found.value, "critical_sharpness_error": found.error}
 

@@ -1,5 +1,6 @@
 """One run as pure functions: how it begins, steps, advances, and is measured."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -127,6 +128,9 @@ class Recipe:
         """The update at learning rate 1 that the optimizer makes of a gradient at this point, like the parameters."""
         return _step_at(self, gradient, params, opt_state)
 
+    def _scheduled(self, learning_rate: jax.typing.ArrayLike, step: jax.Array) -> jax.typing.ArrayLike:
+        return learning_rate if self.schedule is None else learning_rate * self.schedule(step)
+
     def _moves(self, gradient: PyTree, params: PyTree, opt_state: PyTree) -> tuple[PyTree, PyTree]:
         """What is subtracted from the parameters at learning rate 1, and the optimizer's next state."""
         scaled = jax.tree.map(lambda g, scale: g / scale, gradient, self.gradient_scales())
@@ -187,8 +191,7 @@ class Recipe:
             images, targets = batch
             key = jax.random.fold_in(jax.random.key(run.seed), run.step)
             batch = (self.prepare(self.augment(key, images)), targets)
-        if self.schedule is not None:
-            learning_rate = learning_rate * self.schedule(run.step)
+        learning_rate = self._scheduled(learning_rate, run.step)
         (loss, variables), gradient = jax.value_and_grad(self.training_loss, has_aux=True)(
             run.params, run.variables, batch
         )
@@ -226,16 +229,25 @@ class Recipe:
         seed: jax.Array,
         probe: PyTree,
         held_out: PyTree,
+        learning_rate: jax.typing.ArrayLike = math.nan,
         *,
         loop: Loop = "compiled",
     ) -> tuple[TrackerState, dict[str, jax.Array]]:
-        """A record of the run as it stands; NaN for one that has diverged."""
+        """A record of the run as it stands, at a base learning rate; NaN for one that has diverged."""
         alive = run.diverged_step < 0
         params = jax.tree.map(lambda w: jnp.where(alive, w, jnp.nan), run.params)
         key = jax.random.key(seed)
         state = run.variables if self.network.abstract.changes else None
         return self.measurement().observe(
-            tracker, probe, held_out, params, run.opt_state, key, loop=loop, model_state=state
+            tracker,
+            probe,
+            held_out,
+            params,
+            run.opt_state,
+            key,
+            loop=loop,
+            model_state=state,
+            learning_rate=self._scheduled(learning_rate, run.step),
         )
 
 

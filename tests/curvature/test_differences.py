@@ -70,6 +70,11 @@ def test_errors_follow_the_types_rounding():
     assert sl.hessian(cross_entropy, params(1.0), BATCH, model=PLAIN).error is None
 
 
+def test_params_of_16_bits_are_refused():
+    with pytest.raises(ValueError, match=r"method.*32 bits"):
+        by_differences(params(1.0, jnp.bfloat16))
+
+
 def test_products_are_homogeneous_and_symmetric_to_their_error(float64):
     op = by_differences(params(1.0, np.float64))
     u, v = np.random.default_rng(1).standard_normal((2, op.shape[0]))
