@@ -52,7 +52,7 @@ from scipy.stats import beta
 import sharplab as sl
 from sharplab.core.evidence import measured
 from sharplab.core.tree import PyTree
-from sharplab.curvature.operator import DENSE_LIMIT
+from sharplab.curvature.linear_operator import DENSE_LIMIT
 from sharplab.data import batch_indices, load_dataset
 from sharplab.gallery.finding import Finding, Verdict
 from sharplab.losses import cross_entropy

@@ -43,16 +43,19 @@ if TYPE_CHECKING:
         wider_is_better as wider_is_better,
     )
     from sharplab.curvature import (
+        CriticalSharpness as CriticalSharpness,
         LinearOperator as LinearOperator,
         batch_sharpness as batch_sharpness,
         block as block,
         check_deterministic as check_deterministic,
+        critical_sharpness as critical_sharpness,
         directional_sharpness as directional_sharpness,
         fisher as fisher,
         gauss_newton as gauss_newton,
         hessian as hessian,
         leaf_shares as leaf_shares,
         ntk as ntk,
+        operator as operator,
         precondition as precondition,
         subspace_overlap as subspace_overlap,
     )
@@ -91,16 +94,19 @@ __version__ = "0.1.0"
 # By package, the names that load on first use, so that `import sharplab` takes no time.
 _NAMES = {
     "sharplab.curvature": (
+        "CriticalSharpness",
         "LinearOperator",
         "batch_sharpness",
         "block",
         "check_deterministic",
+        "critical_sharpness",
         "directional_sharpness",
         "fisher",
         "gauss_newton",
         "hessian",
         "leaf_shares",
         "ntk",
+        "operator",
         "precondition",
         "subspace_overlap",
     ),

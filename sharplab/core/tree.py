@@ -98,6 +98,16 @@ def scale(factor: jax.Array, x: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: multiply(factor, leaf), x)
 
 
+def moved(x: PyTree, factor: Any, v: PyTree) -> PyTree:
+    """The point x + factor · v, each leaf in the type that it has in x."""
+
+    def one(leaf: jax.Array, other: jax.Array) -> jax.Array:
+        a, b, c = (jnp.asarray(of, dtype(leaf, other, factor)) for of in (leaf, factor, other))
+        return (a + b * c).astype(leaf.dtype)
+
+    return jax.tree.map(one, x, v)
+
+
 def named_leaves(tree: PyTree) -> dict[str, Any]:
     """The leaves by path, as "blocks/0/kernel"; an `nnx.State` and the dict of its values have the same paths.
 

@@ -9,7 +9,7 @@ from sharplab.core import tree
 from sharplab.core.arguments import checked
 from sharplab.core.tree import PyTree
 from sharplab.curvature.factor import Factor, LinearMap
-from sharplab.curvature.operator import LinearOperator, an_operator
+from sharplab.curvature.linear_operator import LinearOperator, an_operator
 
 
 @checked(op=an_operator)
@@ -37,7 +37,7 @@ def block(op: LinearOperator, select: Callable[[str], bool]) -> LinearOperator:
     factor = (
         None if op.factor is None else Factor(_block_factor, (op.factor, op.domain, chosen), op.factor.out_structure)
     )
-    return LinearOperator(_block_product, (op, chosen), chosen, factor, op.jittable)
+    return LinearOperator(_block_product, (op, chosen), chosen, factor, op.jittable, op.error)
 
 
 def _block_product(args: PyTree) -> LinearMap:

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from sharplab.core import tree
-from sharplab.curvature.operator import LinearOperator
+from sharplab.curvature.linear_operator import LinearOperator
 
 
 def check_deterministic(op: LinearOperator, key: jax.Array | None = None) -> None:

@@ -13,7 +13,7 @@ from sharplab.core.arguments import checked
 from sharplab.core.tree import PyTree
 from sharplab.curvature.functions import as_partial, objective
 from sharplab.curvature.jacobian import linearized_gradient
-from sharplab.curvature.operator import LinearOperator, an_operator, match_structure
+from sharplab.curvature.linear_operator import LinearOperator, an_operator, match_structure
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from sharplab.curvature.ggn import gauss_newton
 from sharplab.curvature.host_batches import source_of
 from sharplab.curvature.independence import at_once, scattered
 from sharplab.curvature.jacobian import linearized
-from sharplab.curvature.operator import LinearOperator
+from sharplab.curvature.linear_operator import LinearOperator
 from sharplab.curvature.streaming import Shared, Stream, examples_of_loss, mean_operator
 from sharplab.losses import output_hessian
 

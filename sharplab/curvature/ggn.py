@@ -14,7 +14,7 @@ from sharplab.curvature.chunks import Examples
 from sharplab.curvature.factor import LinearMap
 from sharplab.curvature.functions import abstract_outputs, as_partial, objective
 from sharplab.curvature.jacobian import linearized, linearized_gradient
-from sharplab.curvature.operator import LinearOperator
+from sharplab.curvature.linear_operator import LinearOperator
 from sharplab.curvature.streaming import Shared, examples_of_loss, mean_operator
 from sharplab.losses import OutputHessian, output_hessian
 

@@ -1,19 +1,22 @@
 """The Hessian of a loss."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
 
 from sharplab.core import tree
 from sharplab.core.arguments import checked
+from sharplab.core.naming import lookup
 from sharplab.core.tree import PyTree
 from sharplab.curvature.chunks import Examples
+from sharplab.curvature.differences import difference_hessian
 from sharplab.curvature.factor import LinearMap
 from sharplab.curvature.functions import as_partial, objective
 from sharplab.curvature.jacobian import linearized_gradient
-from sharplab.curvature.operator import LinearOperator
-from sharplab.curvature.streaming import Shared, examples_of_loss, mean_operator
+from sharplab.curvature.linear_operator import LinearOperator
+from sharplab.curvature.streaming import Shared, Stream, examples_of_loss, mean_operator
 
 
 @checked()
@@ -25,6 +28,7 @@ def hessian(
     model: Callable[..., Any] | None = None,
     chunk: int | None = None,
     weight: Any = None,
+    method: str = "exact",
 ) -> LinearOperator:
     """The Hessian ∇²L(w), L(w) the mean of the loss over the examples of `batch`; shape (P, P).
 
@@ -44,6 +48,10 @@ def hessian(
             Σ mask·nll / Σ mask, how many of its tokens count. One entry per example, an array where `batch` is one, or
             a source of arrays. It says how chunks and host batches add up, and weighs nothing by itself: the loss does.
             `losses.cross_entropy` with `ignore` tells it by itself, given `model`.
+        method: "exact", or "difference" for losses that have no second derivative, as with attention kernels whose
+            backward pass is written by hand: products are central differences of the gradient. Their step is chosen
+            here, with fifteen gradients, and stands in `step`; their error in `error`, which is part of the `floor` of
+            `sharplab.eigsh`. Where a gradient jumps, as of ReLU, they may see the jump, which `sharplab.eigsh` refuses.
 
     With `chunk`, host batches or `weight`, the loss is checked once for each batch to be that mean over examples, which
     takes about as long as a product.
@@ -54,7 +62,7 @@ def hessian(
     Raises:
         ValueError: for a batch without examples, or with `chunk`, host batches or `weight` without a common axis of
             them; for a bad `chunk` or `weight`; for a loss that is no such mean; for targets that a loss of
-            `sharplab.losses` does not take.
+            `sharplab.losses` does not take; for differences of gradients of params of 16 bits.
 
     >>> import jax.numpy as jnp
     >>> def loss(w, batch):
@@ -64,11 +72,18 @@ def hessian(
     >>> hessian(loss, jnp.zeros(2), (x, jnp.zeros(2))).dense().tolist()  # xᵀx / n
     [[1.0, 1.0], [1.0, 2.0]]
     """
+    make = lookup("method", method, _METHODS)
     params = tree.floats(params, "params")
     shared = ((as_partial(loss, params), None if model is None else as_partial(model, params)), params)
-    return mean_operator(_hessian_product, shared, examples_of_loss(objective, shared, batch, chunk, weight))
+    return make(shared, examples_of_loss(objective, shared, batch, chunk, weight))
 
 
 def _hessian_product(shared: Shared, part: Examples) -> LinearMap:
     functions, params = shared
     return linearized_gradient(lambda w: objective(functions, w, part.batch), params)[1]
+
+
+_METHODS: Mapping[str, Callable[[Shared, Stream], LinearOperator]] = {
+    "exact": partial(mean_operator, _hessian_product),
+    "difference": difference_hessian,
+}

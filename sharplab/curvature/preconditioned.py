@@ -1,12 +1,13 @@
 """An operator in a diagonal metric."""
 
+import jax
 import jax.numpy as jnp
 
 from sharplab.core import tree
 from sharplab.core.arguments import checked
 from sharplab.core.tree import PyTree
 from sharplab.curvature.factor import Factor, LinearMap, scaled_factor
-from sharplab.curvature.operator import LinearOperator, an_operator, match_structure
+from sharplab.curvature.linear_operator import LinearOperator, an_operator, match_structure
 
 
 @checked(op=an_operator)
@@ -33,7 +34,12 @@ def precondition(op: LinearOperator, scale: PyTree) -> LinearOperator:
         if isinstance(entry, str) or jnp.shape(entry) not in ((), like.shape):
             raise ValueError(f"scale must have one number, or one for each entry of {like.shape}, for {path!r}.")
     factor = None if op.factor is None else Factor(scaled_factor, (op.factor, scale), op.factor.out_structure)
-    return LinearOperator(_scaled_product, (op, scale), op.domain, factor, op.jittable)
+    error = None if op.error is None else _largest(scale) ** 2 * op.error
+    return LinearOperator(_scaled_product, (op, scale), op.domain, factor, op.jittable, error)
+
+
+def _largest(scale: PyTree) -> jax.Array:
+    return jnp.stack([jnp.max(jnp.abs(jnp.asarray(leaf))) for leaf in jax.tree.leaves(scale)]).max()
 
 
 def _scaled_product(args: PyTree) -> LinearMap:

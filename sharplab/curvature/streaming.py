@@ -20,7 +20,7 @@ from sharplab.curvature.factor import Factor, LinearMap, Structure
 from sharplab.curvature.functions import abstract_outputs
 from sharplab.curvature.host_batches import HostBatches, on_host, read_host_batches, source_of
 from sharplab.curvature.independence import Mean, check_mean, check_outputs
-from sharplab.curvature.operator import LinearOperator
+from sharplab.curvature.linear_operator import LinearOperator
 from sharplab.curvature.weights import as_weight, read_weights, require_proportional, require_weight
 from sharplab.losses import OutputHessian, output_hessian
 
@@ -130,6 +130,13 @@ def stream(
     return examples if whole or chunk is None else Chunks(examples, chunk)
 
 
+def mean_value(value: Callable[[Shared, Examples], PyTree], shared: Shared, examples: Stream) -> PyTree:
+    """The mean Σ_b (W_b/W) value(shared, b) over all parts b, `value` being a function of a module."""
+    if isinstance(examples, Examples):
+        return value(shared, examples)
+    return examples.sum(Partial(_weighted_value, Partial(value), shared, examples.total))
+
+
 def streamed_maps(args: PyTree) -> tuple[LinearMap, LinearMap]:
     """The maps (M, Mᵀ) of `args` (maps, shared, examples, total): M v concatenates the M_b v, and Mᵀ u = Σ_b M_bᵀ u_b.
 
@@ -204,6 +211,10 @@ def _mean_product(args: PyTree) -> LinearMap:
 def _weighted(product: Product, shared: Shared, total: Any, v: PyTree, part: Examples, _: None) -> PyTree:
     # Sums over many parts need more digits than 16-bit parameters have.
     return _times(part.total / total, part, tree.wide(product(shared, part)(v)))
+
+
+def _weighted_value(value: Partial, shared: Shared, total: Any, part: Examples, _: None) -> PyTree:
+    return _times(part.total / total, part, tree.wide(value(shared, part)))
 
 
 def _forward(maps: Maps, shared: Shared, total: Any, v: PyTree, part: Examples, _: None) -> PyTree:

@@ -17,7 +17,7 @@ from sharplab.curvature.functions import abstract_outputs, as_partial
 from sharplab.curvature.host_batches import HostBatches
 from sharplab.curvature.independence import check_outputs
 from sharplab.curvature.jacobian import linearized
-from sharplab.curvature.operator import LinearOperator, match_structure
+from sharplab.curvature.linear_operator import LinearOperator, match_structure
 from sharplab.curvature.streaming import Shared, stream, streamed_maps, streamed_structure
 
 

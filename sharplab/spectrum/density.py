@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from sharplab.core.arguments import checked
 from sharplab.core.loops import Loop
-from sharplab.curvature.operator import LinearOperator, an_operator
+from sharplab.curvature.linear_operator import LinearOperator, an_operator
 from sharplab.spectrum.estimate import Estimate, mean_of, with_rounding
 from sharplab.spectrum.products import (
     each,

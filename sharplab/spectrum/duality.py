@@ -7,7 +7,7 @@ import jax
 
 from sharplab.core import tree
 from sharplab.core.tree import PyTree
-from sharplab.curvature.operator import LinearOperator
+from sharplab.curvature.linear_operator import LinearOperator
 from sharplab.spectrum.rows import reciprocal
 
 

@@ -24,7 +24,8 @@ class Eigenpairs:
         residuals: ‖A v − θ v‖ plus `floor`, shape (k,): some eigenvalue lies that near to θ, always.
         errors: an estimate of |θ − λ|, shape (k,): that of Kato and Temple (`spectrum.bounds.kato_temple`), but no less
             than what the products still change in θ (`spectrum.bounds.remaining_change`), nor than `floor`.
-        floor: the rounding of the product itself, as an error of an eigenvalue.
+        floor: the rounding of the product itself, and the `error` that its operator has beyond, as an error of an
+            eigenvalue.
         matvecs: the number of products made.
         converged: errors ≤ max(tol·|θ|, floor), shape (k,).
     """

@@ -14,7 +14,7 @@ from sharplab.core.arguments import checked
 from sharplab.core.loops import Loop
 from sharplab.core.naming import lookup
 from sharplab.core.tree import PyTree
-from sharplab.curvature.operator import LinearOperator, match_structure
+from sharplab.curvature.linear_operator import LinearOperator, match_structure
 from sharplab.spectrum.duality import from_range, solved_by_dual, to_range
 from sharplab.spectrum.eigenpairs import Eigenpairs, Solution
 from sharplab.spectrum.noise import noise
@@ -106,16 +106,21 @@ def eigsh(
         constant(op), k, constant(start), key, which=which, tol=tol, limit=limit, check_missed=k > 1
     )
     if not tree.is_traced(solution.scale):
-        _check_sound(solution)
+        _check_sound(solution, 0.0 if op.error is None else float(op.error))
     return differentiable(op, solution.pairs)
 
 
-def _check_sound(solution: Solution) -> None:
+def _check_sound(solution: Solution, error: float) -> None:
     # On the host: as arrays these comparisons would be programs of their own.
     scale, floor = float(solution.scale), float(solution.pairs.floor)
     if not isfinite(scale):
         raise ValueError(NOT_FINITE)
-    if floor > ASYMMETRY_LIMIT * scale:
+    if floor - error > ASYMMETRY_LIMIT * scale:
+        if error:
+            raise ValueError(
+                "differences of gradients are no products of one matrix here, as where a gradient jumps (ReLU): use "
+                "method='exact', or float64."
+            )
         raise ValueError(
             "the operator's products are not those of one symmetric matrix: dropout, batch statistics or a data source "
             "that shuffles or augments change them from product to product; switch these off."
@@ -155,6 +160,7 @@ def solve_extreme(
         jnp.asarray(limit),
         key,
         None if check_missed is False else jnp.asarray(check_missed),
+        op.error,
     )
     if solved_by_dual(op, k, which):
         dual_start = None if start is None else to_range(op, start)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from sharplab.core.arguments import checked, finite
-from sharplab.curvature.operator import LinearOperator, an_operator
+from sharplab.curvature.linear_operator import LinearOperator, an_operator
 from sharplab.spectrum.density import spectral_density
 from sharplab.spectrum.estimate import Estimate
 

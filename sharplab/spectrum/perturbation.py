@@ -12,7 +12,7 @@ from jax.tree_util import Partial
 from sharplab.core import tree
 from sharplab.core.captured import captured_arrays
 from sharplab.core.tree import PyTree
-from sharplab.curvature.operator import LinearOperator
+from sharplab.curvature.linear_operator import LinearOperator
 from sharplab.spectrum.eigenpairs import Eigenpairs
 
 

@@ -11,7 +11,7 @@ from sharplab.core import tree
 from sharplab.core.loops import Loop, choose_loop
 from sharplab.core.tree import PyTree
 from sharplab.curvature.factor import Factor
-from sharplab.curvature.operator import LinearOperator
+from sharplab.curvature.linear_operator import LinearOperator
 
 LinearMap = Callable[[PyTree], PyTree]
 
@@ -19,10 +19,10 @@ NOT_FINITE = "the operator's product is not finite: check params and batch for N
 
 
 def loop_of(op: LinearOperator, key: jax.Array) -> Loop:
-    """The loop for products with `op`: "compiled", unless it convolves on CPUs or reads batches from the host.
+    """The loop for products with `op`: "compiled", unless it convolves on CPUs or works on the host.
 
     Raises:
-        ValueError: if `op` is no LinearOperator, or reads batches from the host and is used under `jit`.
+        ValueError: if `op` is no LinearOperator, or works on the host and is used under `jit`.
     """
     if not isinstance(op, LinearOperator):
         raise ValueError(f"op must be a LinearOperator, not {type(op).__name__}: wrap the product in one.")
@@ -30,7 +30,7 @@ def loop_of(op: LinearOperator, key: jax.Array) -> Loop:
     tracing = tree.is_traced((jnp.zeros(()), key, op))
     if not op.jittable:
         if tracing:
-            raise ValueError("op reads batches from the host and cannot run under jit: call this outside of jit.")
+            raise ValueError("op works on the host and cannot run under jit: call this outside of jit.")
         return "python"
     return "compiled" if tracing else choose_loop(_one_product, op)
 
@@ -53,7 +53,7 @@ def is_split(domain: PyTree) -> bool:
 def flattened(op: LinearOperator) -> LinearOperator:
     """The same matrix on the flat vectors of `tree.ravel`: programs around it grow with no number of leaves."""
     factor = None if op.factor is None else Factor(_flat_factor, op, op.factor.out_structure)
-    return LinearOperator(_flat_product, op, tree.ravel(op.domain), factor, op.jittable)
+    return LinearOperator(_flat_product, op, tree.ravel(op.domain), factor, op.jittable, op.error)
 
 
 def _flat_product(op: LinearOperator) -> LinearMap:
@@ -79,7 +79,7 @@ def widened(op: LinearOperator) -> LinearOperator:
         return op
     domain = tree.floats(op.domain, "op.domain")
     factor = None if op.factor is None else Factor(_wide_factor, op, op.factor.out_structure.wide)
-    return LinearOperator(_wide_product, op, tree.wide(domain), factor, op.jittable)
+    return LinearOperator(_wide_product, op, tree.wide(domain), factor, op.jittable, op.error)
 
 
 def _wide_product(op: LinearOperator) -> LinearMap:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from sharplab.core.arguments import checked
 from sharplab.core.tree import PyTree
-from sharplab.curvature.operator import LinearOperator
+from sharplab.curvature.linear_operator import LinearOperator
 from sharplab.spectrum.eigenpairs import Eigenpairs
 from sharplab.spectrum.estimate import Estimate
 

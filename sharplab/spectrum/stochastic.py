@@ -11,7 +11,7 @@ from sharplab.core.arguments import checked
 from sharplab.core.loops import Loop, dispatch
 from sharplab.core.naming import lookup
 from sharplab.core.tree import PyTree
-from sharplab.curvature.operator import LinearOperator, an_operator
+from sharplab.curvature.linear_operator import LinearOperator, an_operator
 from sharplab.spectrum.estimate import Estimate, mean_of, with_rounding
 from sharplab.spectrum.products import (
     each,

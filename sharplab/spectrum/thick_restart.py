@@ -68,7 +68,7 @@ class State(NamedTuple):
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["tol", "limit", "key", "check_missed"],
+    data_fields=["tol", "limit", "key", "check_missed", "error"],
     meta_fields=["target"],
 )
 @dataclass(frozen=True)
@@ -81,6 +81,7 @@ class ThickRestart:
         limit: the most products to make.
         key: for random directions.
         check_missed: whether to check for missed eigenpairs, a boolean; None compiles no check at all.
+        error: of products, beyond their rounding; None where they have no other.
     """
 
     target: Target
@@ -88,6 +89,7 @@ class ThickRestart:
     limit: jax.Array
     key: jax.Array
     check_missed: jax.Array | None = None
+    error: jax.Array | None = None
 
     def run(self, matvec: Callable[[PyTree], PyTree], start: PyTree, loop: Loop) -> State:
         """The last state from `start`; under "python" each product is dispatched by itself."""
@@ -140,7 +142,7 @@ class ThickRestart:
         # The next Ritz value is not the next eigenvalue while the space is small, least of all after a warm start:
         # what the products still change tells so.
         estimate = jnp.maximum(sharp[:k], remaining_change(change, state.change))
-        floor = rounding_floor(space, ritz)
+        floor = self._floor(space, ritz, unit)
         state = state._replace(
             space=space,
             ritz=ritz,
@@ -179,7 +181,7 @@ class ThickRestart:
         """The solution, given the first k Ritz vectors and any more, stacked."""
         k, unit = self.target.k, jnp.where(state.unit > 0, state.unit, 1)
         values = jnp.where(state.ritz.used[:k], state.ritz.values[:k], jnp.nan)
-        floor = rounding_floor(state.space, state.ritz)
+        floor = self._floor(state.space, state.ritz, state.unit)
         pairs = Eigenpairs(
             values=unit * values,
             vectors=jax.tree.map(lambda v: v[:k], nearby),
@@ -208,9 +210,14 @@ class ThickRestart:
 
     def _allowed(self, state: State) -> jax.Array:
         """The error at which each wanted value counts as converged, shape (k,)."""
-        floor = rounding_floor(state.space, state.ritz)
+        floor = self._floor(state.space, state.ritz, state.unit)
         smallest = jnp.finfo(floor.dtype).tiny
         return jnp.maximum(jnp.maximum(self.tol * jnp.abs(state.ritz.values[: self.target.k]), floor), smallest)
+
+    def _floor(self, space: Subspace, ritz: RitzPairs, unit: jax.Array) -> jax.Array:
+        """What products are off, as an error of an eigenvalue."""
+        floor = rounding_floor(space, ritz)
+        return floor if self.error is None else floor + self.error / jnp.where(unit > 0, unit, 1)
 
     def _rows_left(self, space: Subspace) -> jax.Array:
         """The number of products until the next restart, beside what that keeps."""

@@ -137,7 +137,7 @@ def _compile(group: Group) -> _RunBatch:
     if compiled:
         steps = programs.advance.lower(recipe, layout, state, rates, order, first, arrays.train, stop).compile()
         records = programs.observe.lower(
-            recipe, layout, state, trackers, seeds, arrays.probe, arrays.held_out
+            recipe, layout, state, trackers, seeds, rates, arrays.probe, arrays.held_out
         ).compile()
     else:
         steps = programs.step.lower(recipe, layout, state, rates, order[:, 0], arrays.train).compile()
@@ -150,8 +150,8 @@ def _compile(group: Group) -> _RunBatch:
 
     def observe(state: RunState, trackers: TrackerState) -> tuple[TrackerState, dict[str, jax.Array]]:
         if compiled:
-            return records(recipe, state, trackers, seeds, arrays.probe, arrays.held_out)
-        return programs.observe_dispatched(recipe, layout, state, trackers, seeds, arrays.probe, arrays.held_out)
+            return records(recipe, state, trackers, seeds, rates, arrays.probe, arrays.held_out)
+        return programs.observe_dispatched(recipe, layout, state, trackers, seeds, rates, arrays.probe, arrays.held_out)
 
     def begun() -> tuple[RunState, TrackerState]:
         state = begin(recipe, seeds, absent)

@@ -1,7 +1,7 @@
 """One point of a training run, and what several observables of it share."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
@@ -52,8 +52,8 @@ def _as_partial(function: Callable[..., Any]) -> Partial:
 class Context:
     """What an observable is computed from.
 
-    `gradient`, `root` and `evaluation` are computed when they are first asked for, and then shared by all observables
-    of a record: ask outside of loops and other transforms.
+    `gradient`, `update`, `root` and `evaluation` are computed when they are first asked for, and then shared by all
+    observables of a record: ask outside of loops and other transforms.
 
     Attributes:
         loss: `loss(params, batch)`, or with `model` `loss(outputs, targets)`.
@@ -67,6 +67,9 @@ class Context:
         key: the random key of this record.
         loop: how products of an operator are repeated.
         weight: what each example of the probe counts in the loss, where that differs.
+        step: gradient → the optimizer's update at learning rate 1; None where that is −D times it.
+        learning_rate: η of the step from here, or None.
+        last: what observables that ask for it were at the record before, by name; 0 at the first.
     """
 
     loss: Callable[..., jax.Array]
@@ -80,6 +83,9 @@ class Context:
     key: jax.Array
     loop: Loop
     weight: jax.Array | None = None
+    step: Callable[[PyTree], PyTree] | None = None
+    learning_rate: jax.Array | None = None
+    last: Mapping[str, jax.Array] = field(default_factory=dict)
 
     @property
     def objective(self) -> Objective:
@@ -90,6 +96,14 @@ class Context:
     def gradient(self) -> PyTree:
         """∇L on the probe batch, like the params."""
         return self.objective.gradient(self.params, self.probe)
+
+    @cached_property
+    def update(self) -> PyTree:
+        """The optimizer's update at learning rate 1, were the probe its batch: −D g where it is not told."""
+        if self.step is not None:
+            return self.step(self.gradient)
+        g = tree.wide(self.gradient)
+        return jax.tree.map(jnp.negative, g if self.metric is None else tree.multiply(self.metric, g))
 
     @cached_property
     def root(self) -> PyTree:

@@ -22,10 +22,11 @@ TOLERANCE = 1e-2  # relative error of a recorded eigenvalue; seeds and probe bat
 
 
 class TrackerState(NamedTuple):
-    """What passes from record to record: the eigenvectors of each spectral observable, and how many were made."""
+    """What passes from record to record: eigenvectors of spectral observables, how many were made, and values."""
 
     tracked: dict[str, TrackedPairs]
     records: jax.Array
+    last: dict[str, jax.Array]  # of the observables that recall theirs
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,9 @@ class Measurement:
     """The functions that make a record, without any data: hashable, so that programs are compiled once.
 
     `loss` is `loss(params, batch)`, or with `model` `loss(outputs, targets)`; `metric(params, opt_state)` gives D, a
-    pytree like params whose leaves may be plain floats; curvature takes `chunk` examples at a time. `eval_model` is the
-    model in the mode of evaluation, where that is another. A state that `observe` has is given as `state=` to those of
+    pytree like params whose leaves may be plain floats; `update(gradient, params, opt_state)` the optimizer's step at
+    learning rate 1. Curvature takes `chunk` examples at a time. `eval_model` is the model in the mode of evaluation,
+    where that is another. A state that `observe` has is given as `state=` to those of
     loss and models that take it.
     """
 
@@ -44,6 +46,7 @@ class Measurement:
     metric: Callable[[PyTree, PyTree], PyTree] | None = None
     chunk: int | None = None
     eval_model: Callable[..., Any] | None = None
+    update: Callable[[PyTree, PyTree, PyTree], PyTree] | None = None
 
     def gradient(self, params: PyTree, batch: PyTree, state: PyTree = None) -> PyTree:
         """∇L on a batch, like the params."""
@@ -88,7 +91,9 @@ class Measurement:
                     stacklevel=4,
                 )
             tracked[spectral.name] = begin_tracking(like, spectral.k)
-        return TrackerState(tracked, jnp.zeros((), jnp.int32))
+        none = jnp.zeros((), tree.dtype(params))
+        last = {entry.name: none for entry in self.observables if isinstance(entry, Observable) and entry.recalls}
+        return TrackerState(tracked, jnp.zeros((), jnp.int32), last)
 
     def check(self, params: PyTree, probe: PyTree, state: PyTree = None, weight: jax.Array | None = None) -> None:
         """Raise a ValueError for a probe that curvature cannot be taken of, which compiled records do not see."""
@@ -107,9 +112,10 @@ class Measurement:
         loop: Loop = "compiled",
         model_state: PyTree = None,
         weight: jax.Array | None = None,
+        learning_rate: jax.typing.ArrayLike | None = None,
     ) -> tuple[TrackerState, dict[str, jax.Array]]:
         """One record, pure: a dict of scalars. A diverged run (NaN in params) costs one product and gives NaN."""
-        bound = self.bound(model_state)
+        bound, update = self.bound(model_state), self.update
         context = Context(
             loss=bound.loss,
             model=bound.model,
@@ -122,6 +128,9 @@ class Measurement:
             key=jax.random.fold_in(key, state.records),
             loop=loop,
             weight=weight,
+            step=None if update is None else lambda gradient: update(gradient, params, opt_state),
+            learning_rate=None if learning_rate is None else jnp.asarray(learning_rate),
+            last=state.last,
         )
         row: dict[str, jax.Array] = {}
         for entry in self.observables:
@@ -133,7 +142,8 @@ class Measurement:
                 spectral.operator(context), tracked[spectral.name], context.key, k=spectral.k, tol=TOLERANCE, loop=loop
             )
             row |= _columns(spectral, found)
-        return TrackerState(tracked, state.records + 1), row
+        last = {name: row[name].astype(value.dtype) for name, value in state.last.items()}
+        return TrackerState(tracked, state.records + 1, last), row
 
 
 def _with_state(function: Any, state: PyTree, or_any: bool) -> Any:

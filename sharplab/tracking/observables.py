@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sharplab.tracking.context import Context
     from sharplab.tracking.quantities import Row
 
-NEEDS = ("model", "metric", "eval_batch")
+NEEDS = ("model", "metric", "eval_batch", "learning_rate")
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,9 @@ class Observable:
     Attributes:
         name: of its column, and of the one of its error with `_error` behind it.
         unit, meaning: for the description of the column.
-        needs: what it needs out of "model", "metric" and "eval_batch".
+        needs: what it needs out of "model", "metric", "eval_batch" and "learning_rate".
         compute: context → the scalar columns `name` and, where it is an estimate, `name_error`.
+        recalls: whether `compute` asks for `context.last[name]`, what it was at the record before.
 
     >>> def compute(context):
     ...     return {"log_loss": jnp.log(context.objective(context.params, context.probe))}
@@ -42,6 +43,7 @@ class Observable:
     meaning: str
     needs: tuple[str, ...]
     compute: "Callable[[Context], Mapping[str, jax.Array]]"
+    recalls: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "needs", tuple(self.needs))  # hashable, however it was given
@@ -143,6 +145,35 @@ _TABLE: tuple[Recorded, ...] = (
         "the mean over batches of the probe of gᵀD H D g / gᵀD g, g and H of the batch",
         (),
         _Quantity("batch_sharpness"),
+    ),
+    Observable(
+        "critical_sharpness",
+        _CURVATURE,
+        "2/η, η the least learning rate at which a step along the optimizer's update raises the loss on the probe",
+        (),
+        _Quantity("critical_sharpness"),
+        recalls=True,
+    ),
+    Observable(
+        "update_sharpness",
+        _CURVATURE,
+        "ΔᵀHΔ / (−gᵀΔ), Δ the optimizer's update: what the critical sharpness is where the loss is quadratic",
+        (),
+        _Quantity("update_sharpness"),
+    ),
+    Observable(
+        "midpoint_sharpness",
+        _CURVATURE,
+        "ΔᵀH′Δ / (−gᵀΔ), Δ the optimizer's update, H′ half-way along its step of the learning rate",
+        ("learning_rate",),
+        _Quantity("midpoint_sharpness"),
+    ),
+    Observable(
+        "gradient_noise_scale",
+        "examples",
+        "tr(D^½ Σ D^½) / gᵀD g, Σ the covariance of single examples' gradients: about the critical batch size",
+        (),
+        _Quantity("gradient_noise_scale"),
     ),
     Observable("hessian_trace", _CURVATURE, "tr(D^½ H D^½)", (), _Quantity("hessian_trace")),
     Spectral(

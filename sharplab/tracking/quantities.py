@@ -4,6 +4,7 @@ What each of them means stands in `sharplab.tracking.observables`, which names t
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -13,11 +14,16 @@ from sharplab import curvature
 from sharplab.core import tree
 from sharplab.core.tree import PyTree
 from sharplab.curvature import LinearOperator
+from sharplab.curvature.critical import find_critical
+from sharplab.curvature.functions import objective
+from sharplab.curvature.streaming import examples_of_loss
 from sharplab.spectrum.estimate import mean_of
 from sharplab.spectrum.products import each
 from sharplab.spectrum.stochastic import unchecked_trace
 from sharplab.tracking.context import Context, Objective
+from sharplab.tracking.noise_scale import noise_scale
 
+NOISE_BATCHES = 16  # whose gradients are compared
 TRACE_MATVECS = 30  # of a recorded trace, whose standard error is then of some per cent
 
 Row = dict[str, jax.Array]
@@ -105,6 +111,48 @@ def batch_sharpness(context: Context) -> Row:
     return {"batch_sharpness": mean, "batch_sharpness_error": stderr}
 
 
+def update_sharpness(context: Context) -> Row:
+    """ΔᵀHΔ / (−gᵀΔ), Δ the optimizer's update; NaN where it does not descend."""
+    return {"update_sharpness": _along_update(context, raw_hessian(context))}
+
+
+def midpoint_sharpness(context: Context) -> Row:
+    """ΔᵀH′Δ / (−gᵀΔ), H′ at w + ½ηΔ: how the slope along the step changes over it, but for terms of η²."""
+    assert context.learning_rate is not None
+    halfway = tree.moved(context.params, context.learning_rate / 2, context.update)
+    return {"midpoint_sharpness": _along_update(context, raw_hessian(replace(context, params=halfway)))}
+
+
+def _along_update(context: Context, op: LinearOperator) -> jax.Array:
+    descent = -tree.dot(context.gradient, context.update)
+    curved = tree.dot(context.update, op(context.update))
+    return jnp.where(descent > 0, curved / jnp.where(descent > 0, descent, 1), jnp.nan)
+
+
+def gradient_noise_scale(context: Context) -> Row:
+    """The noise scale of gradients in the metric, of the probe cut into batches, and its standard error."""
+    number = len(jax.tree.leaves(context.probe)[0])
+    count = min(NOISE_BATCHES, number)
+    size = number // count
+    batches = jax.tree.map(lambda x: x[: size * count].reshape(count, size, *x.shape[1:]), context.probe)
+
+    def one(i: jax.Array) -> PyTree:
+        return context.objective.gradient(context.params, jax.tree.map(lambda x: x[i], batches))
+
+    gradients = each(one, jnp.arange(count), context.loop)
+    value, stderr = noise_scale(_inner_products(gradients, context.root), size)
+    return {"gradient_noise_scale": value, "gradient_noise_scale_error": stderr}
+
+
+@jax.jit
+def _inner_products(gradients: PyTree, root: PyTree) -> jax.Array:
+    """g_aᵀ D g_b of stacked gradients."""
+    rows = jax.vmap(lambda g: tree.ravel(tree.wide(g) if root is None else tree.multiply(root, tree.wide(g))))(
+        gradients
+    )
+    return jnp.matmul(rows, rows.T, precision="highest")
+
+
 @jax.jit
 def _sharpness_of_batch(objective: Objective, params: PyTree, batch: PyTree, D: PyTree) -> jax.Array:
     """gᵀD H D g / gᵀD g of one batch."""
@@ -112,6 +160,17 @@ def _sharpness_of_batch(objective: Objective, params: PyTree, batch: PyTree, D: 
         g, curve = jax.linearize(jax.grad(lambda w: objective(w, batch)), params)
         step = tree.wide(g) if D is None else tree.multiply(D, tree.wide(g))
         return tree.dot(step, curve(tree.cast(step, params))) / tree.dot(g, step)
+
+
+def critical_sharpness(context: Context) -> Row:
+    """2/η_c along the optimizer's update, looked for from that of the record before, and its error."""
+    functions = (context.objective.loss, context.objective.model)
+    shared = (functions, context.params)
+    examples = examples_of_loss(objective, shared, context.probe, context.chunk, context.weight)
+    last = context.last["critical_sharpness"]
+    start = jnp.where(last > 0, 2 / jnp.where(last > 0, last, 1), 1)
+    found = find_critical(shared, examples, context.update, start, loop=context.loop)
+    return {"critical_sharpness": found.value, "critical_sharpness_error": found.error}
 
 
 def hessian_trace(context: Context) -> Row:

@@ -38,10 +38,13 @@ class Tracker:
         metric: `metric(params, opt_state)` → D, like params; what "sharpness" is measured in.
         eval_batch: the held-out examples of "eval_loss" and "eval_accuracy".
         eval_model: the model in the mode of evaluation, where that is another, as with batch statistics.
-        learning_rate: a number or a schedule step → η, written into each row.
+        learning_rate: a number or a schedule step → η, written into each row; "midpoint_sharpness" needs it.
         chunk: examples whose activations curvature holds in memory at a time; all at once unless told.
         weight: what each example of `batch` counts in the mean that the loss takes, where that differs, as of
             `sharplab.curvature.hessian`.
+        update: `update(gradient, params, opt_state)` → the optimizer's step at learning rate 1, like params, given the
+            gradient on `batch`: what "critical_sharpness" follows. −D times the gradient without. Of an optax
+            transformation `lambda g, w, s: transformation.update(g, s, w)[0]`, in units of its own learning rate.
         key: for the random part of Lanczos starts.
 
     Arrays that these functions hold in a closure, rather than take as arguments, are compiled in at the first record
@@ -66,7 +69,7 @@ class Tracker:
     (0.5, 2.0)
     """
 
-    @checked(metric=function, eval_model=function, observables=several)
+    @checked(metric=function, eval_model=function, update=function, observables=several)
     def __init__(
         self,
         loss: Callable[..., jax.Array],
@@ -80,17 +83,18 @@ class Tracker:
         learning_rate: float | Callable[[int], float] | None = None,
         chunk: int | None = None,
         weight: jax.Array | None = None,
+        update: Callable[[PyTree, PyTree, PyTree], PyTree] | None = None,
         key: jax.Array | None = None,
     ) -> None:
         found = find_observables(observables)
-        given = {"model": model, "metric": metric, "eval_batch": eval_batch}
+        given = {"model": model, "metric": metric, "eval_batch": eval_batch, "learning_rate": learning_rate}
         for entry in found:
             if entry.name in ("step", "learning_rate"):
                 raise ValueError(f"observable {entry.name!r} has the name of another column: give it its own.")
             for need in entry.needs:
                 if given[need] is None:
                     raise ValueError(f"observable {entry.name!r} needs {need}=.")
-        self.measurement = Measurement(loss, found, model, metric, chunk, eval_model)
+        self.measurement = Measurement(loss, found, model, metric, chunk, eval_model, update)
         self._gradient = self.measurement.gradient
         self.batch, self.eval_batch, self.learning_rate = batch, eval_batch, learning_rate
         self.weight = weight
@@ -125,12 +129,17 @@ class Tracker:
             if self._restored is not None:
                 self.state, self._restored = self._continued(self.state, self._restored), None
         loop = choose_loop(self._gradient, params, self.batch, state)
+        row: dict[str, float] = {"step": step}
+        if self.learning_rate is not None:
+            rate = self.learning_rate
+            row["learning_rate"] = float(rate(step) if callable(rate) else rate)
         observe = _observe_compiled if loop == "compiled" else _observe
         self.state, values = observe(
             self.measurement,
             loop,
             state,
             self.weight,
+            row.get("learning_rate"),
             self.state,
             self.batch,
             self.eval_batch,
@@ -138,10 +147,6 @@ class Tracker:
             opt_state,
             self.key,
         )
-        row: dict[str, float] = {"step": step}
-        if self.learning_rate is not None:
-            rate = self.learning_rate
-            row["learning_rate"] = float(rate(step) if callable(rate) else rate)
         self.rows.append(row | {name: value.item() for name, value in jax.device_get(values).items()})
         return self.rows[-1]
 
@@ -158,7 +163,9 @@ class Tracker:
         if self._captured is None:
             return
         own = self.measurement
-        held = captured_arrays(loss=own.loss, model=own.model, metric=own.metric, eval_model=own.eval_model)
+        held = captured_arrays(
+            loss=own.loss, model=own.model, metric=own.metric, eval_model=own.eval_model, update=own.update
+        )
         if not self._captured:
             anew = set(map(id, jax.tree.leaves(given)))
             self._captured = {place: array for place, array in held.items() if id(array) not in anew}
@@ -231,9 +238,14 @@ def _filled(state: TrackerState, leaves: list[np.ndarray]) -> TrackerState:
 
 
 def _observe(
-    measurement: Measurement, loop: Loop, model_state: PyTree, weight: jax.Array | None, *args: PyTree
+    measurement: Measurement,
+    loop: Loop,
+    model_state: PyTree,
+    weight: jax.Array | None,
+    learning_rate: float | None,
+    *args: PyTree,
 ) -> tuple[TrackerState, dict[str, jax.Array]]:
-    return measurement.observe(*args, loop=loop, model_state=model_state, weight=weight)
+    return measurement.observe(*args, loop=loop, model_state=model_state, weight=weight, learning_rate=learning_rate)
 
 
 _observe_compiled = jax.jit(_observe, static_argnums=(0, 1))

@@ -110,18 +110,20 @@ def observe(
     runs: RunState,
     trackers: TrackerState,
     seeds: jax.Array,
+    rates: np.ndarray,
     probe: PyTree,
     held_out: PyTree,
 ) -> tuple[TrackerState, dict[str, jax.Array]]:
     """The observables, each of shape (runs,), and the trackers that the next record starts from."""
 
     def one(
-        run: RunState, tracker: TrackerState, seed: jax.Array, recipe: Recipe, *batches: PyTree
+        run: RunState, tracker: TrackerState, seed: jax.Array, rate: jax.Array, recipe: Recipe, *batches: PyTree
     ) -> tuple[TrackerState, dict[str, jax.Array]]:
-        return recipe.observe(run, tracker, seed, *batches)
+        probe, held_out = batches
+        return recipe.observe(run, tracker, seed, probe, held_out, rate)
 
     # Spectra one by one: vectorised, each run would wait for the slowest and copy its whole basis per step.
-    return layout.map(one, (runs, trackers, seeds), (recipe, probe, held_out), one_by_one=True)
+    return layout.map(one, (runs, trackers, seeds, rates), (recipe, probe, held_out), one_by_one=True)
 
 
 def observe_dispatched(
@@ -130,6 +132,7 @@ def observe_dispatched(
     runs: RunState,
     trackers: TrackerState,
     seeds: jax.Array,
+    rates: np.ndarray,
     probe: PyTree,
     held_out: PyTree,
 ) -> tuple[TrackerState, dict[str, jax.Array]]:
@@ -137,8 +140,8 @@ def observe_dispatched(
     observed = []
     for i in range(layout.size):
         run, tracker = layout.run(i, (runs, trackers))
-        on_device, *batches = layout.replica(i, (recipe, probe, held_out))
-        observed.append(on_device.observe(run, tracker, seeds[i], *batches, loop="python"))
+        on_device, of_probe, of_held_out = layout.replica(i, (recipe, probe, held_out))
+        observed.append(on_device.observe(run, tracker, seeds[i], of_probe, of_held_out, rates[i], loop="python"))
     return layout.stack(observed)
 
 

@@ -1,5 +1,6 @@
 """One run as pure functions: how it begins, steps, advances, and is measured."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -116,11 +117,30 @@ class Recipe:
         # The network is a leaf of its functions, so that they can be arguments of compiled products.
         forward = Partial(type(self.network).forward, self.network)
         evaluate = Partial(type(self.network).evaluate, self.network) if self.network.abstract.changes else None
-        return Measurement(self.loss, find_observables(self.observables), forward, metric, chunk, evaluate)
+        observables = find_observables(self.observables)
+        return Measurement(self.loss, observables, forward, metric, chunk, evaluate, self.step_at)
 
     def metric(self, params: PyTree, opt_state: PyTree) -> PyTree:
         """D of the optimizer at this point."""
         return step_metric(self.optimizer, self.factors(), self.gradient_scales(), opt_state)
+
+    def step_at(self, gradient: PyTree, params: PyTree, opt_state: PyTree) -> PyTree:
+        """The update at learning rate 1 that the optimizer makes of a gradient at this point, like the parameters."""
+        return _step_at(self, gradient, params, opt_state)
+
+    def _scheduled(self, learning_rate: jax.typing.ArrayLike, step: jax.Array) -> jax.typing.ArrayLike:
+        return learning_rate if self.schedule is None else learning_rate * self.schedule(step)
+
+    def _moves(self, gradient: PyTree, params: PyTree, opt_state: PyTree) -> tuple[PyTree, PyTree]:
+        """What is subtracted from the parameters at learning rate 1, and the optimizer's next state."""
+        scaled = jax.tree.map(lambda g, scale: g / scale, gradient, self.gradient_scales())
+        direction, opt_state = self.direction().update(scaled, opt_state, params)
+        decay = self.optimizer.decay
+
+        def move(w: jax.Array, u: jax.Array, factor: Number, share: Number) -> jax.Array:
+            return factor * u + (share * decay * w if decay else 0)
+
+        return jax.tree.map(move, params, direction, self.factors(), self.decays()), opt_state
 
     def objective(self, params: PyTree, batch: PyTree, state: Variables | None = None) -> jax.Array:
         """The loss of one batch of prepared inputs and targets, without dropout."""
@@ -171,20 +191,12 @@ class Recipe:
             images, targets = batch
             key = jax.random.fold_in(jax.random.key(run.seed), run.step)
             batch = (self.prepare(self.augment(key, images)), targets)
-        if self.schedule is not None:
-            learning_rate = learning_rate * self.schedule(run.step)
+        learning_rate = self._scheduled(learning_rate, run.step)
         (loss, variables), gradient = jax.value_and_grad(self.training_loss, has_aux=True)(
             run.params, run.variables, batch
         )
-        scaled = jax.tree.map(lambda g, scale: g / scale, gradient, self.gradient_scales())
-        direction, opt_state = self.direction().update(scaled, run.opt_state, run.params)
-        decay = self.optimizer.decay
-
-        def stepped(w: jax.Array, u: jax.Array, factor: Number, share: Number) -> jax.Array:
-            step = learning_rate * (factor * u + (share * decay * w if decay else 0))
-            return (w - step).astype(w.dtype)
-
-        params = jax.tree.map(stepped, run.params, direction, self.factors(), self.decays())
+        moves, opt_state = self._moves(gradient, run.params, run.opt_state)
+        params = jax.tree.map(lambda w, move: (w - learning_rate * move).astype(w.dtype), run.params, moves)
         after = run._replace(params=params, variables=variables, opt_state=opt_state, step=run.step + 1)
         return after, loss, gradient
 
@@ -217,16 +229,25 @@ class Recipe:
         seed: jax.Array,
         probe: PyTree,
         held_out: PyTree,
+        learning_rate: jax.typing.ArrayLike = math.nan,
         *,
         loop: Loop = "compiled",
     ) -> tuple[TrackerState, dict[str, jax.Array]]:
-        """A record of the run as it stands; NaN for one that has diverged."""
+        """A record of the run as it stands, at a base learning rate; NaN for one that has diverged."""
         alive = run.diverged_step < 0
         params = jax.tree.map(lambda w: jnp.where(alive, w, jnp.nan), run.params)
         key = jax.random.key(seed)
         state = run.variables if self.network.abstract.changes else None
         return self.measurement().observe(
-            tracker, probe, held_out, params, run.opt_state, key, loop=loop, model_state=state
+            tracker,
+            probe,
+            held_out,
+            params,
+            run.opt_state,
+            key,
+            loop=loop,
+            model_state=state,
+            learning_rate=self._scheduled(learning_rate, run.step),
         )
 
 
@@ -238,3 +259,8 @@ def _largest(gradient: PyTree) -> jax.Array:
 @jax.jit
 def _prepare(network: Network, inputs: jax.Array) -> jax.Array:
     return network.prepare(inputs)
+
+
+@jax.jit
+def _step_at(recipe: Recipe, gradient: PyTree, params: PyTree, opt_state: PyTree) -> PyTree:
+    return jax.tree.map(jnp.negative, recipe._moves(gradient, params, opt_state)[0])

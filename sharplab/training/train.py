@@ -188,14 +188,14 @@ def _batch_program(
         return step(training, layout, state, rates, order(first), np.int32(first), arrays.train, np.int32(stop))
 
     def observe(state: RunState, trackers: TrackerState) -> tuple[TrackerState, dict[str, jax.Array]]:
-        return record(recipe, layout, state, trackers, seeds, arrays.probe, arrays.held_out)
+        return record(recipe, layout, state, trackers, seeds, rates, arrays.probe, arrays.held_out)
 
     @cache
     def like() -> tuple[RunState, TrackerState, dict[str, jax.Array]]:
         def record(training: Recipe, recipe: Recipe) -> tuple[RunState, TrackerState, dict[str, jax.Array]]:
             state = programs.begin(training, layout, seeds, absent)
             trackers = programs.init_trackers(recipe, layout, state, arrays.probe)
-            observed = programs.observe(recipe, layout, state, trackers, seeds, arrays.probe, arrays.held_out)
+            observed = programs.observe(recipe, layout, state, trackers, seeds, rates, arrays.probe, arrays.held_out)
             return state, trackers, observed[1]
 
         return jax.eval_shape(record, training, recipe)

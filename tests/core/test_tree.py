@@ -44,6 +44,14 @@ def test_products_and_sums_of_16_bits_are_made_in_32():
     assert tree.dtype({"half": ones["half"]}) == jnp.float32
 
 
+def test_points_move_in_their_own_types():
+    x, v = {"a": jnp.ones(2, jnp.bfloat16), "b": jnp.ones(1)}, {"a": jnp.full(2, 0.3), "b": jnp.ones(1, jnp.bfloat16)}
+    with jax.numpy_dtype_promotion("strict"):
+        found = tree.moved(x, -0.5, v)
+    assert (found["a"].dtype, found["b"].dtype) == (jnp.bfloat16, jnp.float32)
+    assert np.array_equal(found["a"], jnp.full(2, 0.85, jnp.bfloat16)) and found["b"] == 0.5
+
+
 def test_a_vector_has_the_widest_type_of_its_leaves(float64):
     mixed = {"half": jnp.ones(2, jnp.bfloat16), "double": jnp.ones(2)}
     assert {leaf.dtype for leaf in tree.wide(mixed).values()} == {tree.ravel(mixed).dtype} == {np.dtype("float64")}

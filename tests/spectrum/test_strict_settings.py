@@ -106,7 +106,19 @@ def test_directions():
     assert np.isfinite(directional.directional_sharpness(op, PARAMS))
     assert np.isfinite(directional.batch_sharpness(loss, PARAMS, [batch, batch], model=model).value)
     assert all_finite(directional.leaf_shares(PARAMS))
+    assert all_finite(sl.critical_sharpness(loss, PARAMS, op(jax.tree.map(jnp.negative, PARAMS)), batch, model=model))
     assert np.isfinite(directional.subspace_overlap(PARAMS, sl.eigsh(op, 2).vectors))
+
+
+def test_products_by_differences_and_of_ones_own():
+    batch = (INPUTS, TARGETS[sl.losses.cross_entropy])
+    for chunk in (None, 4):
+        op = sl.hessian(sl.losses.cross_entropy, PARAMS, batch, model=model, chunk=chunk, method="difference")
+        assert all_finite(sl.eigsh(op))
+        assert all_finite(sl.eigsh(sl.precondition(op, jax.tree.map(lambda w: 0.5, PARAMS)) - 2 * op))
+    for jittable in (True, False):
+        own = sl.operator(lambda v: jax.tree.map(lambda x: 2 * x, v), PARAMS, jittable=jittable)
+        assert np.isclose(sl.eigsh(own).values[0], 2)
 
 
 @pytest.mark.parametrize("loss", LOSSES)

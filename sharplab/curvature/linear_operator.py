@@ -32,7 +32,7 @@ COLUMNS = 64  # multiplied at a time, so that memory stays that of 64 products
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["args", "domain", "factor"],
+    data_fields=["args", "domain", "factor", "error", "step"],
     meta_fields=["prepare", "jittable"],
 )
 @dataclass(frozen=True)
@@ -48,6 +48,8 @@ class LinearOperator:
         domain: a pytree of arrays shaped like the vectors; its values are not used.
         factor: R with A = RᵀR, where one is known; see `dual`.
         jittable: False where products read batches from the host, and so cannot run under `jit`.
+        error: an estimate of ‖computed A v − A v‖ for ‖v‖ = 1 beyond the rounding of a product, where there is more.
+        step: h of products that are differences of gradients over 2h.
 
     `op(v)` and `op @ v` take v like `domain` or any pytree of the same paths (a plain dict for an `nnx.State`),
     and answer like `domain`; or flat of shape (P,), or columns of shape (P, k), and answer alike, in `dtype`.
@@ -66,6 +68,8 @@ class LinearOperator:
     domain: PyTree
     factor: Factor | None = None
     jittable: bool = True
+    error: jax.Array | None = None
+    step: jax.Array | None = None
 
     __array_ufunc__ = None  # so that numpy's arrays leave `@` and `*` to this class
 
@@ -128,7 +132,9 @@ class LinearOperator:
                 f"the operators act on different spaces, {mine} and {others}: restrict both to the same parameters "
                 "with block()."
             )
-        return LinearOperator(_sum, (self, other), self.domain, jittable=self.jittable and other.jittable)
+        error = self.error if other.error is None else other.error if self.error is None else self.error + other.error
+        jittable = self.jittable and other.jittable
+        return LinearOperator(_sum, (self, other), self.domain, None, jittable, error)
 
     def __sub__(self, other: "LinearOperator") -> "LinearOperator":
         return self + (-other) if isinstance(other, LinearOperator) else NotImplemented
@@ -143,7 +149,8 @@ class LinearOperator:
         if self.factor is not None and not isinstance(number, jax.core.Tracer) and float(number) >= 0:
             root = jax.tree.map(lambda _: float(number) ** 0.5, self.domain)
             factor = Factor(scaled_factor, (self.factor, root), self.factor.out_structure)
-        return LinearOperator(_multiple, (self, number), self.domain, factor, self.jittable)
+        error = None if self.error is None else jnp.abs(jnp.asarray(number)) * self.error
+        return LinearOperator(_multiple, (self, number), self.domain, factor, self.jittable, error)
 
     __rmul__ = __mul__
 
