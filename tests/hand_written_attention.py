@@ -1,5 +1,7 @@
 """Attention with a backward pass that JAX cannot differentiate, and the same attention as JAX derives it."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -45,6 +47,7 @@ class Attending(nnx.Module):
         return (h + self.attention(*jnp.split(h @ self.qkv[...], 3, -1))) @ self.readout[...]
 
 
+@functools.cache  # one function each: many made anew would each compile
 def attending(attention):
     """The network's function of (params, tokens), and its params."""
     graph, params = nnx.split(Attending(attention, nnx.Rngs(0)))
