@@ -77,6 +77,7 @@ if TYPE_CHECKING:
         trace as trace,
     )
     from sharplab.studies import (
+        AnnealingLaw as AnnealingLaw,
         Decision as Decision,
         Suggestion as Suggestion,
         decide as decide,
@@ -140,7 +141,7 @@ _NAMES = {
         "transfer",
         "usefulness",
     ),
-    "sharplab.studies": ("Decision", "Suggestion", "decide", "suggest_learning_rate"),
+    "sharplab.studies": ("AnnealingLaw", "Decision", "Suggestion", "decide", "suggest_learning_rate"),
 }
 _MODULES = ("data", "losses", "models", "optimizers", "plotting", "scaling", "schedules", "sweep", "theory")
 

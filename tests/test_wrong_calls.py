@@ -142,6 +142,17 @@ WRONG = [
     (CROSS, {"outputs": Y, "targets": CLASSES[:4] % 2}, {"targets": (CLASSES[:4] - 1, CLASSES[:4] + 5)}),
     (SQUARED, {"outputs": Y, "targets": Y}, {"outputs": (None, 5), "targets": (None, Y[:, 0], Y[:3], Y[:, :1])}),
 ]
+ANNEALED = sl.AnnealingLaw("momentum", {"L0": 2.0, "A": 1.0, "alpha": 0.5, "C": 0.3, "lambda": 0.9})
+RATES = np.full(20, 0.1)
+DECAYING = [(RATES, range(1, 21), np.linspace(3, 2, 20))]
+WRONG += [
+    (sl.AnnealingLaw.fit, {"runs": DECAYING}, {"runs": (None, 5, [], [RATES], DECAYING * 0), "law": ("zz", 5, None)}),
+    (sl.AnnealingLaw.fit, {"runs": DECAYING}, {"confidence": (0, 1, NAN), "runs": ([(RATES, [1, 2], [2.0, 1.0])],)}),
+    (ANNEALED.predict, {"learning_rates": RATES}, {"learning_rates": (None, 5, "x", [], [0.0], [-1.0], [NAN])}),
+    (ANNEALED.predict, {"learning_rates": RATES}, {"steps": ([0], [21], [1.5], "x", [], [[1]])}),
+    (ANNEALED.best_schedule, {"steps": 8, "peak": 0.1}, {"steps": (*COUNTS, None), "peak": (0, -1, NAN, INF, "x")}),
+    (sl.AnnealingLaw, {"law": "momentum", "parameters": {}}, {"law": ("zz", 5), "parameters": ({}, {"L0": 1.0})}),
+]
 # Where the sentence calls the argument by what it names.
 CALLED = {
     "name": "parameterization",
