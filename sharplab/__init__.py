@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         mup as mup,
         parameterization as parameterization,
     )
+    from sharplab.schedules import refined_schedule as refined_schedule
     from sharplab.spectrum import (
         Eigenpairs as Eigenpairs,
         Estimate as Estimate,
@@ -119,6 +120,7 @@ _NAMES = {
         "trace",
     ),
     "sharplab.scaling": ("Parameterization", "Scaling", "mup", "parameterization"),
+    "sharplab.schedules": ("refined_schedule",),
     "sharplab.checks": ("CoordinateCheck", "coordinate_check", "inspect_optimizer", "wider_is_better"),
     "sharplab.tracking": ("Observable", "Tracker"),
     "sharplab.sweep": ("Experiment", "load", "run"),

@@ -151,6 +151,15 @@ WRONG += [
     (ANNEALED.predict, {"learning_rates": RATES}, {"learning_rates": (None, 5, "x", [], [0.0], [-1.0], [NAN])}),
     (ANNEALED.predict, {"learning_rates": RATES}, {"steps": ([0], [21], [1.5], "x", [], [[1]])}),
     (ANNEALED.best_schedule, {"steps": 8, "peak": 0.1}, {"steps": (*COUNTS, None), "peak": (0, -1, NAN, INF, "x")}),
+    *(
+        (make, {"steps": 8}, {"steps": (*COUNTS, None), "peak": (0, -1, NAN, INF, "x")})
+        for make in (sl.schedules.wsd, sl.schedules.rex, sl.schedules.power, sl.schedules.inverse_sqrt)
+    ),
+    (sl.schedules.wsd, {"steps": 8}, {"warmup": (-0.1, 1.1, NAN, "x", None), "decay": (-0.1, 2, None)}),
+    (sl.schedules.power, {"steps": 8}, {"flat": (-1, 2), "exponent": (1, NAN, "x"), "last": (0, 1, -1, None)}),
+    (sl.refined_schedule, {"norms": [2.0, 1.0]}, {"norms": (None, 5, "x", [1.0], [1.0, 0.0], [1.0, NAN], [[1.0]])}),
+    (sl.refined_schedule, {"norms": [2.0, 1.0]}, {"norm": ("l3", 5, None), "smoothing": (-1, 2), "peak": (0, NAN)}),
+    (experiment, {}, {"schedule": ("wsd(", "wsd(x=1)", "wsd(decay=2)", "wsd(decay=x)", "rex(decay=1)", "zz(a=1)")}),
     (sl.AnnealingLaw, {"law": "momentum", "parameters": {}}, {"law": ("zz", 5), "parameters": ({}, {"L0": 1.0})}),
 ]
 # Where the sentence calls the argument by what it names.
