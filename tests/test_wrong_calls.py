@@ -159,6 +159,15 @@ WRONG += [
     (sl.schedules.power, {"steps": 8}, {"flat": (-1, 2), "exponent": (1, NAN, "x"), "last": (0, 1, -1, None)}),
     (sl.refined_schedule, {"norms": [2.0, 1.0]}, {"norms": (None, 5, "x", [1.0], [1.0, 0.0], [1.0, NAN], [[1.0]])}),
     (sl.refined_schedule, {"norms": [2.0, 1.0]}, {"norm": ("l3", 5, None), "smoothing": (-1, 2), "peak": (0, NAN)}),
+    (
+        sl.theory.last_iterate_bound,
+        {"learning_rates": [1.0, 0.5]},
+        {
+            "learning_rates": (None, 5, "x", [], [0.0], [-1.0], [NAN]),
+            "distance": (0, -1, NAN, INF),
+            "gradient_norms": (None, "x", [1.0], [-1.0, 1.0], NAN),
+        },
+    ),
     (experiment, {}, {"schedule": ("wsd(", "wsd(x=1)", "wsd(decay=2)", "wsd(decay=x)", "rex(decay=1)", "zz(a=1)")}),
     (sl.AnnealingLaw, {"law": "momentum", "parameters": {}}, {"law": ("zz", 5), "parameters": ({}, {"L0": 1.0})}),
 ]

@@ -214,9 +214,10 @@ class _Fit:
     def solve(self, start: np.ndarray) -> optimize.OptimizeResult:
         """The minimum near a start."""
         value, slope = _remembering(self.residuals)
-        return optimize.least_squares(
-            value, start, slope, (start - 25, start + 25), loss="huber", f_scale=HUBER, x_scale="jac", max_nfev=200
-        )
+        with np.errstate(over="ignore", invalid="ignore"):  # a step that leads there is taken back
+            return optimize.least_squares(
+                value, start, slope, (start - 25, start + 25), loss="huber", f_scale=HUBER, x_scale="jac", max_nfev=200
+            )
 
     def half_widths(self, logs: np.ndarray, confidence: float) -> np.ndarray:
         """Of the intervals of the logarithms, from the slopes and the residuals; inf where they do not tell."""
