@@ -169,7 +169,12 @@ WRONG += [
         },
     ),
     (experiment, {}, {"schedule": ("wsd(", "wsd(x=1)", "wsd(decay=2)", "wsd(decay=x)", "rex(decay=1)", "zz(a=1)")}),
-    (sl.AnnealingLaw, {"law": "momentum", "parameters": {}}, {"law": ("zz", 5), "parameters": ({}, {"L0": 1.0})}),
+    (
+        sl.AnnealingLaw,
+        {"law": "momentum"},
+        {"parameters": (ANNEALED.parameters | {"A": NAN}, ANNEALED.parameters | {"lambda": 1.0})},
+    ),
+    (sl.AnnealingLaw, {"law": "momentum", "parameters": {}}, {"law": ("zz", 5), "parameters": (None, {}, {"L0": 1.0})}),
 ]
 # Where the sentence calls the argument by what it names.
 CALLED = {

@@ -39,8 +39,11 @@ class AnnealingLaw:
 
     def __post_init__(self) -> None:
         names = lookup("law", self.law, LAWS).names
-        if set(self.parameters) != set(names) or not all(value > 0 for value in self.parameters.values()):
-            raise ValueError(f"parameters must be {', '.join(names)}, all positive, not {self.parameters}.")
+        given = self.parameters
+        if not isinstance(given, Mapping) or set(given) != set(names):
+            raise ValueError(f"parameters must be a dict of {', '.join(names)}, not {given!r}.")
+        if not (_numbers("parameters", list(given.values())) > 0).all() or given.get("lambda", 0) >= 1:
+            raise ValueError(f"parameters must be positive, and lambda below 1, not {given!r}.")
 
     @classmethod
     @checked()

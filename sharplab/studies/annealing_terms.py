@@ -119,8 +119,8 @@ class Momentum:
 
     @staticmethod
     def parameters(shape: np.ndarray) -> np.ndarray:
-        """λ."""
-        return np.exp(-np.exp(-shape))
+        """λ, as a number above 0 and below 1."""
+        return np.clip(np.exp(-np.exp(-shape)), np.finfo(float).tiny, 1 - np.finfo(float).epsneg)
 
     @staticmethod
     def shape(parameters: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from scipy import optimize
 
 from sharplab.studies.annealing_terms import LAWS
 
-KNOTS = 128  # between which the rates are linear
+KNOTS = 128
 DECAYS = (0.05, 0.1, 0.2, 0.4, 0.7)  # of warm-up-stable-decay
 FOLLOWED = 3  # of the schedules to begin at, the best
 LEAST = 1e-6  # of the peak: descent goes in the logarithm
@@ -19,9 +19,9 @@ def best_schedule(law: str, logs: np.ndarray, steps: int, peak: float) -> np.nda
     Between knots rates are linear; what is sought are the falls of their logarithm, none below 0.
     """
     known = sorted((peak * shape for shape in _shapes(steps)), key=lambda rates: last_loss(law, logs, rates)[0])
-    knots = np.unique(np.linspace(0, steps - 1, min(steps, KNOTS + 1)).astype(int))
-    if len(knots) == 1:
+    if steps == 1:
         return known[0]
+    knots = _knots(steps)
     rates_of, back = _between(knots, steps)
 
     def loss(falls: np.ndarray) -> tuple[float, np.ndarray]:
@@ -37,6 +37,15 @@ def best_schedule(law: str, logs: np.ndarray, steps: int, peak: float) -> np.nda
         rates = rates_of(peak * np.exp(-np.concatenate(([0.0], np.cumsum(done.x)))))
         found.append(np.minimum.accumulate(rates))  # rounding is no rise
     return min(found, key=lambda rates: last_loss(law, logs, rates)[0])
+
+
+def _knots(steps: int) -> np.ndarray:
+    """Steps between which rates are linear: all of a short run, else half of them denser towards the end."""
+    last = steps - 1
+    if steps <= KNOTS:
+        return np.arange(steps)
+    places = (np.linspace(0, last, KNOTS // 2), last - np.geomspace(1, last, KNOTS // 2))
+    return np.unique(np.concatenate(places).round().astype(int))
 
 
 def _shapes(steps: int) -> list[np.ndarray]:
