@@ -249,3 +249,13 @@ def test_the_multi_power_law_fits_better_than_published_and_predicts_unseen_sche
     assert fit.cost(law._logs()) < 0.5 * fit.cost(np.log(PUBLISHED[size][0]))
     found, off, agree = scores(law, public_runs(size, PREDICTED))
     assert found > 0.996 and off < 0.0061 and agree >= 14
+
+
+@laws
+@pytest.mark.filterwarnings("error")
+def test_losses_that_no_rate_moves_leave_all_open(law):
+    flat = [(rates, AT, np.full(len(AT), 2.0)) for rates in schedules()]
+    found = AnnealingLaw.fit(flat, law)
+    np.testing.assert_allclose(found.predict(schedules()[0], AT), 2.0, rtol=1e-3)
+    low, high = found.intervals[list(TRUE[law])[3]]
+    assert low == 0 and high == np.inf
