@@ -15,15 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sharplab.core.arguments import checked, finite, positive, share
+from sharplab.core.arguments import checked, finite, fraction, positive, share
 from sharplab.core.imports import find_function
-
-
-def fraction(name: str, value: Any) -> None:
-    """A number from 0 to 1."""
-    finite(name, value)
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} must be at least 0 and at most 1, not {value!r}.")
 
 
 @checked(peak=positive, warmup=fraction, decay=fraction)
@@ -161,6 +154,13 @@ SCHEDULES: Mapping[str, Callable[..., optax.Schedule] | None] = {
 }
 
 
+def _defaults(name: str) -> dict[str, float]:
+    """The arguments that a schedule takes by name."""
+    make = SCHEDULES[name]
+    known = {} if make is None else inspect.signature(make).parameters
+    return {key: each.default for key, each in known.items() if each.kind is each.KEYWORD_ONLY}
+
+
 def parse(text: str) -> tuple[str, dict[str, float]]:
     """The name of a schedule, and its arguments.
 
@@ -174,11 +174,7 @@ def parse(text: str) -> tuple[str, dict[str, float]]:
     make = find_function("schedule", name, SCHEDULES)
     if not bracket:
         return name, {}
-    taken = (
-        []
-        if make is None
-        else [p.name for p in inspect.signature(make).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    )
+    taken = _defaults(name)
     number = r"\s*(\w+)\s*=\s*([-+.\w]+)\s*"
     if not re.fullmatch(rf"(?:{number}(?:,{number})*)?\)", inner):
         raise ValueError(f"schedule {text!r} must be like {name}(argument=number, argument=number).")
@@ -203,9 +199,7 @@ def canonical(text: str) -> str:
     ('wsd(warmup=0.05)', 'wsd')
     """
     name, arguments = parse(text)
-    make = SCHEDULES[name]
-    known = {} if make is None else inspect.signature(make).parameters
-    told = [f"{key}={value!r}" for key, value in sorted(arguments.items()) if value != known[key].default]
+    told = [f"{key}={value!r}" for key, value in sorted(arguments.items()) if value != _defaults(name)[key]]
     return f"{name}({', '.join(told)})" if told else name
 
 
