@@ -66,6 +66,7 @@ if TYPE_CHECKING:
         mup as mup,
         parameterization as parameterization,
     )
+    from sharplab.schedules import refined_schedule as refined_schedule
     from sharplab.spectrum import (
         Eigenpairs as Eigenpairs,
         Estimate as Estimate,
@@ -80,6 +81,7 @@ if TYPE_CHECKING:
         trace as trace,
     )
     from sharplab.studies import (
+        AnnealingLaw as AnnealingLaw,
         Decision as Decision,
         Suggestion as Suggestion,
         decide as decide,
@@ -124,6 +126,7 @@ _NAMES = {
         "trace",
     ),
     "sharplab.scaling": ("Parameterization", "Scaling", "mup", "parameterization"),
+    "sharplab.schedules": ("refined_schedule",),
     "sharplab.checks": ("CoordinateCheck", "coordinate_check", "inspect_optimizer", "wider_is_better"),
     "sharplab.tracking": ("Observable", "Tracker"),
     "sharplab.sweep": ("Experiment", "load", "run"),
@@ -146,7 +149,7 @@ _NAMES = {
         "transfer",
         "usefulness",
     ),
-    "sharplab.studies": ("Decision", "Suggestion", "decide", "suggest_learning_rate"),
+    "sharplab.studies": ("AnnealingLaw", "Decision", "Suggestion", "decide", "suggest_learning_rate"),
 }
 _MODULES = ("data", "losses", "models", "optimizers", "plotting", "scaling", "schedules", "sweep", "theory")
 

@@ -1,26 +1,214 @@
-"""Learning-rate schedules, in units of the learning rate that a run is given."""
+"""Learning-rate schedules, by default in units of the learning rate that a run is given; optax has those missing here.
 
+By name, arguments follow in brackets: "wsd(decay=0.2)". Step 0 is the first, `steps - 1` the last; lengths of phases
+are fractions of the run.
+"""
+
+import inspect
+import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 
+from sharplab.core.arguments import checked, finite, fraction, positive, share
 from sharplab.core.imports import find_function
 
-# Name → (steps → schedule), None for a factor of 1.
-SCHEDULES: Mapping[str, Callable[[int], optax.Schedule] | None] = {
+
+@checked(peak=positive, warmup=fraction, decay=fraction)
+def wsd(steps: int, peak: float = 1.0, *, warmup: float = 0.0, decay: float = 0.1) -> optax.Schedule:
+    """The schedule warm-up, stable, decay: linear up, constant, linear down, to 0 after the last step.
+
+    See arXiv 2404.06395 and 2405.18392.
+
+    >>> [float(wsd(8, warmup=0.25, decay=0.5)(step)) for step in range(8)]
+    [0.5, 1.0, 1.0, 1.0, 1.0, 0.75, 0.5, 0.25]
+    """
+    up, down = _phase(warmup, steps), _phase(decay, steps)
+    return lambda step: peak * jnp.clip(jnp.minimum((step + 1) / up, (steps - step) / down), 0.0, 1.0)
+
+
+@checked(peak=positive)
+def rex(steps: int, peak: float = 1.0) -> optax.Schedule:
+    """The reflected exponential (1 − p)/(1 − p/2), p = step/steps (arXiv 2107.04197).
+
+    >>> float(rex(8, 3.0)(4))
+    2.0
+    """
+
+    def schedule(step: jax.typing.ArrayLike) -> jax.Array:
+        past = jnp.clip(step / steps, 0.0, 1.0)
+        return peak * (1 - past) / (1 - past / 2)
+
+    return schedule
+
+
+@checked(peak=positive, warmup=fraction)
+def inverse_sqrt(steps: int, peak: float = 1.0, *, warmup: float = 0.1) -> optax.Schedule:
+    """The inverse square root: linear up to the peak at step W, then peak·√(W/step), steps counted from 1.
+
+    See arXiv 1706.03762.
+
+    >>> [float(inverse_sqrt(16, warmup=0.25)(step)) for step in (0, 3, 15)]
+    [0.25, 1.0, 0.5]
+    """
+    up = _phase(warmup, steps)
+    return lambda step: peak * jnp.minimum((step + 1) / up, jnp.sqrt(up / (step + 1)))
+
+
+@checked(peak=positive, flat=fraction, exponent=finite, warmup=fraction, decay=fraction, last=share)
+def power(
+    steps: int,
+    peak: float = 1.0,
+    *,
+    flat: float = 0.1,
+    exponent: float = -0.51,
+    warmup: float = 0.0,
+    decay: float = 0.1,
+    last: float = 0.01,
+) -> optax.Schedule:
+    """The power schedule min(peak, c·n^exponent) of n tokens so far, with an exponential end (arXiv 2408.13359).
+
+    Args:
+        steps: of the run.
+        peak: the largest value.
+        flat: the fraction of the run up to which c·n^exponent is above the peak.
+        exponent: below 0.
+        warmup: the fraction in which it rises linearly.
+        decay: the fraction in which it falls.
+        last: by what it has been multiplied when the run ends.
+
+    >>> [round(float(power(100, decay=0.5, flat=0.1, exponent=-0.5)(step)), 3) for step in (0, 10, 40, 100)]
+    [1.0, 1.0, 0.5, 0.003]
+    """
+    if exponent > 0:
+        raise ValueError(f"exponent must be at most 0, not {exponent}.")
+    until, up, down = max(flat * steps, 1.0), _phase(warmup, steps), _phase(decay, steps)
+
+    def schedule(step: jax.typing.ArrayLike) -> jax.Array:
+        law = jnp.maximum(step / until, 1.0) ** exponent
+        falling = last ** jnp.clip(1 - (steps - step) / down, 0.0, 1.0)
+        return peak * law * falling * jnp.minimum((step + 1) / up, 1.0)
+
+    return schedule
+
+
+def _phase(part: float, steps: int) -> int:
+    """The steps of a phase; of one that is left out, 1, which is none."""
+    return max(round(part * steps), 1)
+
+
+@checked(peak=positive, smoothing=fraction)
+def refined_schedule(norms: Any, peak: float = 1.0, *, norm: str = "l2", smoothing: float = 0.1) -> np.ndarray:
+    """The learning rates (T,) that the norms of the gradients of an earlier run suggest (arXiv 2310.07831).
+
+    η_t = w_t Σ_{p>t} w_p, scaled to `peak`: linear decay for norms that are constant, with warm-up where they fall
+    early. The weights w are ‖g‖₂^−2, as for SGD, or ‖g‖₁^−1, as for Adam.
+
+    Args:
+        norms: of the gradient of each step, (T,).
+        peak: the largest learning rate.
+        norm: which they are, "l2" or "l1".
+        smoothing: the width of the running median of the norms, as a fraction of the run.
+
+    >>> refined_schedule([3.0] * 5).tolist()
+    [1.0, 0.75, 0.5, 0.25, 0.0]
+    """
+    if norm not in ("l2", "l1"):
+        raise ValueError(f"norm must be 'l2' or 'l1', not {norm!r}.")
+    try:
+        given = np.asarray(norms, float)
+    except (TypeError, ValueError):
+        given = np.empty(0)
+    if given.ndim != 1 or len(given) < 2 or not ((given > 0) & (given < np.inf)).all():
+        raise ValueError("norms must be positive, finite numbers, one for each of two steps or more.")
+    from scipy import ndimage  # here, for it takes time to import, and training needs none of it
+
+    smooth = ndimage.median_filter(given, 2 * int(smoothing * len(given) / 2) + 1, mode="nearest")
+    weights = (smooth / smooth.min()) ** (-2 if norm == "l2" else -1)
+    later = np.append(np.cumsum(weights[:0:-1])[::-1], 0.0)
+    rates = weights * later
+    return peak * rates / rates.max()
+
+
+def refined(norms: Any, peak: float = 1.0, *, norm: str = "l2", smoothing: float = 0.1) -> optax.Schedule:
+    """The learning rates of `refined_schedule` as a schedule, 0 after the last."""
+    rates = jnp.asarray(refined_schedule(norms, peak, norm=norm, smoothing=smoothing))
+    return lambda step: rates[jnp.minimum(step, len(rates) - 1)]
+
+
+# Name → (steps, arguments → schedule), None for a factor of 1. Stored runs are known by the name and the arguments that
+# are not the default: a default that changes would make other runs of them.
+SCHEDULES: Mapping[str, Callable[..., optax.Schedule] | None] = {
     "constant": None,
     "linear": lambda steps: optax.linear_schedule(1.0, 0.0, steps),
     "cosine": lambda steps: optax.cosine_decay_schedule(1.0, steps),
+    "wsd": wsd,
+    "power": power,
+    "rex": rex,
+    "inverse_sqrt": inverse_sqrt,
 }
+
+
+def _defaults(name: str) -> dict[str, float]:
+    """The arguments that a schedule takes by name."""
+    make = SCHEDULES[name]
+    known = {} if make is None else inspect.signature(make).parameters
+    return {key: each.default for key, each in known.items() if each.kind is each.KEYWORD_ONLY}
+
+
+def parse(text: str) -> tuple[str, dict[str, float]]:
+    """The name of a schedule, and its arguments.
+
+    Raises:
+        ValueError: for unknown schedules and arguments, and values that are no numbers or out of range.
+
+    >>> parse("wsd(decay=0.2)")
+    ('wsd', {'decay': 0.2})
+    """
+    name, bracket, inner = text.strip().partition("(")
+    make = find_function("schedule", name, SCHEDULES)
+    if not bracket:
+        return name, {}
+    taken = _defaults(name)
+    number = r"\s*(\w+)\s*=\s*([-+.\w]+)\s*"
+    if not re.fullmatch(rf"(?:{number}(?:,{number})*)?\)", inner):
+        raise ValueError(f"schedule {text!r} must be like {name}(argument=number, argument=number).")
+    arguments = {}
+    for key, value in re.findall(number, inner):
+        if key not in taken or key in arguments:
+            raise ValueError(f"schedule {text!r}: the arguments of {name} are {', '.join(taken) or 'none'}, each once.")
+        arguments[key] = value
+    try:
+        numbers = {key: float(value) for key, value in arguments.items()}
+        if make is not None:
+            make(1, **numbers)
+    except ValueError as error:
+        raise ValueError(f"schedule {text!r}: {error}") from None
+    return name, numbers
+
+
+def canonical(text: str) -> str:
+    """A schedule's name and arguments as runs keep them: in the order of the alphabet, without what is the default.
+
+    >>> canonical("wsd( warmup=.05,decay=0.1 )"), canonical("wsd()")
+    ('wsd(warmup=0.05)', 'wsd')
+    """
+    name, arguments = parse(text)
+    told = [f"{key}={value!r}" for key, value in sorted(arguments.items()) if value != _defaults(name)[key]]
+    return f"{name}({', '.join(told)})" if told else name
 
 
 @lru_cache(maxsize=64)
 def find_schedule(name: str, steps: int) -> optax.Schedule | None:
     """The schedule step → factor in front of the learning rate, one object per name and steps; None for a constant one.
 
-    "linear" and "cosine" begin at 1 and would reach 0 after `steps`. One's own is "module:make@tag", a function of the
-    number of steps.
+    Arguments follow a name in brackets, "wsd(decay=0.2)". One's own is "module:make@tag", a function of the number of
+    steps.
 
     Raises:
         ValueError: for an unknown name, and for a function that makes something else than a schedule.
@@ -28,8 +216,10 @@ def find_schedule(name: str, steps: int) -> optax.Schedule | None:
     >>> [float(find_schedule("linear", 4)(step)) for step in range(4)]
     [1.0, 0.75, 0.5, 0.25]
     """
-    make = find_function("schedule", name, SCHEDULES)
-    schedule = None if make is None else make(steps)
+    own = ":" in name
+    key, arguments = (name, {}) if own else parse(name)
+    make = find_function("schedule", key, SCHEDULES)
+    schedule = None if make is None else make(steps, **arguments)
     if schedule is not None and not callable(schedule):
         raise ValueError(f"schedule {name!r} made a {type(schedule).__name__}: let it return a function of the step.")
     return schedule

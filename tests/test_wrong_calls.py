@@ -156,6 +156,40 @@ WRONG = [
     (CROSS, {"outputs": Y, "targets": CLASSES[:4] % 2}, {"targets": (CLASSES[:4] - 1, CLASSES[:4] + 5)}),
     (SQUARED, {"outputs": Y, "targets": Y}, {"outputs": (None, 5), "targets": (None, Y[:, 0], Y[:3], Y[:, :1])}),
 ]
+ANNEALED = sl.AnnealingLaw("momentum", {"L0": 2.0, "A": 1.0, "alpha": 0.5, "C": 0.3, "lambda": 0.9})
+RATES = np.full(20, 0.1)
+DECAYING = [(RATES, range(1, 21), np.linspace(3, 2, 20))]
+WRONG += [
+    (sl.AnnealingLaw.fit, {"runs": DECAYING}, {"runs": (None, 5, [], [RATES], DECAYING * 0), "law": ("zz", 5, None)}),
+    (sl.AnnealingLaw.fit, {"runs": DECAYING}, {"confidence": (0, 1, NAN), "runs": ([(RATES, [1, 2], [2.0, 1.0])],)}),
+    (ANNEALED.predict, {"learning_rates": RATES}, {"learning_rates": (None, 5, "x", [], [0.0], [-1.0], [NAN])}),
+    (ANNEALED.predict, {"learning_rates": RATES}, {"steps": ([0], [21], [1.5], "x", [], [[1]])}),
+    (ANNEALED.best_schedule, {"steps": 8, "peak": 0.1}, {"steps": (*COUNTS, None), "peak": (0, -1, NAN, INF, "x")}),
+    *(
+        (make, {"steps": 8}, {"steps": (*COUNTS, None), "peak": (0, -1, NAN, INF, "x")})
+        for make in (sl.schedules.wsd, sl.schedules.rex, sl.schedules.power, sl.schedules.inverse_sqrt)
+    ),
+    (sl.schedules.wsd, {"steps": 8}, {"warmup": (-0.1, 1.1, NAN, "x", None), "decay": (-0.1, 2, None)}),
+    (sl.schedules.power, {"steps": 8}, {"flat": (-1, 2), "exponent": (1, NAN, "x"), "last": (0, 1, -1, None)}),
+    (sl.refined_schedule, {"norms": [2.0, 1.0]}, {"norms": (None, 5, "x", [1.0], [1.0, 0.0], [1.0, NAN], [[1.0]])}),
+    (sl.refined_schedule, {"norms": [2.0, 1.0]}, {"norm": ("l3", 5, None), "smoothing": (-1, 2), "peak": (0, NAN)}),
+    (
+        sl.theory.last_iterate_bound,
+        {"learning_rates": [1.0, 0.5]},
+        {
+            "learning_rates": (None, 5, "x", [], [0.0], [-1.0], [NAN]),
+            "distance": (0, -1, NAN, INF),
+            "gradient_norms": (None, "x", [1.0], [-1.0, 1.0], NAN),
+        },
+    ),
+    (experiment, {}, {"schedule": ("wsd(", "wsd(x=1)", "wsd(decay=2)", "wsd(decay=x)", "rex(decay=1)", "zz(a=1)")}),
+    (
+        sl.AnnealingLaw,
+        {"law": "momentum"},
+        {"parameters": (ANNEALED.parameters | {"A": NAN}, ANNEALED.parameters | {"lambda": 1.0})},
+    ),
+    (sl.AnnealingLaw, {"law": "momentum", "parameters": {}}, {"law": ("zz", 5), "parameters": (None, {}, {"L0": 1.0})}),
+]
 # Where the sentence calls the argument by what it names.
 CALLED = {
     "name": "parameterization",

@@ -70,6 +70,12 @@ def share(name: str, value: Any) -> None:
         raise ValueError(f"{name} must lie between 0 and 1, both excluded, not {value!r}.")
 
 
+def fraction(name: str, value: Any) -> None:
+    """A number from 0 to 1."""
+    if not _is_traced(value) and not (_is_number(value) and 0 <= value <= 1):
+        raise ValueError(f"{name} must be at least 0 and at most 1, not {value!r}.")
+
+
 def below_one(name: str, value: Any) -> None:
     """A number from 0 on, below 1."""
     if not _is_traced(value) and not (_is_number(value) and 0 <= value < 1):

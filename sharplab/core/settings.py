@@ -11,7 +11,7 @@ import inspect
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from importlib import import_module
 from numbers import Real
 from typing import Any, TypeVar, cast
@@ -163,6 +163,19 @@ def _find_optimizer(what: str, name: str, table: Mapping[str, Any]) -> Any:
     return _imported("sharplab.optimizers:find_optimizer")(name) if ":" in name else find(what, name, table)
 
 
+_SCHEDULE = name_in(
+    "schedule",
+    "sharplab.schedules:SCHEDULES",
+    listed=("constant", "linear", "cosine", "wsd", "power", "rex", "inverse_sqrt"),
+    find=find_function,
+)
+
+
+def _read_schedule(name: str, value: Any) -> Any:
+    with_arguments = isinstance(value, str) and "(" in value and ":" not in value
+    return _imported("sharplab.schedules:canonical")(value) if with_arguments else _SCHEDULE.read(name, value)
+
+
 def names_in(what: str, table: str, *, listed: tuple[str, ...] | None = None) -> Kind:
     """Several different names that `table` knows, as in `name_in`."""
     one = name_in(what, table, listed=listed)
@@ -229,17 +242,12 @@ class TrainingSettings:
         default="sgd",
     )
     schedule: str = setting(
-        name_in(
-            "schedule",
-            "sharplab.schedules:SCHEDULES",
-            listed=("constant", "linear", "cosine"),
-            find=find_function,
-        ),
+        replace(_SCHEDULE, read=_read_schedule),
         "of the learning rate along the run",
         default="constant",
         since="constant",
         costs=False,
-        help="of the learning rate along a run; linear and cosine end at 0",
+        help="of the learning rate along a run; arguments follow in brackets, as in wsd(decay=0.2)",
     )
     loss: str = setting(
         name_in("loss", "sharplab.losses:LOSSES", listed=("cross_entropy", "squared_error"), find=find_function),

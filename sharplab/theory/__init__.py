@@ -2,6 +2,7 @@
 
 from sharplab.theory.infinite_convnet import figure1_convnet_kernels
 from sharplab.theory.infinite_kernels import Kernels, mlp_kernels, residual_mlp_kernels
+from sharplab.theory.last_iterate import LastIterate, last_iterate_bound
 from sharplab.theory.linear_dynamics import (
     LinearState,
     LinearTrajectory,
@@ -12,10 +13,12 @@ from sharplab.theory.linear_dynamics import (
 
 __all__ = [
     "Kernels",
+    "LastIterate",
     "LinearState",
     "LinearTrajectory",
     "figure1_convnet_kernels",
     "infinite_linear_state",
+    "last_iterate_bound",
     "linear_state",
     "linear_trajectory",
     "mlp_kernels",
