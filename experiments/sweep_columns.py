@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 import sharplab as sl
+from sharplab.analysis.curves import LATE, with_metric
 from sharplab.gallery.finding import Finding, Verdict
 from sharplab.optimizers import OPTIMIZERS
 from sharplab.plotting import (
@@ -27,7 +28,7 @@ from sharplab.plotting import (
 METRIC = "train_loss"
 FINDINGS = {"transfers": "stays", "shifts": "moves", "inconclusive": "may stay or move"}
 KEYS = ["parameterization", "optimizer", "width", "depth", "learning_rate", "seed"]
-LOSS_LABELS = {"cross_entropy": "final train loss (nats)", "squared_error": "final train loss, ½‖f − y‖²"}
+LOSS_LABELS = {"cross_entropy": "train loss (nats)", "squared_error": "train loss, ½‖f − y‖²"}
 
 
 def octaves(low: int, high: int) -> tuple[float, ...]:
@@ -101,6 +102,7 @@ class Column:
     title: str  # what tells it from the others
     over: str  # "width" or "depth"
     finals: sl.Records  # the sweep's runs
+    metric: str  # of their losses
     found: sl.Transfer  # where their optimum is at each size, and whether it moves
     trajectories: sl.Records  # runs at `rate` with `quantity` recorded along training
     rate: float
@@ -113,7 +115,8 @@ def measure(
 ) -> Column:
     """The column of a sweep of one parameterization, with trajectories of two seeds at `rate`.
 
-    Runs that the store lacks are trained. Trajectories are measured on `probe_size` examples at most.
+    Its metric is the final train loss where the learning rate falls, and where it is constant the mean over the last
+    quarter of training: near the edge of stability single steps differ widely. Runs that the store lacks are trained. Trajectories are measured on `probe_size` examples at most.
     """
     optimizer = OPTIMIZERS[sweep.optimizer]
     quantity = "sharpness_raw" if optimizer.threshold is None else "sharpness"
@@ -127,10 +130,11 @@ def measure(
         probe_size=min(probe_size, sweep.probe_size),
         refine=False,
     )
-    finals = sl.run(sweep, store)
-    (found,) = sl.transfer(finals, over=over, metric=METRIC).values()
+    metric = f"{LATE}{METRIC}" if sweep.schedule == "constant" else METRIC
+    finals = with_metric(sl.run(sweep, store), metric)
+    (found,) = sl.transfer(finals, over=over, metric=metric).values()
     threshold = None if optimizer.threshold is None else optimizer.threshold(rate)
-    return Column(title, over, finals, found, sl.run(along, store), rate, quantity, threshold)
+    return Column(title, over, finals, metric, found, sl.run(along, store), rate, quantity, threshold)
 
 
 def smoke(sweep: sl.Experiment, rates: tuple[float, ...], steps: int, **sizes: Any) -> sl.Experiment:
@@ -181,13 +185,14 @@ def draw(columns: Sequence[Column], note: str = "") -> Figure:
         for (above, below), column in zip(places, columns, strict=False):
             found, size = column.found, column.over
             optima = dict(zip(found.sizes, zip(found.optimum, found.optimum_interval, strict=True), strict=True))
-            draw_sweep(above, column.finals.runs, METRIC, optima, size=size)
+            draw_sweep(above, column.finals.runs, column.metric, optima, size=size)
             low, high = found.shift_interval
             above.set_title(
                 f"{column.title}\nthe optimum {FINDINGS[found.verdict]}\n"
                 f"{found.shift:+.2f} [{low:+.2f}, {high:+.2f}] octaves/doubling"
             )
-            above.set_ylabel(LOSS_LABELS[column.finals.runs["loss"].iloc[0]])
+            when = "late" if column.metric.startswith(LATE) else "final"
+            above.set_ylabel(f"{when} {LOSS_LABELS[column.finals.runs['loss'].iloc[0]]}")
             log_ticks(above)
             leave_room_below(above, 0.08 * len(found.sizes))
             curves = column.trajectories.curves
@@ -210,7 +215,8 @@ def table(columns: Sequence[Column]) -> pd.DataFrame:
     parts = []
     for column in columns:
         runs, curves = column.finals.runs, column.trajectories.curves
-        finals = runs[[*KEYS, "steps", METRIC, "diverged"]].rename(columns={"steps": "step"})
+        losses = list(dict.fromkeys((METRIC, column.metric)))
+        finals = runs[[*KEYS, "steps", *losses, "diverged"]].rename(columns={"steps": "step"})
         optimizer = column.trajectories.runs["optimizer"].iloc[0]
         trajectory = curves.assign(optimizer=optimizer)[
             [*KEYS, "step", METRIC, column.quantity, f"{column.quantity}_error"]
