@@ -8,9 +8,9 @@ Adam and a falling learning rate it does not, and there the claim failed in a tr
 +0.00 [−0.24, +0.24] octaves per doubling, though the loss at depth 16 was half as large again.
 
 Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves per doubling of depth, on the late train
-loss (mean over the last quarter): "holds" if the optimum transfers with α = ½ and with α = 1, and shifts downwards with
-α = 0, compared up to depth 16 (at 32 it diverges at every learning rate); "fails" if it shifts with α = ½ or with α = 1,
-or transfers with α = 0; else "inconclusive".
+loss (mean over the last quarter): "holds" if the optimum transfers with α = ½ and with α = 1, and shifts downwards
+with α = 0, compared up to depth 16 (at 32 it diverges at every learning rate); "fails" if it shifts with α = ½ or with
+α = 1, or transfers with α = 0; else "inconclusive".
 
 What was changed: with the loss of the last step alone depths 2 to 16 and 24 seeds left it open. Full goes to depth 32:
 from 2 to 4 the optimum with α = ½ falls by half an octave, and no further from there on.

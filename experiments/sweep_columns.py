@@ -115,8 +115,9 @@ def measure(
 ) -> Column:
     """The column of a sweep of one parameterization, with trajectories of two seeds at `rate`.
 
-    Its metric is the final train loss where the learning rate falls, and where it is constant the mean over the last
-    quarter of training: near the edge of stability single steps differ widely. Runs that the store lacks are trained. Trajectories are measured on `probe_size` examples at most.
+    Its metric is the final train loss where the learning rate falls, and the mean over the last quarter of training
+    where it is constant: near the edge of stability single steps differ widely. Runs that the store lacks are trained.
+    Trajectories are measured on `probe_size` examples at most.
     """
     optimizer = OPTIMIZERS[sweep.optimizer]
     quantity = "sharpness_raw" if optimizer.threshold is None else "sharpness"
