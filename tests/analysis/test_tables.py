@@ -157,7 +157,7 @@ def test_what_is_wrong_is_said_with_its_place(text, columns, words, tmp_path):
         ("runs.pkl", b"", "its name must end in"),
         ("runs.csv", b"lr\xff\n1\n", "UTF-8"),
         ("runs.csv.gz", b"lr,loss\n", "gzip"),
-        ("runs.csv.gz", gzip.compress(GOOD.encode())[:-12], "gzip"),
+        ("runs.csv.gz", gzip.compress(GOOD.encode(), mtime=0)[:-12], "gzip"),
         ("runs.parquet", b"PAR1", "Parquet"),
         ("runs.jsonl", b'{"lr": 1}\n{"lr"', "line 2"),
         ("runs.jsonl", b"[1]\n", "line 1"),
