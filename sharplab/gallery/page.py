@@ -32,7 +32,7 @@ from sharplab.gallery.numbers import headline, label, tables
 from sharplab.gallery.readme import made_at
 
 MOST_ROWS = 200  # of a table that is shown as such
-COLOURS = 256  # of a picture, as many as a palette holds: a third of the bytes
+COLOURS = 128  # of a picture: a third of the bytes
 DIGITS = 5  # of numbers in curves
 
 
