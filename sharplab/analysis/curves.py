@@ -15,7 +15,8 @@ def with_metric(records: Records, metric: str) -> Records:
     """The records with `metric` in a column of the runs.
 
     A metric "late_X" that is no column of theirs is the mean of X over a run's records in the last quarter of its
-    training: near the edge of stability, where optima lie, single steps differ widely. It is NaN where the run
+    training: near the edge of stability, where optima lie, single steps differ widely. Runs of one length are averaged
+    over the steps that all of them recorded, lest losses differ by where they were taken. It is NaN where the run
     diverged, or X is not finite there.
 
     Raises:
@@ -30,7 +31,11 @@ def with_metric(records: Records, metric: str) -> Records:
     keys = ["run_id"] if "run_id" in runs and "run_id" in curves else keys
     if runs.duplicated(keys).any():
         raise ValueError(f"metric {metric!r}: some runs differ in no column of the curves, give both a run_id.")
-    late = curves[curves["step"] >= LATE_FROM * curves.groupby(keys, dropna=False)["step"].transform("max")]
+    last = curves.groupby(keys, dropna=False)["step"].transform("max")
+    together = [last, curves["step"]]
+    runs_at = curves.groupby(together)["step"].transform("size")
+    shared = runs_at == runs_at.groupby(last).transform("max")  # each run has its last step
+    late = curves[shared & (curves["step"] >= LATE_FROM * last)]
     known = late[quantity].where(np.isfinite(late[quantity]), np.inf)  # a mean would leave NaN out
     means = known.groupby([late[key] for key in keys], dropna=False).mean().rename(metric)
     joined = runs.join(means, on=keys)

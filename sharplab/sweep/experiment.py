@@ -176,7 +176,7 @@ def _by_key(name: str, value: Any, keys: tuple) -> list[tuple[Any, Any]]:
     if not (pairs or isinstance(value, Mapping)):
         return [(key, value) for key in keys]
     table = dict(value)
-    if pairs and len(set(table.values())) == 1:  # kept from what was shared by all, or might have been
+    if pairs and len(table) > len(set(table.values())) == 1:  # kept from what several share: all do
         return [(key, next(iter(table.values()))) for key in keys]
     for key in keys:
         if key not in table:

@@ -47,6 +47,13 @@ def test_each_run_has_a_last_quarter_of_its_own():
     assert late(long) == [1.0, 4.0]  # steps 5.25 to 7, and 2.25 to 3
 
 
+def test_runs_that_were_recorded_more_often_are_averaged_over_the_steps_of_all():
+    seldom = records({(8, 0): [9.0, 5.0, 4.0, 3.0, 1.0], (16, 0): [8.0, 8.0, 8.0, 5.0, 7.0]})
+    often = seldom.curves.query("width == 8").assign(step=lambda rows: rows["step"] - 1, train_loss=99.0)
+    both = Records(seldom.runs, pd.concat([seldom.curves, often.query("step >= 0")]))
+    assert late(both) == late(seldom) == [2.0, 6.0]
+
+
 @pytest.mark.parametrize("column", ["run_id", "gamma"])
 def test_runs_are_told_apart_by_identity_or_by_any_setting_that_curves_have(column):
     two = records({(8, 0): [3.0, 3.0]} | {(8, 1): [5.0, 5.0]}, **{column: [1, 2]})

@@ -136,3 +136,14 @@ def test_numbers_that_float32_makes_0_or_infinity_of_are_refused(rate):
 def test_rates_of_a_parameterization_that_is_not_there_are_refused():
     with pytest.raises(ValueError, match="learning_rates has an entry for 'ntk'"):
         Experiment(widths=(8,), parameterizations="mup", learning_rates={"mup": (1.0,), "ntk": (2.0,)})
+
+
+def test_what_all_sizes_share_goes_with_new_ones_and_what_one_has_does_not():
+    kept = Experiment(widths=(8, 16), learning_rates=(0.5, 1.0), seeds=3)
+    assert dataclasses.replace(kept, widths=(4, 64)).seeds == ((4, (0, 1, 2)), (64, (0, 1, 2)))
+    apart = Experiment(widths=(8, 16), learning_rates=(0.5, 1.0), seeds={8: 3, 16: 2})
+    with pytest.raises(ValueError, match="seeds"):
+        dataclasses.replace(apart, widths=(4, 64))
+    one = Experiment(widths=8, parameterizations="mup", learning_rates={"mup": (0.5, 1.0)})
+    with pytest.raises(ValueError, match="learning_rates"):  # a grid of muP is none of NTK's
+        dataclasses.replace(one, parameterizations=("mup", "ntk"))
