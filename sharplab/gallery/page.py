@@ -32,7 +32,7 @@ from sharplab.gallery.numbers import headline, label, tables
 from sharplab.gallery.readme import made_at
 
 MOST_ROWS = 200  # of a table that is shown as such
-COLOURS = 128  # of a picture: a third of the bytes
+COLOURS = 96  # of a picture: a third of the bytes
 DIGITS = 5  # of numbers in curves
 
 
@@ -164,7 +164,7 @@ def _resource(name: str) -> str:
 
 
 def _packed(content: bytes) -> bytes:
-    return gzip.compress(content, compresslevel=6, mtime=0)
+    return gzip.compress(content, compresslevel=9, mtime=0)
 
 
 def _base64(content: bytes) -> str:

@@ -1,5 +1,6 @@
 """Where the optimum is said to be, against where it was put."""
 
+import dataclasses
 import functools
 import re
 
@@ -11,6 +12,7 @@ from scipy import stats
 from sharplab.analysis import shift_difference, transfer
 from sharplab.analysis.seed_optima import Asymmetry, own_optimum
 from sharplab.analysis.simulation import KINDS, SimulatedSweep, calibrate
+from sharplab.analysis.trend import Measured
 from sharplab.records import Records
 
 DRAWS = 50  # at 3 seeds per width, and as many at 5
@@ -407,3 +409,11 @@ def test_the_shift_of_single_seeds_has_the_interval_of_a_regression_through_thei
     assert found.shift == pytest.approx(line.slope)
     assert found.shift_interval == pytest.approx((line.slope - half, line.slope + half))
     np.testing.assert_allclose(np.log2(found.optimum), list(optima.values()), atol=0.01)
+
+
+def test_a_loss_of_which_no_bound_is_known_is_stated_as_it_is():
+    found = transfer(Records(exact({8: 0.0, 16: 0.0}, seeds=5)))["mup"]
+    first, last = found.by_size
+    open_above = dataclasses.replace(first.carried, loss=Measured(0.3, 0.1, np.inf))
+    advice = dataclasses.replace(found, by_size=(dataclasses.replace(first, carried=open_above), last)).advice
+    assert re.search("loses 0.3 of eval_loss, how much at most is not known", advice)

@@ -9,6 +9,7 @@ import pytest
 from fake_training import FakeTrainer, experiment
 
 import sharplab as sl
+from sharplab.core.evidence import Evidence, gathering
 from sharplab.studies import decision
 from sharplab.studies.decision import decide, design_of
 from sharplab.studies.rounds import follow
@@ -231,3 +232,11 @@ def test_networks_are_trained_and_decided(widths, tmp_path):
     found = sl.decide(settings, tmp_path / "store", seeds=4)
     assert isinstance(found, sl.Decision) and set(found.transfers) == {"mup"}
     same(sl.decide(settings, tmp_path / "store", seeds=4), found)
+
+
+def test_the_runs_of_a_decision_are_its_evidence_where_none_was_trained_too(tmp_path, trained):
+    trained(Scattered())
+    decide(experiment(**GRID), tmp_path, seeds=4)
+    with gathering(Evidence()) as evidence:
+        again = decide(experiment(**GRID), tmp_path, seeds=4)
+    assert evidence.run_ids == set(again.records.runs["run_id"])

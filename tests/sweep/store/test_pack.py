@@ -39,3 +39,10 @@ def test_every_record_of_a_packed_run_is_kept(tmp_path):
     for one, before in ((losses, first), (sharpness, second)):
         after = run_with(FakeTrainer(stop_after=0), one, packed)
         pd.testing.assert_frame_equal(after.curves[list(before.curves)], before.curves)
+
+
+def test_of_a_file_with_several_runs_those_asked_for_are_packed_alone(tmp_path):
+    store, packed = tmp_path / "store", tmp_path / "packed"
+    ids = sorted(run_with(FakeTrainer(), experiment(), store).runs["run_id"])[::2]
+    pack(store, ids, packed)
+    assert sorted(load(packed).runs["run_id"]) == ids
