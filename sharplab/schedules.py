@@ -25,9 +25,13 @@ def wsd(steps: int, peak: float = 1.0, *, warmup: float = 0.0, decay: float = 0.
 
     See arXiv 2404.06395 and 2405.18392.
 
+    Raises:
+        ValueError: for phases that are no fractions of the run, or more than 1 together.
+
     >>> [float(wsd(8, warmup=0.25, decay=0.5)(step)) for step in range(8)]
     [0.5, 1.0, 1.0, 1.0, 1.0, 0.75, 0.5, 0.25]
     """
+    _apart(warmup, decay)
     up, down = _phase(warmup, steps), _phase(decay, steps)
     return lambda step: peak * jnp.clip(jnp.minimum((step + 1) / up, (steps - step) / down), 0.0, 1.0)
 
@@ -87,6 +91,7 @@ def power(
     """
     if exponent > 0:
         raise ValueError(f"exponent must be at most 0, not {exponent}.")
+    _apart(warmup, decay)
     until, up, down = max(flat * steps, 1.0), _phase(warmup, steps), _phase(decay, steps)
 
     def schedule(step: jax.typing.ArrayLike) -> jax.Array:
@@ -95,6 +100,12 @@ def power(
         return peak * law * falling * jnp.minimum((step + 1) / up, 1.0)
 
     return schedule
+
+
+def _apart(warmup: float, decay: float) -> None:
+    """Refuse phases that overlap: the peak that learning rates are quoted at would never be reached."""
+    if warmup + decay > 1 + 1e-9:
+        raise ValueError(f"warmup and decay are fractions of one run, {warmup:g} and {decay:g}: at most 1 together.")
 
 
 def _phase(part: float, steps: int) -> int:

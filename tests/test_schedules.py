@@ -140,3 +140,13 @@ def test_own_schedules_are_found_by_module():
 def test_what_is_no_schedule_is_named(name, said):
     with pytest.raises(ValueError, match=said):
         find_schedule(name, 8)
+
+
+@pytest.mark.parametrize("make", [wsd, power])
+def test_phases_that_overlap_are_refused_for_the_peak_is_never_reached(make):
+    with pytest.raises(ValueError, match="warmup and decay"):
+        make(100, warmup=0.7, decay=0.7)
+    with pytest.raises(ValueError, match="warmup and decay"):
+        Experiment(widths=(8,), learning_rates=(1.0,), schedule=f"{make.__name__}(warmup=0.7, decay=0.7)")
+    touching = make(100, warmup=0.1, decay=0.9)
+    assert max(float(touching(step)) for step in range(100)) > 0.9
