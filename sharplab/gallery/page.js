@@ -6,13 +6,21 @@ if (touch) settings.displayModeBar = true;
 
 const template = JSON.parse(document.getElementById("template").textContent);
 
-// The library is kept compressed in the page, a third of its size; as a script of the page it then runs as any other.
+// The library and the curves are kept compressed in the page, a third of their size.
+async function unpack(element) {
+  const packed = Uint8Array.from(atob(element.textContent), (c) => c.charCodeAt(0));
+  return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+}
+
 async function unpackPlotly() {
-  const packed = Uint8Array.from(atob(document.getElementById("plotly").textContent), (c) => c.charCodeAt(0));
-  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
-  const script = document.createElement("script");
-  script.textContent = await new Response(stream).text();
+  const script = document.createElement("script"); // of the page, which runs as any other
+  script.textContent = await unpack(document.getElementById("plotly"));
   document.head.append(script);
+}
+
+async function unpackCurves(group) {
+  const figures = JSON.parse(await unpack(group.querySelector(".curves")));
+  group.querySelectorAll(".plot").forEach((plot, i) => { plot.figure = figures[i]; });
 }
 
 // Which traces show the quantity, and what the vertical axis then is; a panel that lacks it is hidden.
@@ -24,7 +32,7 @@ function choose(plot, traces) {
 }
 
 function draw(plot) {
-  const { data, layout } = JSON.parse(plot.querySelector("script").textContent);
+  const { data, layout } = plot.figure;
   const chosen = choose(plot, data);
   if (!chosen) return;
   near.unobserve(plot);
@@ -33,7 +41,6 @@ function draw(plot) {
   Object.assign(layout.yaxis, { title: { text: chosen.title }, type: chosen.scale });
   // A finger that moves over a plot scrolls the page; the buttons zoom.
   if (touch) layout.dragmode = false;
-  plot.replaceChildren();
   Plotly.newPlot(plot, data, layout, settings);
 }
 
@@ -51,7 +58,7 @@ function redraw(plot) {
 const near = new IntersectionObserver((entries) => {
   entries.filter((entry) => entry.isIntersecting).forEach((entry) => draw(entry.target));
 }, { rootMargin: "600px" });
-unpackPlotly().then(
+Promise.all([unpackPlotly(), ...[...document.querySelectorAll(".plots")].map(unpackCurves)]).then(
   () => document.querySelectorAll(".plot").forEach((plot) => near.observe(plot)),
   () => document.querySelectorAll(".plots").forEach((group) => group.append("This browser is too old to draw them.")),
 );

@@ -1,4 +1,4 @@
-"""The page `report.html`, one file that opens without network: claims, pictures, curves to zoom, numbers.
+"""The page `report.html`, which opens without network: claims, pictures, curves to zoom, numbers.
 
 Its text comes from files that anyone may have written. The template `page.html` escapes whatever it is given, but for
 what this module has made itself, and browsers run no script but the two whose digests stand in the page's policy.
@@ -53,7 +53,7 @@ def page(folder: Path, entries: Sequence[Entry]) -> str:
         style=Markup(_resource("page.css")),
         script=Markup(script),
         plotly=_packed_plotly(),
-        template=json.dumps(plotly.io.templates["plotly_white"].to_plotly_json()),
+        template=_json_text(json.dumps(plotly.io.templates["plotly_white"].to_plotly_json())),
         paper=PAPER,
         paper_address=PAPER_ADDRESS,
         made_at=made_at(entries),
@@ -70,7 +70,7 @@ def page(folder: Path, entries: Sequence[Entry]) -> str:
 @cache
 def _template() -> Any:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"inline": _inline, "data": _data}
+    environment.filters |= {"inline": _inline, "packed": _packed_figures}
     environment.globals |= {"headline": _headline, "label": label, "table": _table}
     return environment.from_string(_resource("page.html"))
 
@@ -113,12 +113,12 @@ def _section(folder: Path, entry: Entry) -> dict[str, Any]:
         ) from error
     return {
         "entry": entry,
-        "picture": _address(picture, "image/png"),
+        "picture": f"data:image/webp;base64,{_base64(picture)}",
         "plots": plots(table),
         "first": table.head(MOST_ROWS),
         "rows": len(table),
         "numbers": tables(entry.made.numbers),
-        "files": [_download(folder / f"{entry.name}.{kind}") for kind in ("csv", "json")],
+        "files": [f"{entry.name}.{kind}" for kind in ("csv", "json")],
     }
 
 
@@ -135,28 +135,27 @@ def _inline(text: str) -> Markup:
     return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", escape(text)))
 
 
-def _data(content: Any) -> Markup:
-    """JSON within a script element, of a text or of a figure of plotly's; nothing in it may end the element."""
-    text = content if isinstance(content, str) else _short(content.to_json())
+def _json_text(text: str) -> Markup:
+    """JSON within a script element; nothing in it may end the element."""
     return Markup(text.replace("<", "\\u003c"))
 
 
-def _short(text: str) -> str:
-    """The same JSON with `DIGITS` digits of each number that is not whole."""
-    shorter = json.loads(text, parse_float=lambda number: float(f"{float(number):.{DIGITS}g}"))
-    return json.dumps(shorter, separators=(",", ":"))
+def _packed_figures(figures: Sequence[Any]) -> str:
+    """Figures of plotly's, compressed, with `DIGITS` digits of each number that is not whole."""
+    short = [
+        json.loads(figure.to_json(), parse_float=lambda number: float(f"{float(number):.{DIGITS}g}"))
+        for figure in figures
+    ]
+    return _base64(_packed(json.dumps(short, separators=(",", ":")).encode()))
 
 
 def _picture(path: Path) -> bytes:
-    """A picture with a palette of its most frequent colours, as PNG."""
+    """A picture in its most frequent colours, as lossless WebP."""
     packed = BytesIO()
     with Image.open(path) as picture:
-        picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(packed, "PNG", optimize=True)
+        few = picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    few.convert("RGB").save(packed, "WEBP", lossless=True)
     return packed.getvalue()
-
-
-def _download(path: Path) -> dict[str, str]:
-    return {"name": path.name, "address": _address(_packed(path.read_bytes()), "application/gzip")}
 
 
 def _resource(name: str) -> str:
@@ -169,7 +168,3 @@ def _packed(content: bytes) -> bytes:
 
 def _base64(content: bytes) -> str:
     return base64.b64encode(content).decode()
-
-
-def _address(content: bytes, media: str) -> str:
-    return f"data:{media};base64,{_base64(content)}"
