@@ -90,7 +90,12 @@ if TYPE_CHECKING:
         suggest_learning_rate as suggest_learning_rate,
     )
     from sharplab.sweep import Experiment as Experiment, load as load, run as run
-    from sharplab.tracking import Observable as Observable, Tracker as Tracker
+    from sharplab.tracking import (
+        CheckpointSpectrum as CheckpointSpectrum,
+        Observable as Observable,
+        Tracker as Tracker,
+        checkpoint_spectra as checkpoint_spectra,
+    )
 # isort: on
 
 __version__ = "0.1.0"
@@ -132,7 +137,7 @@ _NAMES = {
     "sharplab.scaling": ("Parameterization", "Scaling", "mup", "parameterization"),
     "sharplab.schedules": ("refined_schedule",),
     "sharplab.checks": ("CoordinateCheck", "coordinate_check", "inspect_optimizer", "wider_is_better"),
-    "sharplab.tracking": ("Observable", "Tracker"),
+    "sharplab.tracking": ("CheckpointSpectrum", "Observable", "Tracker", "checkpoint_spectra"),
     "sharplab.sweep": ("Experiment", "load", "run"),
     "sharplab.records": ("Records",),
     "sharplab.analysis": (

@@ -19,6 +19,7 @@ from sharplab.commands.options import (
     Options,
     RedrawOptions,
     ReportOptions,
+    SpectrumOptions,
     StatusOptions,
     SuggestOptions,
     TransferOptions,
@@ -41,6 +42,7 @@ COMMANDS: Mapping[str, tuple[type[Options], str]] = {
     "merge": (MergeOptions, "merge:merge"),
     "mup-check": (MupCheckOptions, "mup_check:mup_check"),
     "suggest-lr": (SuggestOptions, "suggest_lr:suggest"),
+    "spectrum": (SpectrumOptions, "spectrum:spectrum"),
 }
 
 

@@ -248,3 +248,55 @@ class SuggestOptions(Options):
     def check(self) -> None:
         """Raise a ValueError where there is no function `build`."""
         named_function("build", self.build)
+
+
+@dataclass(frozen=True)
+class SpectrumOptions(Options):
+    """Measure the curvature of checkpoints made elsewhere: eigenvalues with their errors over the steps, and densities.
+
+    Checkpoints are directories that Orbax wrote, of NNX or Linen, and .npz or .safetensors files of arrays, or
+    directories of these; the steps are the numbers in their names. Prints a table, and leaves spectrum.csv, .json and
+    .png. What was measured once is not measured again: the same command goes on where it was stopped.
+    """
+
+    checkpoints: Annotated[
+        tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT...", help_behavior_hint="")
+    ]
+    """the checkpoints of one run"""
+    model: str
+    """module:build, whose build() returns the NNX or Linen module that they are of; dropout is off, and all else, as
+    whether batch statistics are the running ones, is as build leaves it"""
+    data: str | None = None
+    """module:name of the probe (inputs, targets), a loader of such batches, or a function without arguments of either;
+    by default `batch`, `batches` or `data` of the module of build"""
+    observables: tuple[str, ...] = ("sharpness", "hessian_top10")
+    """what to measure: sharpness, hessian_top10 (or any number), gauss_newton_top10, ntk_top10, density,
+    hessian_trace, train_loss, gradient_norm, or others of sharplab.Tracker"""
+    loss: str | None = None
+    """cross_entropy, squared_error, or module:function of (outputs, targets); by default `loss` of the module of
+    build, else cross_entropy"""
+    optimizer: str = "sgd"
+    """in whose metric curvature is measured, as "adam(b2=0.95)"; that of Adam needs --optimizer-state"""
+    optimizer_state: bool = False
+    """read what the optimizer's metric needs (of Adam nu and count) from the checkpoints"""
+    params: str | None = None
+    """where in the checkpoints the parameters lie, as ema/params; found by their names unless there are several"""
+    chunk: int | None = None
+    """examples whose activations are in memory at a time"""
+    examples: int = 1024
+    """how many to take of a loader"""
+    out: Path = Path("spectrum")
+    """the folder where the files go, and where what was measured is kept"""
+
+    def check(self) -> None:
+        """Raise a ValueError where there is no such checkpoint or function."""
+        for path in self.checkpoints:
+            if not path.exists():
+                raise ValueError(f"there is no checkpoint {path}: give a directory of Orbax, a .npz or a .safetensors.")
+        if not self.checkpoints:
+            raise ValueError("CHECKPOINT is missing: give one at least.")
+        if self.optimizer.startswith("adam") and not self.optimizer_state:
+            raise ValueError(f"--optimizer {self.optimizer} has a metric made of its state: give --optimizer-state.")
+        if self.optimizer_state and self.optimizer == "sgd":
+            raise ValueError("--optimizer-state belongs to an optimizer: give it by --optimizer, as adam.")
+        named_function("--model", self.model)

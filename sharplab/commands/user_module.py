@@ -1,9 +1,12 @@
 """Functions, data and loss that commands take from a user's module, by name."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sharplab.core.imports import find, find_function, load_module
+
+if TYPE_CHECKING:
+    from sharplab.optimizers import Optimizer
 
 
 def named_function(option: str, name: str) -> Callable[..., Any]:
@@ -54,3 +57,24 @@ def named_loss(build: str, name: str | None) -> Callable[..., Any]:
     from sharplab.losses import LOSSES  # here, for a module that is not found is refused without it
 
     return find_function("--loss", name or beside(build, ("loss",)) or "cross_entropy", LOSSES)
+
+
+def named_optimizer(text: str) -> "Optimizer":
+    """The optimizer of the option --optimizer, a name with numbers in brackets where they are not the usual.
+
+    Raises:
+        ValueError: for an unknown name, and numbers that it does not take.
+
+    >>> named_optimizer("adam(b1=0.5, b2=0.95)").threshold(1.0)
+    6.0
+    """
+    from sharplab.optimizers import find_optimizer, make_optimizer
+
+    name, bracket, inner = text.partition("(")
+    if not bracket:
+        return find_optimizer(name)
+    try:
+        pairs = [part.split("=") for part in inner.removesuffix(")").split(",")]
+        return make_optimizer(name, **{key.strip(): float(value) for key, value in pairs})
+    except ValueError as error:
+        raise ValueError(f"--optimizer {text!r} must be like adam(b1=0.9, b2=0.95): {error}") from error

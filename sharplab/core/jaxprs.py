@@ -1,6 +1,7 @@
 """What a traced program holds."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -51,3 +52,19 @@ def _within(equation: Any) -> list[Any]:
 
 def _is_jaxpr(value: Any) -> bool:
     return isinstance(value, jex_core.Jaxpr | jex_core.ClosedJaxpr)
+
+
+def leaves_read(function: Callable[..., Any], *args: Any) -> list[bool]:
+    """Of each leaf of the arguments, arrays or their shapes, whether the function's values depend on it.
+
+    What goes into an inner program counts as read by all that comes out of it.
+
+    >>> leaves_read(lambda x, y: 2 * x, 1.0, 2.0)
+    [True, False]
+    """
+    jaxpr = jax.make_jaxpr(function)(*args).jaxpr
+    read = {v for v in jaxpr.outvars if not isinstance(v, jex_core.Literal)}
+    for equation in reversed(jaxpr.eqns):
+        if not read.isdisjoint(equation.outvars):
+            read |= {v for v in equation.invars if not isinstance(v, jex_core.Literal)}
+    return [v in read for v in jaxpr.invars]
