@@ -10,17 +10,31 @@ from sharplab.theory.linear_dynamics import (
     linear_state,
     linear_trajectory,
 )
+from sharplab.theory.perceptron import (
+    Margin,
+    Separation,
+    largest_margin,
+    separate,
+    separating_iterates,
+    separation_bound,
+)
 
 __all__ = [
     "Kernels",
     "LastIterate",
     "LinearState",
     "LinearTrajectory",
+    "Margin",
+    "Separation",
     "figure1_convnet_kernels",
     "infinite_linear_state",
+    "largest_margin",
     "last_iterate_bound",
     "linear_state",
     "linear_trajectory",
     "mlp_kernels",
     "residual_mlp_kernels",
+    "separate",
+    "separating_iterates",
+    "separation_bound",
 ]
