@@ -6,7 +6,7 @@ are fractions of the run.
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.tree_util import Partial
 
 from sharplab.core.arguments import checked, finite, fraction, positive, share
 from sharplab.core.imports import find_function
@@ -152,6 +153,38 @@ def refined(norms: Any, peak: float = 1.0, *, norm: str = "l2", smoothing: float
     return lambda step: rates[jnp.minimum(step, len(rates) - 1)]
 
 
+@checked(peak=positive)
+def points(steps: int, peak: float = 1.0, *, values: Any = (1.0, 0.0)) -> optax.Schedule:
+    """The straight lines through values at even distances, from the first step to the end after the last.
+
+    By name values follow in brackets, "points(1, 0.5, 0)".
+
+    >>> [float(points(4, values=(0, 1, 0))(step)) for step in range(5)]
+    [0.0, 0.5, 1.0, 0.5, 0.0]
+    """
+    given = np.asarray(values, float)
+    if given.ndim != 1 or len(given) < 2 or not (given >= 0).all() or not given.any() or not np.isfinite(given).all():
+        raise ValueError("values must be two or more finite numbers from 0 on, not all of them 0.")
+    at, factors = np.linspace(0, steps, len(given)), peak * given
+    return lambda step: jnp.interp(step, at, factors)
+
+
+def points_name(values: Any, most: int = 65) -> str:
+    """The name under which experiments take `points`, of values in units of the largest, to four digits.
+
+    Of more than `most` values so many are kept, at even distances.
+
+    >>> points_name([0.02, 0.015, 0.01, 0.0])
+    'points(1, 0.75, 0.5, 0)'
+    """
+    given = np.asarray(values, float)
+    places = np.linspace(0, len(given) - 1, min(len(given), most))
+    kept = np.interp(places, np.arange(len(given)), given)
+    return f"points({', '.join(f'{value:.4g}' for value in kept / kept.max())})"
+
+
+LEAST_TABLE = 2**9  # factors of a tabulated schedule
+
 # Name → (steps, arguments → schedule), None for a factor of 1. Stored runs are known by the name and the arguments that
 # are not the default: a default that changes would make other runs of them.
 SCHEDULES: Mapping[str, Callable[..., optax.Schedule] | None] = {
@@ -162,17 +195,18 @@ SCHEDULES: Mapping[str, Callable[..., optax.Schedule] | None] = {
     "power": power,
     "rex": rex,
     "inverse_sqrt": inverse_sqrt,
+    "points": points,
 }
 
 
-def _defaults(name: str) -> dict[str, float]:
+def _defaults(name: str) -> dict[str, Any]:
     """The arguments that a schedule takes by name."""
     make = SCHEDULES[name]
     known = {} if make is None else inspect.signature(make).parameters
     return {key: each.default for key, each in known.items() if each.kind is each.KEYWORD_ONLY}
 
 
-def parse(text: str) -> tuple[str, dict[str, float]]:
+def parse(text: str) -> tuple[str, dict[str, Any]]:
     """The name of a schedule, and its arguments.
 
     Raises:
@@ -186,21 +220,36 @@ def parse(text: str) -> tuple[str, dict[str, float]]:
     if not bracket:
         return name, {}
     taken = _defaults(name)
-    number = r"\s*(\w+)\s*=\s*([-+.\w]+)\s*"
-    if not re.fullmatch(rf"(?:{number}(?:,{number})*)?\)", inner):
-        raise ValueError(f"schedule {text!r} must be like {name}(argument=number, argument=number).")
-    arguments = {}
-    for key, value in re.findall(number, inner):
-        if key not in taken or key in arguments:
-            raise ValueError(f"schedule {text!r}: the arguments of {name} are {', '.join(taken) or 'none'}, each once.")
-        arguments[key] = value
+    if "values" in taken:
+        if not inner.rstrip().endswith(")"):
+            raise ValueError(f"schedule {text!r} must be like {name}(number, number).")
+        arguments: dict[str, Any] = {"values": inner.rstrip(") ").split(",")}
+    else:
+        arguments = _named(text, name, inner, taken)
     try:
-        numbers = {key: float(value) for key, value in arguments.items()}
+        numbers = {key: _floats(value) for key, value in arguments.items()}
         if make is not None:
             make(1, **numbers)
     except ValueError as error:
         raise ValueError(f"schedule {text!r}: {error}") from None
     return name, numbers
+
+
+def _named(text: str, name: str, inner: str, taken: Mapping[str, Any]) -> dict[str, str]:
+    """What stands in the brackets of a schedule's name, by argument."""
+    number = r"\s*(\w+)\s*=\s*([-+.\w]+)\s*"
+    if not re.fullmatch(rf"(?:{number}(?:,{number})*)?\)", inner):
+        raise ValueError(f"schedule {text!r} must be like {name}(argument=number, argument=number).")
+    arguments: dict[str, str] = {}
+    for key, value in re.findall(number, inner):
+        if key not in taken or key in arguments:
+            raise ValueError(f"schedule {text!r}: the arguments of {name} are {', '.join(taken) or 'none'}, each once.")
+        arguments[key] = value
+    return arguments
+
+
+def _floats(text: str | Sequence[str]) -> Any:
+    return float(text) if isinstance(text, str) else tuple(map(float, text))
 
 
 def canonical(text: str) -> str:
@@ -210,7 +259,11 @@ def canonical(text: str) -> str:
     ('wsd(warmup=0.05)', 'wsd')
     """
     name, arguments = parse(text)
-    told = [f"{key}={value!r}" for key, value in sorted(arguments.items()) if value != _defaults(name)[key]]
+    told = [
+        f"{key}={value!r}" if isinstance(value, float) else ", ".join(f"{each:.12g}" for each in value)
+        for key, value in sorted(arguments.items())
+        if value != _defaults(name)[key]
+    ]
     return f"{name}({', '.join(told)})" if told else name
 
 
@@ -234,3 +287,24 @@ def find_schedule(name: str, steps: int) -> optax.Schedule | None:
     if schedule is not None and not callable(schedule):
         raise ValueError(f"schedule {name!r} made a {type(schedule).__name__}: let it return a function of the step.")
     return schedule
+
+
+@lru_cache(maxsize=64)
+def tabulated(schedule: optax.Schedule | None, steps: int) -> Partial | None:
+    """The schedule as an array of its factors, which is an argument of compiled programs: schedules share them.
+
+    So do lengths of runs: of the array there are few, for it is filled up to a power of two, with the last factor.
+    """
+    if schedule is None:
+        return None
+    length = max(LEAST_TABLE, 1 << steps.bit_length())
+    return Partial(_factor, jax.jit(_factors, static_argnums=0)(schedule, jnp.minimum(jnp.arange(length), steps)))
+
+
+def _factors(schedule: optax.Schedule, steps: jax.Array) -> jax.Array:
+    # One by one, as a training step would compute it: to the bit.
+    return jax.lax.map(lambda step: jnp.asarray(schedule(step), float), steps)
+
+
+def _factor(factors: jax.Array, step: jax.Array) -> jax.Array:
+    return factors[step]

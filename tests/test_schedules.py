@@ -1,5 +1,6 @@
 """Learning-rate schedules at the points where their formulas are known, and by name."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -10,10 +11,13 @@ from sharplab.schedules import (
     canonical,
     find_schedule,
     inverse_sqrt,
+    points,
+    points_name,
     power,
     refined,
     refined_schedule,
     rex,
+    tabulated,
     wsd,
 )
 from sharplab.sweep import Experiment
@@ -57,6 +61,34 @@ def test_power_is_the_published_law_between_warm_up_and_decay():
     assert float(found(49)) == pytest.approx(peak / 2)
     assert float(found(9500)) == pytest.approx(law[9499] * 0.05**0.5, rel=1e-5)
     assert float(found(steps)) == pytest.approx(peak * (1 / flat) ** -0.51 * 0.05, rel=1e-5)
+
+
+def test_points_from_1_to_0_are_linear_decay_and_names_keep_their_values():
+    np.testing.assert_allclose(values(points(8, values=(1, 0)), 9), values(optax.linear_schedule(1, 0, 8), 9))
+    shape = np.array([0.0, 0.5, 2.0, 1.0, 0.0])
+    found = find_schedule(points_name(shape), 8)
+    np.testing.assert_allclose(values(found, 9)[::2], shape / 2, rtol=1e-6)
+    coarse = values(find_schedule(points_name(np.linspace(3, 0, 1001), most=11), 1000), 1000)
+    np.testing.assert_allclose(coarse, 1 - np.arange(1000) / 1000, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine", "rex", "power(flat=0.2)", "own_objects:linear@1"])
+def test_a_table_of_factors_is_the_schedule_to_the_bit_and_few_lengths_serve_all(name):
+    traced = []
+
+    @jax.jit
+    def factor(schedule, step):
+        traced.append(step)
+        return jnp.float32(0.3) * schedule(step)
+
+    for steps in (9, 300):
+        table, schedule = tabulated(find_schedule(name, steps), steps), find_schedule(name, steps)
+        compiled = jax.jit(lambda step, of=schedule: jnp.float32(0.3) * of(step))
+        assert [factor(table, jnp.int32(t)) for t in range(steps + 1)] == [
+            compiled(jnp.int32(t)) for t in range(steps + 1)
+        ]
+    assert len(traced) == 1
+    assert tabulated(None, 9) is None
 
 
 @pytest.mark.parametrize("norm", ["l2", "l1"])
@@ -111,6 +143,8 @@ def test_arguments_follow_a_name_in_brackets():
         ("wsd(decay=0.1)", "wsd"),
         ("power(exponent=-0.5)", "power(exponent=-0.5)"),
         ("cosine()", "cosine"),
+        ("points(1,.5, 0 )", "points(1, 0.5, 0)"),
+        ("points(1, 0)", "points"),
     ],
 )
 def test_one_schedule_has_one_name_and_runs_are_known_by_it(text, name):
@@ -135,7 +169,15 @@ def test_own_schedules_are_found_by_module():
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("cosin", "schedule 'cosin'.*'cosine'"), ("own_objects:make_number", "make_number' .*int")]
+    ("name", "said"),
+    [
+        ("cosin", "schedule 'cosin'.*'cosine'"),
+        ("own_objects:make_number", "make_number' .*int"),
+        ("points(1, x)", "points"),
+        ("points(0, 0)", "values"),
+        ("points(1, -1)", "values"),
+        ("points(1, 0", "points"),
+    ],
 )
 def test_what_is_no_schedule_is_named(name, said):
     with pytest.raises(ValueError, match=said):

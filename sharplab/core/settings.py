@@ -166,7 +166,7 @@ def _find_optimizer(what: str, name: str, table: Mapping[str, Any]) -> Any:
 _SCHEDULE = name_in(
     "schedule",
     "sharplab.schedules:SCHEDULES",
-    listed=("constant", "linear", "cosine", "wsd", "power", "rex", "inverse_sqrt"),
+    listed=("constant", "linear", "cosine", "wsd", "power", "rex", "inverse_sqrt", "points"),
     find=find_function,
 )
 

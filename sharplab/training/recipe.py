@@ -41,12 +41,12 @@ class RunState(NamedTuple):
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["network"],
-    meta_fields=["loss", "optimizer", "observables", "probe_chunk", "trainable", "augment", "schedule"],
+    data_fields=["network", "schedule"],
+    meta_fields=["loss", "optimizer", "observables", "probe_chunk", "trainable", "augment"],
 )
 @dataclass(frozen=True)
 class Recipe:
-    """The functions of a task, without data: a pytree whose leaves are the numbers of its network's parameterization.
+    """The functions of a task, without data: a pytree of the numbers of parameterization and schedule.
 
     Compiled programs take it as an argument, and tasks that differ by such numbers alone share them.
 
@@ -58,7 +58,7 @@ class Recipe:
         probe_chunk: how many examples curvature takes at a time; all at once where it is None.
         trainable: a key of `TRAINABLE`.
         augment: what is done to training batches.
-        schedule: step → factor in front of the learning rate; None for 1.
+        schedule: step → factor in front of the learning rate, a pytree as `tabulated` makes it; None for 1.
     """
 
     network: Network

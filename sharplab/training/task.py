@@ -38,7 +38,7 @@ def find_recipe(task: Task) -> "Recipe":
     from sharplab.models import find_model
     from sharplab.optimizers import find_optimizer
     from sharplab.scaling import DepthRule, Rule, parameterization
-    from sharplab.schedules import find_schedule
+    from sharplab.schedules import find_schedule, tabulated
     from sharplab.training.network import Network
     from sharplab.training.recipe import Recipe
     from sharplab.training.sources import find_source
@@ -56,5 +56,5 @@ def find_recipe(task: Task) -> "Recipe":
         task.batch_size,
         task.trainable,
         find_function("augmentation", task.augment, AUGMENTATIONS),
-        find_schedule(task.schedule, task.steps),
+        tabulated(find_schedule(task.schedule, task.steps), task.steps),
     )
