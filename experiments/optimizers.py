@@ -5,8 +5,11 @@ Paper: Yang et al., Tensor Programs V, arXiv 2203.03466, tables 3, 8 and 9 (SGD,
 residual MLP of two blocks on 8,192 images of Fashion-MNIST, widths 32 to 128, 256 steps of batch 128, the learning rate
 falling linearly to 0.
 
-Lower rows: effective sharpness, with the optimizer's stability threshold; Lion and Muon have no metric, and show the
-raw sharpness.
+Lower rows: effective sharpness, with the optimizer's stability threshold; under momentum also the batch sharpness, with
+the plateau of small batches (arXiv 2604.14108; that of large ones is the threshold). Lion and Muon, whose steps are of
+fixed size, show the sharpness in the norm of their steps over the dual norm of the gradient, with 2/η (arXiv
+2603.05002): in ℓ∞ for Lion, in the spectral norm of hidden matrices for Muon. It is a lower bound, of the full loss's
+gradient without momentum; above 2/η a step along that gradient may raise the loss.
 
 Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves per doubling of width: "holds" if the
 optimum transfers under every optimizer; "fails" if it shifts under any; else "inconclusive".

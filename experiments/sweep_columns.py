@@ -22,10 +22,12 @@ from sharplab.plotting import (
     house_style,
     leave_room_below,
     log_ticks,
+    size_colours,
     size_legend,
 )
 
 METRIC = "train_loss"
+BATCH = "batch_sharpness"
 FINDINGS = {"transfers": "stays", "shifts": "moves", "inconclusive": "may stay or move"}
 KEYS = ["parameterization", "optimizer", "width", "depth", "learning_rate", "seed"]
 LOSS_LABELS = {"cross_entropy": "train loss (nats)", "squared_error": "train loss, ½‖f − y‖²"}
@@ -106,8 +108,9 @@ class Column:
     found: sl.Transfer  # where their optimum is at each size, and whether it moves
     trajectories: sl.Records  # runs at `rate` with `quantity` recorded along training
     rate: float
-    quantity: str  # "sharpness", or "sharpness_raw" for optimizers without a metric
+    quantity: str  # "sharpness", or "sharpness_raw" for optimizers without a metric or a norm
     threshold: float | None  # the sharpness at which `rate` is at the edge of stability; None where there is none
+    plateaus: tuple[float, float] | None = None  # of batch sharpness, recorded where small and large batches differ
 
 
 def measure(
@@ -120,13 +123,16 @@ def measure(
     Trajectories are measured on `probe_size` examples at most.
     """
     optimizer = OPTIMIZERS[sweep.optimizer]
+    plateaus = None if optimizer.plateaus is None else optimizer.plateaus(rate)
+    if plateaus is not None and plateaus[0] == plateaus[1]:
+        plateaus = None
     quantity = "sharpness_raw" if optimizer.threshold is None else "sharpness"
     along = replace(
         sweep,
         learning_rates=(rate,),
         seeds=2,
         schedule="constant",  # so that there is one threshold
-        observables=(METRIC, quantity),
+        observables=(METRIC, quantity) if plateaus is None else (METRIC, quantity, BATCH),
         records=min(9, sweep.steps + 1),
         probe_size=min(probe_size, sweep.probe_size),
         refine=False,
@@ -135,7 +141,7 @@ def measure(
     finals = with_metric(sl.run(sweep, store), metric)
     (found,) = sl.transfer(finals, over=over, metric=metric).values()
     threshold = None if optimizer.threshold is None else optimizer.threshold(rate)
-    return Column(title, over, finals, metric, found, sl.run(along, store), rate, quantity, threshold)
+    return Column(title, over, finals, metric, found, sl.run(along, store), rate, quantity, threshold, plateaus)
 
 
 def smoke(sweep: sl.Experiment, rates: tuple[float, ...], steps: int, **sizes: Any) -> sl.Experiment:
@@ -198,9 +204,15 @@ def draw(columns: Sequence[Column], note: str = "") -> Figure:
             leave_room_below(above, 0.08 * len(found.sizes))
             curves = column.trajectories.curves
             draw_curves(below, curves, column.quantity, size=size)
-            effective = column.quantity == "sharpness"
-            below.set_ylabel("effective sharpness" if effective else "raw sharpness $\\lambda_{max}(H)$")
-            below.set_title(f"η = $2^{{{np.log2(column.rate):g}}}$")
+            below.set_ylabel(_label(column))
+            below.set_title(
+                f"η = $2^{{{np.log2(column.rate):g}}}$" + (", dotted: of batches" if column.plateaus else "")
+            )
+            if column.plateaus is not None:
+                colours = size_colours(found.sizes)
+                for value, means in curves.groupby([size, "step"])[BATCH].mean().groupby(size):
+                    below.plot(means.index.get_level_values("step"), means, ":", color=colours[value])
+                draw_threshold(below, column.plateaus[0], "2(1−β)/η, small batches")
             log_ticks(below)
             if column.threshold is not None:
                 draw_threshold(below, column.threshold, f"{column.threshold * column.rate:.3g}/η")
@@ -209,6 +221,18 @@ def draw(columns: Sequence[Column], note: str = "") -> Figure:
         figure.supxlabel(note, fontsize=9)
         plt.close(figure)
     return figure
+
+
+def _label(column: Column) -> str:
+    """What the lower panel of a column shows."""
+    if column.quantity != "sharpness":
+        return "raw sharpness $\\lambda_{max}(H)$"
+    norms = OPTIMIZERS[column.finals.runs["optimizer"].iloc[0]].norms
+    return {
+        "linf": "ℓ∞ sharpness / $\\|g\\|_1$",
+        "spectral": "spectral-norm sharpness of\nhidden matrices / $\\|g\\|_*$",
+        "": "effective sharpness",
+    }[next(iter(norms.values()), "")]
 
 
 def table(columns: Sequence[Column]) -> pd.DataFrame:
@@ -220,7 +244,7 @@ def table(columns: Sequence[Column]) -> pd.DataFrame:
         finals = runs[[*KEYS, "steps", *losses, "diverged"]].rename(columns={"steps": "step"})
         optimizer = column.trajectories.runs["optimizer"].iloc[0]
         trajectory = curves.assign(optimizer=optimizer)[
-            [*KEYS, "step", METRIC, column.quantity, f"{column.quantity}_error"]
+            [*KEYS, "step", METRIC, *(f"{q}{error}" for q in _recorded(column) for error in ("", "_error"))]
         ]
         parts += [
             finals.assign(column=column.title, part="sweep"),
@@ -234,11 +258,15 @@ def numbers(columns: Sequence[Column]) -> dict[str, Mapping]:
     return {column.title: _numbers(column) for column in columns}
 
 
+def _recorded(column: Column) -> tuple[str, ...]:
+    return (column.quantity,) if column.plateaus is None else (column.quantity, BATCH)
+
+
 def _numbers(column: Column) -> Mapping:
-    stated = transfer_numbers(column.found) | {
-        "seeds": int(column.finals.runs["seed"].nunique()),
-        f"late_{column.quantity}": _late(column),
-    }
+    stated = transfer_numbers(column.found) | {"seeds": int(column.finals.runs["seed"].nunique())}
+    stated |= {f"late_{quantity}": _late(column, quantity) for quantity in _recorded(column)}
+    if column.plateaus is not None:
+        stated |= {"batch_sharpness_plateaus": column.plateaus}
     return stated if column.threshold is None else stated | {"threshold": column.threshold}
 
 
@@ -277,11 +305,11 @@ def consistency_numbers(found: Mapping[str, sl.Consistency]) -> dict:
     }
 
 
-def _late(column: Column) -> Mapping:
-    """The mean of the quantity over the second half of training at each size, and its slope in octaves per doubling."""
+def _late(column: Column, quantity: str) -> Mapping:
+    """The mean of a quantity over the second half of training at each size, and its slope in octaves per doubling."""
     curves = column.trajectories.curves
-    (found,) = sl.consistency(column.trajectories, column.quantity, over=column.over).values()
-    late = curves[curves["step"] >= curves["step"].max() / 2].groupby(column.over)[column.quantity].mean()
+    (found,) = sl.consistency(column.trajectories, quantity, over=column.over).values()
+    late = curves[curves["step"] >= curves["step"].max() / 2].groupby(column.over)[quantity].mean()
     return {
         "learning_rate": column.rate,
         "mean": {str(size): value for size, value in late.items()},

@@ -29,11 +29,16 @@ class Optimizer:
             −1. Where there are two, hidden matrices take the "spectral" one.
         preconditioner: opt_state → P^-1, the positive diagonal that turns (scaled) gradients into directions up to
             momentum, like the parameters; None where there is none.
-        threshold: η → the effective sharpness λmax(D^½ H D^½), D = factors · P^-1, above which a quadratic diverges;
-            None without a preconditioner.
+        threshold: η → the effective sharpness λmax(D^½ H D^½), D = factors · P^-1, above which a quadratic diverges; of
+            steps that have `norms`, S/‖g‖* in their place, above which a step along the gradient may raise one. None
+            where there is neither.
         decay: decoupled weight decay per unit of η, the same for every weight (so that LR × decay keeps its size).
         usual_learning_rate: about where the best one lies for networks at their base width, where searches begin;
             None where that is not known.
+        norms: by kind of step, "spectral" or "linf" where its direction is the d of largest ⟨g, d⟩ with ‖d‖ ≤ 1, up to
+            momentum. S is the largest dᵀHd over all parameters of these kinds together, ‖g‖* the sum of dual norms, and
+            what a step of another kind moves is held.
+        plateaus: η → the batch sharpness where training settles with small batches, and with large ones.
     """
 
     directions: Mapping[str, optax.GradientTransformation] = field(hash=False)
@@ -41,10 +46,14 @@ class Optimizer:
     threshold: Callable[[float], float] | None
     decay: float = 0.0
     usual_learning_rate: float | None = None
+    norms: Mapping[str, str] = field(default_factory=dict, hash=False)
+    plateaus: Callable[[float], tuple[float, float]] | None = None
 
     def __post_init__(self) -> None:
         if not self.directions or set(self.directions) - set(KINDS):
             raise ValueError(f"directions must be of kinds out of {', '.join(KINDS)}, not {list(self.directions)}.")
+        if self.norms.keys() - self.directions.keys() or set(self.norms.values()) - {"spectral", "linf"}:
+            raise ValueError(f"norms must be 'spectral' or 'linf' of kinds of its directions, not {dict(self.norms)}.")
 
     def kind(self, role: str) -> str:
         """The column of the parameterization's table that gives the learning-rate factor of weights of this role."""
@@ -63,28 +72,37 @@ def _identity_preconditioner(opt_state: PyTree) -> float:
     return 1.0
 
 
+def _edge(ratio: float, decay: float = 0.0) -> Callable[[float], float]:
+    """The threshold of steps of the rate η that shrink weights by 1 − ηγ: 2/η − γ, times what momentum makes of it."""
+    return lambda eta: ratio * (2 / eta - decay)
+
+
 def sgd() -> Optimizer:
     """Gradient descent, w ← w − η g: unstable above 2/η."""
-    return Optimizer({"sgd": optax.identity()}, _identity_preconditioner, lambda eta: 2 / eta, 0.0, 2.0**-2)
+    directions = {"sgd": optax.identity()}
+    return Optimizer(directions, _identity_preconditioner, _edge(1), 0.0, 2.0**-2, plateaus=lambda eta: (2 / eta,) * 2)
 
 
 @checked()
-def momentum(beta: float = 0.9, *, nesterov: bool = False) -> Optimizer:
-    """Heavy-ball momentum, m ← β m + g and w ← w − η m: unstable above (2+2β)/η.
+def momentum(beta: float = 0.9, *, nesterov: bool = False, weight_decay: float = 0.0) -> Optimizer:
+    """Heavy-ball momentum, m ← β m + g and w ← (1 − ηγ) w − η m: unstable above (1+β)(2/η − γ), γ the weight decay.
 
-    Nesterov's, whose steps are w ← w − η (g + β m), is unstable above (2+2β)/((1+2β)η).
+    Nesterov's, whose steps are w ← (1 − ηγ) w − η (g + β m), is unstable above (1+β)/(1+2β) of 2/η − γ. Heavy ball's
+    batch sharpness settles near 2(1−β)/η with small batches, where γ is small, and 2(1+β)/η with large ones.
 
-    Source: Cohen et al., arXiv 2103.00065.
+    Source: Cohen et al., arXiv 2103.00065; arXiv 2604.14108 for small batches.
     """
-    edge = (2 + 2 * beta) / (1 + 2 * beta) if nesterov else 2 + 2 * beta
     directions = {"sgd": optax.trace(beta, nesterov)}
-    return Optimizer(directions, _identity_preconditioner, lambda eta: edge / eta, 0.0, 2.0**-5)
+    edge = _edge((1 + beta) / (1 + 2 * beta) if nesterov else 1 + beta, weight_decay)
+    plateaus = None if nesterov else lambda eta: (2 * (1 - beta) / eta, 2 * (1 + beta) / eta)
+    return Optimizer(directions, _identity_preconditioner, edge, weight_decay, 2.0**-5, plateaus=plateaus)
 
 
 @checked()
 def adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.0) -> Optimizer:
-    """Adam, or AdamW where weights decay: unstable where λmax of H preconditioned by P exceeds (2+2β₁)/((1−β₁)η).
+    """Adam, or AdamW where weights decay by γ: unstable where λmax of H preconditioned by P exceeds a threshold.
 
+    It is (1+β₁)/(1−β₁) times 2/η − γ, hence 38/η without decay at β₁ = 0.9.
     P = (1−β₁^t)(√v̂ + ε), with v̂ the second moments corrected for their start at 0; NaN before the first step.
     Source: Cohen et al., arXiv 2207.14484.
     """
@@ -99,9 +117,8 @@ def adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, weight_decay: fl
 
         return jax.tree.map(inverse, moments.nu)
 
-    edge = (2 + 2 * b1) / (1 - b1)
-    directions = {"adam": optax.scale_by_adam(b1, b2, eps)}
-    return Optimizer(directions, preconditioner, lambda eta: edge / eta, weight_decay, 2.0**-8)
+    edge = _edge((1 + b1) / (1 - b1), weight_decay)
+    return Optimizer({"adam": optax.scale_by_adam(b1, b2, eps)}, preconditioner, edge, weight_decay, 2.0**-8)
 
 
 def _adam_state(opt_state: Any) -> optax.ScaleByAdamState:
@@ -117,19 +134,26 @@ def _adam_state(opt_state: Any) -> optax.ScaleByAdamState:
 
 @checked()
 def lion(b1: float = 0.9, b2: float = 0.99, weight_decay: float = 0.0) -> Optimizer:
-    """Lion, steps of the signs of an interpolated momentum (arXiv 2302.06675): no diagonal makes them of gradients."""
-    return Optimizer({"adam": optax.scale_by_lion(b1, b2)}, None, None, weight_decay, 2.0**-11)
+    """Lion, steps of the signs of an interpolated momentum (arXiv 2302.06675): no diagonal makes them of gradients.
+
+    Its sharpness is that in ℓ∞ over ‖g‖₁, to be compared with 2/η − γ (arXiv 2603.05002).
+    """
+    directions = {"adam": optax.scale_by_lion(b1, b2)}
+    return Optimizer(directions, None, _edge(1, weight_decay), weight_decay, 2.0**-11, {"adam": "linf"})
 
 
 @checked()
 def muon(beta: float = 0.95, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Optimizer:
     """Muon: hidden matrices step by their orthogonalised momentum, of spectral norm 1; all else by Adam.
 
+    Its sharpness is that of the hidden matrices, in the spectral norm, over the sum of their gradients' nuclear norms,
+    to be compared with 2/η (arXiv 2603.05002). What Adam steps is held: it is at an edge of its own.
+
     Source: Jordan et al., Muon, 2024, by `optax.contrib.scale_by_muon`.
     """
     spectral = contrib.scale_by_muon(beta=beta, weight_dimension_numbers=_rows_to_columns)
     directions = {"spectral": spectral, "adam": optax.scale_by_adam(b1, b2, eps)}
-    return Optimizer(directions, None, None, 0.0, 2.0**-6)
+    return Optimizer(directions, None, _edge(1), 0.0, 2.0**-6, {"spectral": "spectral"})
 
 
 def _rows_to_columns(updates: PyTree) -> PyTree:

@@ -11,6 +11,10 @@ ready = optimizers.sgd()
 number = 3
 
 
+def make_signs():
+    return optimizers.Optimizer({"adam": optax.scale_by_sign()}, None, None)
+
+
 def make_sgd():
     return replace(optimizers.sgd(), usual_learning_rate=None)
 

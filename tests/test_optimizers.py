@@ -5,17 +5,18 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from sharplab import scaling
-from sharplab.optimizers import KINDS, OPTIMIZERS, adam, find_optimizer, make_optimizer, step_metric
+from sharplab.optimizers import KINDS, OPTIMIZERS, adam, find_optimizer, make_optimizer, momentum, step_metric
 
 FACTORS = {"a": 2.0, "b": 0.5}
 PARAMS = {"a": jnp.array([1.0, -1.0]), "b": jnp.array([3.0])}
 CURVATURE = {"a": jnp.array([1.0, 0.5]), "b": jnp.array([3.0])}  # effective: 2, 1, 1.5
 
 
-STEADY = [name for name, optimizer in OPTIMIZERS.items() if optimizer.threshold and not name.startswith("adam")]
+STEADY = [name for name, optimizer in OPTIMIZERS.items() if optimizer.preconditioner and not name.startswith("adam")]
 
 
 def steps(optimizer, learning_rate, count, noise=0.0):
@@ -85,10 +86,59 @@ def test_sgd_metric_is_the_learning_rate_factors():
 
 
 @pytest.mark.parametrize("name", ["lion", "muon"])
-def test_optimizers_without_a_diagonal_have_no_metric_and_no_threshold(name):
-    assert OPTIMIZERS[name].threshold is None
+def test_optimizers_without_a_diagonal_have_no_metric(name):
     with pytest.raises(ValueError, match="no metric"):
         step_metric(OPTIMIZERS[name], FACTORS, FACTORS, None)
+
+
+def test_a_normalised_step_lowers_a_quadratic_exactly_below_its_threshold():
+    """Of ½ dᵀHd with H of one entry per leaf: −η argmax ⟨g, d⟩ from w lowers it where ηS < 2‖g‖*, S = Σ H for Lion."""
+    optimizer, H, w = OPTIMIZERS["lion"], np.array([1.0, 3.0]), np.array([2.0, 1.0])
+    direction = optimizer.direction(None)
+    step, _ = direction.update(jnp.asarray(H * w), direction.init(jnp.zeros(2)), None)
+    assert np.array_equal(step, [1, 1])  # the signs of Hw: the corner of ℓ∞ where S is reached too
+    edge = next(eta for eta in np.geomspace(1e-2, 1e2, 9001) if optimizer.threshold(eta) < H.sum() / np.sum(H * w))
+    for eta, lower in ((0.99 * edge, True), (1.01 * edge, False)):
+        assert (np.sum(H * (w - eta * np.asarray(step)) ** 2) < np.sum(H * w**2)) == lower
+
+
+def edge_of(direction, eta, decay):
+    """By bisection, the h where steps w ← (1 − ηγ) w − η · direction of ½hw² begin to have a root beyond modulus 1."""
+    leaves, treedef = jax.tree.flatten(direction.init(jnp.zeros(())))
+    floating = [jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves]
+
+    def step(x, h):
+        rest = iter(x[1:])
+        state = [next(rest) if is_float else leaf for leaf, is_float in zip(leaves, floating, strict=True)]
+        u, after = direction.update(h * x[0], jax.tree.unflatten(treedef, state), x[0])
+        moved = [leaf for leaf, is_float in zip(jax.tree.leaves(after), floating, strict=True) if is_float]
+        return jnp.stack([(1 - eta * decay) * x[0] - eta * u, *moved])
+
+    companion = jax.jit(jax.jacobian(step))
+    low, high = 0.0, 1e4
+    for _ in range(40):
+        h = (low + high) / 2
+        stable = np.abs(np.linalg.eigvals(companion(jnp.zeros(1 + sum(floating)), h))).max() <= 1
+        low, high = (h, high) if stable else (low, h)
+    return low
+
+
+def test_thresholds_know_of_weight_decay(float64):
+    """By the roots of the companion matrix; Adam with its preconditioner frozen at 1, an EMA of gradients."""
+    eta, decay, beta = 0.1, 0.5, 0.9
+    ema = optax.ema(beta, debias=False)
+    assert np.isclose(adam(b1=beta, weight_decay=decay).threshold(eta), 370.5)
+    assert np.isclose(edge_of(ema, eta, decay), 370.5) and np.isclose(edge_of(ema, eta, 0.0), 380)
+    for nesterov in (False, True):
+        optimizer = momentum(beta, nesterov=nesterov, weight_decay=decay)
+        assert np.isclose(edge_of(optimizer.direction(None), eta, decay), optimizer.threshold(eta)) and optimizer.decay
+    assert np.isclose(momentum(beta, weight_decay=decay).threshold(eta), 37.05)
+
+
+def test_batch_sharpness_of_momentum_has_two_plateaus_the_upper_its_threshold():
+    assert momentum(0.9).plateaus(0.1) == pytest.approx((2, 38))
+    assert momentum(0.9).plateaus(0.1)[1] == pytest.approx(momentum(0.9).threshold(0.1))
+    assert OPTIMIZERS["sgd"].plateaus(0.1) == pytest.approx((20, 20)) and OPTIMIZERS["nesterov"].plateaus is None
 
 
 def test_muon_orthogonalises_hidden_matrices_and_leaves_the_rest_to_adam():
@@ -102,8 +152,9 @@ def test_muon_orthogonalises_hidden_matrices_and_leaves_the_rest_to_adam():
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS)
-def test_every_optimizer_has_a_threshold_exactly_with_a_metric_and_a_usual_learning_rate(optimizer):
-    assert (optimizer.threshold is None) == (optimizer.preconditioner is None)
+def test_every_optimizer_has_a_threshold_a_metric_or_a_norm_and_a_usual_learning_rate(optimizer):
+    assert optimizer.threshold(0.1) > 0
+    assert (optimizer.preconditioner is None) == bool(optimizer.norms)
     assert 2.0**-16 < optimizer.usual_learning_rate < 2
 
 
@@ -111,6 +162,9 @@ def test_kinds_are_those_of_the_scaling():
     assert set(KINDS) == set(scaling.KINDS)
     with pytest.raises(ValueError, match=r"directions .*sign"):
         replace(OPTIMIZERS["sgd"], directions={"sign": OPTIMIZERS["lion"].directions["adam"]})
+    for norms in ({"sgd": "linf"}, {"adam": "l1"}):
+        with pytest.raises(ValueError, match="norms"):
+            replace(OPTIMIZERS["lion"], norms=norms)
 
 
 def test_own_optimizers_are_found_by_module_once_per_name():

@@ -15,6 +15,8 @@ from sharplab.curvature.functions import as_partial, objective
 from sharplab.curvature.jacobian import linearized_gradient
 from sharplab.curvature.linear_operator import LinearOperator, an_operator, match_structure
 
+FEWEST = 16  # batches from which a standard error is believed
+
 
 @dataclass(frozen=True)
 class BatchSharpness:
@@ -24,11 +26,13 @@ class BatchSharpness:
         value: the mean.
         stderr: its standard error; NaN for a single batch.
         batches: the number of batches.
+        converged: whether the standard error came within the tolerance; True where none was asked for.
     """
 
     value: float
     stderr: float
     batches: int
+    converged: bool = True
 
 
 @checked(op=an_operator)
@@ -49,12 +53,17 @@ def batch_sharpness(
     batches: Iterable[PyTree],
     *,
     model: Callable[..., Any] | None = None,
+    tol: float | None = None,
 ) -> BatchSharpness:
     """The mean over batches of gᵀHg/‖g‖², g and H the gradient and the Hessian of the loss on that batch.
 
     SGD holds it near 2/η (Andreyev & Beneventano, arXiv 2412.20553).
 
-    `loss`, `params` and `model` are those of `hessian`; each batch counts alike.
+    Args:
+        loss, params, model: those of `hessian`.
+        batches: of which each counts alike. With `tol` they may be endless, and must come in random order.
+        tol: the standard error, as a share of the value, at which no further batch is drawn; all are without. Of the
+            first 16 none is left out: an error told from few may be small by chance.
 
     Raises:
         ValueError: if there are no batches.
@@ -67,11 +76,25 @@ def batch_sharpness(
     """
     params = tree.floats(params, "params")
     functions = (as_partial(loss, params), None if model is None else as_partial(model, params))
-    values = np.array([_sharpness_of_batch(functions, params, batch) for batch in batches], np.float64)
-    if not len(values):
+    return _mean_until((_sharpness_of_batch(functions, params, batch) for batch in batches), tol)
+
+
+def _mean_until(values: Iterable[jax.Array], tol: float | None) -> BatchSharpness:
+    drawn: list[jax.Array] = []
+    for value in values:
+        drawn.append(value)
+        if tol is not None and len(drawn) >= FEWEST and _mean(drawn, tol).converged:
+            break
+    if not drawn:
         raise ValueError("batches is empty: give at least one batch.")
+    return _mean(drawn, tol)
+
+
+def _mean(drawn: list[jax.Array], tol: float | None) -> BatchSharpness:
+    values = np.array(drawn, np.float64)
     stderr = float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else float("nan")
-    return BatchSharpness(float(values.mean()), stderr, len(values))
+    mean = float(values.mean())
+    return BatchSharpness(mean, stderr, len(values), tol is None or stderr <= tol * abs(mean))
 
 
 def leaf_shares(vector: PyTree) -> dict[str, jax.Array]:

@@ -134,10 +134,11 @@ class Experiment(TrainingSettings):
                 raise ValueError(f"depths: model {self.model!r} takes no depth, give one: it is recorded as 1.")
             object.__setattr__(self, "depths", (1,))
         for entry in find_observables(self.observables):
-            if "metric" in entry.needs and find_optimizer(self.optimizer).preconditioner is None:
+            optimizer = find_optimizer(self.optimizer)
+            if "metric" in entry.needs and optimizer.preconditioner is None and not optimizer.norms:
                 raise ValueError(
-                    f"observables: {entry.name!r} has no meaning under {self.optimizer}, whose steps no diagonal "
-                    "metric makes of gradients: record 'sharpness_raw'."
+                    f"observables: {entry.name!r} has no meaning under {self.optimizer}, whose steps have neither a "
+                    "metric nor a norm: record 'sharpness_raw'."
                 )
         if not 2 <= self.records <= self.steps + 1:
             raise ValueError(f"records must lie between 2 and steps + 1 = {self.steps + 1}, not {self.records}.")

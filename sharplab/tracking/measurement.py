@@ -14,8 +14,10 @@ from sharplab import curvature
 from sharplab.core import tree
 from sharplab.core.loops import Loop
 from sharplab.core.tree import PyTree
+from sharplab.spectrum.unit_balls import UnitBall
 from sharplab.tracking.context import Context, Objective
 from sharplab.tracking.eigentracking import Tracked, TrackedPairs, begin_tracking, track_eigenpairs
+from sharplab.tracking.in_norms import begin_in_norm, track_in_norm
 from sharplab.tracking.observables import Observable, Recorded, Spectral
 
 TOLERANCE = 1e-2  # relative error of a recorded eigenvalue; seeds and probe batches differ by more
@@ -24,7 +26,7 @@ TOLERANCE = 1e-2  # relative error of a recorded eigenvalue; seeds and probe bat
 class TrackerState(NamedTuple):
     """What passes from record to record: eigenvectors of spectral observables, how many were made, and values."""
 
-    tracked: dict[str, TrackedPairs]
+    tracked: dict[str, TrackedPairs | PyTree]  # of a sharpness in a norm, the direction that has it
     records: jax.Array
     last: dict[str, jax.Array]  # of the observables that recall theirs
 
@@ -35,7 +37,8 @@ class Measurement:
 
     `loss` is `loss(params, batch)`, or with `model` `loss(outputs, targets)`; `metric(params, opt_state)` gives D, a
     pytree like params whose leaves may be plain floats; `update(gradient, params, opt_state)` the optimizer's step at
-    learning rate 1. Curvature takes `chunk` examples at a time. `eval_model` is the model in the mode of evaluation,
+    learning rate 1; `geometry()`, of optimizers whose steps have a norm, what `track_in_norm` measures their sharpness
+    in. Curvature takes `chunk` examples at a time. `eval_model` is the model in the mode of evaluation,
     where that is another. A state that `observe` has is given as `state=` to those of
     loss and models that take it.
     """
@@ -47,6 +50,7 @@ class Measurement:
     chunk: int | None = None
     eval_model: Callable[..., Any] | None = None
     update: Callable[[PyTree, PyTree, PyTree], PyTree] | None = None
+    geometry: Callable[[], tuple[UnitBall, PyTree]] | None = None
 
     def gradient(self, params: PyTree, batch: PyTree, state: PyTree = None) -> PyTree:
         """∇L on a batch, like the params."""
@@ -77,11 +81,18 @@ class Measurement:
         """The observables that are spectra."""
         return tuple(entry for entry in self.observables if isinstance(entry, Spectral))
 
+    def _in_norm(self, spectral: Spectral) -> bool:
+        """Whether it is measured in the norm of the optimizer's steps, for want of a metric."""
+        return self.geometry is not None and "metric" in spectral.needs
+
     def init(self, params: PyTree, probe: PyTree, state: PyTree = None) -> TrackerState:
         """The state before the first record; `state` is that of the model, where it has one."""
-        model, tracked = self.bound(state).model, {}
+        model, tracked = self.bound(state).model, dict[str, TrackedPairs | PyTree]()
         for spectral in self.spectra:
             like = params
+            if self._in_norm(spectral):
+                tracked[spectral.name] = begin_in_norm(params)
+                continue
             if spectral.of_outputs:
                 assert model is not None
                 like = jax.eval_shape(model, params, probe[0])
@@ -138,10 +149,17 @@ class Measurement:
                 row |= entry.columns(context)
         tracked = dict(state.tracked)
         for spectral in self.spectra:
-            tracked[spectral.name], found = track_eigenpairs(
+            if self._in_norm(spectral):
+                assert self.geometry is not None
+                tracked[spectral.name], found = track_in_norm(
+                    context, *self.geometry(), tracked[spectral.name], tol=TOLERANCE
+                )
+                row |= {f"{spectral.name}{suffix}": value for suffix, value in found.items()}
+                continue
+            tracked[spectral.name], pairs = track_eigenpairs(
                 spectral.operator(context), tracked[spectral.name], context.key, k=spectral.k, tol=TOLERANCE, loop=loop
             )
-            row |= _columns(spectral, found)
+            row |= _columns(spectral, pairs)
         last = {name: row[name].astype(value.dtype) for name, value in state.last.items()}
         return TrackerState(tracked, state.records + 1, last), row
 

@@ -182,7 +182,8 @@ _TABLE: tuple[Recorded, ...] = (
     Spectral(
         "sharpness",
         _CURVATURE,
-        "λmax(D^½ H D^½), D the metric of the optimizer: the effective sharpness",
+        "λmax(D^½ H D^½), D the metric of the optimizer: the effective sharpness; of Lion and Muon, without one, "
+        "the largest dᵀHd that ascents find over directions d of norm 1, that of their steps, over the dual norm of g",
         ("metric",),
         _Quantity("hessian"),
     ),

@@ -18,6 +18,7 @@ from sharplab.data import Augmentation
 from sharplab.optimizers import Optimizer, step_metric
 from sharplab.scaling import ROLES
 from sharplab.scaling.rule import Number
+from sharplab.spectrum.unit_balls import Matrices, UnitBall
 from sharplab.tracking.measurement import Measurement, TrackerState
 from sharplab.tracking.observables import find_observables
 from sharplab.training.network import Network, Variables
@@ -112,17 +113,30 @@ class Recipe:
     def measurement(self) -> Measurement:
         """The recipe's records."""
         metric = None if self.optimizer.preconditioner is None else self.metric
+        geometry = self.geometry if self.optimizer.norms else None
         # Statistics over the batch make a loss that is no mean over chunks.
         chunk = None if self.network.abstract.examples_interact else self.probe_chunk
         # The network is a leaf of its functions, so that they can be arguments of compiled products.
         forward = Partial(type(self.network).forward, self.network)
         evaluate = Partial(type(self.network).evaluate, self.network) if self.network.abstract.changes else None
         observables = find_observables(self.observables)
-        return Measurement(self.loss, observables, forward, metric, chunk, evaluate, self.step_at)
+        return Measurement(self.loss, observables, forward, metric, chunk, evaluate, self.step_at, geometry)
 
     def metric(self, params: PyTree, opt_state: PyTree) -> PyTree:
         """D of the optimizer at this point."""
         return step_metric(self.optimizer, self.factors(), self.gradient_scales(), opt_state)
+
+    def geometry(self) -> tuple[UnitBall, PyTree]:
+        """The ball that normalised steps go to the surface of, and their factors, like the parameters; 0 for others."""
+        kinds = self._scaled(lambda of: self.optimizer.kind(of.role))
+        norms, axes = self.optimizer.norms, self.network.source.matrices()
+
+        def leaf(path: str, kind: str) -> Matrices | None:
+            return Matrices(*axes.get(path, ((0,), (1,)))) if norms.get(kind) == "spectral" else None
+
+        paths = tree.named_leaves(self.network.abstract.params)
+        ball = UnitBall(tuple(map(leaf, paths, jax.tree.leaves(kinds))))
+        return ball, jax.tree.map(lambda kind, factor: factor if kind in norms else 0.0, kinds, self.factors())
 
     def step_at(self, gradient: PyTree, params: PyTree, opt_state: PyTree) -> PyTree:
         """The update at learning rate 1 that the optimizer makes of a gradient at this point, like the parameters."""

@@ -57,6 +57,9 @@ class Source(Protocol):
     def direction(self, optimizer: Optimizer, kinds: PyTree) -> optax.GradientTransformation:
         """The optimizer's directions, of parameters whose kinds are the leaves of `kinds`."""
 
+    def matrices(self) -> Mapping[str, tuple[Indices, Indices]]:
+        """The fan-in and fan-out axes of hidden parameters, by path, where they are not the first and the second."""
+
 
 @jax.tree_util.register_pytree_node_class
 @dataclass(frozen=True)
@@ -110,6 +113,10 @@ class ByRule:
     def direction(self, optimizer: Optimizer, kinds: PyTree) -> optax.GradientTransformation:
         """The optimizer's own; kernels are matrices (fan-in, fan-out) already."""
         return optimizer.direction(kinds)
+
+    def matrices(self) -> Mapping[str, tuple[Indices, Indices]]:
+        """None."""
+        return {}
 
     def tree_flatten(self) -> tuple[tuple, tuple]:
         """The rule's numbers, or nothing for a model that computes with them as it is built."""
@@ -181,12 +188,16 @@ class ByRoles:
 
     def direction(self, optimizer: Optimizer, kinds: PyTree) -> optax.GradientTransformation:
         """The optimizer's, with kernels of several axes as the matrices that they are."""
-        axes = {p.path: p.matrix for p in self.parameters if p.matrix is not None}
+        axes = self.matrices()
         directions = {
             kind: as_matrices(direction, axes) if kind == "spectral" else direction
             for kind, direction in optimizer.directions.items()
         }
         return replace(optimizer, directions=directions).direction(kinds)
+
+    def matrices(self) -> Mapping[str, tuple[Indices, Indices]]:
+        """Of each hidden parameter, as its layer has them."""
+        return {p.path: p.matrix for p in self.parameters if p.matrix is not None}
 
     @cached_property
     def _by_path(self) -> Mapping[str, tuple[OfParameter, NumbersOfParameter]]:
@@ -233,6 +244,10 @@ class AsBuilt:
     def direction(self, optimizer: Optimizer, kinds: PyTree) -> optax.GradientTransformation:
         """The optimizer's own."""
         return optimizer.direction(kinds)
+
+    def matrices(self) -> Mapping[str, tuple[Indices, Indices]]:
+        """None."""
+        return {}
 
 
 # A model that has a name is measured once per process, as its recipe is made once.

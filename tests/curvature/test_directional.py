@@ -10,6 +10,7 @@ from networks import curvature, in_precision
 from problems import cast, matrix_operator, symmetric
 
 from sharplab.curvature import batch_sharpness, directional_sharpness, leaf_shares, subspace_overlap
+from sharplab.curvature.directional import _mean_until
 
 DOMAIN = {"b": jnp.zeros(2), "w": jnp.zeros((2, 3))}
 
@@ -50,6 +51,28 @@ def test_batch_sharpness_is_the_mean_over_batches(float64):
     assert found.batches == 3
     assert np.isclose(found.value, np.mean(exact), rtol=1e-12)
     assert np.isclose(found.stderr, np.std(exact, ddof=1) / 3**0.5, rtol=1e-12)
+
+
+def test_batches_are_drawn_until_the_standard_error_is_within_the_tolerance():
+    """Of ½ mean (xw)² with one x per batch the sharpness is x², here of log-normal mean 1."""
+    rng = np.random.default_rng(0)
+
+    def squares(count):
+        return iter(np.exp(0.6 * rng.standard_normal(count) - 0.18))
+
+    def loss(w, x):
+        return 0.5 * jnp.mean((x @ w) ** 2)
+
+    batches = (jnp.array([[x**0.5]]) for x in squares(10_000))
+    found = batch_sharpness(loss, jnp.ones(1), batches, tol=0.1)
+    assert found.converged and 16 <= found.batches < 100 and found.stderr <= 0.1 * found.value
+    assert next(batches) is not None  # no more are drawn than counted
+    short = batch_sharpness(loss, jnp.ones(1), [jnp.array([[1.0]]), jnp.array([[2.0]])], tol=0.1)
+    assert not short.converged and short.batches == 2
+    several = [_mean_until(squares(2000), 0.1) for _ in range(200)]
+    covered = np.mean([abs(one.value - 1) <= 1.96 * one.stderr for one in several])
+    assert covered > 0.86 and all(one.converged for one in several)
+    assert np.std([one.value for one in several]) < 0.13  # about the tolerance, for all that errors chance to be small
 
 
 def test_batch_sharpness_of_all_examples_is_the_directional_one(float64):

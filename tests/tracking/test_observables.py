@@ -120,5 +120,5 @@ def test_experiments_take_own_observables_by_name_and_refuse_what_their_optimize
         sweep(weight_norm)
     with pytest.raises(ValueError, match=r"observables: 'width' .*name"):
         run(sweep("own_objects:width"), "not made")
-    with pytest.raises(ValueError, match=r"'sharpness' .*lion"):
-        sweep("sharpness", optimizer="lion")
+    with pytest.raises(ValueError, match=r"'sharpness' .*own_objects:make_signs"):
+        sweep("sharpness", optimizer="own_objects:make_signs")

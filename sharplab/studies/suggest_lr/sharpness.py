@@ -17,7 +17,7 @@ RECORDS = 5  # along training, evenly; Adam's metric is not there before the fir
 def threshold_of(optimizer: str | Optimizer, learning_rate: float) -> float | None:
     """The effective sharpness at which steps turn unstable; None for an optimizer without a metric."""
     chosen = find_optimizer(optimizer) if isinstance(optimizer, str) else optimizer
-    return None if chosen.threshold is None else chosen.threshold(learning_rate)
+    return None if chosen.preconditioner is None or chosen.threshold is None else chosen.threshold(learning_rate)
 
 
 def sharpness_along(

@@ -1,0 +1,70 @@
+"""The sharpness of Lion and Muon: in the norm of their steps, over the dual norm of the gradient."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from problems import dense_hessian, make_batch, make_recipe
+
+from sharplab.core import tree
+from sharplab.curvature import hessian, precondition
+from sharplab.optimizers import OPTIMIZERS
+from sharplab.spectrum import norm_sharpness
+from sharplab.sweep import Experiment, run
+
+ONE_MATRIX = {"lion": "linf", "muon": "spectral"}
+
+
+def trained(name, steps):
+    """A recipe of a small network that records its sharpness, a run of it, and its batch."""
+    recipe = make_recipe("residual_mlp", 6, optimizer=OPTIMIZERS[name], observables=("sharpness",))
+    inputs, classes = make_batch("residual_mlp")
+    batch = (recipe.prepare(inputs), classes)
+    state, advance = jax.jit(recipe.begin)(0), jax.jit(recipe.step)
+    for _ in range(steps):
+        state = advance(state, OPTIMIZERS[name].usual_learning_rate, batch)
+    return recipe, state, batch
+
+
+@pytest.mark.parametrize("name", ONE_MATRIX)
+def test_a_record_is_the_curvature_of_its_direction_and_about_the_highest_of_a_cold_search(name):
+    recipe, state, batch = trained(name, 8)
+    observe = jax.jit(recipe.observe)
+    tracker, first = observe(state, recipe.init_tracker(state, batch), 0, batch, batch)
+    tracker, row = observe(state, tracker, 0, batch, batch)
+    steps = {path: leaf for path, leaf in tree.named_leaves(tracker.tracked["sharpness"]).items()}
+    factors, roles = (tree.named_leaves(x) for x in (recipe.factors(), recipe._scaled(lambda of: of.role)))
+    moved = [path for path in steps if name == "lion" or roles[path] == "hidden"]
+    gradient = tree.named_leaves(jax.grad(recipe.objective)(state.params, batch))
+    if name == "lion":
+        assert np.isclose(max(np.abs(d).max() for d in steps.values()), 1)
+        dual = sum(factors[path] * np.abs(gradient[path]).sum() for path in moved)
+    else:
+        assert 0 < len(moved) < len(steps)
+        dual = sum(factors[path] * np.linalg.svd(gradient[path], compute_uv=False).sum() for path in moved)
+        assert np.allclose([np.linalg.svd(steps[path], compute_uv=False) for path in moved], 1, atol=1e-4)
+    flat = np.concatenate([np.ravel((path in moved) * factors[path] * d) for path, d in steps.items()])
+    H = dense_hessian(recipe)(state.params, batch)
+    assert np.isclose(row["sharpness"], flat @ H @ flat / dual, rtol=1e-3)
+    # A second record starts from the direction of the first.
+    assert row["sharpness"] >= first["sharpness"] * (1 - 1e-4)
+    held = {path: factors[path] * (path in moved) for path in steps}
+    op = precondition(hessian(recipe.loss, state.params, batch, model=recipe.forward), held)
+    if name == "lion":
+        cold = norm_sharpness(op, "linf").value / dual
+        assert abs(cold - row["sharpness"]) <= max(row["sharpness_error"], 0.02 * cold)
+    assert row["sharpness_error"] >= 0 and 6 <= row["sharpness_matvecs"] < 100
+    dispatched = recipe.observe(state, tracker, 0, batch, batch, loop="python")[1]
+    assert np.isclose(dispatched["sharpness"], row["sharpness"], rtol=1e-3)
+    lost = state._replace(diverged_step=jnp.asarray(3))
+    _, row = observe(lost, tracker, 0, batch, batch)
+    assert np.isnan(row["sharpness"]) and row["sharpness_matvecs"] == 1
+
+
+def test_experiments_record_it_and_own_steps_without_a_norm_are_refused(tmp_path):
+    settings = {"widths": (8,), "learning_rates": (2.0**-9,), "data": "gaussian-clusters"}
+    few = {"steps": 8, "records": 3, "seeds": 1, "probe_size": 64, "observables": ("train_loss", "sharpness")}
+    curves = run(Experiment(optimizer="lion", **settings, **few), tmp_path).curves
+    assert (curves["sharpness"] > 0).all() and (curves["sharpness_error"] < curves["sharpness"]).all()
+    with pytest.raises(ValueError, match=r"observables: 'sharpness' .*sharpness_raw"):
+        Experiment(optimizer="own_objects:make_signs", observables=("sharpness",), **settings)
