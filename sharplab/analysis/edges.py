@@ -18,13 +18,17 @@ class Edges:
 
 
 def find_edges(sizes: Sequence[float], grids: Sequence[Losses], confidence: float) -> Edges:
-    """The edge of each size: the mean over seeds of the brackets' middles.
+    """The edge of each size from its losses, as `mean_edges` gives it."""
+    return mean_edges(sizes, [edge_brackets(grid) for grid in grids], confidence)
+
+
+def mean_edges(sizes: Sequence[float], brackets: Sequence[np.ndarray], confidence: float) -> Edges:
+    """The edge of each size, the mean over seeds of the middles of their brackets, (S, 2) of log₂ of the learning rate.
 
     The interval spans the mean bracket, widened by the seeds' noise, pooled over sizes. Where some seed never
     diverged the edge is the mean of the last stable learning rates, and its interval reaches to infinity; where one
     diverged at every learning rate, that of the first unstable ones, and from minus infinity.
     """
-    brackets = [edge_brackets(grid) for grid in grids]
     middles = [bracket.mean(axis=1) for bracket in brackets]
     seeds = pooled_noise([middle[np.isfinite(middle)] for middle in middles])
     edges, noises = [], []
