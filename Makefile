@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures gallery redraw report test test-browser test-faults lint bench bench-spectrum bench-sweep bench-figure1 clean
+.PHONY: help setup figures gallery redraw report docs test test-browser test-faults lint bench bench-spectrum bench-sweep bench-figure1 clean
 
 ifeq ($(filter $(PRESET),smoke quick full paper),)
 $(error PRESET is '$(PRESET)': give smoke (seconds), quick (minutes, the default), full (up to 45 minutes a figure) or paper (hours, wants a GPU))
@@ -47,6 +47,13 @@ redraw: $(STAMP) ## Draw and judge all that is made again, from the runs kept wi
 
 report: $(STAMP) ## Put all that is made on one page with curves to zoom, figures/report.html (seconds)
 	$(PY) -m sharplab report --folder $(FIGURES)
+
+docs: $(VENV)/.docs ## Make the documentation, site/index.html, which opens from its file (half a minute)
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet --strict
+
+$(VENV)/.docs: $(STAMP)
+	@$(PY) -m pip install --quiet -c constraints.txt -e '.[docs]'
+	@touch $@
 
 test: $(STAMP) ## Run the tests and the docstrings' examples (minutes)
 	$(PY) -m pytest -n 2 --dist loadfile

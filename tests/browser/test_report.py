@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from made_figures import leave
+from reading import DESKTOP, PHONE, open_page, requests, wait_for
 
 from sharplab.gallery import collect, write_report
 from sharplab.gallery.claims import CLAIMS
@@ -13,7 +14,6 @@ from sharplab.gallery.entries import MARKS, NOT_MADE, verdict_on
 
 pytestmark = pytest.mark.browser
 FIGURES = Path(__file__).parents[2] / "figures"
-DESKTOP, PHONE = (1400, 900), (390, 844)
 
 
 @pytest.fixture(scope="module", params=["two figures", "the repository's figures"])
@@ -30,35 +30,12 @@ def report(request, tmp_path_factory):
     return write_report(folder, entries), entries
 
 
-def open_page(browser, path, size, *, touch=False):
-    width, height = size
-    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": touch}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": touch})
-    for kind in ("browser", "performance"):
-        browser.get_log(kind)  # forgets what was before
-    browser.get(path.as_uri())
-
-
-def wait_for(browser, condition, *arguments):
-    """Until a JavaScript expression is true."""
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    waiting = WebDriverWait(browser, 20)
-    waiting.until(lambda b: b.execute_script(f"return {condition}", *arguments), f"never became true: {condition}")
-
-
 def scroll_through(browser):
     """Down the whole page, by way of every plot, until each is drawn or has nothing to show and is hidden."""
     browser.execute_script("document.documentElement.style.scrollBehavior = 'auto'")
     for plot in browser.find_elements("css selector", ".plot"):
         browser.execute_script("arguments[0].scrollIntoView()", plot)
         wait_for(browser, "arguments[0].data || arguments[0].closest('figure').hidden", plot)
-
-
-def requests(browser):
-    messages = (json.loads(entry["message"])["message"] for entry in browser.get_log("performance"))
-    return [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
 
 
 @pytest.mark.parametrize(("size", "touch"), [(DESKTOP, False), (PHONE, True)], ids=["desktop", "phone"])

@@ -1,0 +1,86 @@
+"""What `mkdocs` reads besides docs/: the pages of the checkout around it, and a reference page for each public package.
+
+The reference is made of the public names, so that none can be without an entry; one without a docstring is an error.
+"""
+
+import importlib
+import inspect
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File, Files
+
+import sharplab
+
+ROOT = Path(__file__).parents[1]
+AROUND = ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "figures/README.md")
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Add the pages around docs/, the pictures that they show, and the reference."""
+    pictures = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "figures").glob("*.png"))
+    for name in (*AROUND, *pictures):
+        files.append(File.generated(config, name, abs_src_path=str(ROOT / name)))
+    for name, text in reference().items():
+        files.append(File.generated(config, name, content=text))
+    return files
+
+
+def on_config(config: Any) -> Any:
+    """Fill the reference's place in the navigation."""
+    for entry in config.nav:
+        if isinstance(entry, dict) and "Reference" in entry:
+            entry["Reference"] = list(reference())
+    return config
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Let links between the checkout's folders lead to where their pages lie on the site, side by side."""
+    if page.file.src_uri == "figures/README.md":
+        return markdown
+    return re.sub(r"\]\((?:\.\./|docs/)", "](", markdown)
+
+
+def reference() -> dict[str, str]:
+    """The pages of the reference by path: one for each package that public names come from, and each public module.
+
+    Raises:
+        PluginError: for a public name without a docstring.
+    """
+    pages = {}
+    for home, names in sharplab._NAMES.items():
+        pages[f"reference/{home.rpartition('.')[2]}.md"] = _page(importlib.import_module(home), names, "sl")
+    for short in sharplab._MODULES:
+        module = importlib.import_module(f"sharplab.{short}")
+        taken = sharplab._NAMES.get(module.__name__, ())
+        names = [name for name in _public(module) if name not in taken]
+        path = f"reference/{short}.md"
+        pages[path] = pages.get(path, f"# sl.{short}\n\n") + _entries(module, names, f"sl.{short}")
+    return dict(sorted(pages.items()))
+
+
+def _page(module: ModuleType, names: Any, prefix: str) -> str:
+    return f"# {module.__name__}\n\n" + _entries(module, names, prefix)
+
+
+def _public(module: ModuleType) -> list[str]:
+    """What a module offers: its `__all__`, else what it defines itself and gives no underscore."""
+    listed = getattr(module, "__all__", None)
+    if listed is not None:
+        return list(listed)
+    return [n for n, v in vars(module).items() if n[0] != "_" and getattr(v, "__module__", "") == module.__name__]
+
+
+def _entries(module: ModuleType, names: Any, prefix: str) -> str:
+    entries = []
+    for name in names:
+        value = getattr(module, name)
+        if not (inspect.isroutine(value) or inspect.isclass(value)):
+            continue
+        if not (value.__doc__ or "").strip():
+            raise PluginError(f"{module.__name__}.{name} is public and has no docstring: write one.")
+        entries.append(f"::: {value.__module__}.{name}\n    options:\n      heading: {prefix}.{name}\n")
+    return "\n".join(entries)
