@@ -94,7 +94,7 @@ def track_eigenpairs(
     last = repeat_while(lambda s: s.number < jnp.where(audit, 2, 1), solve, begin, loop)
 
     nearby = last.solution.nearby
-    identities, fresh = _identify(tracked, before, nearby)
+    identities, fresh = identify(tracked, before, nearby)
     if flat:
         nearby = jax.vmap(tree.unravel, (0, None))(nearby, op.domain)
     missed = jnp.where(last.missed, tracked.missed + 1, tracked.missed)
@@ -121,7 +121,7 @@ def _no_solution(op: LinearOperator, nearby: PyTree, k: int) -> Solution:
     return Solution(pairs, nearby, unknown[0])
 
 
-def _identify(tracked: TrackedPairs, before: PyTree, vectors: PyTree) -> tuple[jax.Array, jax.Array]:
+def identify(tracked: TrackedPairs, before: PyTree, vectors: PyTree) -> tuple[jax.Array, jax.Array]:
     """The identity of each vector: that of the earlier vector with more than half of its square, else a fresh one."""
     overlaps = jax.tree.reduce(jnp.add, jax.tree.map(_products, before, vectors))
     same = overlaps**2 > SAME  # (earlier, now)

@@ -15,6 +15,7 @@ from sharplab.core import tree
 from sharplab.core.loops import Loop
 from sharplab.core.tree import PyTree
 from sharplab.spectrum.unit_balls import UnitBall
+from sharplab.tracking.above import Above, track_above
 from sharplab.tracking.context import Context, Objective
 from sharplab.tracking.eigentracking import Tracked, TrackedPairs, begin_tracking, track_eigenpairs
 from sharplab.tracking.in_norms import begin_in_norm, track_in_norm
@@ -81,6 +82,21 @@ class Measurement:
         """The observables that are spectra."""
         return tuple(entry for entry in self.observables if isinstance(entry, Spectral))
 
+    def _tracked(self, spectral: Spectral, context: Context, state: Any) -> tuple[Any, dict[str, jax.Array]]:
+        """What passes to the next record, and the columns."""
+        if self._in_norm(spectral):
+            assert self.geometry is not None
+            direction, values = track_in_norm(context, *self.geometry(), state, tol=TOLERANCE)
+            return direction, {f"{spectral.name}{suffix}": value for suffix, value in values.items()}
+        op, key, loop = spectral.operator(context), context.key, context.loop
+        if spectral.above is not None:
+            assert context.learning_rate is not None
+            level = spectral.above / context.learning_rate
+            pairs, above = track_above(op, state, level, key, tol=TOLERANCE, loop=loop)
+            return pairs, _columns_above(spectral, above)
+        pairs, found = track_eigenpairs(op, state, key, k=spectral.k, tol=TOLERANCE, loop=loop)
+        return pairs, _columns(spectral, found)
+
     def _in_norm(self, spectral: Spectral) -> bool:
         """Whether it is measured in the norm of the optimizer's steps, for want of a metric."""
         return self.geometry is not None and "metric" in spectral.needs
@@ -101,7 +117,7 @@ class Measurement:
                     f"{spectral.name!r} asks for {spectral.k} eigenvalues of {there}: the others are NaN.",
                     stacklevel=4,
                 )
-            tracked[spectral.name] = begin_tracking(like, spectral.k)
+            tracked[spectral.name] = begin_tracking(like, spectral.k - (spectral.above is not None))
         none = jnp.zeros((), tree.dtype(params))
         last = {entry.name: none for entry in self.observables if isinstance(entry, Observable) and entry.recalls}
         return TrackerState(tracked, jnp.zeros((), jnp.int32), last)
@@ -149,17 +165,8 @@ class Measurement:
                 row |= entry.columns(context)
         tracked = dict(state.tracked)
         for spectral in self.spectra:
-            if self._in_norm(spectral):
-                assert self.geometry is not None
-                tracked[spectral.name], found = track_in_norm(
-                    context, *self.geometry(), tracked[spectral.name], tol=TOLERANCE
-                )
-                row |= {f"{spectral.name}{suffix}": value for suffix, value in found.items()}
-                continue
-            tracked[spectral.name], pairs = track_eigenpairs(
-                spectral.operator(context), tracked[spectral.name], context.key, k=spectral.k, tol=TOLERANCE, loop=loop
-            )
-            row |= _columns(spectral, pairs)
+            tracked[spectral.name], columns = self._tracked(spectral, context, tracked[spectral.name])
+            row |= columns
         last = {name: row[name].astype(value.dtype) for name, value in state.last.items()}
         return TrackerState(tracked, state.records + 1, last), row
 
@@ -176,14 +183,22 @@ def _with_state(function: Any, state: PyTree, or_any: bool) -> Any:
     return Partial(function, state=state) if takes else function
 
 
+def _columns_above(spectral: Spectral, found: Above) -> dict[str, jax.Array]:
+    prefix = spectral.prefix
+    row = _columns_of_values(spectral, found.values, found.errors, found.residuals, found.identities)
+    return row | {f"{prefix}_count": found.number, f"{prefix}_full": found.full, f"{prefix}_matvecs": found.matvecs}
+
+
 def _columns(spectral: Spectral, found: Tracked) -> dict[str, jax.Array]:
-    pairs, row, absent = found.pairs, dict[str, jax.Array](), jnp.asarray(jnp.nan)
-    for i, column in enumerate(spectral.columns()):
-        there = i < len(pairs.values)
-        row |= {
-            column: pairs.values[i] if there else absent,
-            f"{column}_error": pairs.errors[i] if there else absent,
-            f"{column}_residual": pairs.residuals[i] if there else absent,
-            f"{column}_identity": found.identities[i] if there else absent,
-        }
+    pairs = found.pairs
+    row = _columns_of_values(spectral, pairs.values, pairs.errors, pairs.residuals, found.identities)
     return row | {f"{spectral.prefix}_matvecs": pairs.matvecs, f"{spectral.prefix}_missed": found.missed}
+
+
+def _columns_of_values(spectral: Spectral, *found: jax.Array) -> dict[str, jax.Array]:
+    """The columns of values, errors, residuals and identities; NaN for what there is not."""
+    row, absent = dict[str, jax.Array](), jnp.asarray(jnp.nan)
+    for i, column in enumerate(spectral.columns()):
+        for suffix, values in zip(("", "_error", "_residual", "_identity"), found, strict=True):
+            row[f"{column}{suffix}"] = values[i] if i < len(values) else absent
+    return row

@@ -80,6 +80,8 @@ class Spectral:
         operator: context → the operator.
         of_outputs: whether its vectors are like the outputs on the probe batch, not like the params.
         k: how many eigenvalues.
+        above: with c, those eigenvalues alone that exceed c/η, at most k of them: their number is the column
+            `…_count`, and `…_full` is 1 where there may be more than k.
     """
 
     name: str
@@ -89,6 +91,7 @@ class Spectral:
     operator: "Callable[[Context], LinearOperator]"
     of_outputs: bool = False
     k: int = 1
+    above: float | None = None
 
     @property
     def prefix(self) -> str:
@@ -205,6 +208,14 @@ SPECTRA: Mapping[str, Spectral] = {
             _Quantity("kernel"),
             of_outputs=True,
         ),
+        Spectral(
+            "above_threshold",
+            _CURVATURE,
+            "D^½ H D^½, of those above 1.5/η",
+            ("learning_rate",),
+            _Quantity("hessian"),
+            above=1.5,
+        ),
     )
 }
 _SEVERAL = re.compile(rf"({'|'.join(SPECTRA)})_top([1-9]\d*)")
@@ -227,7 +238,8 @@ def find_observable(given: "str | Recorded | Callable[..., jax.Array]") -> Recor
     """What is recorded under a name, or as one's own.
 
     Args:
-        given: a name of `OBSERVABLES`; "hessian_top10", "gauss_newton_top10" or "ntk_top10" (or any other number); an
+        given: a name of `OBSERVABLES`; "hessian_top10", "gauss_newton_top10" or "ntk_top10" (or any other number), or
+            "above_threshold_top10" for all eigenvalues of the Hessian above 1.5/η, at most so many; an
             `Observable`; a function of (params, batch) → scalar, whose name the column takes, the batch being the
             probe; or either of the last two by its name "module:attribute@tag".
 

@@ -42,12 +42,14 @@ CIRCUMSTANCES: Mapping[str, Column] = {
 _OPERATOR = rf"(?P<operator>{'|'.join(SPECTRA)})"
 _EIGENVALUE = re.compile(rf"{_OPERATOR}_(?P<rank>\d+)")
 _PER_VALUE = re.compile(r"(?P<value>.+)_(?P<suffix>error|residual|identity)")
-_PER_SPECTRUM = re.compile(rf"({_OPERATOR}|sharpness|sharpness_raw)_(?P<suffix>matvecs|missed)")
+_PER_SPECTRUM = re.compile(rf"({_OPERATOR}|sharpness|sharpness_raw)_(?P<suffix>matvecs|missed|count|full)")
 _SUFFIXES = {
     "error": "estimated error of {}",
     "residual": "some eigenvalue lies this near to {}, always",
     "identity": "number that stays with the eigenvector of {} when eigenvalues cross",
     "matvecs": "curvature-vector products that {} took",
+    "count": "how many eigenvalues there are of {}",
+    "full": "1: as many of {} as were asked for, so that there may be more",
     "missed": "1: a cold solve found a larger eigenvalue of {} than the one tracked until then",
 }
 
