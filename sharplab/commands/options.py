@@ -295,8 +295,6 @@ class SpectrumOptions(Options):
                 raise ValueError(f"there is no checkpoint {path}: give a directory of Orbax, a .npz or a .safetensors.")
         if not self.checkpoints:
             raise ValueError("CHECKPOINT is missing: give one at least.")
-        if self.optimizer.startswith("adam") and not self.optimizer_state:
-            raise ValueError(f"--optimizer {self.optimizer} has a metric made of its state: give --optimizer-state.")
         if self.optimizer_state and self.optimizer == "sgd":
             raise ValueError("--optimizer-state belongs to an optimizer: give it by --optimizer, as adam.")
         named_function("--model", self.model)

@@ -22,9 +22,11 @@ from sharplab.core.foreign_arrays import find_checkpoints
 from sharplab.core.provenance import versions
 from sharplab.core.text import printable
 from sharplab.gallery.finding import plain
+from sharplab.optimizers import Optimizer
 from sharplab.plotting import draw_density, house_style, save_figure
 from sharplab.tracking.checkpoints import DENSITY, CheckpointSpectrum, checkpoint_spectra
 from sharplab.tracking.observables import Spectral, find_observables
+from sharplab.tracking.templates import reads_state
 
 _PRINTED = 3  # eigenvalues of an operator; the files have all
 _ACROSS = 4  # panels
@@ -44,7 +46,7 @@ def spectrum(options: SpectrumOptions) -> None:
         _data(options),
         options.observables,
         loss=named_loss(options.model, options.loss),
-        optimizer=named_optimizer(options.optimizer),
+        optimizer=_optimizer(options),
         params=options.params,
         chunk=options.chunk,
         keep=options.out / "measured",
@@ -57,7 +59,7 @@ def spectrum(options: SpectrumOptions) -> None:
         said = ", ".join(filter(None, (*(f"{name} {_value(each.row, name)}" for name in _shown(panels, 1)), how)))
         console.print(printable(f"{len(found)} of {len(paths)}: step {each.step}: {said}"), markup=False)
     if len(found) > 1:
-        _print(found, _shown(panels, _PRINTED), console)
+        _print(found, _shown(panels, _PRINTED))
     _write(found, options)
     with house_style():
         figure = _draw(found, panels)
@@ -73,6 +75,13 @@ def _model(options: SpectrumOptions) -> Any:
     except TypeError as error:
         raise ValueError(f"--model {options.model} must be called without arguments: {error}.") from error
     return build()
+
+
+def _optimizer(options: SpectrumOptions) -> Optimizer:
+    optimizer = named_optimizer(options.optimizer)
+    if reads_state(optimizer) and not options.optimizer_state:
+        raise ValueError(f"--optimizer {options.optimizer} has a metric made of its state: give --optimizer-state.")
+    return optimizer
 
 
 def _data(options: SpectrumOptions) -> Any:
@@ -102,11 +111,13 @@ def _value(row: dict[str, float], name: str) -> str:
     return f"{row[name]:.5g}" if error is None else f"{row[name]:.5g} ± {error:.1g}"
 
 
-def _print(found: Sequence[CheckpointSpectrum], names: Sequence[str], console: Console) -> None:
+def _print(found: Sequence[CheckpointSpectrum], names: Sequence[str]) -> None:
     table = Table(*(Column(name, no_wrap=True) for name in ("step", *names)))
     for each in found:
         table.add_row(str(each.step), *(_value(each.row, name) for name in names))
-    console.print(table, width=max(console.width, 20 * (len(names) + 1)))
+    console = Console(highlight=False)
+    console.width = max(console.width, 20 * (len(names) + 1))  # nothing is cut, be the terminal as narrow as it is
+    console.print(table)
 
 
 def _write(found: Sequence[CheckpointSpectrum], options: SpectrumOptions) -> None:

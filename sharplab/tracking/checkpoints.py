@@ -84,8 +84,14 @@ def checkpoint_spectra(
         ValueError: for a checkpoint that does not fit the model, naming what is missing, extra or of another shape;
             for one that was cut or altered; for a state of the optimizer that lacks what its metric needs.
 
-    Use:
-        `pandas.DataFrame([{"step": found.step} | found.row for found in checkpoint_spectra(...)])`
+    >>> from tempfile import TemporaryDirectory
+    >>> from flax import nnx
+    >>> model, batch = nnx.Linear(2, 3, rngs=nnx.Rngs(0)), (np.ones((4, 2)), np.zeros(4, int))
+    >>> with TemporaryDirectory() as folder:
+    ...     np.savez(f"{folder}/step_10.npz", kernel=np.zeros((2, 3)), bias=np.zeros(3))
+    ...     spectra = checkpoint_spectra([folder], model, batch, ["train_loss"])
+    ...     [(found.step, round(found.row["train_loss"], 4)) for found in spectra]
+    [(10, 1.0986)]
     """
     steps = in_order(find_checkpoints(checkpoints))
     if not (isinstance(batch, tuple | list) and len(batch) == 2):

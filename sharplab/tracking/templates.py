@@ -128,9 +128,7 @@ def state_of(optimizer: Optimizer, params: PyTree, arrays: Arrays) -> PyTree:
     """
     if optimizer.preconditioner is None:
         raise ValueError("this optimizer has no metric: no diagonal turns gradients into its steps.")
-    (direction,) = optimizer.directions.values()
-    template = jax.eval_shape(direction.init, params)
-    read = names_read(optimizer.preconditioner, template)
+    template, read = _read_by_metric(optimizer, params)
     if not read:
         return None
     place = place_of(arrays, read, "the optimizer's state")
@@ -140,6 +138,19 @@ def state_of(optimizer: Optimizer, params: PyTree, arrays: Arrays) -> PyTree:
             raise ValueError(f"{place}{name} has the shape {arrays[place + name].shape}, not {shapes[name]}.")
     none = np.zeros((), np.float32)
     return _filled(template, {name: arrays[place + name] if name in read else none for name in shapes})
+
+
+def reads_state(optimizer: Optimizer) -> bool:
+    """Whether the optimizer's metric is made of its state."""
+    return optimizer.preconditioner is not None and bool(_read_by_metric(optimizer, jnp.zeros(1))[1])
+
+
+def _read_by_metric(optimizer: Optimizer, params: PyTree) -> tuple[PyTree, list[str]]:
+    """The shapes of the optimizer's state, and the names in it that its metric reads."""
+    assert optimizer.preconditioner is not None
+    (direction,) = optimizer.directions.values()
+    shapes = jax.eval_shape(direction.init, params)
+    return shapes, names_read(optimizer.preconditioner, shapes)
 
 
 def _named(of: PyTree) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""docs/pytorch.md, where PyTorch is installed: its spectra are those of the network in JAX, and of dense Hessians."""
+"""docs/pytorch.md, where PyTorch is installed: its spectra are those of one network in JAX, and of dense Hessians."""
 
 import re
 from pathlib import Path
