@@ -89,6 +89,8 @@ if TYPE_CHECKING:
         decide as decide,
         suggest_learning_rate as suggest_learning_rate,
     )
+    from sharplab.studies.refining import refine_schedule as refine_schedule
+    from sharplab.studies.tournament import Ranking as Ranking, rank_schedules as rank_schedules
     from sharplab.sweep import Experiment as Experiment, load as load, run as run
     from sharplab.tracking import (
         CheckpointSpectrum as CheckpointSpectrum,
@@ -159,6 +161,8 @@ _NAMES = {
         "usefulness",
     ),
     "sharplab.studies": ("AnnealingLaw", "Decision", "Suggestion", "decide", "suggest_learning_rate"),
+    "sharplab.studies.refining": ("refine_schedule",),
+    "sharplab.studies.tournament": ("Ranking", "rank_schedules"),
 }
 _MODULES = ("data", "losses", "models", "optimizers", "plotting", "scaling", "schedules", "sweep", "theory")
 

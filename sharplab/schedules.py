@@ -162,27 +162,36 @@ def points(steps: int, peak: float = 1.0, *, values: Any = (1.0, 0.0)) -> optax.
     >>> [float(points(4, values=(0, 1, 0))(step)) for step in range(5)]
     [0.0, 0.5, 1.0, 0.5, 0.0]
     """
-    given = np.asarray(values, float)
-    if given.ndim != 1 or len(given) < 2 or not (given >= 0).all() or not given.any() or not np.isfinite(given).all():
-        raise ValueError("values must be two or more finite numbers from 0 on, not all of them 0.")
+    given = _shape(values)
     at, factors = np.linspace(0, steps, len(given)), peak * given
     return lambda step: jnp.interp(step, at, factors)
 
 
-def points_name(values: Any, most: int = 65) -> str:
+def points_name(values: Any) -> str:
     """The name under which experiments take `points`, of values in units of the largest, to four digits.
 
-    Of more than `most` values so many are kept, at even distances.
+    Of more than 65 values so many are kept, at even distances.
 
     >>> points_name([0.02, 0.015, 0.01, 0.0])
     'points(1, 0.75, 0.5, 0)'
     """
-    given = np.asarray(values, float)
-    places = np.linspace(0, len(given) - 1, min(len(given), most))
+    given = _shape(values)
+    places = np.linspace(0, len(given) - 1, min(len(given), MOST_POINTS))
     kept = np.interp(places, np.arange(len(given)), given)
     return f"points({', '.join(f'{value:.4g}' for value in kept / kept.max())})"
 
 
+def _shape(values: Any) -> np.ndarray:
+    try:
+        given = np.asarray(values, float)
+    except (TypeError, ValueError):
+        given = np.empty(0)
+    if given.ndim != 1 or len(given) < 2 or not ((given >= 0) & (given < np.inf)).all() or not given.any():
+        raise ValueError("values must be two or more finite numbers from 0 on, not all of them 0.")
+    return given
+
+
+MOST_POINTS = 65  # in a name
 LEAST_TABLE = 2**9  # factors of a tabulated schedule
 
 # Name → (steps, arguments → schedule), None for a factor of 1. Stored runs are known by the name and the arguments that

@@ -68,7 +68,7 @@ def test_points_from_1_to_0_are_linear_decay_and_names_keep_their_values():
     shape = np.array([0.0, 0.5, 2.0, 1.0, 0.0])
     found = find_schedule(points_name(shape), 8)
     np.testing.assert_allclose(values(found, 9)[::2], shape / 2, rtol=1e-6)
-    coarse = values(find_schedule(points_name(np.linspace(3, 0, 1001), most=11), 1000), 1000)
+    coarse = values(find_schedule(points_name(np.linspace(3, 0, 1001)), 1000), 1000)
     np.testing.assert_allclose(coarse, 1 - np.arange(1000) / 1000, atol=1e-4)
 
 

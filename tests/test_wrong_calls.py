@@ -158,6 +158,11 @@ WRONG = [
 ]
 ANNEALED = sl.AnnealingLaw("momentum", {"L0": 2.0, "A": 1.0, "alpha": 0.5, "C": 0.3, "lambda": 0.9})
 RATES = np.full(20, 0.1)
+TOURNAMENT = {
+    "records": sl.Records(pd.concat([runs().assign(schedule=name, seed=k) for name in "ab" for k in range(3)])),
+    "cells": ("width",),
+    "metric": "eval_loss",
+}
 DECAYING = [(RATES, range(1, 21), np.linspace(3, 2, 20))]
 WRONG += [
     (sl.AnnealingLaw.fit, {"runs": DECAYING}, {"runs": (None, 5, [], [RATES], DECAYING * 0), "law": ("zz", 5, None)}),
@@ -167,10 +172,20 @@ WRONG += [
     (ANNEALED.best_schedule, {"steps": 8, "peak": 0.1}, {"steps": (*COUNTS, None), "peak": (0, -1, NAN, INF, "x")}),
     *(
         (make, {"steps": 8}, {"steps": (*COUNTS, None), "peak": (0, -1, NAN, INF, "x")})
-        for make in (sl.schedules.wsd, sl.schedules.rex, sl.schedules.power, sl.schedules.inverse_sqrt)
+        for make in (
+            sl.schedules.wsd,
+            sl.schedules.rex,
+            sl.schedules.power,
+            sl.schedules.inverse_sqrt,
+            sl.schedules.points,
+        )
     ),
     (sl.schedules.wsd, {"steps": 8}, {"warmup": (-0.1, 1.1, NAN, "x", None), "decay": (-0.1, 2, None)}),
     (sl.schedules.power, {"steps": 8}, {"flat": (-1, 2), "exponent": (1, NAN, "x"), "last": (0, 1, -1, None)}),
+    (sl.schedules.points, {"steps": 8}, {"values": (None, 5, "x", [1.0], [0.0, 0.0], [1.0, -1.0], [1.0, NAN])}),
+    (sl.schedules.points_name, {"values": [1.0, 0.0]}, {"values": (None, "x", [0.0, 0.0])}),
+    (sl.rank_schedules, TOURNAMENT, {"records": (None, 5, runs()), "cells": ((), ("zz",), None), "metric": ("zz", 5)}),
+    (sl.refine_schedule, {"experiment": experiment()}, {"experiment": (None, 5), "rounds": (*COUNTS, None)}),
     (sl.refined_schedule, {"norms": [2.0, 1.0]}, {"norms": (None, 5, "x", [1.0], [1.0, 0.0], [1.0, NAN], [[1.0]])}),
     (sl.refined_schedule, {"norms": [2.0, 1.0]}, {"norm": ("l3", 5, None), "smoothing": (-1, 2), "peak": (0, NAN)}),
     (

@@ -1,0 +1,172 @@
+"""Learning-rate schedules against each other over workloads and budgets, each at its own best peak."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from sharplab.core.arguments import checked, several, text
+from sharplab.core.statistics import half_width
+from sharplab.records import Records, some_records
+
+FEWEST_SEEDS = 3  # two choose the learning rate of the third
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Schedules by their losses, with 95 % intervals over seeds.
+
+    Attributes:
+        ranks: per schedule, the best first: rank, low, high; the mean over cells and seeds of the rank that a run has
+            among those of the same cell and seed.
+        differences: per pair of schedules (first, second): difference of their ranks, low, high. The intervals of one
+            first hold together.
+        losses: per pair: the mean over cells of log(loss of the first / loss of the second), low, high, likewise.
+        regrets: per schedule and cell: log(loss / loss of the best schedule), low, high, where the best of a seed's
+            runs is chosen on the other seeds. The intervals of one schedule hold together.
+        cells: per cell, schedule and seed: the learning rate that the other seeds choose, the loss there, the rank.
+    """
+
+    ranks: pd.DataFrame
+    differences: pd.DataFrame
+    losses: pd.DataFrame
+    regrets: pd.DataFrame
+    cells: pd.DataFrame
+
+
+@checked(records=some_records, cells=several, metric=text)
+def rank_schedules(
+    records: Records, *, cells: Sequence[str] = ("model", "steps"), metric: str = "train_loss"
+) -> Ranking:
+    """The ranks of the schedules of anyone's runs, each at the peak learning rate that is its own best.
+
+    The learning rate of a seed's run is chosen by the mean loss of the other seeds, so that no run is judged by what
+    chose it. A diverged run has an infinite loss, and the last rank. Runs of one seed are compared with each other;
+    intervals are Student's over seeds, between which the choices are shared: of schedules that are all alike, those of
+    four seeds cover in 95 %, and more for the ranks of one cell (tests/studies/test_tournament.py).
+
+    Args:
+        records: with the columns schedule, learning_rate, seed, `cells` and the metric, and maybe diverged.
+        cells: the columns that tell one comparison from another, such as workload and budget.
+        metric: a loss, positive.
+
+    Raises:
+        ValueError: for a missing column, losses that are not positive, fewer than three seeds or two schedules, and
+            schedules that a cell or seed lacks.
+
+    >>> steps, names = (50, 100), {"constant": 1.1, "linear": 1.0}
+    >>> runs = pd.DataFrame([
+    ...     {"model": "mlp", "steps": n, "schedule": s, "learning_rate": 0.1 * i, "seed": k,
+    ...      "train_loss": worse * (1 + abs(i - 2)) * (2 + k % 2) / n}
+    ...     for n in steps for s, worse in names.items() for i in (1, 2, 3) for k in range(4)
+    ... ])
+    >>> rank_schedules(Records(runs)).ranks["rank"].to_dict()
+    {'linear': 1.0, 'constant': 2.0}
+    """
+    table = chosen_losses(records, cells=cells, metric=metric)
+    keys = list(cells)
+    ranked = table.assign(rank=table.groupby([*keys, "seed"])["loss"].rank(method="average"))
+    by_seed = ranked.pivot_table(index="seed", columns="schedule", values="rank", aggfunc="mean")
+    logs = np.log(table["loss"]).groupby([table["seed"], table["schedule"]]).mean().unstack()
+    # Of one cell ranks take few values, and a few seeds may agree by chance: they count as apart as all ranks are.
+    alone = len(table[keys].drop_duplicates()) == 1
+    ranks = _stated(by_seed, "rank", 0.95, least=_spread(by_seed) if alone else 0.0)
+    ranks = ranks.sort_values("rank", kind="stable")
+    ranks.index.name = "schedule"
+    differences = _pairs(by_seed, "difference", alone=alone)
+    return Ranking(ranks, differences, _pairs(logs, "log_ratio"), _regrets(table, keys), ranked)
+
+
+def chosen_losses(records: Records, *, cells: Sequence[str], metric: str = "train_loss") -> pd.DataFrame:
+    """The loss of each schedule, cell and seed at the learning rate that the other seeds choose, inf where it diverged.
+
+    Columns are `cells`, schedule, seed, learning_rate and loss. Only learning rates that all seeds have are chosen.
+    """
+    runs = _read(records.runs, list(cells), metric)
+    rows = []
+    for key, part in runs.groupby([*cells, "schedule"], sort=False):
+        losses = part.pivot(index="seed", columns="learning_rate", values="loss").dropna(axis=1)
+        values, seeds = losses.to_numpy(), losses.index
+        if not values.shape[1] or len(seeds) < FEWEST_SEEDS:
+            raise ValueError(
+                f"records must have {FEWEST_SEEDS} seeds or more at one learning rate at least, for each schedule and "
+                f"cell: {', '.join(map(str, key))} has {len(seeds)} seeds."
+            )
+        for i, seed in enumerate(seeds):
+            best = int(np.delete(values, i, axis=0).mean(axis=0).argmin())
+            named = dict(zip([*cells, "schedule"], key, strict=True))
+            rows.append(named | {"seed": seed, "learning_rate": losses.columns[best], "loss": values[i, best]})
+    table = pd.DataFrame(rows)
+    complete = table.groupby([*cells, "seed"])["schedule"].nunique()
+    wanted = table["schedule"].nunique()
+    if (
+        wanted < 2
+        or (complete != wanted).any()
+        or len(complete) != len(table[list(cells)].drop_duplicates()) * (table["seed"].nunique())
+    ):
+        raise ValueError("records must have the same two schedules or more, and the same seeds, in each cell.")
+    return table
+
+
+def _read(runs: pd.DataFrame, cells: list[str], metric: str) -> pd.DataFrame:
+    keys = [*cells, "schedule", "learning_rate", "seed"]
+    if not cells:
+        raise ValueError("cells must name a column at least, such as 'steps'.")
+    if missing := [column for column in (*keys, metric) if column not in runs]:
+        raise ValueError(f"records lack the column {', '.join(missing)}: add it, or name other cells or metric.")
+    loss = runs[metric].to_numpy(float)
+    diverged = ~np.isfinite(loss) | runs.get("diverged", pd.Series(False, index=runs.index)).to_numpy(bool)
+    if (loss[~diverged] <= 0).any():
+        raise ValueError(f"metric {metric!r} must be a positive loss, whose logarithms are compared.")
+    if runs.duplicated(keys).any():
+        raise ValueError(f"records have several runs of one {', '.join(keys)}: name what tells them apart in cells.")
+    return runs[keys].assign(loss=np.where(diverged, np.inf, loss))
+
+
+def _stated(values: pd.DataFrame, name: str, confidence: float, *, least: float = 0.0) -> pd.DataFrame:
+    """The mean of each column and its t interval over the rows, open where a value is infinite.
+
+    Values count as having a standard deviation of at least `least`.
+    """
+    given = values.to_numpy(float).T
+    known = np.isfinite(given).all(axis=1)
+    given = np.where(known[:, None], given, 0.0)
+    mean, half = given.mean(axis=1), half_width(given, confidence)
+    half = np.maximum(half, stats.t.ppf((1 + confidence) / 2, given.shape[1] - 1) * least / np.sqrt(given.shape[1]))
+    low, high = np.where(known, mean - half, -np.inf), np.where(known, mean + half, np.inf)
+    return pd.DataFrame({name: np.where(known, mean, np.nan), "low": low, "high": high}, index=values.columns)
+
+
+def _spread(values: pd.DataFrame) -> float:
+    """The standard deviation over rows, pooled over columns."""
+    return float(np.sqrt(values.var(ddof=1).mean()))
+
+
+def _pairs(by_seed: pd.DataFrame, name: str, *, alone: bool = False) -> pd.DataFrame:
+    """Differences between each schedule and each other one, of values per seed (seeds, schedules).
+
+    `alone`: whether differences count as having at least the standard deviation that all have together.
+    """
+    with np.errstate(invalid="ignore"):
+        less = {first: by_seed.drop(columns=first).rsub(by_seed[first], axis=0) for first in by_seed}
+    least = _spread(pd.concat(less, axis=1)) if alone else 0.0
+    confidence = 1 - 0.05 / (len(by_seed.columns) - 1)
+    parts = {first: _stated(table, name, confidence, least=least) for first, table in less.items()}
+    return pd.concat(parts, names=["first", "second"])
+
+
+def _regrets(table: pd.DataFrame, cells: list[str]) -> pd.DataFrame:
+    """What each schedule loses on the one that the other seeds find best, in each cell."""
+    parts = []
+    count = len(table[cells].drop_duplicates())
+    for key, part in table.groupby(cells, sort=False):
+        losses = part.pivot(index="seed", columns="schedule", values="loss")
+        logs = np.log(losses.to_numpy())
+        best = [int(np.delete(logs, i, axis=0).mean(axis=0).argmin()) for i in range(len(logs))]
+        with np.errstate(invalid="ignore"):
+            regret = logs - logs[np.arange(len(logs)), best][:, None]
+        stated = _stated(pd.DataFrame(regret, columns=losses.columns), "regret", 1 - 0.05 / count)
+        parts.append(stated.rename_axis("schedule").reset_index().assign(**dict(zip(cells, key, strict=True))))
+    return pd.concat(parts, ignore_index=True).set_index(["schedule", *cells])
