@@ -16,7 +16,7 @@ from mkdocs.structure.files import File, Files
 import sharplab
 
 ROOT = Path(__file__).parents[1]
-AROUND = ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "figures/README.md")
+AROUND = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "figures/README.md")
 
 
 def on_files(files: Files, config: Any) -> Files:

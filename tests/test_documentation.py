@@ -12,7 +12,7 @@ from sharplab.commands.command_line import COMMANDS, _commands
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-PAGES = [README, ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [README, ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PYTHON = [page for page in PAGES if "```python" in page.read_text()]
 MAKEFILE = (ROOT / "Makefile").read_text()
 
