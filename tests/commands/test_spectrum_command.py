@@ -19,6 +19,7 @@ from sharplab.commands.exit_codes import BAD_INPUT, STOPPED, exit_code_of
 from sharplab.commands.spectrum import SpectrumOptions, spectrum
 from sharplab.core.tree import named_leaves
 from sharplab.losses import cross_entropy
+from sharplab.tracking.checkpoints import checkpoint_spectra
 from sharplab.tracking.tracker import Tracker
 
 MODULE = """
@@ -135,16 +136,18 @@ def test_numbers_are_those_of_dense_hessians_and_nothing_is_measured_twice(run, 
     assert (here / "spectrum/spectrum.png").stat().st_size > 10_000
 
     # The same arrays in other formats are known by their content, wherever they lie in a checkpoint.
-    before = pd.read_csv("spectrum/spectrum.csv").drop(columns="checkpoint")
+    module = import_module("measured_by_command")
     for other in ("dotted", "orbax", "managed"):
-        assert command(folder / other, ()) == 0
-        assert pd.read_csv("spectrum/spectrum.csv").drop(columns="checkpoint").equals(before)
-    assert command(folder / "npz" / "step_100.npz", folder / "npz" / "step_0.npz", ("--examples", "24")) == 0
+        batch = tuple(map(np.concatenate, zip(*module.batches(), strict=True)))
+        same = checkpoint_spectra([folder / other], module.build(), batch, WORDS[3:], keep="spectrum/measured")
+        for found in same:
+            assert found.kept
+            assert found.row["hessian_1"] == pytest.approx(table.loc[found.step, "hessian_1"], rel=1e-6)
     assert len(measured) == 4
-    assert list(pd.read_csv("spectrum/spectrum.csv")["step"]) == [0, 100]
     # Other data are something else.
-    assert command(folder / "npz" / "step_0.npz", ("--examples", "16", "--observables", "train_loss")) == 0
-    assert len(measured) == 5
+    words = ("--examples", "16", "--observables", "train_loss")
+    assert command(folder / "npz" / "step_100.npz", folder / "npz" / "step_0.npz", words) == 0
+    assert measured[4:] == [0, 100]
 
 
 def _stop_at_the_second():

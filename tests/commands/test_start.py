@@ -59,6 +59,7 @@ def test_a_sweep_is_refused_before_training_is_imported(words, tmp_path):
         ("mup-check", "nosuch:build"),
         ("suggest-lr", "nosuch:build", "--base", "8", "--width", "64"),
         ("transfer", "nosuch.csv"),
+        ("spectrum", "nosuch.npz", "--model", "nosuch:build"),
     ],
     ids=lambda words: words[0],
 )

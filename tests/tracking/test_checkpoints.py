@@ -80,7 +80,7 @@ def test_the_metric_of_adam_is_made_of_the_state_in_the_checkpoint(tmp_path):
 
     optimizer = make_optimizer("adamw", b2=0.9)
     flat, unravel = ravel_pytree(params)
-    dense = np.asarray(jax.hessian(lambda w: loss(unravel(w)))(flat), np.float64)
+    dense = np.asarray(jax.jit(jax.hessian(lambda w: loss(unravel(w))))(flat), np.float64)
     nu, t = np.asarray(ravel_pytree(adam.nu)[0], np.float64), int(adam.count)
     root = 1 / np.sqrt((1 - 0.9**t) * (np.sqrt(nu / (1 - 0.9**t)) + 1e-8))
     exact = np.linalg.eigvalsh(root[:, None] * dense * root[None, :])
