@@ -39,7 +39,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from schedules import COLOURS, CONVNET, LONGER, NAMED, OF_NORMS, best_rate, judge, within
+from schedules import COLOURS, CONVNET, LONGER, NAMED, OF_NORMS, best_rate, judge, wanted, within
 from scipy.stats import kendalltau
 
 import sharplab as sl
@@ -118,6 +118,7 @@ def find(preset: str, store: Path) -> Finding:
     tau, interval = agreement(order, at_narrow)
     named = agreement({name: order[name] for name in NAMED}, at_narrow)
     carried_over_own = far.loc[(f"refined at {narrow}", f"refined at {wide}")]
+    seeds = int(at_narrow["seed"].nunique())
     answers = answer(near.loc[(ROUNDS[-1], "linear")], interval, carried_over_own)
     over = {
         f"width {narrow}": near.xs("linear", level="second"),
@@ -138,7 +139,11 @@ def find(preset: str, store: Path) -> Finding:
             "log_loss_carried_over_own": list(carried_over_own),
             "least_bound": order,
             "schedules": {f"width {width}": one.names for width, one in refined.items()},
-            "seeds": int(at_narrow["seed"].nunique()),
+            "seeds": seeds,
+            "seeds_wanted": {
+                "refined is as good as linear": wanted(near.loc[[(ROUNDS[-1], "linear")]], np.log1p(AS_GOOD), seeds),
+                "it serves wider networks": wanted(carried_over_own.to_frame().T, np.log1p(SERVES), seeds),
+            },
         },
     )
 

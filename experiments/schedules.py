@@ -133,7 +133,7 @@ def find(preset: str, store: Path) -> Finding:
     runs = play(tournament, store)
     low = runs[runs["budget"] <= max(LOW, min(tournament.budgets))]
     whole, at_low = (rank_schedules(sl.Records(table), cells=("workload", "budget")) for table in (runs, low))
-    answers = answer(whole, at_low)
+    answers, seeds = answer(whole, at_low), int(runs["seed"].nunique())
     return Finding(
         draw(whole, at_low, answers),
         whole.cells,
@@ -146,7 +146,14 @@ def find(preset: str, store: Path) -> Finding:
             "rank_of_REX_less_others_at_low_budgets": _numbers(at_low.differences.loc["REX"]),
             "log_loss_of_others_over_linear": _numbers(-whole.losses.loc["linear"][["log_ratio", "high", "low"]]),
             "log_regret_of_linear": _numbers(whole.regrets.loc["linear"]),
-            "seeds": int(runs["seed"].nunique()),
+            "seeds": seeds,
+            "seeds_wanted": {
+                "REX leads at low budgets": wanted(at_low.differences.loc["REX"], 0.0, seeds),
+                "linear is safe": wanted(whole.regrets.loc["linear"], np.log1p(SAFE), seeds),
+                "refined is as good as linear": wanted(
+                    whole.losses.loc[[(REFINED, "linear")]], np.log1p(AS_GOOD), seeds
+                ),
+            },
         },
     )
 
@@ -210,6 +217,14 @@ def answer(whole: Ranking, low: Ranking) -> dict[str, str]:
 def within(low: float, high: float, most: float) -> str:
     """The answer whether a value with this interval is at most so much."""
     return "yes" if high <= most else "no" if low > most else "open"
+
+
+def wanted(intervals: pd.DataFrame, most: float, seeds: int) -> float:
+    """About how many seeds would tell whether these values are at most so much: as many as there are, where they do."""
+    low, high = intervals["low"].to_numpy(), intervals["high"].to_numpy()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        more = ((high - low) / 2 / np.abs((low + high) / 2 - most)) ** 2
+    return float(np.ceil(seeds * np.fmax(np.where((low <= most) & (high > most), more, 1.0), 1.0).max()))
 
 
 def judge(answers: Mapping[str, str]) -> Verdict:

@@ -46,6 +46,12 @@ def test_rule_of_the_tournament(found, answers, verdict):
     assert tournament.judge(answered) == verdict
 
 
+def test_seeds_that_would_decide_shrink_the_interval_to_the_margin():
+    open_one = intervals(["low", "high"], a=(-1.0, 3.0), b=(5.0, 6.0))  # centre 1, half 2: half of that decides about 0
+    assert tournament.wanted(open_one, 0.0, 6) == 24
+    assert tournament.wanted(open_one.loc[["b"]], 0.0, 6) == 6
+
+
 @pytest.mark.parametrize(
     ("twice", "tau", "carried", "answers"),
     [
