@@ -1,5 +1,8 @@
 """Theory to hold against experiments: training whose trajectory can be computed without a network."""
 
+from sharplab.theory.benign_oscillation import TwoSignals, two_signals, weak_signal_limit
+from sharplab.theory.deep_kernels import deep_classify, deep_kernels, deep_log_kernel, dual_slopes
+from sharplab.theory.deep_linear import one_step_limit, one_step_optimum
 from sharplab.theory.infinite_convnet import figure1_convnet_kernels
 from sharplab.theory.infinite_kernels import Kernels, mlp_kernels, residual_mlp_kernels
 from sharplab.theory.last_iterate import LastIterate, last_iterate_bound
@@ -26,6 +29,11 @@ __all__ = [
     "LinearTrajectory",
     "Margin",
     "Separation",
+    "TwoSignals",
+    "deep_classify",
+    "deep_kernels",
+    "deep_log_kernel",
+    "dual_slopes",
     "figure1_convnet_kernels",
     "infinite_linear_state",
     "largest_margin",
@@ -33,8 +41,12 @@ __all__ = [
     "linear_state",
     "linear_trajectory",
     "mlp_kernels",
+    "one_step_limit",
+    "one_step_optimum",
     "residual_mlp_kernels",
     "separate",
     "separating_iterates",
     "separation_bound",
+    "two_signals",
+    "weak_signal_limit",
 ]
