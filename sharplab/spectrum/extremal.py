@@ -142,6 +142,7 @@ def solve_extreme(
     limit: int = 240,
     check_missed: bool | jax.Array = False,
     spare: int = 0,
+    level: jax.Array | None = None,
 ) -> Solution:
     """The k extreme eigenpairs as `eigsh` finds them, with NaN as the answer where products are not finite.
 
@@ -150,6 +151,7 @@ def solve_extreme(
         limit: the most products to make.
         check_missed: whether to look for missed eigenpairs with a random vector, an array where `jit` decides that.
         spare: the number of vectors that `nearby` holds beyond k, where there are so many.
+        level: with "LA", that of the values which are wanted: those below, but for the first, need no products.
     """
     op = widened(op)
     start = None if start is None else _stacked(op.domain, start)
@@ -161,6 +163,7 @@ def solve_extreme(
         key,
         None if check_missed is False else jnp.asarray(check_missed),
         op.error,
+        level,
     )
     if solved_by_dual(op, k, which):
         dual_start = None if start is None else to_range(op, start)

@@ -68,7 +68,7 @@ class State(NamedTuple):
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["tol", "limit", "key", "check_missed", "error"],
+    data_fields=["tol", "limit", "key", "check_missed", "error", "level"],
     meta_fields=["target"],
 )
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ class ThickRestart:
         key: for random directions.
         check_missed: whether to check for missed eigenpairs, a boolean; None compiles no check at all.
         error: of products, beyond their rounding; None where they have no other.
+        level: below which values of the target "LA" need not converge; None where all shall.
     """
 
     target: Target
@@ -90,6 +91,7 @@ class ThickRestart:
     key: jax.Array
     check_missed: jax.Array | None = None
     error: jax.Array | None = None
+    level: jax.Array | None = None
 
     def run(self, matvec: Callable[[PyTree], PyTree], start: PyTree, loop: Loop) -> State:
         """The last state from `start`; under "python" each product is dispatched by itself."""
@@ -152,7 +154,7 @@ class ThickRestart:
             matvecs=state.matvecs + 1,
             unit=unit,
         )
-        state = state._replace(converged=ritz.used[:k] & (state.errors <= self._allowed(state)))
+        state = state._replace(converged=self._converged(state))
         state = state._replace(check=self._updated_check(state, checking))
         state = state._replace(space=self._with_next_direction(state, residual))
         return state._replace(finished=self._finished(state), full=self._full(state))
@@ -208,6 +210,18 @@ class ThickRestart:
         products = jnp.where(first, self._check_length(space), 1)
         return space.in_use + products > len(space.projected) - 1
 
+    def _converged(self, state: State) -> jax.Array:
+        """Which of the wanted values have converged, or need not, shape (k,)."""
+        used = state.ritz.used[: self.target.k]
+        converged = used & (state.errors <= self._allowed(state))
+        return converged if self.level is None else converged | self._below(state, self.level)
+
+    def _below(self, state: State, level: jax.Array) -> jax.Array:
+        """Which of the wanted values lie below a level: the first that does with its error, and all behind it."""
+        k = self.target.k
+        most = state.unit * (state.ritz.values[:k] + state.errors)
+        return jnp.cumsum(state.ritz.used[:k] & (most < level)) > 0
+
     def _allowed(self, state: State) -> jax.Array:
         """The error at which each wanted value counts as converged, shape (k,)."""
         floor = self._floor(state.space, state.ritz, state.unit)
@@ -242,10 +256,15 @@ class ThickRestart:
         best = jnp.where(used[None], self.target.oriented(values), -jnp.inf).max(axis=1)
         change = jnp.where(jnp.isfinite(check.best), jnp.abs(best - check.best), jnp.inf)
         products = space.filled - first_row
-        inside = (best + REACH * change <= self.target.innermost(state.ritz.values[: self.target.k])).all()
+        innermost, may_move = self.target.innermost(state.ritz.values[: self.target.k]), state.change
+        if self.level is not None:
+            below, unit = self._below(state, self.level), jnp.where(state.unit > 0, state.unit, 1)
+            innermost = jnp.maximum(jnp.where(below.any(), -jnp.inf, innermost), self.level / unit)
+            may_move = jnp.where(below, 0, may_move)
+        inside = (best + REACH * change <= innermost).all()
         # What is small in the random vector grows slowly at first.
         done = (inside & (products >= SHORTEST_CHECK)) | (products >= self._check_length(space))
-        moved = (state.change > self._allowed(state)).any()
+        moved = (may_move > self._allowed(state)).any()
         return tree.where(moved | ~checking, self._no_check(space), MissedCheck(first_row, best, done))
 
     def _with_next_direction(self, state: State, residual: jax.Array) -> Subspace:

@@ -76,11 +76,11 @@ class UnitBall:
 
         def share(size: jax.Array) -> jax.Array:
             inside = size < shift
-            return jnp.where(inside, size / jnp.where(inside, shift, 1), 1)
+            return jnp.where(inside, size / jnp.where(inside, shift, 1), 1).astype(size.dtype)
 
         def of(leaf: jax.Array, matrices: Matrices | None) -> jax.Array:
             if matrices is None:
-                return jnp.where(leaf >= 0, 1, -1) * share(jnp.abs(leaf))
+                return jnp.copysign(share(jnp.abs(leaf)), leaf)
             U, sizes, Vh = jnp.linalg.svd(matrices.of(leaf), full_matrices=False)
             return matrices.back(jnp.matmul(U * share(sizes)[:, None, :], Vh, precision="highest"), leaf)
 

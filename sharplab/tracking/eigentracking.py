@@ -60,9 +60,19 @@ def _no_records(structure: Structure, count: int) -> TrackedPairs:
 
 
 def track_eigenpairs(
-    op: LinearOperator, tracked: TrackedPairs, key: jax.Array, *, k: int, tol: float, loop: Loop = "compiled"
+    op: LinearOperator,
+    tracked: TrackedPairs,
+    key: jax.Array,
+    *,
+    k: int,
+    tol: float,
+    loop: Loop = "compiled",
+    level: jax.Array | None = None,
 ) -> tuple[TrackedPairs, Tracked]:
     """The k largest eigenpairs of an operator at this record, from those of the last; all, if it has fewer.
+
+    With a `level`, of those k the ones above it: others are NaN, and cost products only until the first of them is seen
+    to lie below.
 
     Each record starts from the vectors of the last. The first is a cold solve (for k > 1 with a random vector looking
     for missed copies), and every eighth is followed by one: where that finds more than the errors of both explain, the
@@ -79,8 +89,9 @@ def track_eigenpairs(
         cold = first | (state.number == 1)
         start = jax.tree.map(lambda v: jnp.where(cold, 0, v), before)
         key_of_solve = jax.random.fold_in(key, state.number)
-        found = solve_extreme(solved, k, start, key_of_solve, tol=tol, check_missed=cold if k > 1 else False, spare=1)
-        new, old = found.pairs, state.solution.pairs
+        check = cold if k > 1 else False
+        found = solve_extreme(solved, k, start, key_of_solve, tol=tol, check_missed=check, spare=1, level=level)
+        new, old = (pairs if level is None else _raised(pairs, level) for pairs in (found.pairs, state.solution.pairs))
         higher = ((new.values - old.values) > new.errors + old.errors).any()
         return _Pass(
             state.number + 1,
@@ -93,14 +104,36 @@ def track_eigenpairs(
     begin = _Pass(none, _no_solution(op, before, k), none, jnp.asarray(False))
     last = repeat_while(lambda s: s.number < jnp.where(audit, 2, 1), solve, begin, loop)
 
-    nearby = last.solution.nearby
-    identities, fresh = identify(tracked, before, nearby)
+    found, nearby = last.solution.pairs, last.solution.nearby
+    if level is None:
+        identities, fresh = _identify(tracked, before, nearby)
+    else:
+        # Of those below only the first is kept: the others have not converged, and would spoil the next start.
+        kept = jnp.arange(len(tracked.identities)) <= jnp.sum(found.values > level)
+        nearby = jax.tree.map(lambda v: jnp.where(jnp.expand_dims(kept, range(1, v.ndim)), v, 0), nearby)
+        identities = jnp.where(kept, _identify(tracked, before, nearby)[0], -1)
+        fresh = jnp.maximum(tracked.fresh, identities.max() + 1)
+        found = _above(found, level)
     if flat:
         nearby = jax.vmap(tree.unravel, (0, None))(nearby, op.domain)
     missed = jnp.where(last.missed, tracked.missed + 1, tracked.missed)
     state = TrackedPairs(nearby, identities, fresh, tracked.records + 1, missed)
-    pairs = replace(last.solution.pairs, vectors=jax.tree.map(lambda v: v[:k], nearby), matvecs=last.matvecs)
+    pairs = replace(found, vectors=jax.tree.map(lambda v: v[:k], nearby), matvecs=last.matvecs)
     return state, Tracked(pairs, identities[:k], last.missed)
+
+
+def _above(pairs: Eigenpairs, level: jax.Array) -> Eigenpairs:
+    """The pairs with NaN in the place of those that do not lie above a level."""
+    values, residuals, errors = (
+        jnp.where(pairs.values > level, x, jnp.nan) for x in (pairs.values, pairs.residuals, pairs.errors)
+    )
+    return replace(pairs, values=values, residuals=residuals, errors=errors)
+
+
+def _raised(pairs: Eigenpairs, level: jax.Array) -> Eigenpairs:
+    """The pairs with those below a level lifted to it: how far below they lie is not known."""
+    errors = jnp.where(pairs.values > level, pairs.errors, 0)
+    return replace(pairs, values=jnp.maximum(pairs.values, level), errors=errors)
 
 
 def _without_vectors(solution: Solution) -> Solution:
@@ -121,7 +154,7 @@ def _no_solution(op: LinearOperator, nearby: PyTree, k: int) -> Solution:
     return Solution(pairs, nearby, unknown[0])
 
 
-def identify(tracked: TrackedPairs, before: PyTree, vectors: PyTree) -> tuple[jax.Array, jax.Array]:
+def _identify(tracked: TrackedPairs, before: PyTree, vectors: PyTree) -> tuple[jax.Array, jax.Array]:
     """The identity of each vector: that of the earlier vector with more than half of its square, else a fresh one."""
     overlaps = jax.tree.reduce(jnp.add, jax.tree.map(_products, before, vectors))
     same = overlaps**2 > SAME  # (earlier, now)

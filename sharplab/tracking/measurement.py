@@ -15,7 +15,6 @@ from sharplab.core import tree
 from sharplab.core.loops import Loop
 from sharplab.core.tree import PyTree
 from sharplab.spectrum.unit_balls import UnitBall
-from sharplab.tracking.above import Above, track_above
 from sharplab.tracking.context import Context, Objective
 from sharplab.tracking.eigentracking import Tracked, TrackedPairs, begin_tracking, track_eigenpairs
 from sharplab.tracking.in_norms import begin_in_norm, track_in_norm
@@ -88,13 +87,13 @@ class Measurement:
             assert self.geometry is not None
             direction, values = track_in_norm(context, *self.geometry(), state, tol=TOLERANCE)
             return direction, {f"{spectral.name}{suffix}": value for suffix, value in values.items()}
-        op, key, loop = spectral.operator(context), context.key, context.loop
+        level = None
         if spectral.above is not None:
             assert context.learning_rate is not None
-            level = spectral.above / context.learning_rate
-            pairs, above = track_above(op, state, level, key, tol=TOLERANCE, loop=loop)
-            return pairs, _columns_above(spectral, above)
-        pairs, found = track_eigenpairs(op, state, key, k=spectral.k, tol=TOLERANCE, loop=loop)
+            level = (spectral.above / context.learning_rate).astype(tree.dtype(context.params))
+        pairs, found = track_eigenpairs(
+            spectral.operator(context), state, context.key, k=spectral.k, tol=TOLERANCE, loop=context.loop, level=level
+        )
         return pairs, _columns(spectral, found)
 
     def _in_norm(self, spectral: Spectral) -> bool:
@@ -117,7 +116,7 @@ class Measurement:
                     f"{spectral.name!r} asks for {spectral.k} eigenvalues of {there}: the others are NaN.",
                     stacklevel=4,
                 )
-            tracked[spectral.name] = begin_tracking(like, spectral.k - (spectral.above is not None))
+            tracked[spectral.name] = begin_tracking(like, spectral.k)
         none = jnp.zeros((), tree.dtype(params))
         last = {entry.name: none for entry in self.observables if isinstance(entry, Observable) and entry.recalls}
         return TrackerState(tracked, jnp.zeros((), jnp.int32), last)
@@ -183,22 +182,23 @@ def _with_state(function: Any, state: PyTree, or_any: bool) -> Any:
     return Partial(function, state=state) if takes else function
 
 
-def _columns_above(spectral: Spectral, found: Above) -> dict[str, jax.Array]:
-    prefix = spectral.prefix
-    row = _columns_of_values(spectral, found.values, found.errors, found.residuals, found.identities)
-    return row | {f"{prefix}_count": found.number, f"{prefix}_full": found.full, f"{prefix}_matvecs": found.matvecs}
-
-
 def _columns(spectral: Spectral, found: Tracked) -> dict[str, jax.Array]:
-    pairs = found.pairs
-    row = _columns_of_values(spectral, pairs.values, pairs.errors, pairs.residuals, found.identities)
-    return row | {f"{spectral.prefix}_matvecs": pairs.matvecs, f"{spectral.prefix}_missed": found.missed}
-
-
-def _columns_of_values(spectral: Spectral, *found: jax.Array) -> dict[str, jax.Array]:
-    """The columns of values, errors, residuals and identities; NaN for what there is not."""
-    row, absent = dict[str, jax.Array](), jnp.asarray(jnp.nan)
+    pairs, row, absent = found.pairs, dict[str, jax.Array](), jnp.asarray(jnp.nan)
     for i, column in enumerate(spectral.columns()):
-        for suffix, values in zip(("", "_error", "_residual", "_identity"), found, strict=True):
-            row[f"{column}{suffix}"] = values[i] if i < len(values) else absent
+        there = i < len(pairs.values)
+        row |= {
+            column: pairs.values[i] if there else absent,
+            f"{column}_error": pairs.errors[i] if there else absent,
+            f"{column}_residual": pairs.residuals[i] if there else absent,
+            f"{column}_identity": found.identities[i] if there else absent,
+        }
+    row |= {f"{spectral.prefix}_matvecs": pairs.matvecs, f"{spectral.prefix}_missed": found.missed}
+    if spectral.above is not None:
+        above = ~jnp.isnan(pairs.values)
+        row |= {
+            f"{spectral.prefix}_count": jnp.where(
+                jnp.isfinite(pairs.floor), above.sum(dtype=pairs.values.dtype), jnp.nan
+            ),
+            f"{spectral.prefix}_full": above.all().astype(jnp.int32),
+        }
     return row

@@ -132,7 +132,7 @@ def test_a_tracker_of_all_observables(loss):
         metric=lambda params, opt_state: jax.tree.map(lambda nu: 1 / (jnp.sqrt(nu) + 1), opt_state[0].nu),
         eval_batch=batch,
         chunk=3,
-        learning_rate=optax.cosine_decay_schedule(0.1, 10),
+        learning_rate=optax.cosine_decay_schedule(10.0, 20),  # such that eigenvalues lie above 1.5/η
     )
     opt_state = optimizer.init(PARAMS)
     for step in range(9):
@@ -151,7 +151,7 @@ SWEEP = {
     "batch_size": 16,
     "probe_size": 16,
     "records": 2,
-    "observables": ("train_loss", "eval_loss", "sharpness_raw"),
+    "observables": ("train_loss", "eval_loss", "sharpness"),
 }
 
 

@@ -4,16 +4,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 from problems import matrix_operator
-from test_tracker import BATCH, PARAMS, metric, whole_loss
+from test_tracker import BATCH, FACTORS, PARAMS, dense, metric, whole_loss
 
 from sharplab.sweep import Experiment, run
 from sharplab.sweep.store.columns import describe
-from sharplab.tracking.above import track_above
-from sharplab.tracking.eigentracking import begin_tracking
+from sharplab.tracking.eigentracking import AUDIT_EVERY, begin_tracking, track_eigenpairs
 from sharplab.tracking.tracker import Tracker
 
-N, LIMIT = 30, 4
+N, LIMIT = 60, 8
 
 
 def operator(tops, rotation=None):
@@ -24,43 +24,60 @@ def operator(tops, rotation=None):
 
 @jax.jit
 def record(op, tracked, level, key):
-    return track_above(op, tracked, level, key, tol=1e-3)
+    return track_eigenpairs(op, tracked, key, k=LIMIT, tol=1e-3, level=level)
+
+
+def count(found):
+    return int((found.pairs.values > 0).sum())
 
 
 def test_their_number_grows_and_shrinks_and_identities_stay():
     rotation = np.linalg.qr(np.random.default_rng(0).standard_normal((N, N)))[0]
-    state, products, identities = begin_tracking(jnp.zeros(N), LIMIT - 1), [], []
-    tops = [(3, 0.9, 0.8), (3, 1.4, 0.9), (3, 3.3, 1.2), (2.5, 3.3, 0.9), (0.9, 0.8, 0.7), (1.5, 1.5, 0.6)]
+    state, products, identities = begin_tracking(jnp.zeros(N), LIMIT), [], []
+    tops = [(3, 0.9, 0.8), (3, 1.4, 0.9), (3, 3.3, 1.2), (2.5, 3.3, 0.9), (0.9, 0.8, 0.7), (1.5, 0.8, 0.6)]
     for number, top in enumerate(tops):
         state, found = record(operator(top, rotation), state, 1.0, jax.random.key(number))
-        above = sorted((x for x in top if x > 1), reverse=True)
-        assert found.number == len(above) and found.full == 0
-        assert np.allclose(found.values[: len(above)], above, rtol=2e-3) and np.isnan(found.values[len(above) :]).all()
-        for value, residual, true in zip(found.values, found.residuals, above, strict=False):
-            assert abs(value - true) <= residual + 1e-5
-        products.append(int(found.matvecs))
+        above, pairs = sorted((x for x in top if x > 1), reverse=True), found.pairs
+        assert count(found) == len(above) and np.isnan(pairs.values[len(above) :]).all()
+        assert np.allclose(pairs.values[: len(above)], above, rtol=2e-3) and pairs.converged[: len(above)].all()
+        assert (np.abs(pairs.values[: len(above)] - np.array(above)) <= pairs.residuals[: len(above)]).all()
+        products.append(int(pairs.matvecs))
         identities.append([int(x) for x in found.identities[: len(above)]])
     # The second has had its number since it was the next one below, and keeps it where it overtakes the first.
-    assert identities[:4] == [[0], [0, 1], [1, 0, 2], [1, 0]]
-    assert products[4] < products[3] < products[2]  # as few as there are, and one
+    assert identities[:4] == [[0], [0, 1], [1, 0, 2], [1, 0]] and identities[5] == [0]
+    assert (state.vectors[2:] == 0).all()  # what is left of the one below
 
 
-def test_that_all_places_are_taken_is_said_and_a_multiple_eigenvalue_is_found_whole():
-    state = begin_tracking(jnp.zeros(N), LIMIT - 1)
-    for number, count in enumerate((3, 4, 5)):
-        state, found = record(operator([2.0] * count), state, 1.0, jax.random.key(number))
-        assert found.number == min(count, LIMIT) and found.full == (count >= LIMIT)
-        assert np.allclose(found.values[: int(found.number)], 2, rtol=1e-3)
-    _, dispatched = track_above(operator([2.0] * 3), state, 1.0, jax.random.key(8), tol=1e-3, loop="python")
-    assert dispatched.number == 3 and np.allclose(dispatched.values[:3], 2, rtol=1e-3)
+def test_few_take_fewer_products_than_all_places_would():
+    op, state = operator([3.0, 2.0]), begin_tracking(jnp.zeros(N), LIMIT)
+    few, none, every = (record(op, state, level, jax.random.key(0))[1] for level in (1.5, 5.0, -1.0))
+    assert (count(none), count(few), count(every)) == (0, 2, LIMIT)
+    assert none.pairs.matvecs < few.pairs.matvecs < every.pairs.matvecs / 1.5
+
+
+def test_all_copies_are_found_of_which_there_may_be_more_than_places():
+    state = begin_tracking(jnp.zeros(N), LIMIT)
+    for copies in (7, 8, 9):
+        _, found = record(operator([2.0] * copies), state, 1.0, jax.random.key(copies))
+        assert count(found) == min(copies, LIMIT) and np.allclose(found.pairs.values[: count(found)], 2, rtol=1e-3)
     _, found = record(operator([np.nan]), state, 1.0, jax.random.key(9))
-    assert np.isnan(found.number) and np.isnan(found.values).all()
+    assert np.isnan(found.pairs.values).all() and not np.isfinite(found.pairs.floor)
+
+
+def test_an_audit_finds_one_that_no_start_holds():
+    op, state = operator([3.0, 2.0]), begin_tracking(jnp.zeros(N), LIMIT)
+    for number in range(AUDIT_EVERY - 1):
+        state, _ = record(op, state, 1.0, jax.random.key(number))
+    # The second has come up since, but no start holds it, nor can the random share find it in so few products.
+    lost = state._replace(vectors=jnp.zeros_like(state.vectors).at[0, 0].set(1.0))
+    _, found = record(op, lost, 1.0, jax.random.key(7))
+    assert count(found) == 2 and np.allclose(found.pairs.values[:2], [3, 2], rtol=1e-3)
 
 
 def test_a_tracker_records_them_in_the_metric_above_a_multiple_of_the_inverse_rate():
     tracker = Tracker(whole_loss, BATCH, ["above_threshold_top3"], learning_rate=1.0, metric=metric)
-    top = Tracker(whole_loss, BATCH, ["hessian_top3"], metric=metric).record(0, PARAMS)
-    values = [top[f"hessian_{i}"] for i in (1, 2, 3)]
+    root = ravel_pytree({name: jnp.full(w.shape, FACTORS[name] ** 0.5) for name, w in PARAMS.items()})[0]
+    values = np.linalg.eigvalsh(root[:, None] * dense(PARAMS) * root[None])[::-1].tolist()
     tracker.learning_rate = lambda step: 1.5 / ((values[step] + values[step + 1]) / 2)
     for step in (0, 1):
         row = tracker.record(step, PARAMS)
