@@ -26,7 +26,8 @@ class Ranking:
         losses: per pair: the mean over cells of log(loss of the first / loss of the second), low, high, likewise.
         regrets: per schedule and cell: log(loss / loss of the best schedule), low, high, where the best of a seed's
             runs is chosen on the other seeds. The intervals of one schedule hold together.
-        cells: per cell, schedule and seed: the learning rate that the other seeds choose, the loss there, the rank.
+        cells: per cell, schedule and seed: the learning rate that the other seeds choose, the loss there, whether that
+            run diverged, its rank.
     """
 
     ranks: pd.DataFrame
@@ -43,9 +44,10 @@ def rank_schedules(
     """The ranks of the schedules of anyone's runs, each at the peak learning rate that is its own best.
 
     The learning rate of a seed's run is chosen by the mean loss of the other seeds, so that no run is judged by what
-    chose it. A diverged run has an infinite loss, and the last rank. Runs of one seed are compared with each other;
-    intervals are Student's over seeds, between which the choices are shared: of schedules that are all alike, those of
-    four seeds cover in 95 %, and more for the ranks of one cell (tests/studies/test_tournament.py).
+    chose it; none is chosen at which one of them diverged. A run that diverges itself has the last rank, and counts as
+    the worst loss that any run of its cell ended with. Runs of one seed are compared with each other; intervals are
+    Student's over seeds, between which the choices are shared: of schedules that are all alike, those of four seeds
+    cover in 95 %, and more for the ranks of one cell (tests/studies/test_tournament.py).
 
     Args:
         records: with the columns schedule, learning_rate, seed, `cells` and the metric, and maybe diverged.
@@ -67,7 +69,8 @@ def rank_schedules(
     """
     table = chosen_losses(records, cells=cells, metric=metric)
     keys = list(cells)
-    ranked = table.assign(rank=table.groupby([*keys, "seed"])["loss"].rank(method="average"))
+    judged = table.assign(loss=table["loss"].where(~table["diverged"], np.inf))
+    ranked = table.assign(rank=judged.groupby([*keys, "seed"])["loss"].rank(method="average"))
     by_seed = ranked.pivot_table(index="seed", columns="schedule", values="rank", aggfunc="mean")
     logs = np.log(table["loss"]).groupby([table["seed"], table["schedule"]]).mean().unstack()
     # Of one cell ranks take few values, and a few seeds may agree by chance: they count as apart as all ranks are.
@@ -80,11 +83,14 @@ def rank_schedules(
 
 
 def chosen_losses(records: Records, *, cells: Sequence[str], metric: str = "train_loss") -> pd.DataFrame:
-    """The loss of each schedule, cell and seed at the learning rate that the other seeds choose, inf where it diverged.
+    """The loss of each schedule, cell and seed at the learning rate that the other seeds choose.
 
-    Columns are `cells`, schedule, seed, learning_rate and loss. Only learning rates that all seeds have are chosen.
+    Columns are `cells`, schedule, seed, learning_rate, loss and diverged, where the loss is the worst of the cell. Only
+    learning rates that all seeds have are chosen.
     """
     runs = _read(records.runs, list(cells), metric)
+    finite = runs.assign(worst=runs["loss"].where(np.isfinite(runs["loss"])))
+    runs["worst"] = finite.groupby(list(cells))["worst"].transform("max")
     rows = []
     for key, part in runs.groupby([*cells, "schedule"], sort=False):
         losses = part.pivot(index="seed", columns="learning_rate", values="loss").dropna(axis=1)
@@ -97,7 +103,10 @@ def chosen_losses(records: Records, *, cells: Sequence[str], metric: str = "trai
         for i, seed in enumerate(seeds):
             best = int(np.delete(values, i, axis=0).mean(axis=0).argmin())
             named = dict(zip([*cells, "schedule"], key, strict=True))
-            rows.append(named | {"seed": seed, "learning_rate": losses.columns[best], "loss": values[i, best]})
+            diverged = not np.isfinite(values[i, best])
+            loss = part["worst"].iloc[0] if diverged else values[i, best]
+            at = {"seed": seed, "learning_rate": losses.columns[best]}
+            rows.append(named | at | {"loss": loss, "diverged": diverged})
     table = pd.DataFrame(rows)
     complete = table.groupby([*cells, "seed"])["schedule"].nunique()
     wanted = table["schedule"].nunique()
@@ -126,17 +135,11 @@ def _read(runs: pd.DataFrame, cells: list[str], metric: str) -> pd.DataFrame:
 
 
 def _stated(values: pd.DataFrame, name: str, confidence: float, *, least: float = 0.0) -> pd.DataFrame:
-    """The mean of each column and its t interval over the rows, open where a value is infinite.
-
-    Values count as having a standard deviation of at least `least`.
-    """
+    """The mean of each column and its t interval over rows, for a standard deviation of at least `least`."""
     given = values.to_numpy(float).T
-    known = np.isfinite(given).all(axis=1)
-    given = np.where(known[:, None], given, 0.0)
     mean, half = given.mean(axis=1), half_width(given, confidence)
     half = np.maximum(half, stats.t.ppf((1 + confidence) / 2, given.shape[1] - 1) * least / np.sqrt(given.shape[1]))
-    low, high = np.where(known, mean - half, -np.inf), np.where(known, mean + half, np.inf)
-    return pd.DataFrame({name: np.where(known, mean, np.nan), "low": low, "high": high}, index=values.columns)
+    return pd.DataFrame({name: mean, "low": mean - half, "high": mean + half}, index=values.columns)
 
 
 def _spread(values: pd.DataFrame) -> float:
@@ -149,8 +152,7 @@ def _pairs(by_seed: pd.DataFrame, name: str, *, alone: bool = False) -> pd.DataF
 
     `alone`: whether differences count as having at least the standard deviation that all have together.
     """
-    with np.errstate(invalid="ignore"):
-        less = {first: by_seed.drop(columns=first).rsub(by_seed[first], axis=0) for first in by_seed}
+    less = {first: by_seed.drop(columns=first).rsub(by_seed[first], axis=0) for first in by_seed}
     least = _spread(pd.concat(less, axis=1)) if alone else 0.0
     confidence = 1 - 0.05 / (len(by_seed.columns) - 1)
     parts = {first: _stated(table, name, confidence, least=least) for first, table in less.items()}
@@ -165,8 +167,7 @@ def _regrets(table: pd.DataFrame, cells: list[str]) -> pd.DataFrame:
         losses = part.pivot(index="seed", columns="schedule", values="loss")
         logs = np.log(losses.to_numpy())
         best = [int(np.delete(logs, i, axis=0).mean(axis=0).argmin()) for i in range(len(logs))]
-        with np.errstate(invalid="ignore"):
-            regret = logs - logs[np.arange(len(logs)), best][:, None]
+        regret = logs - logs[np.arange(len(logs)), best][:, None]
         stated = _stated(pd.DataFrame(regret, columns=losses.columns), "regret", 1 - 0.05 / count)
         parts.append(stated.rename_axis("schedule").reset_index().assign(**dict(zip(cells, key, strict=True))))
     return pd.concat(parts, ignore_index=True).set_index(["schedule", *cells])

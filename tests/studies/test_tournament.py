@@ -70,14 +70,17 @@ def test_intervals_hold_together_where_all_schedules_are_alike():
     assert regrets >= 21
 
 
-def test_a_run_that_diverged_is_last_and_leaves_losses_open():
+def test_a_run_that_diverged_is_last_and_counts_as_the_worst_of_its_cell():
     runs = runs_of()
-    runs["diverged"] = (runs["schedule"] == "good") & (runs["seed"] == 1)
+    # Of one seed: the others choose the rate for it, and it chooses none for them.
+    runs["diverged"] = (runs["schedule"] == "good") & (runs["seed"] == 1) & (runs["learning_rate"] == 0.5)
     found = rank_schedules(sl.Records(runs))
-    cells = found.cells.set_index(["schedule", "seed"])
-    assert (cells.loc[("good", 1), "rank"] == 3).all()
-    assert np.isinf(found.losses.loc[("good", "bad"), ["low", "high"]].to_numpy(float)).all()
-    assert np.isfinite(found.differences.to_numpy()).all()
+    cells = found.cells[found.cells["schedule"] == "good"].set_index(["seed", "steps"])
+    assert (cells.loc[1, "rank"] == 3).all()
+    assert cells.loc[1, "loss"].to_dict() == runs[~runs["diverged"]].groupby("steps")["train_loss"].max().to_dict()
+    assert cells["diverged"].sum() == 2
+    assert (cells.drop(index=1, level="seed")["learning_rate"] != 0.5).all()
+    assert np.isfinite(found.losses.to_numpy()).all()
 
 
 @pytest.mark.parametrize(
