@@ -76,12 +76,14 @@ def forecast(losses: np.ndarray, at: int, *, confidence: float = 0.95) -> Measur
     middles, ahead = (each[:, 0] for each in curves.at(at))
     spreads = np.sqrt(squares / free * (1 / len(kept) + ahead**2 / curves.along))
 
+    def below(z: float) -> float:
+        return float(np.average(stats.t.cdf((z - middles) / spreads, free), weights=weights))
+
     def quantile(share: float) -> float:
         ends = middles + spreads * stats.t.ppf(share, free)
         low, high = ends[weights > 0].min(), ends[weights > 0].max()
         if high - low <= 1e-12 * max(abs(high), 1e-12):
             return float(low)
-        mixed = lambda z: np.average(stats.t.cdf((z - middles) / spreads, free), weights=weights) - share  # noqa: E731
-        return float(optimize.brentq(mixed, low, high, xtol=1e-9 * (high - low)))
+        return float(optimize.brentq(lambda z: below(z) - share, low, high, xtol=1e-9 * (high - low)))
 
     return Measured(*map(quantile, (0.5, (1 - confidence) / 2, (1 + confidence) / 2)))

@@ -46,6 +46,16 @@ def test_rule():
     assert script.judge([Measured(2.0, 0.0, math.inf)]) == "inconclusive"
 
 
+def test_a_search_that_ends_above_its_start_fails():
+    curves, stages = made_up(1.5)
+    curves.loc[(curves["schedule"] == "AutoLRS") & (curves["seed"] == 1) & (curves["step"] == 100), "train_loss"] = (
+        math.nan
+    )
+    gain = script.speed_ups(curves, stages)["cosine", False]
+    assert gain.value == 0
+    assert script.judge([gain]) == "fails"
+
+
 def test_steps_to_a_target_lie_on_the_line_between_records():
     run = pd.DataFrame({"step": [0, 10, 20], "train_loss": [1.0, 0.5, 0.1]})
     assert script.steps_to(run, 0.75) == 5
