@@ -23,8 +23,8 @@ interval within −½ ± ¼, and the median of η/η∞ at the largest width is 
 too, as depths are finite.
 
 A first run went to 100,000 layers of ReLU, where 97.8 % of its votes were the majority's, fewer in draws whose classes
-are nearly balanced: by the rule then, which took a finite depth for the limit, the claim failed. And (4) had a fourth of
-the draws, which did not tell at depth 1.
+are nearly balanced: by the rule then, which took a finite depth for the limit, the claim failed. And (4) had a fourth
+of the draws, which did not tell at depth 1.
 
 Cost: about three minutes on two cores. Expected: all. Found beside them: on the circle α = ½ has less excess error than
 the consistent α = 1 at these numbers of examples.
