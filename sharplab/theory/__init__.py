@@ -1,9 +1,9 @@
 """Theory to hold against experiments: training whose trajectory can be computed without a network."""
 
 from sharplab.theory.benign_oscillation import TwoSignals, two_signals, weak_signal_limit
-from sharplab.theory.deep_kernels import deep_classify, deep_kernels, deep_log_kernel, dual_slopes
 from sharplab.theory.deep_linear import one_step_limit, one_step_optimum
 from sharplab.theory.infinite_convnet import figure1_convnet_kernels
+from sharplab.theory.infinite_depth import deep_classify, deep_kernels, deep_log_kernel, dual_slopes
 from sharplab.theory.infinite_kernels import Kernels, mlp_kernels, residual_mlp_kernels
 from sharplab.theory.last_iterate import LastIterate, last_iterate_bound
 from sharplab.theory.linear_dynamics import (

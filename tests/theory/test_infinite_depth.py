@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sharplab.theory import deep_classify, deep_kernels, deep_log_kernel, dual_slopes, mlp_kernels
-from sharplab.theory.deep_kernels import OPTIMAL, cosine_gaps
+from sharplab.theory import deep_classify, deep_kernels, deep_log_kernel, dual_slopes, infinite_depth, mlp_kernels
+from sharplab.theory.infinite_depth import OPTIMAL, cosine_gaps
 
 DUALS = {"d=1": OPTIMAL[1], "d=2": OPTIMAL[2], "square": (0, 0, 1), "mixed": (0, 0, 0.25, 0.75), "linear": (0, 1)}
 
@@ -45,11 +45,18 @@ def test_the_closed_end_agrees_with_the_recursion_beyond_it():
 def test_relu_is_the_network_of_the_lab(float64):
     inputs = np.random.default_rng(0).uniform(size=(4, 3))
     unit = inputs / np.linalg.norm(inputs, axis=1, keepdims=True)
-    for depth in (1, 5):  # each has its own spline
+    for depth in (1, 5):
         # Its inputs have variance |x|²/3, and its readout gain 1 in place of √2.
         ntk = mlp_kernels(jnp.asarray(unit * 3**0.5), depth=depth).ntk
         own = np.exp(deep_log_kernel(cosine_gaps(inputs, inputs), "relu", depth))
         assert own == pytest.approx(2 * np.asarray(ntk), rel=1e-6)
+
+
+def test_relu_interpolates_between_layers_that_are_computed(monkeypatch):
+    gaps = np.append(np.geomspace(1e-18, 1, 40), 0.0)
+    directly = deep_log_kernel(gaps, "relu", 900)
+    monkeypatch.setattr(infinite_depth, "DIRECT", 1)
+    assert deep_log_kernel(gaps, "relu", 900) == pytest.approx(directly, abs=1e-8)
 
 
 def test_relu_kernels_forget_their_inputs():
