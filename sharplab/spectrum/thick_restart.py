@@ -256,16 +256,20 @@ class ThickRestart:
         best = jnp.where(used[None], self.target.oriented(values), -jnp.inf).max(axis=1)
         change = jnp.where(jnp.isfinite(check.best), jnp.abs(best - check.best), jnp.inf)
         products = space.filled - first_row
-        innermost, may_move = self.target.innermost(state.ritz.values[: self.target.k]), state.change
-        if self.level is not None:
-            below, unit = self._below(state, self.level), jnp.where(state.unit > 0, state.unit, 1)
-            innermost = jnp.maximum(jnp.where(below.any(), -jnp.inf, innermost), self.level / unit)
-            may_move = jnp.where(below, 0, may_move)
-        inside = (best + REACH * change <= innermost).all()
+        inside = (best + REACH * change <= self._innermost(state)).all()
         # What is small in the random vector grows slowly at first.
         done = (inside & (products >= SHORTEST_CHECK)) | (products >= self._check_length(space))
-        moved = (may_move > self._allowed(state)).any()
+        change = state.change if self.level is None else jnp.where(self._below(state, self.level), 0, state.change)
+        moved = (change > self._allowed(state)).any()
         return tree.where(moved | ~checking, self._no_check(space), MissedCheck(first_row, best, done))
+
+    def _innermost(self, state: State) -> jax.Array:
+        """The oriented value beyond which nothing is missed, shape (ends,): of the last wanted pair, or the level."""
+        innermost = self.target.innermost(state.ritz.values[: self.target.k])
+        if self.level is None:
+            return innermost
+        level = self.level / jnp.where(state.unit > 0, state.unit, 1)
+        return jnp.where(self._below(state, self.level).any(), level, innermost)
 
     def _with_next_direction(self, state: State, residual: jax.Array) -> Subspace:
         """The subspace with the worst residual as direction; in a check, a random vector and then its products."""

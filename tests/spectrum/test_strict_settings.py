@@ -162,6 +162,7 @@ def test_sweeps_train_to_the_same_losses_bit_for_bit(optimizer, tmp_path):
     with jax.numpy_dtype_promotion("standard"), jax.debug_nans(False), jax.numpy_rank_promotion("allow"):
         usual = sl.run(sweep, tmp_path / "usual").curves
     columns = ["parameterization", "width", "step"]
+    assert (found["sharpness"] > 0).all() and (found["sharpness_error"] < found["sharpness"]).all()
     assert np.array_equal(*(table.sort_values(columns)["train_loss"] for table in (found, usual)))
 
 

@@ -7,12 +7,8 @@ import pytest
 from problems import dense_hessian, make_batch, make_recipe
 
 from sharplab.core import tree
-from sharplab.curvature import hessian, precondition
 from sharplab.optimizers import OPTIMIZERS
-from sharplab.spectrum import norm_sharpness
-from sharplab.sweep import Experiment, run
-
-ONE_MATRIX = {"lion": "linf", "muon": "spectral"}
+from sharplab.sweep import Experiment
 
 
 def trained(name, steps):
@@ -26,8 +22,8 @@ def trained(name, steps):
     return recipe, state, batch
 
 
-@pytest.mark.parametrize("name", ONE_MATRIX)
-def test_a_record_is_the_curvature_of_its_direction_and_about_the_highest_of_a_cold_search(name):
+@pytest.mark.parametrize("name", ["lion", "muon"])
+def test_a_record_is_the_curvature_of_its_direction_over_the_dual_norm_of_the_gradient(name):
     recipe, state, batch = trained(name, 8)
     observe = jax.jit(recipe.observe)
     tracker, first = observe(state, recipe.init_tracker(state, batch), 0, batch, batch)
@@ -48,23 +44,19 @@ def test_a_record_is_the_curvature_of_its_direction_and_about_the_highest_of_a_c
     assert np.isclose(row["sharpness"], flat @ H @ flat / dual, rtol=1e-3)
     # A second record starts from the direction of the first.
     assert row["sharpness"] >= first["sharpness"] * (1 - 1e-4)
-    held = {path: factors[path] * (path in moved) for path in steps}
-    op = precondition(hessian(recipe.loss, state.params, batch, model=recipe.forward), held)
-    if name == "lion":
-        cold = norm_sharpness(op, "linf").value / dual
-        assert abs(cold - row["sharpness"]) <= max(row["sharpness_error"], 0.02 * cold)
     assert row["sharpness_error"] >= 0 and 6 <= row["sharpness_matvecs"] < 100
-    dispatched = recipe.observe(state, tracker, 0, batch, batch, loop="python")[1]
-    assert np.isclose(dispatched["sharpness"], row["sharpness"], rtol=1e-3)
+    if name == "lion":
+        # No point of the ball is higher to first order, by the dense matrix: ‖F H F d‖₁ = dᵀ F H F d.
+        scale = np.concatenate([np.full(d.size, factors[path]) for path, d in steps.items()])
+        assert np.abs(scale * (H @ flat)).sum() / dual <= (1 + 0.5e-2 + 1e-3) * row["sharpness"]
+    else:
+        dispatched = recipe.observe(state, tracker, 0, batch, batch, loop="python")[1]
+        assert np.isclose(dispatched["sharpness"], row["sharpness"], rtol=1e-3)
     lost = state._replace(diverged_step=jnp.asarray(3))
     _, row = observe(lost, tracker, 0, batch, batch)
     assert np.isnan(row["sharpness"]) and row["sharpness_matvecs"] == 1
 
 
-def test_experiments_record_it_and_own_steps_without_a_norm_are_refused(tmp_path):
-    settings = {"widths": (8,), "learning_rates": (2.0**-9,), "data": "gaussian-clusters"}
-    few = {"steps": 8, "records": 3, "seeds": 1, "probe_size": 64, "observables": ("train_loss", "sharpness")}
-    curves = run(Experiment(optimizer="lion", **settings, **few), tmp_path).curves
-    assert (curves["sharpness"] > 0).all() and (curves["sharpness_error"] < curves["sharpness"]).all()
+def test_own_steps_without_a_norm_are_refused():
     with pytest.raises(ValueError, match=r"observables: 'sharpness' .*sharpness_raw"):
-        Experiment(optimizer="own_objects:make_signs", observables=("sharpness",), **settings)
+        Experiment(widths=(8,), learning_rates=(0.1,), optimizer="own_objects:make_signs", observables=("sharpness",))
