@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures gallery redraw report docs test test-browser test-faults lint bench bench-spectrum bench-sweep bench-figure1 clean
+.PHONY: help setup figures gallery redraw report docs test test-browser test-faults lint bench bench-spectrum bench-memory bench-sweep bench-figure1 clean
 
 ifeq ($(filter $(PRESET),smoke quick full paper),)
 $(error PRESET is '$(PRESET)': give smoke (seconds), quick (minutes, the default), full (up to 45 minutes a figure) or paper (hours, wants a GPU))
@@ -74,6 +74,9 @@ bench: $(STAMP) ## Time training and tracking against a plain loop
 
 bench-spectrum: $(STAMP) ## Time the eigenvalue solvers; beside others where the extra 'peers' is installed (hours)
 	$(PY) experiments/benchmarks/spectrum.py
+
+bench-memory: $(STAMP) ## Count products, vectors and bytes of the largest eigenvalue in bases of few vectors (minutes)
+	$(PY) experiments/benchmarks/memory.py
 
 bench-sweep: $(STAMP) ## Time sweeps against a plain loop and a pool; cost of 100 to 10,000 runs (half an hour)
 	$(PY) experiments/benchmarks/sweep_speed.py

@@ -187,7 +187,7 @@ def _is_traced(value: Any) -> bool:
 
 
 ARGUMENTS: Mapping[str, Check] = {
-    **dict.fromkeys(("k", "max_matvecs", "matvecs", "steps", "probes", "samples", "chunk"), count),
+    **dict.fromkeys(("k", "max_matvecs", "matvecs", "steps", "probes", "samples", "chunk", "basis"), count),
     **dict.fromkeys(("base", "width", "base_depth", "depth", "batch_size", "seeds", "wider_steps"), count),
     **dict.fromkeys(("tol", "tolerance", "minutes"), positive),
     **dict.fromkeys(("loss", "model", "build", "make_operator", "estimator", "select"), function),

@@ -15,6 +15,7 @@ from sharplab.core.loops import Loop
 from sharplab.core.naming import lookup
 from sharplab.core.tree import PyTree
 from sharplab.curvature.linear_operator import LinearOperator, match_structure
+from sharplab.spectrum.deflation import solve_one_by_one, without
 from sharplab.spectrum.duality import from_range, solved_by_dual, to_range
 from sharplab.spectrum.eigenpairs import Eigenpairs, Solution
 from sharplab.spectrum.noise import noise
@@ -32,6 +33,7 @@ from sharplab.spectrum.target import PREFERENCES, Target
 from sharplab.spectrum.thick_restart import State, ThickRestart, ritz_vectors
 
 RANDOM_SHARE = 0.1  # of a warm start's norm: noise that holds eigenvectors orthogonal to the start
+LEAST_SPARE = 3  # vectors that the search for an eigenpair keeps beside it
 NEXT_SHARE = 0.3  # weight of start vectors beyond the k wanted, which may have come to the top since
 ASYMMETRY_LIMIT = 1e-2  # of ‖A‖: no rounding is that large
 
@@ -46,6 +48,7 @@ def eigsh(
     max_matvecs: int | None = None,
     start: PyTree | None = None,
     key: jax.Array | None = None,
+    basis: int | None = None,
 ) -> Eigenpairs:
     """The k extreme eigenpairs of a symmetric operator A of shape (P, P), by thick-restart Lanczos.
 
@@ -100,10 +103,15 @@ def eigsh(
         op = LinearOperator(_plain, with_held_tracers(op, start), start)
     if k > op.shape[0]:
         raise ValueError(f"k is {k}: an operator of shape {op.shape} has 1 to {op.shape[0]} eigenpairs.")
+    least = k + LEAST_SPARE
+    if basis is not None and basis < least:
+        raise ValueError(f"basis is {basis}: {k} eigenpairs need {least} vectors, k + {LEAST_SPARE}, or more.")
+    if basis is not None and max_matvecs is not None and k > 1 and max_matvecs < 2 * k:
+        raise ValueError(f"max_matvecs is {max_matvecs}: with basis, {k} eigenpairs take {2 * k} products or more.")
     limit = 240 + 40 * k if max_matvecs is None else max_matvecs
     key = jax.random.key(0) if key is None else key
     solution = solve_extreme(
-        constant(op), k, constant(start), key, which=which, tol=tol, limit=limit, check_missed=k > 1
+        constant(op), k, constant(start), key, which=which, tol=tol, limit=limit, check_missed=k > 1, basis=basis
     )
     if not tree.is_traced(solution.scale):
         _check_sound(solution, 0.0 if op.error is None else float(op.error))
@@ -143,6 +151,7 @@ def solve_extreme(
     check_missed: bool | jax.Array = False,
     spare: int = 0,
     level: jax.Array | None = None,
+    basis: int | None = None,
 ) -> Solution:
     """The k extreme eigenpairs as `eigsh` finds them, with NaN as the answer where products are not finite.
 
@@ -157,7 +166,7 @@ def solve_extreme(
     start = None if start is None else _stacked(op.domain, start)
     spare = min(spare, op.shape[0] - k)
     solver = ThickRestart(
-        Target(which, k),
+        Target(which, k, basis),
         jnp.asarray(tol, op.dtype),
         jnp.asarray(limit),
         key,
@@ -219,13 +228,36 @@ def _from_dual(op: LinearOperator, solution: Solution) -> Solution:
 
 
 def _solve(op: LinearOperator, solver: ThickRestart, start: PyTree | None, spare: int) -> Solution:
+    if solver.target.is_tight:
+        if solver.target.k > 1:
+            return solve_one_by_one(op, solver, start, _solve_tight)
+        return _solve_tight(op, solver, start)
     loop, flat = loop_of(op, solver.key), not is_split(op.domain)
-    if flat:
-        first = _flat_first_vector(op.domain, solver.target.k, start, solver.key, RANDOM_SHARE)
-    else:
-        first = _laid_out(_first_vector(op.domain, solver.target.k, start, solver.key, RANDOM_SHARE), op.domain)
+    first = _start_of(op, solver, start, flat)
     run = _run_compiled if loop == "compiled" else _run
     return run(solver, op, first, spare, flat, loop)
+
+
+def _start_of(op: LinearOperator, solver: ThickRestart, start: PyTree | None, flat: bool) -> PyTree:
+    if flat:
+        return _flat_first_vector(op.domain, solver.target.k, start, solver.key, RANDOM_SHARE)
+    return _laid_out(_first_vector(op.domain, solver.target.k, start, solver.key, RANDOM_SHARE), op.domain)
+
+
+def _solve_tight(
+    op: LinearOperator, solver: ThickRestart, start: PyTree | None, outside_of: PyTree | None = None
+) -> Solution:
+    """One eigenpair in a basis of few rows, from a first vector orthogonal to the rows `outside_of`."""
+    loop, flat = loop_of(op, solver.key), not is_split(op.domain)
+    first = _start_of(op, solver, start, flat)
+    if outside_of is not None:
+        first = _without(first, outside_of)
+    first = jax.tree.map(lambda x: jnp.expand_dims(x, 0), first)
+    state = (_run_in_place if loop == "compiled" else _run_tight)(solver, op, first, flat, loop)
+    return _shaped(solver, state, op.domain, flat)
+
+
+_without = jax.jit(without)
 
 
 def _run(solver: ThickRestart, op: LinearOperator, first: PyTree, spare: int, flat: bool, loop: Loop) -> Solution:
@@ -234,6 +266,24 @@ def _run(solver: ThickRestart, op: LinearOperator, first: PyTree, spare: int, fl
 
 
 _run_compiled = jax.jit(_run, static_argnames=("spare", "flat", "loop"))
+
+
+def _run_tight(solver: ThickRestart, op: LinearOperator, first: PyTree, flat: bool, loop: Loop) -> State:
+    """The last state with the wanted Ritz vectors alone for a basis, which take the place of the `first` rows."""
+    first = jax.tree.map(lambda x: x[0], first)
+    state = solver.run(product(flattened(op) if flat else op, loop), first, loop)
+    return state._replace(space=state.space._replace(basis=ritz_vectors(state, solver.target.k)))
+
+
+_run_in_place = jax.jit(_run_tight, static_argnames=("flat", "loop"), donate_argnames="first")
+
+
+@partial(jax.jit, static_argnames="flat")
+def _shaped(solver: ThickRestart, state: State, domain: PyTree, flat: bool) -> Solution:
+    nearby = state.space.basis
+    if flat:
+        nearby = jax.vmap(tree.unravel, (0, None))(nearby, domain)
+    return solver.result(state, nearby)
 
 
 @partial(jax.jit, static_argnames=("spare", "flat"))

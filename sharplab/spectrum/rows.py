@@ -10,6 +10,8 @@ import jax.numpy as jnp
 
 from sharplab.core.tree import PyTree
 
+COLUMNS = 1 << 16  # combined at a time, so that no second basis is made
+
 
 def row_at(rows: PyTree, slot: jax.Array) -> PyTree:
     """One row, whose number is not negative: an index that may be is a program three times as long."""
@@ -32,7 +34,31 @@ def row_products(rows: PyTree, v: PyTree) -> jax.Array:
 
 def combine_rows(coefficients: jax.Array, rows: jax.Array) -> jax.Array:
     """The linear combinations Σ_i coefficients[…, i] rows[i] of one leaf."""
-    return jnp.tensordot(coefficients.astype(rows.dtype), rows, axes=1, precision="highest")
+    return jnp.tensordot(coefficients[..., : len(rows)].astype(rows.dtype), rows, axes=1, precision="highest")
+
+
+def recombine(coefficients: jax.Array, rows: jax.Array, last: jax.Array | None = None) -> jax.Array:
+    """The rows of one leaf, the first ones replaced by linear combinations of all and a last; flat rows in place."""
+    count, size = len(coefficients), rows[0].size
+
+    def combined(part: jax.Array, of_last: jax.Array | None) -> jax.Array:
+        found = combine_rows(coefficients, part)
+        if of_last is None:
+            return found
+        return found + jnp.tensordot(coefficients[:, len(rows)].astype(rows.dtype), of_last, axes=0)
+
+    if rows.ndim != 2 or size <= COLUMNS:
+        return rows.at[:count].set(combined(rows, last))
+
+    def some_columns(i: jax.Array, rows: jax.Array) -> jax.Array:
+        begin = i * COLUMNS
+        part = jax.lax.dynamic_slice(rows, (0, begin), (len(rows), COLUMNS))
+        replaced = combined(part, None if last is None else jax.lax.dynamic_slice(last, (begin,), (COLUMNS,)))
+        return jax.lax.dynamic_update_slice(rows, replaced, (0, begin))
+
+    done = size - size % COLUMNS
+    rows = jax.lax.fori_loop(0, size // COLUMNS, some_columns, rows)
+    return rows.at[:count, done:].set(combined(rows[:, done:], None if last is None else last[done:]))
 
 
 def reciprocal(x: jax.Array) -> jax.Array:

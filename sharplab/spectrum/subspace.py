@@ -19,6 +19,7 @@ from sharplab.core.tree import PyTree
 from sharplab.spectrum.rows import (
     combine_rows,
     reciprocal,
+    recombine,
     row_at,
     row_products,
     with_row,
@@ -31,7 +32,10 @@ class Subspace(NamedTuple):
     """A basis of m rows, of which first `filled` and then `pending` ones are in use; the others hold stale vectors."""
 
     basis: PyTree  # Q: each leaf with a leading axis m
-    projected: jax.Array  # T = Q A Qᵀ (m, m), zero in unused rows; between pending rows it is not known
+    projected: (
+        jax.Array
+    )  # T = Q A Qᵀ (m, m), zero in unused rows; between pending rows it is not known. Or, where a last
+    # row is yet to be written or combined with the others, (m + 1, m + 1)
     filled: jax.Array
     pending: jax.Array
     asymmetry: jax.Array  # the largest |⟨q_i, A q_j⟩ − ⟨A q_i, q_j⟩| so far: the rounding of products
@@ -44,6 +48,16 @@ class Subspace(NamedTuple):
     def direction(self) -> PyTree:
         """The row to be multiplied next, the first pending one."""
         return self.row(self.filled)
+
+    @property
+    def rows(self) -> int:
+        """The number of rows that the basis has room for."""
+        return len(jax.tree.leaves(self.basis)[0])
+
+    @property
+    def size(self) -> int:
+        """The number of entries of a vector."""
+        return tree.size(self.basis) // self.rows
 
     @property
     def in_use(self) -> jax.Array:
@@ -78,24 +92,36 @@ def with_product(space: Subspace, product: PyTree, negligible: jax.typing.ArrayL
 
     A part outside of all rows that is no longer than `negligible` counts as rounding. A row must be left even so.
     """
+    grown, q = projected_product(space, product, negligible)
+    # Written after all that is read, or a compiled loop would copy the basis; so below.
+    return with_row_written(grown, q, space.in_use)
+
+
+def with_row_written(space: Subspace, q: PyTree, slot: jax.Array) -> Subspace:
+    """The subspace with q in that row of its basis."""
+    return space._replace(basis=jax.tree.map(lambda Q, x: with_row(Q, x, slot), space.basis, q))
+
+
+def projected_product(space: Subspace, product: PyTree, negligible: jax.typing.ArrayLike) -> tuple[Subspace, PyTree]:
+    """The subspace of `with_product` and its last row, which is yet to be written."""
     j, end, slots = space.filled, space.in_use, jnp.arange(len(space.projected))
     row = row_at(space.projected, j)  # ⟨A q_i, q_j⟩ of the filled rows i, known from their own products
     known = jnp.where(slots == j, tree.dot(space.direction, product), jnp.where(slots < j, row, 0))
     q, rest, column = orthonormal(space, product, known)
     asymmetry = jnp.max(jnp.where(slots < j, jnp.abs(column - row), 0))
     column = jnp.where(slots < j, (column + row) / 2, column)  # either is T_ij but for rounding
-    outside = (rest > negligible) & (end < len(slots) - 1)
+    outside = (rest > negligible) & (end < min(len(slots), space.size))
     column = jnp.where(slots == end, jnp.where(outside, rest, 0), column)
-    return Subspace(
-        # Written after all that is read, or a compiled loop would copy the basis; so below.
-        basis=jax.tree.map(lambda Q, x: with_row(Q, x, end), space.basis, q),
-        projected=jnp.where(
-            slots[None] == j, column[:, None], jnp.where(slots[:, None] == j, column[None], space.projected)
-        ),
+    projected = jnp.where(
+        slots[None] == j, column[:, None], jnp.where(slots[:, None] == j, column[None], space.projected)
+    )
+    grown = space._replace(
+        projected=projected,
         filled=j + 1,
         pending=jnp.where(outside, space.pending, space.pending - 1),
         asymmetry=jnp.maximum(space.asymmetry, asymmetry),
     )
+    return grown, q
 
 
 def with_direction(space: Subspace, q: PyTree, wanted: jax.Array) -> Subspace:
@@ -196,15 +222,18 @@ def orthonormal(space: Subspace, v: PyTree, known: jax.Array) -> tuple[PyTree, j
     """
     rounding = 10 * jnp.finfo(space.projected.dtype).eps
     counted = jnp.arange(len(space.projected)) < space.in_use
+    # With few rows, one after another costs little time, and the memory of a vector less.
+    remove = without_some_rows if space.rows < len(space.projected) else without_rows
 
     def another(passed: tuple[PyTree, ...]) -> tuple[PyTree, ...]:
         v, coefficients, _, _ = passed
         before = tree.dot(v, v)
-        part = jnp.where(counted, row_products(space.basis, v), 0)
+        products = row_products(space.basis, v)
+        part = jnp.where(counted, jnp.pad(products, (0, len(counted) - len(products))), 0)
         coefficients += part
         rest = before - jnp.sum(part**2)
         alive = rest > rounding**2 * (jnp.sum(coefficients**2) + before)
-        return without_rows(v, space.basis, part), coefficients, jnp.where(alive, rest, 0), alive & (rest < before / 4)
+        return remove(v, space.basis, part), coefficients, jnp.where(alive, rest, 0), alive & (rest < before / 4)
 
     first = (without_some_rows(v, space.basis, known), known, jnp.zeros((), known.dtype), jnp.asarray(True))
     v, coefficients, rest, _ = jax.lax.while_loop(lambda passed: passed[-1], another, first)
@@ -230,4 +259,49 @@ def restarted(space: Subspace, ritz: RitzPairs, keep: int) -> Subspace:
         basis=jax.tree.map(mixed, space.basis, kept),
         projected=jnp.diag(jnp.where(slots < keep, ritz.values, 0)) + couplings + couplings.T,
         filled=jnp.full((), keep, jnp.int32),
+    )
+
+
+def compressed(
+    space: Subspace, ritz: RitzPairs, q: PyTree, preference: Callable[[jax.Array, jax.Array], jax.Array]
+) -> Subspace:
+    """The subspace in four rows, made of all and of q, a last one that there was no room for.
+
+    They serve the best Ritz vector y almost as well as all did. Filled are y and p, the part outside of y of the best
+    Ritz vector before the last product; pending is the span of what A y and A p have outside of these two, the residual
+    of y first. With it, Rayleigh-Ritz is that of locally optimal conjugate gradients: Knyazev, SIAM J. Sci. Comput. 23
+    (2001); Stathopoulos & Saad, ETNA 7 (1998).
+    """
+    T = space.projected
+    eps = jnp.finfo(T.dtype).eps
+
+    def outside(v: jax.Array, *rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+        for row in (*rows, *rows):
+            v = v - jnp.sum(row * v) * row
+        size = jnp.linalg.norm(v)
+        return v * reciprocal(size), size
+
+    y = ritz.coordinates[:, 0]
+    earlier = ritz_pairs(space._replace(filled=space.filled - 1), preference).coordinates[:, 0]
+    p, moved = outside(earlier, y)
+    p = jnp.where(moved > eps, p, ritz.coordinates[:, 1])
+    Ay, Ap = jnp.matmul(jnp.stack([y, p]), T, precision="highest")
+    r, _ = outside(Ay, y, p)
+    s, rest = outside(Ap, y, p, r)
+    mixing = jnp.stack([y, p, r, s])
+    count = len(mixing)
+    basis = jax.tree.map(lambda Q, x: recombine(mixing, Q, x), space.basis, q)
+
+    def normalised(i: jax.Array, basis: PyTree) -> PyTree:
+        row = row_at(basis, i)
+        length = tree.norm(row)  # 1 but for rounding, which would add up from product to product
+        return jax.tree.map(lambda Q, x: with_row(Q, x * reciprocal(length).astype(x.dtype), i), basis, row)
+
+    projected = jnp.linalg.multi_dot([mixing, T, mixing.T], precision="highest").at[2:, 2:].set(0)
+    return Subspace(
+        basis=jax.lax.fori_loop(0, count, normalised, basis),
+        projected=jnp.zeros_like(T).at[:count, :count].set((projected + projected.T) / 2),
+        filled=jnp.full((), 2, jnp.int32),
+        pending=jnp.where(rest > eps * jnp.linalg.norm(T), 2, 1).astype(jnp.int32),
+        asymmetry=space.asymmetry,
     )

@@ -30,6 +30,7 @@ class Target(NamedTuple):
 
     which: str
     k: int
+    basis: int | None = None  # the most vectors kept from product to product; None for twice k and some
 
     def preference(self, values: jax.Array, used: jax.Array) -> jax.Array:
         """How much each of the ascending Ritz values is wanted."""
@@ -37,7 +38,13 @@ class Target(NamedTuple):
 
     def rows(self, size: int) -> int:
         """The number of rows of the basis, for vectors of `size` entries."""
-        return min(2 * self.k + SPARE_ROWS, size + 1)
+        ample = 2 * self.k + SPARE_ROWS if self.basis is None else self.basis
+        return min(ample, size + 1)
+
+    @property
+    def is_tight(self) -> bool:
+        """Whether fewer vectors are kept than thick restart asks for."""
+        return self.basis is not None and self.basis < 2 * self.k + SPARE_ROWS
 
     @property
     def kept(self) -> int:

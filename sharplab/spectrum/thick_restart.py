@@ -23,8 +23,10 @@ from sharplab.spectrum.rows import combine_rows
 from sharplab.spectrum.subspace import (
     RitzPairs,
     Subspace,
+    compressed,
     known_ritz_pairs,
     orthonormal,
+    projected_product,
     residuals,
     restarted,
     ritz_pairs,
@@ -33,6 +35,7 @@ from sharplab.spectrum.subspace import (
     subspace_of,
     with_direction,
     with_product,
+    with_row_written,
 )
 from sharplab.spectrum.target import Target
 
@@ -104,12 +107,15 @@ class ThickRestart:
             state = repeat_while(self.needs_restart, self.restart, state, loop)
             return repeat_while(self.has_room, extend, state, loop)
 
-        return repeat_while(lambda state: ~self.terminate(state), grow, self.init(start), loop)
+        step = extend if self.target.is_tight else grow
+        return repeat_while(lambda state: ~self.terminate(state), step, self.init(start), loop)
 
     @partial(jax.jit, inline=True)
     def init(self, start: PyTree) -> State:
         """The state before the first product, of a start that is neither zero nor NaN."""
         space = subspace_of(tree.scale(1 / tree.norm(start), start), self.target.rows(tree.size(start)))
+        if self.target.is_tight:
+            space = space._replace(projected=jnp.pad(space.projected, (0, 1)))
         unknown = jnp.full(self.target.k, jnp.inf, space.projected.dtype)
         return State(
             space=space,
@@ -132,7 +138,11 @@ class ThickRestart:
         checking = state.converged.all()
         unit = jnp.where(state.unit > 0, state.unit, _binary_size(product))
         product = tree.scale(jnp.where(unit > 0, 1 / unit, 1), product)
-        space = with_product(state.space, product, 0.1 * rounding_floor(state.space, before))
+        negligible, slot = 0.1 * rounding_floor(state.space, before), state.space.in_use
+        if self.target.is_tight:
+            space, last = projected_product(state.space, product, negligible)
+        else:
+            space, last = with_product(state.space, product, negligible), None
         ritz = ritz_pairs(space, self.target.preference)
 
         residual = residuals(space, ritz)
@@ -156,7 +166,10 @@ class ThickRestart:
         )
         state = state._replace(converged=self._converged(state))
         state = state._replace(check=self._updated_check(state, checking))
-        state = state._replace(space=self._with_next_direction(state, residual))
+        if last is None:
+            state = state._replace(space=self._with_next_direction(state, residual))
+        else:
+            state = self._with_last_row(state, last, slot, residual)
         return state._replace(finished=self._finished(state), full=self._full(state))
 
     def terminate(self, state: State) -> jax.Array:
@@ -198,12 +211,11 @@ class ThickRestart:
     def _finished(self, state: State) -> jax.Array:
         finite = jnp.isfinite(state.ritz.values).all()
         settled = state.converged.all() & state.check.done
-        size = tree.size(state.space.basis) // len(state.space.projected)
-        return ~(finite & ~settled & (state.space.filled < size) & (state.matvecs < self.limit))
+        return ~(finite & ~settled & (state.space.filled < state.space.size) & (state.matvecs < self.limit))
 
     def _full(self, state: State) -> jax.Array:
         space = state.space
-        if _holds_domain(space):
+        if _holds_domain(space) or self.target.is_tight:
             return jnp.asarray(False)
         first = state.converged.all() & (state.check.first_row < 0) & ~state.check.done
         # Each product appends a row at most; the last one, which converges, a random row besides.
@@ -271,6 +283,20 @@ class ThickRestart:
         level = self.level / jnp.where(state.unit > 0, state.unit, 1)
         return jnp.where(self._below(state, self.level).any(), level, innermost)
 
+    def _with_last_row(self, state: State, q: PyTree, slot: jax.Array, residual: jax.Array) -> State:
+        """The state with q, which belongs in that row of a basis of few, and the residual of the Ritz pair next."""
+        space, ritz, rounding = state.space, state.ritz, rounding_floor(state.space, state.ritz)
+        full = space.in_use > space.rows
+        # Loops of one step at most: a branch would copy the basis.
+        space = _if(slot < space.rows, lambda space: with_row_written(space, q, slot), space)
+        space = _if(full, lambda space: compressed(space, ritz, q, self.target.preference), space)
+        if space.rows > 4:  # which a product after the first ones always fills
+            space = rotated(space, jnp.where(full, 0, residual[:, 0]))
+        # What is forgotten has shown the size of A, and so what products are off.
+        space = space._replace(asymmetry=jnp.maximum(space.asymmetry, rounding))
+        known = known_ritz_pairs(ritz.values.at[1].set(spectral_scale(ritz)), 2)
+        return state._replace(space=space, ritz=tree.where(full, known, ritz))
+
     def _with_next_direction(self, state: State, residual: jax.Array) -> Subspace:
         """The subspace with the worst residual as direction; in a check, a random vector and then its products."""
         space, check, k = state.space, state.check, self.target.k
@@ -316,6 +342,10 @@ def spectral_scale(ritz: RitzPairs) -> jax.Array:
     return jnp.max(jnp.where(ritz.used, jnp.abs(ritz.values), 0))
 
 
+def _if(condition: jax.Array, change: Callable[[Subspace], Subspace], space: Subspace) -> Subspace:
+    return jax.lax.fori_loop(0, jnp.where(condition, 1, 0), lambda _, space: change(space), space)
+
+
 def _binary_size(v: PyTree) -> jax.Array:
     """A power of two near the largest modulus of an entry, 0 for zeros and what is not finite."""
     largest = jnp.stack([jnp.abs(x).max() for x in jax.tree.leaves(v) if x.size]).max()
@@ -325,5 +355,4 @@ def _binary_size(v: PyTree) -> jax.Array:
 
 def _holds_domain(space: Subspace) -> bool:
     """Whether the basis has a row for each dimension of the domain."""
-    rows = len(space.projected)
-    return tree.size(space.basis) == rows * (rows - 1)
+    return space.size == space.rows - 1

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from sharplab.curvature import gauss_newton, hessian
+from sharplab.curvature import critical_sharpness, gauss_newton, hessian
 from sharplab.losses import cross_entropy
 from sharplab.spectrum import eigsh, extremal, spectral_density, trace
 from sharplab.spectrum.target import Target
@@ -69,6 +69,31 @@ H, G = operators(*layouts["both"])
 assert np.allclose(eigsh(G, 3, tol=1e-5).values, alone[1], rtol=1e-4)
 assert np.isclose(trace(H, matvecs=8, method="hutchinson").value, traced, rtol=1e-4)
 assert np.isclose(spectral_density(H, steps=8, probes=2).moment(2), bulk, rtol=1e-3)
+
+
+# In four vectors, and with parameters kept in 16 bits, of which vectors are of 32.
+few = eigsh(H, tol=1e-5, basis=4)
+assert np.allclose(few.values, alone[0][:1], rtol=1e-4)
+halves = eigsh(operators(*(jax.tree.map(lambda x: x.astype(jnp.bfloat16), params), batch))[0], tol=1e-2)
+split_halves = jax.tree.map(lambda x: x.astype(jnp.bfloat16), split_params)
+found = eigsh(operators(split_halves, split_batch)[0], tol=1e-2, basis=4)
+assert np.allclose(found.values, halves.values, rtol=2e-2) and np.allclose(found.values, alone[0][:1], rtol=3e-2)
+for vector in jax.tree.leaves((few.vectors, found.vectors)):
+    assert vector.dtype == jnp.float32
+    assert vector.addressable_shards[0].data.nbytes == vector.nbytes / 8
+
+
+def sharpness(params, batch):
+    examples = (batch["inputs"], batch["targets"])
+    step = jax.tree.map(jnp.negative, jax.grad(loss)(params, examples))
+    return critical_sharpness(loss, params, step, examples).value
+
+
+def loss(params, examples):
+    return cross_entropy(model(params, examples[0]), examples[1])
+
+
+assert np.isclose(sharpness(split_params, split_batch), sharpness(params, batch), rtol=1e-3)
 
 
 def temporary(params, batch):
