@@ -81,7 +81,8 @@ class Spectral:
         of_outputs: whether its vectors are like the outputs on the probe batch, not like the params.
         k: how many eigenvalues.
         above: with c, those eigenvalues alone that exceed c/η, at most k of them: their number is the column
-            `…_count`, and `…_full` is 1 where there may be more than k.
+            `…_count`, and `…_full` is 1 where there may be more than k. Another c than that of "above_threshold" by
+            `dataclasses.replace`, under a name of one's own; 28.5 is to Adam's 38/η what 1.5 is to 2/η.
     """
 
     name: str
