@@ -75,7 +75,7 @@ def test_the_page_has_all_in_it_and_its_tags_close(folder, page):
 
 
 def test_pictures_of_the_page_are_those_of_the_folder_in_fewer_colours(folder, page):
-    shown, _ = (content(a) for a in Collected(page).addresses if a.startswith("data:image/png"))
+    shown, _ = (content(a) for a in Collected(page).addresses if a.startswith("data:image/webp"))
     ours, original = (Image.open(x).convert("RGB") for x in (BytesIO(shown), folder / "transfer.png"))
     assert ours.size == original.size and ours.getpixel((0, 0)) == original.getpixel((0, 0))
     assert np.abs(np.asarray(ours, int) - np.asarray(original, int)).mean() < 1  # out of 255
