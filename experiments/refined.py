@@ -105,7 +105,7 @@ def find(preset: str, store: Path) -> Finding:
         f"refined at {narrow}": carried,
         f"refined at {wide}": refined[wide].runs[refined[wide].names[-1]],
     }
-    at_narrow = chosen_losses(_labelled(small), cells=["width"])
+    at_narrow, at_wide = (chosen_losses(_labelled(runs), cells=["width"]) for runs in (small, large))
     near = rank_schedules(
         _labelled({name: small[name] for name in ("linear", "cosine", *ROUNDS)}), cells=["width"]
     ).losses
@@ -126,7 +126,7 @@ def find(preset: str, store: Path) -> Finding:
     }
     return Finding(
         draw(refined, over, order, at_narrow, (tau, interval), norm, answers),
-        pd.concat([at_narrow, chosen_losses(_labelled(large), cells=["width"])], ignore_index=True),
+        pd.concat([at_narrow, at_wide], ignore_index=True).rename(columns={"learning_rate": "peak"}),
         CLAIM,
         judge(answers),
         {

@@ -141,7 +141,7 @@ def find(preset: str, store: Path) -> Finding:
     answers, seeds = answer(whole, at_low), int(runs["seed"].nunique())
     return Finding(
         draw(whole, at_low, answers),
-        whole.cells,
+        tabled(whole.cells, tournament),
         CLAIM,
         judge(answers),
         {
@@ -161,6 +161,13 @@ def find(preset: str, store: Path) -> Finding:
             },
         },
     )
+
+
+def tabled(cells: pd.DataFrame, tournament: Tournament) -> pd.DataFrame:
+    """The runs that were chosen, in the shape of curves over the length of the run."""
+    steps = {key: cell.steps for key, cell in tournament.cells().items()}
+    length = [steps[key] for key in zip(cells["workload"], cells["budget"], strict=True)]
+    return cells.assign(step=length).rename(columns={"learning_rate": "peak", "rank": "place"})
 
 
 def play(tournament: Tournament, store: Path) -> pd.DataFrame:
