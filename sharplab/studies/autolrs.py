@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from jax.tree_util import Partial
+from scipy import stats
 
 from sharplab.core.arguments import checked, count, function, positive
 from sharplab.core.tree import PyTree
@@ -24,6 +25,7 @@ AHEAD = 10  # the steps of a stage, in units of those of its trials
 LARGEST = 8  # the steps of the longest trials, in units of the first stage's
 OPTIMISM = 1.0  # standard deviations below the mean at which a learning rate is worth a trial
 CANDIDATES = 129  # learning rates that the process is asked about
+CEILING = 4.0  # spreads of the forecasts above their median, where those count that are higher
 LENGTHS = (0.5, 8.0)  # octaves, between which the process's correlation length lies
 
 
@@ -216,14 +218,14 @@ def _points(tried: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     finite = np.isfinite(y)
     if not finite.any():
         raise ValueError("every trial of a stage diverged: lower low and high.")
-    half = (tried["forecast_high"] - tried["forecast_low"]).to_numpy(float)
+    middle = np.median(y[finite])
+    # The median deviation: a forecast without any certainty may lie far below all losses.
+    scale = max(np.median(np.abs(y[finite] - middle)) / stats.norm.ppf(0.75), 1e-6 * abs(middle), 1e-12)
+    deviation = np.zeros_like(y)
+    deviation[finite] = (tried["forecast_high"] - tried["forecast_low"]).to_numpy(float)[finite] / 4
     # What diverges, or is forecast far above the median, is no worse than bad: it would hide all differences else.
-    middle, least = np.median(y[finite]), y[finite].min()
-    ceiling = middle + 2 * max(middle - least, 1e-6)
-    spread = np.where(finite, half / 4, 0.0)
-    y = np.where(finite, np.minimum(y, ceiling), ceiling)
-    scale = max(float(y.std()), 1e-9)
-    return x, (y - y.mean()) / scale, np.clip((spread / scale) ** 2, 1e-4, 1.0)
+    height = np.minimum(np.where(finite, (y - middle) / scale, CEILING), CEILING)
+    return x, height, np.clip((deviation / scale) ** 2, 1e-4, 1e8)
 
 
 def _process(x: np.ndarray, y: np.ndarray, variance: np.ndarray, kernel: Any) -> Any:

@@ -97,6 +97,12 @@ def test_learning_rates_to_be_tried_next_lie_apart_and_near_the_best_or_the_unkn
     assert np.abs(np.log2(more) + 5).min() < 2
 
 
+def test_a_forecast_without_certainty_is_not_believed():
+    tried = rows(np.geomspace(2.0**-10, 1.0, 10), 2.0**-5)
+    tried.loc[7, ["forecast", "forecast_low", "forecast_high"]] = -46.0, -1000.0, 250.0
+    assert abs(np.log2(tried["learning_rate"][best_row(tried)]) + 5) < 1
+
+
 def test_where_all_trials_diverge_it_says_so():
     with pytest.raises(ValueError, match="low and high"):
         next_rates(rows(np.geomspace(1.0, 4.0, 5), 2.0**-5), 1.0, 4.0)
