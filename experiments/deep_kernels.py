@@ -92,7 +92,7 @@ class Preset(NamedTuple):
 
 
 PRESETS: Mapping[str, Preset] = {
-    "smoke": Preset(2, (16, 48), 4096, (32, 128), (2,), 6),
+    "smoke": Preset(2, (16, 48), 256, (32, 128), (2,), 6),
     "quick": Preset(8, (32, 128, 512), 1_000_000, (64, 128, 256, 512, 1024), (1, 2, 4), 128),
     "full": Preset(40, (32, 128, 512, 2048), 1_000_000, (64, 128, 256, 512, 1024, 2048), (1, 2, 4, 8), 256),
     "paper": Preset(40, (32, 128, 512, 2048, 8192), 1_000_000, tuple(2**i for i in range(6, 15)), (1, 2, 4, 8, 16), 64),
@@ -150,8 +150,9 @@ def singularity() -> pd.DataFrame:
     for dimension, dual in OPTIMAL.items():
         slopes = dual_slopes(dual)
         gaps = np.sort([*np.geomspace(1e-6, 0.5, 60), NEAR_GAP, NEAR_GAP / slopes.at_1])
-        logs = deep_log_kernel(gaps, dual, DEEPEST) - deep_log_kernel(np.array([0.5]), dual, DEEPEST)
-        tables.append(pd.DataFrame({"dimension": dimension, "gap": gaps, "log_kernel": logs, "alpha": slopes.alpha}))
+        logs = deep_log_kernel(gaps, dual, DEEPEST)
+        columns = {"dimension": dimension, "gap": gaps, "log_kernel": logs - logs[-1], "alpha": slopes.alpha}
+        tables.append(pd.DataFrame(columns))
     return pd.concat(tables, ignore_index=True).assign(distance=lambda table: np.sqrt(2 * table["gap"]))
 
 
