@@ -42,13 +42,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 
 from sharplab.analysis.trend import trend_of_means
 from sharplab.core.evidence import measured
 from sharplab.core.statistics import Interval, mean_interval
 from sharplab.gallery.finding import Finding, Verdict
-from sharplab.plotting import house_style, size_colours
+from sharplab.plotting import house_style, leave_room_below, log_ticks, size_colours
 from sharplab.theory.deep_linear import one_step_limit, one_step_optimum
 from sharplab.theory.infinite_depth import (
     OPTIMAL,
@@ -314,9 +313,6 @@ def draw(
             said = f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
             ax.set_title(f"{SPHERES[dimension]}: nearest less α = {dimension}: {said}")
         draw_optima(axes[1, 1], axes[1, 2], optima, found["slopes"])
-        for ax in (axes[0, 0], axes[1, 1], axes[1, 2]):
-            ax.xaxis.set_minor_formatter(NullFormatter())
-            ax.yaxis.set_minor_formatter(NullFormatter())
         plt.close(figure)
     return figure
 
@@ -358,5 +354,7 @@ def draw_optima(ratios: Axes, off: Axes, optima: pd.DataFrame, slopes: Mapping[i
     ratios.set(xscale="log", xlabel="width", ylabel="best η over its limit")
     ratios.set_title("one step, deep linear: median and 80 % of draws")
     ratios.set_ylim(0, 2.5)
-    off.set(xscale="log", yscale="log", xlabel="width", ylabel="median |η/η∞ − 1|")
-    off.legend()
+    off.set(xscale="log", xlabel="width", ylabel="median |η/η∞ − 1|")
+    log_ticks(off)
+    leave_room_below(off, 0.4)
+    off.legend(loc="lower left")
