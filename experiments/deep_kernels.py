@@ -42,13 +42,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 
 from sharplab.analysis.trend import trend_of_means
 from sharplab.core.evidence import measured
 from sharplab.core.statistics import Interval, mean_interval
 from sharplab.gallery.finding import Finding, Verdict
-from sharplab.plotting import house_style, size_colours
+from sharplab.plotting import house_style, leave_room_below, log_ticks, size_colours
 from sharplab.theory.deep_linear import one_step_limit, one_step_optimum
 from sharplab.theory.infinite_depth import (
     OPTIMAL,
@@ -92,7 +91,7 @@ class Preset(NamedTuple):
 
 
 PRESETS: Mapping[str, Preset] = {
-    "smoke": Preset(2, (16, 48), 4096, (32, 128), (2,), 6),
+    "smoke": Preset(2, (16, 48), 256, (32, 128), (2,), 6),
     "quick": Preset(8, (32, 128, 512), 1_000_000, (64, 128, 256, 512, 1024), (1, 2, 4), 128),
     "full": Preset(40, (32, 128, 512, 2048), 1_000_000, (64, 128, 256, 512, 1024, 2048), (1, 2, 4, 8), 256),
     "paper": Preset(40, (32, 128, 512, 2048, 8192), 1_000_000, tuple(2**i for i in range(6, 15)), (1, 2, 4, 8, 16), 64),
@@ -150,8 +149,9 @@ def singularity() -> pd.DataFrame:
     for dimension, dual in OPTIMAL.items():
         slopes = dual_slopes(dual)
         gaps = np.sort([*np.geomspace(1e-6, 0.5, 60), NEAR_GAP, NEAR_GAP / slopes.at_1])
-        logs = deep_log_kernel(gaps, dual, DEEPEST) - deep_log_kernel(np.array([0.5]), dual, DEEPEST)
-        tables.append(pd.DataFrame({"dimension": dimension, "gap": gaps, "log_kernel": logs, "alpha": slopes.alpha}))
+        logs = deep_log_kernel(gaps, dual, DEEPEST)
+        columns = {"dimension": dimension, "gap": gaps, "log_kernel": logs - logs[-1], "alpha": slopes.alpha}
+        tables.append(pd.DataFrame(columns))
     return pd.concat(tables, ignore_index=True).assign(distance=lambda table: np.sqrt(2 * table["gap"]))
 
 
@@ -313,9 +313,6 @@ def draw(
             said = f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
             ax.set_title(f"{SPHERES[dimension]}: nearest less α = {dimension}: {said}")
         draw_optima(axes[1, 1], axes[1, 2], optima, found["slopes"])
-        for ax in (axes[0, 0], axes[1, 1], axes[1, 2]):
-            ax.xaxis.set_minor_formatter(NullFormatter())
-            ax.yaxis.set_minor_formatter(NullFormatter())
         plt.close(figure)
     return figure
 
@@ -357,5 +354,7 @@ def draw_optima(ratios: Axes, off: Axes, optima: pd.DataFrame, slopes: Mapping[i
     ratios.set(xscale="log", xlabel="width", ylabel="best η over its limit")
     ratios.set_title("one step, deep linear: median and 80 % of draws")
     ratios.set_ylim(0, 2.5)
-    off.set(xscale="log", yscale="log", xlabel="width", ylabel="median |η/η∞ − 1|")
-    off.legend()
+    off.set(xscale="log", xlabel="width", ylabel="median |η/η∞ − 1|")
+    log_ticks(off)
+    leave_room_below(off, 0.4)
+    off.legend(loc="lower left")

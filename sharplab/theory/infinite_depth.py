@@ -120,9 +120,12 @@ def deep_kernels(inputs: np.ndarray, others: np.ndarray, dual: Dual, depth: int)
 
     Rows are put on the unit sphere first. Errors are those of `deep_log_kernel`.
     """
-    itself = deep_log_kernel(np.zeros(1), dual, depth)[0]
-    train = deep_log_kernel(_same(cosine_gaps(inputs, inputs)), dual, depth)
-    return Regression(train - itself, deep_log_kernel(cosine_gaps(others, inputs), dual, depth) - itself)
+    train, test = cosine_gaps(inputs, inputs), cosine_gaps(others, inputs)
+    np.fill_diagonal(train, 0.0)
+    # All at once, as one program; the last is of an example with itself.
+    logs = deep_log_kernel(np.concatenate([train.ravel(), test.ravel(), [0.0]]), dual, depth)
+    relative = logs[:-1] - logs[-1]
+    return Regression(relative[: train.size].reshape(train.shape), relative[train.size :].reshape(test.shape))
 
 
 def deep_classify(kernels: Regression, labels: np.ndarray) -> np.ndarray:
@@ -140,12 +143,6 @@ def deep_classify(kernels: Regression, labels: np.ndarray) -> np.ndarray:
     if not np.isfinite(largest).all():
         raise ValueError("kernels vanish at this depth, where A = 0: take a smaller one, or the nearest neighbour.")
     return np.sign(np.exp(kernels.test - largest) @ weights)
-
-
-def _same(gaps: np.ndarray) -> np.ndarray:
-    """Gaps of examples among themselves, the diagonal exactly 0."""
-    np.fill_diagonal(gaps, 0.0)
-    return gaps
 
 
 def _coefficients(dual: Dual) -> np.ndarray | None:
