@@ -150,7 +150,7 @@ def patch_loss(weights: jax.Array, batch: tuple[jax.Array, jax.Array]) -> jax.Ar
 
 @jax.jit
 def train_patches(seed: jax.Array, rate: jax.Array, steps: jax.Array) -> dict[str, jax.Array]:
-    """The end of a run: train loss, held-out accuracy, and the sharpness as dense eigenvalues give it."""
+    """The end of a run: train loss, held-out accuracy, the weak feature's largest activation, and the weights."""
     of_train, of_test, of_weights = jax.random.split(jax.random.key(seed), 3)
     batch, fresh = patch_examples(of_train, EXAMPLES, SHARE), patch_examples(of_test, FRESH, 0.0)
     start = INIT * jax.random.normal(of_weights, (2, NEURONS, FEATURES))
@@ -170,13 +170,17 @@ def patch_runs(size: Preset) -> pd.DataFrame:
         found = jax.vmap(train_patches, (0, None, None))(jnp.arange(size.seeds), rate, steps)
         weights = found.pop("weights")
         keys = [jax.random.split(jax.random.key(seed), 3)[0] for seed in range(size.seeds)]
-        sharpness = [
-            float(sl.eigsh(sl.hessian(patch_loss, one, patch_examples(key, EXAMPLES, SHARE))).values[0])
+        pairs = [
+            sl.eigsh(sl.hessian(patch_loss, one, patch_examples(key, EXAMPLES, SHARE)))
             for one, key in zip(weights, keys, strict=True)
         ]
+        found |= {
+            "sharpness": [pair.values[0] for pair in pairs],
+            "sharpness_error": [pair.errors[0] for pair in pairs],
+        }
         table = pd.DataFrame({name: np.asarray(values, float) for name, values in found.items()})
         keys_of_run = {"seed": range(size.seeds), "multiple": multiple, "learning_rate": rate, "step": steps}
-        tables.append(table.assign(**keys_of_run, sharpness=sharpness, diverged=~np.isfinite(table["train_loss"])))
+        tables.append(table.assign(**keys_of_run, diverged=~np.isfinite(table["train_loss"])))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -250,6 +254,9 @@ def numbers(
         **{f"gain_of_{name}": {"accuracy": value, "interval": interval} for name, (value, interval) in effects.items()},
         "accuracy_in_two_patches": _by(by_multiple["accuracy"].mean()),
         "largest_train_loss_in_two_patches": _by(by_multiple["train_loss"].max()),
+        "sharpness_over_threshold_in_two_patches": _by(
+            (patches["sharpness"] * patches["learning_rate"] / 2).groupby(patches["multiple"]).mean()
+        ),
         "accuracy_in_planted_images": _by(of_images["accuracy"].mean()),
         "largest_train_loss_in_planted_images": _by(of_images["train_loss"].max()),
         "late_sharpness_over_threshold_in_planted_images": _by(late_sharpness(images)),

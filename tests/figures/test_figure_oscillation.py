@@ -53,6 +53,7 @@ def test_the_largest_rate_is_compared_that_all_draws_fit_and_only_at_the_edge():
 
 
 def test_planted_features_tell_the_class_and_the_strong_one_is_not_held_out():
+    script("oscillation")  # which finds the module of its data beside it
     data = load_dataset("planted:draw_6@1")
     sign = 2 * data.train_targets - 1
     strong, weak = (data.train_inputs[:, i, i, 0] * sign for i in (4, 27))
