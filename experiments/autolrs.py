@@ -19,7 +19,7 @@ reaches; the speed-up over a schedule is its steps to the target over those of A
 interval, for both networks and both schedules, lies above 1; "fails" if one lies wholly below 1; else "inconclusive".
 With the search counted it is stated and not judged.
 
-Cost: about six minutes on two cores. Expected: forecasts of ten times the trial from short noisy losses are too
+Cost: about ten minutes on two cores. Expected: forecasts of ten times the trial from short noisy losses are too
 uncertain to gain on a tuned schedule, and nothing anneals as the cosine does at its end. A first search believed
 forecasts however uncertain, and in two of four seeds ended the ConvNet by one of them: quick then had speed-ups of
 0.60 over the constant and 0.39 over the cosine (GPT 0.73 and 0.69). That was mended, the rule was not.
