@@ -86,6 +86,7 @@ PRESETS: Mapping[str, sl.Experiment] = {
     "paper": replace(QUICK, **shared.CIFAR, widths=(512,), seeds=SEEDS[:4], steps=19_550, records=51),
 }
 LEAST, MOST = 2.0**-4, 2.0**2  # of what is shown
+FEWER: Mapping[str, tuple[str, ...]] = {"smoke": ("sgd", "lion")}  # optimizers: each compiles programs of its own
 SMALLER = 4  # times smaller the small batches are
 
 
@@ -94,14 +95,15 @@ def find(preset: str, store: Path) -> Finding:
     large = PRESETS[preset].batch_size
     batch_sizes = (large, large // SMALLER)
     experiments = [
-        replace(PRESETS[preset], optimizer=name, learning_rates=(rate,), batch_size=batch_size)
-        for name, rate in RATES.items()
+        replace(PRESETS[preset], optimizer=name, learning_rates=(RATES[name],), batch_size=batch_size)
+        for name in FEWER.get(preset, RATES)
         for batch_size in batch_sizes
     ]
     records = sl.run(experiments, store)
     of_runs = records.runs[["run_id", "optimizer", "batch_size"]]
     curves = relative(records.curves.merge(of_runs, on="run_id"))
-    places = plateau(curves)
+    found = plateau(curves)
+    places = {key: found[key] for name in RATES for size in batch_sizes if (key := (name, size)) in found}
     numbers = {
         f"{TITLES[name]}, batches of {size}": {QUANTITIES[q][0]: vars(place) for q, place in found.items()}
         for (name, size), found in places.items()
@@ -151,8 +153,9 @@ def draw(
 ) -> Figure:
     """The figure: a column per optimizer, curves of large and of small batches above, their plateaus below."""
     with house_style():
-        figure, axes = plt.subplots(3, len(RATES), figsize=(12.0, 8.5), sharey=True, squeeze=False)
-        for column, name in zip(axes.T, RATES, strict=True):
+        shown = list(dict.fromkeys(name for name, _ in places))
+        figure, axes = plt.subplots(3, len(shown), figsize=(3.0 * len(shown), 8.5), sharey=True, squeeze=False)
+        for column, name in zip(axes.T, shown, strict=True):
             for ax, size in zip(column, batch_sizes, strict=False):
                 of_cell = curves[(curves["optimizer"] == name) & (curves["batch_size"] == size)]
                 draw_ratios(ax, of_cell)
