@@ -39,7 +39,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from schedules import COLOURS, CONVNET, LONGER, NAMED, OF_NORMS, best_rate, judge, wanted, within
+from schedules import COLOURS, CONVNET, LONGER, NAMED, OF_NORMS, best_rate, judge, stated, wanted, within
 from scipy.stats import kendalltau
 
 import sharplab as sl
@@ -131,14 +131,11 @@ def find(preset: str, store: Path) -> Finding:
         judge(answers),
         {
             "answers": answers,
-            "log_loss_over_linear": {
-                where: {name: list(row) for name, row in table.iterrows()} for where, table in over.items()
-            },
+            "log_loss_over_linear": {where: stated(table) for where, table in over.items()},
             "kendall_tau_of_bound_and_loss": {"tau": tau, "interval": interval},
             "kendall_tau_without_refined": dict(zip(("tau", "interval"), named, strict=True)),
-            "log_loss_carried_over_own": list(carried_over_own),
+            "log_loss_carried_over_own": stated(carried_over_own.to_frame().T)[", ".join(carried_over_own.name)],
             "least_bound": order,
-            "schedules": {f"width {width}": one.names for width, one in refined.items()},
             "seeds": seeds,
             "seeds_wanted": {
                 "refined is as good as linear": wanted(near.loc[[(ROUNDS[-1], "linear")]], np.log1p(AS_GOOD), seeds),

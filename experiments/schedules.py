@@ -146,11 +146,11 @@ def find(preset: str, store: Path) -> Finding:
         judge(answers),
         {
             "answers": answers,
-            "mean_rank": _numbers(whole.ranks),
-            "mean_rank_at_low_budgets": _numbers(at_low.ranks),
-            "rank_of_REX_less_others_at_low_budgets": _numbers(at_low.differences.loc["REX"]),
-            "log_loss_of_others_over_linear": _numbers(-whole.losses.loc["linear"][["log_ratio", "high", "low"]]),
-            "log_regret_of_linear": _numbers(whole.regrets.loc["linear"]),
+            "mean_rank": stated(whole.ranks),
+            "mean_rank_at_low_budgets": stated(at_low.ranks),
+            "rank_of_REX_less_others_at_low_budgets": stated(at_low.differences.loc["REX"]),
+            "log_loss_of_others_over_linear": stated(-whole.losses.loc["linear"][["log_ratio", "high", "low"]]),
+            "log_regret_of_linear": stated(whole.regrets.loc["linear"]),
             "seeds": seeds,
             "seeds_wanted": {
                 "REX leads at low budgets": wanted(at_low.differences.loc["REX"], 0.0, seeds),
@@ -246,11 +246,11 @@ def judge(answers: Mapping[str, str]) -> Verdict:
     return "holds" if set(answers.values()) == {"yes"} else "inconclusive"
 
 
-def _numbers(table: pd.DataFrame) -> dict:
+def stated(table: pd.DataFrame) -> dict[str, dict]:
     """The values and intervals of a table's rows, as the JSON file has them."""
     return {
-        ", ".join(map(str, key)) if isinstance(key, tuple) else str(key): list(row)
-        for key, row in zip(table.index, table.to_numpy().tolist(), strict=True)
+        ", ".join(map(str, key)) if isinstance(key, tuple) else str(key): {"value": value, "interval": interval}
+        for key, (value, *interval) in zip(table.index, table.to_numpy().tolist(), strict=True)
     }
 
 

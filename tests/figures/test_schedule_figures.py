@@ -86,8 +86,8 @@ def test_the_figures_run_through(tmp_path):
     found = tournament.find("smoke", tmp_path)
     assert len(found.table) == 2 * 2 * 7 * 3  # workloads, budgets, schedules, seeds
     assert sorted(found.numbers["mean_rank"]) == sorted([*tournament.NAMED, "refined"])
-    assert np.mean([row[0] for row in found.numbers["mean_rank"].values()]) == pytest.approx(4.0)
+    assert np.mean([row["value"] for row in found.numbers["mean_rank"].values()]) == pytest.approx(4.0)
     found = refined.find("smoke", tmp_path)
-    assert all(name.startswith("points(") for names in found.numbers["schedules"].values() for name in names)
+    assert set(found.numbers["log_loss_over_linear"]["width 32"]) == {"refined at 8", "refined at 32"}
     assert set(found.table["width"]) == {8, 32}
     assert found.verdict in ("holds", "fails", "inconclusive")
