@@ -28,7 +28,7 @@ def names():
 def test_a_network_has_one_spectrum_in_pytorch_and_in_jax(names):
     top, same = names["top"], names["same"]
     assert np.allclose(top.values, same.values, rtol=1e-5)
-    own = names["hessian"](names["net"], torch.nn.functional.cross_entropy, names["inputs"], names["targets"])
+    own = sl.torch_hessian(names["net"], torch.nn.functional.cross_entropy, names["inputs"], names["targets"])
     of_jax = sl.hessian(sl.losses.cross_entropy, names["w"], names["batch"], model=promoting(names["model"]))
     v = {name: np.random.default_rng(0).standard_normal(x.shape).astype(np.float32) for name, x in names["w"].items()}
     for mine, other in zip(jax.tree.leaves(own(v)), jax.tree.leaves(of_jax(v)), strict=True):
@@ -50,7 +50,7 @@ def test_the_eigenvalues_of_a_transformer_lie_within_their_errors_of_the_dense_o
         return loss(torch.func.functional_call(model, own, (inputs,)), targets)
 
     with names["sdpa_kernel"](names["SDPBackend"].MATH):
-        found = sl.eigsh(names["hessian"](model, loss, inputs, targets), k=2, which="BE")
+        found = sl.eigsh(sl.torch_hessian(model, loss, inputs, targets), k=2, which="BE")
         flat = torch.cat([p.flatten() for p in w.values()])
         dense = torch.autograd.functional.hessian(of_flat, flat).double().numpy()
     exact = np.linalg.eigvalsh((dense + dense.T) / 2)
