@@ -171,9 +171,13 @@ class _Measuring:
         texts += [each if isinstance(each, str) else getattr(each, "__name__", repr(each)) for each in observables]
         texts.append(jax.jit(program).lower(template.params, inputs, targets, template.state).as_text())
         (direction,) = self.optimizer.directions.values()
-        metric = partial(metric_of_state, self.optimizer)
+        metric = partial(_metric, self.optimizer)
         texts.append(jax.jit(metric).lower(template.params, jax.eval_shape(direction.init, template.params)).as_text())
         return _content(self.tracker.batch, *texts)
+
+
+def _metric(optimizer: Optimizer, params: PyTree, opt_state: PyTree) -> PyTree:
+    return metric_of_state(optimizer, params, opt_state)  # by a name that is part of the digest of what was kept
 
 
 def _content(arrays: PyTree, *texts: str) -> str:
