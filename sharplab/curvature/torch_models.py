@@ -36,11 +36,15 @@ def torch_hessian(
             eigenvalue is the effective sharpness (see `sharplab.optimizers`). Parameters without a step have D = 0.
 
     Raises:
+        ImportError: without PyTorch.
         ValueError: for another optimizer, one that has made no step, one whose parameters have several learning rates
             or β, and for Adam with a weight decay that is part of the gradient.
     """
-    import torch
-    from torch.func import functional_call, grad, vjp
+    try:
+        import torch
+        from torch.func import functional_call, grad, vjp
+    except ImportError as error:
+        raise ImportError("torch_hessian needs PyTorch: pip install 'sharplab[torch]'.") from error
 
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     root = None if optimizer is None else _root_of_metric(optimizer, trained)
