@@ -44,6 +44,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
 import sharplab as sl
+from sharplab.analysis.stable_time import threshold_of
 from sharplab.analysis.trend import Measured, lies_outside, lies_within
 from sharplab.core.statistics import mean_interval
 from sharplab.gallery.finding import Finding, Verdict
@@ -57,7 +58,6 @@ CLAIM = (
 RATES: Mapping[str, float] = {"sgd": 8.0, "adamw": 2.0**-6, "lion": 2.0**-9, "muon": 2.0**-6}
 TITLES: Mapping[str, str] = {"sgd": "SGD", "adamw": "AdamW", "lion": "Lion", "muon": "Muon"}
 IN_METRIC = ("directional_sharpness", "batch_sharpness")  # which Lion and Muon have none of
-ALONG = ("critical_sharpness", "update_sharpness", "midpoint_sharpness")
 QUANTITIES: Mapping[str, tuple[str, str]] = {  # what it is called, and its colour
     "sharpness": ("largest", "#000000"),
     "directional_sharpness": ("along the gradient", "#56b4e9"),
@@ -117,11 +117,11 @@ def relative(curves: pd.DataFrame) -> pd.DataFrame:
     parts = []
     for (name, rate), part in curves.groupby(["optimizer", "learning_rate"], sort=False):
         part = part[["optimizer", "batch_size", "learning_rate", "seed", "step", "train_loss", *QUANTITIES]].copy()
-        optimizer = OPTIMIZERS[name]
-        assert optimizer.threshold is not None
-        for quantity in QUANTITIES:
-            part[quantity] /= 2 / rate if quantity in ALONG else optimizer.threshold(rate)
-        parts.append(part.drop(columns=list(IN_METRIC)) if optimizer.preconditioner is None else part)
+        if OPTIMIZERS[name].preconditioner is None:
+            part = part.drop(columns=list(IN_METRIC))
+        for quantity in QUANTITIES.keys() & part.columns:
+            part[quantity] /= threshold_of(name, quantity)(rate)
+        parts.append(part)
     return pd.concat(parts, ignore_index=True)
 
 

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
         operator as operator,
         precondition as precondition,
         subspace_overlap as subspace_overlap,
+        torch_hessian as torch_hessian,
     )
     from sharplab.records import Records as Records
     from sharplab.scaling import (
@@ -120,6 +121,7 @@ _NAMES = {
         "operator",
         "precondition",
         "subspace_overlap",
+        "torch_hessian",
     ),
     "sharplab.spectrum": (
         "Eigenpairs",

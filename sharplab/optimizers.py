@@ -12,7 +12,7 @@ from optax import contrib
 
 from sharplab.core.arguments import checked
 from sharplab.core.imports import find
-from sharplab.core.tree import PyTree
+from sharplab.core.tree import PyTree, named_leaves
 
 KINDS = ("sgd", "adam", "spectral")  # the keys of `sharplab.scaling.KINDS`
 
@@ -109,7 +109,7 @@ def adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, weight_decay: fl
 
     def preconditioner(opt_state: Any) -> PyTree:
         moments = _adam_state(opt_state)
-        t = moments.count
+        (t,) = jax.tree.leaves(moments.count)  # which `nnx.Optimizer` wraps
 
         def inverse(v: jax.Array) -> jax.Array:
             root = jnp.sqrt(v / (1 - b2 ** t.astype(v.dtype)))
@@ -244,3 +244,31 @@ def preconditioner_of(optimizer: Optimizer, opt_state: PyTree) -> PyTree:
     if optimizer.preconditioner is None:
         raise ValueError("this optimizer has no metric: no diagonal turns gradients into its steps.")
     return optimizer.preconditioner(opt_state)
+
+
+def metric_of_state(optimizer: Optimizer, params: PyTree, opt_state: PyTree) -> PyTree:
+    """The metric D of unscaled steps −η D g, up to momentum, like the parameters: P^-1 of any state that holds one.
+
+    Moments are found by the names of their parameters, in the state of optax, of a chain around it, of a Linen
+    `TrainState` or of an `nnx.Optimizer`. Parameters that the optimizer was not given, as under `optax.masked`, have 0.
+
+    Raises:
+        ValueError: for an optimizer whose steps no diagonal makes of gradients, and for a state of other parameters.
+
+    >>> state = optax.adam(0.1).init({"w": jnp.zeros(2)})
+    >>> _, state = optax.adam(0.1).update({"w": jnp.array([2.0, 0.5])}, state)
+    >>> metric_of_state(adam(), {"w": jnp.zeros(2)}, state)["w"].round(3).tolist()  # 1/((1 − β₁) |g|)
+    [5.0, 20.0]
+    """
+    inverse = preconditioner_of(optimizer, opt_state)
+    if isinstance(inverse, float):
+        return jax.tree.map(lambda _: inverse, params)
+    known, names = named_leaves(inverse), named_leaves(params)
+    for name, moments in known.items():
+        if name not in names or moments.shape != names[name].shape:
+            raise ValueError(
+                f"opt_state has moments of {name!r}, of shape {moments.shape}, which params has not: give the params "
+                "that the optimizer was initialised with."
+            )
+    leaves = [known.get(name, 0.0) for name in names]
+    return jax.tree.unflatten(jax.tree.structure(params), leaves)

@@ -46,6 +46,13 @@ def model():
 def optimizer():
     before, after = trained(model="mlp", optimizer="signsgd", learning_rates=2.0**-6)
     assert after < before
+    for checks in (sl.optimizers.lion, sl.optimizers.muon):  # its neighbours are decorated as before
+        try:
+            checks(b1=2.0)
+        except ValueError as refused:
+            assert "b1" in str(refused)
+        else:
+            raise AssertionError(checks)
 
 
 def operator():

@@ -1,5 +1,7 @@
 """README.md, ARCHITECTURE.md and docs/: their Python runs, their commands parse, and their links lead somewhere."""
 
+import ast
+import builtins
 import re
 import shlex
 from dataclasses import fields
@@ -14,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PYTHON = [page for page in PAGES if "```python" in page.read_text()]
+LOOPS = ROOT / "docs" / "loops.md"
 MAKEFILE = (ROOT / "Makefile").read_text()
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -46,6 +49,21 @@ def test_python_of_a_page_runs(page, tmp_path, monkeypatch, capsys):
     for block in blocks(page, "python"):
         exec(compile(block, page.name, "exec"), names)
     assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "block", blocks(LOOPS, "py(?:thon)?"), ids=lambda block: re.findall("^(?:class|from) .*|$", block)[0]
+)
+def test_a_loop_needs_at_most_five_lines_and_is_whole_without_them(block):
+    loop = "".join(line for line in block.splitlines(keepends=True) if not line.endswith("# new\n"))
+    assert block.count("# new\n") <= 5
+    nodes = list(ast.walk(ast.parse(loop)))
+    bound = {node.arg for node in nodes if isinstance(node, ast.arg)} | {"Logger", *dir(builtins)}
+    bound |= {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    bound |= {(node.asname or node.name).partition(".")[0] for node in nodes if isinstance(node, ast.alias)}
+    names = [node for node in nodes if isinstance(node, ast.Name)]
+    bound |= {name.id for name in names if isinstance(name.ctx, ast.Store)}
+    assert loop == block or {name.id for name in names} <= bound - {"sl", "tracker"}
 
 
 @pages

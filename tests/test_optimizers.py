@@ -7,9 +7,21 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
+from flax.training.train_state import TrainState
 
 from sharplab import scaling
-from sharplab.optimizers import KINDS, OPTIMIZERS, adam, find_optimizer, make_optimizer, momentum, step_metric
+from sharplab.core import tree
+from sharplab.optimizers import (
+    KINDS,
+    OPTIMIZERS,
+    adam,
+    find_optimizer,
+    make_optimizer,
+    metric_of_state,
+    momentum,
+    step_metric,
+)
 
 FACTORS = {"a": 2.0, "b": 0.5}
 PARAMS = {"a": jnp.array([1.0, -1.0]), "b": jnp.array([3.0])}
@@ -71,6 +83,53 @@ def test_adams_metric_turns_gradients_into_its_steps_without_momentum(float64):
         D = step_metric(optimizer, FACTORS, scales, state)
         for name, factor in FACTORS.items():
             assert np.allclose(factor * update[name], D[name] * gradient[name], rtol=1e-6)
+
+
+@pytest.mark.parametrize("loop", ["chain", "accumulated", "masked", "TrainState", "nnx.Optimizer"])
+def test_adams_metric_is_read_off_the_state_of_any_loop(loop):
+    """D = 1/((1 − β₁^t)(√v̂ + ε)), v̂ the mean of squared gradients with weights β₂^(t−i), from three known gradients."""
+    gradients = [{"a": i * jnp.array([1.0, -2.0]), "b": jnp.array([0.5 / i])} for i in (1.0, 2.0, 3.0)]
+    params, transformation = PARAMS, optax.adam(0.1, b1=0.8, b2=0.9, eps=0.1)
+    if loop == "nnx.Optimizer":
+        model = nnx.Module()
+        model.b, model.a = nnx.Param(params["b"]), nnx.Param(params["a"])
+        training = nnx.Optimizer(model, transformation, wrt=nnx.Param)
+        for gradient in gradients:
+            of_model = nnx.state(model, nnx.Param)
+            training.update(model, nnx.State({n: of_model[n].replace(g) for n, g in gradient.items()}))
+        params, state = nnx.state(model, nnx.Param), training.opt_state
+    elif loop == "TrainState":
+        training = TrainState.create(apply_fn=None, params=params, tx=transformation)
+        for gradient in gradients:
+            training = training.apply_gradients(grads=gradient)
+        params, state = training.params, training.opt_state
+    else:
+        if loop == "accumulated":
+            transformation = optax.MultiSteps(transformation, 1)
+        elif loop == "masked":
+            transformation = optax.masked(transformation, {"a": True, "b": False})
+        else:
+            transformation = optax.chain(optax.clip_by_global_norm(100.0), transformation)
+        state = transformation.init(params)
+        for gradient in gradients:
+            _, state = transformation.update(gradient, state, params)
+    D = metric_of_state(adam(b1=0.8, b2=0.9, eps=0.1), params, state)
+    assert jax.tree.structure(D) == jax.tree.structure(params)
+    weights = 0.9 ** np.array([2, 1, 0])
+    for name, found in tree.named_leaves(D).items():
+        v = sum(w * np.asarray(g[name]) ** 2 for w, g in zip(weights, gradients, strict=True)) / weights.sum()
+        expected = 0.0 if (loop, name) == ("masked", "b") else 1 / ((1 - 0.8**3) * (np.sqrt(v) + 0.1))
+        assert np.allclose(found, expected, rtol=1e-5), name
+
+
+def test_a_state_of_other_parameters_is_refused():
+    state = optax.adam(0.1).init(PARAMS)
+    for params in ({"params": PARAMS}, {"a": PARAMS["a"]}, PARAMS | {"b": jnp.ones(2)}):
+        with pytest.raises(ValueError, match=r"opt_state .*params"):
+            metric_of_state(adam(), params, state)
+    with pytest.raises(ValueError, match="opt_state holds 0"):
+        metric_of_state(adam(), PARAMS, optax.sgd(0.1).init(PARAMS))
+    assert metric_of_state(momentum(), PARAMS, None) == {"a": 1.0, "b": 1.0}
 
 
 def test_adams_metric_is_undefined_before_its_first_step():

@@ -1,5 +1,6 @@
 """The approach to the edge of stability: how fast the sharpness rises, when it crosses, how long it stays above."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,6 +13,9 @@ from sharplab.core.arguments import checked
 from sharplab.records import Records, some_records
 
 Threshold = float | Callable[[float], float]
+ALONG_UPDATE = ("critical_sharpness", "update_sharpness", "midpoint_sharpness")  # a step raises the loss above 2/η
+# Curvatures in the optimizer's metric, to which its threshold belongs; "sharpness" is in the norm of steps without one.
+_IN_METRIC = re.compile(r"(directional_|batch_)?sharpness|(hessian|gauss_newton|above_threshold)_[1-9]\d*")
 RISEN = 0.9  # of its maximum: where a curve that stays below the threshold counts as risen
 MEASURES = ("above", "rate", "rate_per_time", "crossing", "plateau")
 
@@ -88,12 +92,13 @@ def stability(
     Args:
         records: with curves of the quantity, of one setting apart from size, learning rate and seed.
         quantity: a column of the curves; "<quantity>_error" is its error where there is such a column.
-        threshold: a number, or a function of the base learning rate; None for that of the runs' optimizer at a
-            constant learning rate (2/η for SGD; see `sharplab.optimizers`).
+        threshold: a number, or a function of the base learning rate; None for `threshold_of` the quantity under the
+            runs' optimizer at a constant learning rate. "sharpness_raw" has that of SGD where the runs have no
+            parameterization, whose learning-rate factors it does not know.
 
     Raises:
         ValueError: for missing curves or columns, mixed settings, two curves of one run, fewer than two records of a
-            run, and where the optimizer has no threshold, or no single one, and none is given.
+            run, and where the quantity has no threshold under the optimizer, or no single one, and none is given.
 
     >>> step = np.arange(0, 101, 10)
     >>> keys = {"width": 8, "learning_rate": 0.25, "seed": 0}
@@ -104,7 +109,7 @@ def stability(
     0        8.0    0.4  0.05      60.0
     """
     curves = curves_by_name(records, quantity, over)
-    threshold_at = _threshold_of(records.runs, threshold)
+    threshold_at = threshold if callable(threshold) else _threshold_at(records.runs, quantity, threshold)
     found = {}
     for name, table in curves:
         rows = []
@@ -123,12 +128,39 @@ def stability(
     return found
 
 
-def _threshold_of(runs: pd.DataFrame, threshold: Threshold | None) -> Callable[[float], float]:
-    if callable(threshold):
-        return threshold
+def threshold_of(optimizer: str, quantity: str) -> Callable[[float], float]:
+    """The learning rate η → the threshold of a recorded quantity under an optimizer, by name.
+
+    It is 2/η along the optimizer's own update, whatever the optimizer, and the optimizer's own for curvatures in its
+    metric, and for the "sharpness" in the norm of its steps (see `sharplab.optimizers`).
+
+    Raises:
+        ValueError: for a quantity that the optimizer's threshold does not belong to.
+
+    >>> threshold_of("momentum", "sharpness")(0.5), threshold_of("momentum", "critical_sharpness")(0.5)
+    (7.6, 4.0)
+    """
+    from sharplab.optimizers import OPTIMIZERS, find_optimizer  # here, for tables are analysed without jax
+
+    if quantity in ALONG_UPDATE:
+        return lambda eta: 2 / eta
+    chosen = find_optimizer(optimizer)
+    edge, in_metric = chosen.threshold, _IN_METRIC.fullmatch(quantity)
+    if edge is None:
+        raise ValueError(f"{optimizer} has no stability threshold: give threshold, a number or a function of the rate.")
+    as_it_is = quantity == "sharpness_raw" and chosen.preconditioner is OPTIMIZERS["sgd"].preconditioner
+    in_norm = quantity == "sharpness" and bool(chosen.norms)
+    if not (as_it_is or in_norm or (in_metric and chosen.preconditioner is not None)):
+        raise ValueError(
+            f"quantity {quantity!r} has no known threshold under {optimizer}, whose own is of 'sharpness': take it, or "
+            f"one of {', '.join(ALONG_UPDATE)}, or give threshold, a number or a function of the rate."
+        )
+    return edge
+
+
+def _threshold_at(runs: pd.DataFrame, quantity: str, threshold: float | None) -> Callable[[float], float]:
     if threshold is not None:
-        constant = threshold
-        return lambda rate: constant
+        return lambda rate: threshold
     if "optimizer" not in runs:
         raise ValueError("the runs have no column 'optimizer': give threshold, as by threshold=lambda eta: 2 / eta.")
     if "schedule" in runs and runs["schedule"].iloc[0] != "constant":
@@ -136,13 +168,12 @@ def _threshold_of(runs: pd.DataFrame, threshold: Threshold | None) -> Callable[[
             f"under the schedule {runs['schedule'].iloc[0]!r} the learning rate, and so the threshold, changes along "
             "a run: give threshold."
         )
-    name = runs["optimizer"].iloc[0]
-    from sharplab.optimizers import find_optimizer  # here, for tables are analysed without jax
-
-    edge = find_optimizer(name).threshold
-    if edge is None:
-        raise ValueError(f"{name} has no stability threshold: give threshold, a number or a function of the rate.")
-    return edge
+    if quantity == "sharpness_raw" and "parameterization" in runs:
+        raise ValueError(
+            "quantity 'sharpness_raw' does not know of the parameterization's learning-rate factors, as the threshold "
+            'does: take "sharpness", or give threshold.'
+        )
+    return threshold_of(runs["optimizer"].iloc[0], quantity)
 
 
 def _measure(run: pd.DataFrame, quantity: str, edge: float, key: dict) -> dict:

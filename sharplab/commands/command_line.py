@@ -65,8 +65,10 @@ def _commands(words: Sequence[str]) -> Any:
 
 def run(words: Sequence[str], ready: Callable[[], None] = lambda: None) -> int:
     """Run one command and return its exit code; `ready` is called between its imports and its work."""
+    options = Options()
 
     def command() -> int | None:
+        nonlocal options
         options = tyro.cli(
             _commands(words),
             args=words,
@@ -82,4 +84,4 @@ def run(words: Sequence[str], ready: Callable[[], None] = lambda: None) -> int:
         ready()
         return function(options)
 
-    return exit_code_of(command)
+    return exit_code_of(command, lambda: options.remains())

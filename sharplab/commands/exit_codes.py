@@ -5,7 +5,9 @@ import sys
 from collections.abc import Callable
 
 from rich.console import Console
+from rich.markup import escape
 
+from sharplab.commands.options import TRAINED
 from sharplab.core.files import refusal
 from sharplab.core.signals import Terminated
 from sharplab.core.text import printable
@@ -13,8 +15,10 @@ from sharplab.core.text import printable
 DONE, SOME_FAILED, BAD_INPUT, STOPPED, UNREAD, TERMINATED = 0, 1, 2, 130, 141, 143
 
 
-def exit_code_of(command: Callable[[], int | None]) -> int:
+def exit_code_of(command: Callable[[], int | None], remains: Callable[[], str] = lambda: TRAINED) -> int:
     """Run a command and return its exit code; errors of the user are printed in a sentence on standard error.
+
+    `remains` says, where it is stopped, what is left of its work.
 
     0: done, or what the command returns. 1: some groups of a sweep failed. 2: bad input. 130: stopped by Ctrl-C.
     143: by SIGTERM. 141, in silence: who read the output has gone, as `head` does. Whatever else is raised is an error
@@ -24,9 +28,7 @@ def exit_code_of(command: Callable[[], int | None]) -> int:
         return command() or DONE
     except KeyboardInterrupt as signal:
         terminated = isinstance(signal, Terminated)
-        _say(
-            f"[yellow bold]stopped{' by SIGTERM' * terminated}[/]; what was trained is stored, the same command goes on"
-        )
+        _say(f"[yellow bold]stopped{' by SIGTERM' * terminated}[/]; {escape(printable(remains()))}")
         return TERMINATED if terminated else STOPPED
     except ValueError as error:
         _say("[red bold]error:[/]", error)

@@ -13,12 +13,17 @@ from sharplab.commands.user_module import named_function
 from sharplab.core.naming import lookup
 from sharplab.gallery import figure_scripts
 
+TRAINED = "what was trained is stored, the same command goes on"
 Preset = Literal["smoke", "quick", "full", "paper"]
 
 
 @dataclass(frozen=True)
 class Options:
     """The options of a command, by default none."""
+
+    def remains(self) -> str:
+        """What is left of the command's work where it is stopped before its end."""
+        return "the same command begins anew"
 
     def check(self) -> None:
         """Raise a ValueError for what can be seen to be wrong before libraries that train or draw are imported."""
@@ -36,6 +41,10 @@ class FigureOptions(Options):
     """where the trained runs are kept; figures share them, and none is trained twice"""
     folder: Path = Path("figures")
     """where the figure goes"""
+
+    def remains(self) -> str:
+        """The runs in the store."""
+        return TRAINED
 
     def check(self) -> None:
         """Raise a ValueError for an unknown figure."""
@@ -58,6 +67,10 @@ class FiguresOptions(Options):
     folder: Path = Path("figures")
     """where the figures go"""
 
+    def remains(self) -> str:
+        """The runs in the store."""
+        return TRAINED
+
 
 @dataclass(frozen=True)
 class RedrawOptions(Options):
@@ -68,6 +81,10 @@ class RedrawOptions(Options):
 
     folder: Path = Path("figures")
     """where the figures are, each with its runs in evidence/NAME"""
+
+    def remains(self) -> str:
+        """The figures that were reached."""
+        return "figures drawn until then are written, the others are as they were"
 
 
 @dataclass(frozen=True)
@@ -160,6 +177,10 @@ class MergeOptions(Options):
     into: Annotated[Path, tyro.conf.arg(metavar="STORE")]
     """a new or empty directory, or the store that takes the others in"""
 
+    def remains(self) -> str:
+        """The copies."""
+        return "what was copied stays, the same command goes on"
+
 
 @dataclass(frozen=True)
 class MupCheckOptions(Options):
@@ -245,6 +266,10 @@ class SuggestOptions(Options):
     table: Path | None = None
     """where to write the runs, as CSV: width, learning_rate, seed and final loss"""
 
+    def remains(self) -> str:
+        """The runs, where there is a store."""
+        return "what was trained is gone, for it had no --store" if self.store is None else TRAINED
+
     def check(self) -> None:
         """Raise a ValueError where there is no function `build`."""
         named_function("build", self.build)
@@ -287,6 +312,10 @@ class SpectrumOptions(Options):
     """how many to take of a loader"""
     out: Path = Path("spectrum")
     """the folder where the files go, and where what was measured is kept"""
+
+    def remains(self) -> str:
+        """The values of checkpoints."""
+        return f"what was measured is kept in {self.out / 'measured'}, the same command goes on"
 
     def check(self) -> None:
         """Raise a ValueError where there is no such checkpoint or function."""

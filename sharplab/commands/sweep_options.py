@@ -25,7 +25,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from sharplab.commands.config_file import assignments, config_path, read_options
-from sharplab.commands.options import Options
+from sharplab.commands.options import TRAINED, Options
 from sharplab.commands.presets import PRESETS
 from sharplab.commands.setting_options import setting_options
 from sharplab.core.grid import whole
@@ -55,6 +55,10 @@ class _Place(Options):
     """a TOML file of options, named as here, with - or _; what is given on the command line counts for more"""
     dry_run: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """show what would be trained, how long it takes and how much memory, and train nothing"""
+
+    def remains(self) -> str:
+        """The runs in the store."""
+        return super().remains() if self.dry_run else TRAINED
 
 
 _PlaceAndSettings: Any = setting_options(_Place, preset=PRESETS["width"]["smoke"])

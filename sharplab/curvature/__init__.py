@@ -18,6 +18,7 @@ from sharplab.curvature.linear_operator import LinearOperator
 from sharplab.curvature.loss_hessian import hessian
 from sharplab.curvature.preconditioned import precondition
 from sharplab.curvature.tangent_kernel import ntk
+from sharplab.curvature.torch_models import torch_hessian
 
 __all__ = [
     "BatchSharpness",
@@ -38,4 +39,5 @@ __all__ = [
     "operator",
     "precondition",
     "subspace_overlap",
+    "torch_hessian",
 ]

@@ -20,7 +20,7 @@ from sharplab.core.files import DamagedFile, read_arrays, write_arrays
 from sharplab.core.foreign_arrays import find_checkpoints, in_order, read_named_arrays
 from sharplab.core.tree import PyTree
 from sharplab.losses import cross_entropy
-from sharplab.optimizers import Optimizer, find_optimizer
+from sharplab.optimizers import Optimizer, find_optimizer, metric_of_state
 from sharplab.spectrum.density import SpectralDensity, spectral_density
 from sharplab.spectrum.tridiagonal import Rule
 from sharplab.tracking.observables import Recorded
@@ -102,7 +102,7 @@ def checkpoint_spectra(
     batch = jax.tree.map(jnp.asarray, tuple(batch))
     template = template_of(model, batch[0])
     named = [name for name in observables if name != DENSITY]
-    tracker = Tracker(loss, batch, named, model=template.apply, metric=partial(_metric, optimizer), chunk=chunk)
+    tracker = Tracker(loss, batch, named, model=template.apply, metric=optimizer, chunk=chunk)
     measure = _Measuring(template, tracker, optimizer, params, DENSITY in observables)
     folder = None if keep is None else Path(keep) / measure.settings(named)
     return (measure(step, path, folder) for step, path in steps)
@@ -144,7 +144,7 @@ class _Measuring:
     def _measured(
         self, step: int, params: PyTree, state: PyTree, opt_state: PyTree
     ) -> tuple[dict[str, float], SpectralDensity | None]:
-        metric = _metric(self.optimizer, params, opt_state)
+        metric = metric_of_state(self.optimizer, params, opt_state)
         if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves((params, metric))):
             return {}, None
         row: dict[str, float] = {}
@@ -177,9 +177,7 @@ class _Measuring:
 
 
 def _metric(optimizer: Optimizer, params: PyTree, opt_state: PyTree) -> PyTree:
-    assert optimizer.preconditioner is not None
-    inverse = optimizer.preconditioner(opt_state)
-    return jax.tree.map(lambda _: inverse, params) if isinstance(inverse, float) else inverse
+    return metric_of_state(optimizer, params, opt_state)  # by a name that is part of the digest of what was kept
 
 
 def _content(arrays: PyTree, *texts: str) -> str:

@@ -4,6 +4,7 @@ import json
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +17,23 @@ from sharplab.core.arguments import checked, finite, function, several
 from sharplab.core.captured import captured_arrays
 from sharplab.core.files import NO_ARCHIVE, DamagedFile, read_arrays, write_arrays
 from sharplab.core.loops import Loop, choose_loop
+from sharplab.core.naming import lookup
 from sharplab.core.tree import PyTree
+from sharplab.optimizers import OPTIMIZERS, Optimizer, metric_of_state
 from sharplab.tracking.measurement import Measurement, TrackerState
 from sharplab.tracking.observables import Recorded, find_observables
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+def _metric_like(name: str, value: Any) -> None:
+    """An optimizer, its name, or a function."""
+    if not (isinstance(value, str | Optimizer) or callable(value)):
+        raise ValueError(
+            f"{name} must be an optimizer's name, as 'adam', an Optimizer, as of sharplab.optimizers.adam(b2=0.95), or "
+            f"a function (params, opt_state) → D, not a {type(value).__name__}."
+        )
 
 
 class Tracker:
@@ -35,7 +47,9 @@ class Tracker:
             in the metric where there is one. Your own are a function of (params, batch) → scalar, or a
             `sharplab.tracking.Observable`.
         model: `model(params, inputs)` → outputs.
-        metric: `metric(params, opt_state)` → D, like params; what "sharpness" is measured in.
+        metric: what "sharpness" is measured in: an optimizer's name, as "sgd" or "adam" with the constants of optax, an
+            `sharplab.optimizers.Optimizer` with others, as `sharplab.optimizers.adam(b2=0.95)`, or your own
+            `metric(params, opt_state)` → D, like params. Of Adam it is NaN before the first step.
         eval_batch: the held-out examples of "eval_loss" and "eval_accuracy".
         eval_model: the model in the mode of evaluation, where that is another, as with batch statistics.
         learning_rate: a number or a schedule step → η, written into each row; "midpoint_sharpness" needs it.
@@ -69,7 +83,7 @@ class Tracker:
     (0.5, 2.0)
     """
 
-    @checked(metric=function, eval_model=function, update=function, observables=several)
+    @checked(metric=_metric_like, eval_model=function, update=function, observables=several)
     def __init__(
         self,
         loss: Callable[..., jax.Array],
@@ -77,7 +91,7 @@ class Tracker:
         observables: Sequence[str | Recorded | Callable[..., jax.Array]],
         *,
         model: Callable[..., Any] | None = None,
-        metric: Callable[[PyTree, PyTree], PyTree] | None = None,
+        metric: str | Optimizer | Callable[[PyTree, PyTree], PyTree] | None = None,
         eval_batch: PyTree | None = None,
         eval_model: Callable[..., Any] | None = None,
         learning_rate: float | Callable[[int], float] | None = None,
@@ -94,7 +108,9 @@ class Tracker:
             for need in entry.needs:
                 if given[need] is None:
                     raise ValueError(f"observable {entry.name!r} needs {need}=.")
-        self.measurement = Measurement(loss, found, model, metric, chunk, eval_model, update)
+        of_optimizer = lookup("metric", metric, OPTIMIZERS) if isinstance(metric, str) else metric
+        own = _metric_of(of_optimizer) if isinstance(of_optimizer, Optimizer) else of_optimizer
+        self.measurement = Measurement(loss, found, model, own, chunk, eval_model, update)
         self._gradient = self.measurement.gradient
         self.batch, self.eval_batch, self.learning_rate = batch, eval_batch, learning_rate
         self.weight = weight
@@ -106,10 +122,10 @@ class Tracker:
 
     @checked(step=finite)
     def record(self, step: int, params: PyTree, opt_state: PyTree = None, state: PyTree = None) -> dict[str, float]:
-        """One row of values, measured now and kept in `rows`.
+        """One row of values, measured now and kept in `rows`: Python's floats by column, as loggers take them.
 
         Args:
-            step: of the training.
+            step: of the training, a whole number as a rule, and then an int in the row.
             params: any pytree of floats.
             opt_state: of the optimizer, for `metric`.
             state: what else changes between records, such as batch statistics: given as `state=` to those of loss,
@@ -129,7 +145,7 @@ class Tracker:
             if self._restored is not None:
                 self.state, self._restored = self._continued(self.state, self._restored), None
         loop = choose_loop(self._gradient, params, self.batch, state)
-        row: dict[str, float] = {"step": step}
+        row: dict[str, float] = {"step": np.asarray(step).item()}
         if self.learning_rate is not None:
             rate = self.learning_rate
             row["learning_rate"] = float(rate(step) if callable(rate) else rate)
@@ -147,8 +163,8 @@ class Tracker:
             opt_state,
             self.key,
         )
-        self.rows.append(row | {name: value.item() for name, value in jax.device_get(values).items()})
-        return self.rows[-1]
+        self.rows.append(row | {name: float(value) for name, value in jax.device_get(values).items()})
+        return dict(self.rows[-1])  # whoever logs it may take things out
 
     def _continued(self, state: TrackerState, leaves: list[np.ndarray]) -> TrackerState:
         """The restored state, in the place of an empty one."""
@@ -206,6 +222,16 @@ class Tracker:
         import pandas as pd
 
         return pd.DataFrame(self.rows)
+
+
+@lru_cache(maxsize=256)  # one function per optimizer, so that its programs are compiled once
+def _metric_of(optimizer: Optimizer) -> Callable[[PyTree, PyTree], PyTree]:
+    if optimizer.preconditioner is None:
+        raise ValueError(
+            "metric is of an optimizer that has none, for no diagonal turns gradients into its steps: record "
+            "'critical_sharpness' with update=, or take sharplab.norm_sharpness."
+        )
+    return partial(metric_of_state, optimizer)
 
 
 def _saved(path: Path) -> tuple[list[dict[str, float]], Any, list[np.ndarray]]:

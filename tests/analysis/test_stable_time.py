@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from sharplab.analysis.stable_time import stability
+from sharplab.optimizers import OPTIMIZERS
 from sharplab.records import Records
 
 RATE = 0.25  # of learning; the threshold of SGD is 8
@@ -90,6 +91,41 @@ def test_the_threshold_is_the_optimizers_own_or_the_given_one():
         stability(records(trajectory, schedule="cosine"))
     with pytest.raises(ValueError, match=r"threshold .*-1.0"):
         stability(records(trajectory), threshold=-1.0)
+
+
+RISING = np.array([1.0, 2.0, 3.0])
+
+
+def of_quantity(quantity, optimizer, **settings):
+    """The threshold that records of another quantity, and of the sharpness beside it, are compared with."""
+    made = records(RISING, optimizer=optimizer, **settings)
+    (found,) = stability(Records(made.runs, made.curves.assign(**{quantity: 2.0 * RISING})), quantity=quantity).values()
+    return found.runs["threshold"][0]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adamw", "lion", "muon"])
+def test_a_quantity_has_its_own_threshold_or_is_refused(optimizer):
+    own = OPTIMIZERS[optimizer].threshold(RATE)
+    assert of_quantity("sharpness", optimizer) == own
+    assert of_quantity("critical_sharpness", optimizer) == of_quantity("midpoint_sharpness", optimizer) == 2 / RATE
+    for quantity in ("hessian_1", "gauss_newton_2", "directional_sharpness", "batch_sharpness"):
+        if OPTIMIZERS[optimizer].preconditioner is None:  # what is recorded then is of H itself
+            with pytest.raises(ValueError, match=f"quantity '{quantity}' .*{optimizer}.*threshold"):
+                of_quantity(quantity, optimizer)
+        else:
+            assert of_quantity(quantity, optimizer) == own
+    refused = ["ntk_1", "gradient_norm", "hessian_trace", "sharpness_error", "lambda_max"]
+    if optimizer in ("sgd", "momentum"):
+        assert of_quantity("sharpness_raw", optimizer) == own
+    else:
+        refused.append("sharpness_raw")
+    for quantity in refused:
+        with pytest.raises(ValueError, match=f"quantity '{quantity}' .*threshold"):
+            of_quantity(quantity, optimizer)
+    with pytest.raises(ValueError, match=r"quantity 'sharpness_raw' .*threshold"):
+        of_quantity("sharpness_raw", optimizer, parameterization="mup")
+    given = stability(records(RISING, optimizer=optimizer), quantity="sharpness_error", threshold=2.5)
+    assert given["runs"].runs["threshold"][0] == 2.5
 
 
 def test_the_table_has_a_row_per_size_with_intervals_from_seeds():

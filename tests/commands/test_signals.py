@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from sharplab.commands.command_line import COMMANDS, run
 from sharplab.core.signals import CODES, Terminated, ending_by_signals
 
 SWEEP = ["sweep", "--model", "mlp", "--widths", "8", "--learning-rates", "0.1", "--seeds", "1", "--steps", "1000000000"]
@@ -47,3 +48,35 @@ def test_what_has_begun_is_ended_by_exceptions_and_handlers_come_back():
         ready()
         signal.raise_signal(signal.SIGINT)
     assert before == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
+
+
+ON = "the same command goes on"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("sweep", f"what was trained is stored, {ON}"),
+        ("sweep --dry-run", "the same command begins anew"),
+        ("figure transfer", f"what was trained is stored, {ON}"),
+        ("suggest-lr m:f --base 8 --width 64 --store runs", f"what was trained is stored, {ON}"),
+        ("suggest-lr m:f --base 8 --width 64", "what was trained is gone, for it had no --store"),
+        ("spectrum steps --model m:f --out [a]", f"what was measured is kept in [a]/measured, {ON}"),
+        ("merge a b --into c", f"what was copied stays, {ON}"),
+        ("redraw", "figures drawn until then are written, the others are as they were"),
+        ("transfer runs.csv", "the same command begins anew"),
+    ],
+)
+def test_a_command_that_is_stopped_says_what_is_left_of_its_work(words, said, monkeypatch, capsys):
+    name, *_ = words.split()
+    kind, place = COMMANDS[name]
+
+    def stopped(options):
+        raise KeyboardInterrupt
+
+    module, _, function = place.partition(":")
+    monkeypatch.setattr(f"sharplab.commands.{module}.{function}", stopped)
+    monkeypatch.setattr(kind, "check", lambda options: None)
+    monkeypatch.setattr("sharplab.commands.command_line.use_all_cores", lambda: None)  # too late in this process
+    assert run(words.split()) == 130
+    assert capsys.readouterr().err == f"stopped; {said}\n"

@@ -1,5 +1,6 @@
 """Operators of anyone's products, on the host and in JAX, against dense matrices."""
 
+import sys
 from functools import partial
 
 import jax
@@ -144,3 +145,9 @@ def test_products_of_a_torch_model():
     op = sl.operator(hvp, np.zeros(4, np.float32), jittable=False)
     exact = sl.hessian(lambda w, x: jnp.mean(jnp.tanh(x @ w) ** 2), jnp.full(4, 0.1), jnp.asarray(x.numpy()))
     assert np.isclose(sl.eigsh(op).values[0], sl.eigsh(exact).values[0], rtol=1e-4)
+
+
+def test_without_pytorch_it_is_said_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ImportError, match="pip install"):
+        sl.torch_hessian(lambda x: x, lambda y, t: y, np.ones(2), np.ones(2))

@@ -13,6 +13,7 @@ from jax.flatten_util import ravel_pytree
 from sharplab.core.files import write_arrays
 from sharplab.losses import cross_entropy, squared_error
 from sharplab.models import find_model
+from sharplab.optimizers import adam
 from sharplab.scaling import Rule, parameterization
 from sharplab.tracking.measurement import TOLERANCE
 from sharplab.tracking.observables import OBSERVABLES
@@ -108,6 +109,58 @@ def test_rows_hold_losses_accuracy_step_and_the_schedules_learning_rate(trajecto
         assert np.isclose(row["eval_loss"], whole_loss(params, EVAL_BATCH), rtol=1e-5)
         assert np.isclose(row["eval_accuracy"], right.mean())
     assert curves["train_loss"].iloc[-1] < curves["train_loss"].iloc[0]
+
+
+class Logger:
+    """What wandb, trackio and a SummaryWriter are called with, by their signatures, and what they would refuse."""
+
+    def log(self, data, step=None):
+        assert type(data) is dict and all(type(name) is str for name in data)
+        assert all(type(value) in (int, float) for value in data.values())
+        assert step is None or type(step) is int
+
+    def add_scalar(self, tag, scalar_value, global_step=None):
+        assert type(tag) is str and type(scalar_value) in (int, float) and type(global_step) is int
+
+
+def test_rows_go_into_loggers_as_they_are(trajectory):
+    tracker, logger = full_tracker(), Logger()
+    broken = jax.tree.map(lambda w: w * jnp.nan, PARAMS)
+    for step, params in ((0, PARAMS), (np.int64(1), PARAMS), (jnp.asarray(2), broken)):
+        row = tracker.record(step, params)
+        logger.log(row, step=row["step"])
+        logger.log(row)
+        for name, value in row.items():
+            logger.add_scalar(name, value, row["step"])
+    assert [row["step"] for row in tracker.rows] == [0, 1, 2]
+    assert list(row) == list(tracker.curves) == list(trajectory[0].curves)
+    assert all(type(value) is float for name, value in row.items() if name != "step")
+    assert np.isnan(row["sharpness"]) and json.loads(json.dumps(row)).keys() == row.keys()
+    row.clear()  # as one who moves values elsewhere
+    assert tracker.rows[-1]["step"] == 2
+
+
+def test_a_named_optimizers_sharpness_is_that_of_the_dense_matrix_in_its_metric():
+    optimizer = optax.adam(2**-6, b2=0.95)
+    updates, opt_state = optimizer.update(jax.grad(whole_loss)(PARAMS, BATCH), optimizer.init(PARAMS))
+    params = optax.apply_updates(PARAMS, updates)
+    H = np.asarray(dense(params), np.float64)
+    tracker = Tracker(whole_loss, BATCH, ["sharpness"], metric=adam(b2=0.95))
+    assert np.isnan(tracker.record(0, PARAMS, optimizer.init(PARAMS))["sharpness"])
+    row = tracker.record(1, params, opt_state)
+    v = ravel_pytree(opt_state[0].nu)[0] / 0.05
+    root = np.asarray((0.1 * (jnp.sqrt(v) + 1e-8)) ** -0.5, np.float64)
+    exact = np.linalg.eigvalsh(root[:, None] * H * root)[-1]
+    assert abs(row["sharpness"] - exact) <= 2 * TOLERANCE * exact
+    usual = Tracker(whole_loss, BATCH, ["sharpness"], metric="adam").measurement.metric(params, opt_state)
+    for found, same in zip(jax.tree.leaves(usual), jax.tree.leaves(adam().preconditioner(opt_state)), strict=True):
+        assert np.array_equal(found, same)
+
+
+@pytest.mark.parametrize("metric", ["adm", "lion", optax.adam(0.1), 1.0], ids=["adm", "lion", "optax", "number"])
+def test_what_is_no_metric_is_named(metric):
+    with pytest.raises(ValueError, match="metric"):
+        Tracker(whole_loss, BATCH, ["sharpness"], metric=metric)
 
 
 def test_warm_starts_save_products(trajectory):
