@@ -20,7 +20,7 @@ slope of log η against log B under SGD at batches up to the threshold of the la
 lies within the tolerance of the theory's value, and fails if it lies wholly outside. "holds" if all four do; "fails"
 if any fails; else "inconclusive".
 
-Cost: about five minutes on two cores. Expected, of a trial at six batch sizes and without learning rates: each end
+Cost: about five minutes on two cores. Expected: as in a trial at six batch sizes and without learning rates, each end
 follows the law with a noise of its own, so that (1) fails, and the threshold of the largest lies at a few examples;
 what the rates do was not tried. As an upper limit, 2/λ(B) itself rises with a slope between 0 and ½ only.
 

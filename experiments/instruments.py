@@ -21,7 +21,7 @@ What single records are off by (a bracket of 1/16, eigenvalues to 0.1 %) is less
 
 The learning rates are from a trial of other seeds, each the largest at which training was still orderly.
 
-Cost: about four minutes on two cores. Expected, of that trial: along the update near 2/η with batches of 512, the
+Cost: about four minutes on two cores. Expected: as in that trial, along the update near 2/η with batches of 512, the
 largest curvature above its threshold under SGD and Lion and below under AdamW and Muon; with batches of 128, whose
 noise keeps the network where the full loss is flatter, all of it below under SGD, so that the claim fails there.
 Found at quick: the critical sharpness is within a third of 2/η under every optimizer, 0.65 to 0.94 of it, and within a
