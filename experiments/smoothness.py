@@ -4,11 +4,11 @@ Paper: Semenov, Jaggi and Doikov, Gradient-Normalized Smoothness for Optimizatio
 2506.13710, with code epfml/grad-norm-smooth: x⁺ = x − (H + (‖g‖/γ) I)⁻¹ g, accepted if f falls by ‖g⁺‖²γ/(8‖g‖), upon
 which γ doubles, and halves if not. On LogSumExp the weighted Gauss-Newton matrix is said to take nearly as many
 iterations as the exact Hessian. Here (quick), with the settings of that code where it has them: LogSumExp of 1,000
-terms in as many variables, μ = 1, in the norm of the data (as there) and in the Euclidean one; the power norm
+terms in as many variables, μ = 1, in the norm of the data (as there), and 300 in the Euclidean one; the power norm
 ‖A x − b‖⁴/4, 100 equations in 200 variables, against its Fisher term; the Rosenbrock function from near (−2, 2) against
 its Gauss-Newton matrix; logistic regression (500 examples, 50 inputs) and a network (64-16-10, tanh, 512 images of
-Fashion-MNIST at 8 × 8) against Gauss-Newton and the empirical Fisher. Ten draws of each; in double precision; systems
-by conjugate gradients on the lab's operators to a relative residual of 10⁻⁶. Iterations are accepted steps, as in the
+Fashion-MNIST at 8 × 8) against Gauss-Newton and the empirical Fisher. Six draws of each; in double precision; systems
+by conjugate gradients on the lab's operators to a relative residual of 10⁻³. Iterations are accepted steps, as in the
 paper; each rejected trial costs a system too. Methods stop at f − f* ≤ 10⁻⁸, the network's at 0.5 nats.
 
 First panels, first draw: f − f* against iterations, beside gradient descent (the best of thirteen constant learning
@@ -21,14 +21,16 @@ alone; with H = 0 the method is descent of that rate, which the test holds near 
 Rule of the verdict, on log₂ of the iterations with the weighted Gauss-Newton matrix over those with the exact Hessian
 on LogSumExp, mean over draws with a 95 % t interval, in either norm: "holds" if both intervals lie within a factor of
 1.2; "fails" if one lies wholly outside; else "inconclusive". A run that reaches its limit counts as the iterations it
-made. The other problems are shown, not judged: on logistic regression the Gauss-Newton matrix is the Hessian.
+made. The other problems are shown, not judged: on logistic regression the Gauss-Newton matrix is the Hessian. By the
+same rule a first run of ten draws failed too; it cut systems off at 200 products, which in the Euclidean norm with
+1,000 terms doubled the exact Hessian's iterations.
 
 Cost: about two minutes on two cores. Expected, from a trial of other draws: two to three times as many iterations.
 
     make figure-smoothness
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,7 +62,6 @@ FOLLOWED = ("LogSumExp, norm of the data", "network")  # whose γ is drawn
 TOLERANCE = float(np.log2(1.2))
 STYLE: Mapping[str, tuple[str, str, str]] = {  # what a method is called, its colour and line
     "exact": ("regularised, exact Hessian", "#000000", "-"),
-    "loose": ("the same, systems to 1 %", "#999999", "-"),
     "gauss_newton": ("regularised, Gauss-Newton", "#d55e00", "-"),
     "fisher": ("regularised, Fisher", "#009e73", "-"),
     "newton": ("Newton, trust region", "#0072b2", "--"),
@@ -73,7 +74,7 @@ RATES: Mapping[str, tuple[str, str]] = {  # what is beside 2/λ, by curvature: l
     "gauss_newton": ("Gauss-Newton", "#d55e00"),
     "none": ("H = 0", "#56b4e9"),
 }
-SIZES = dict(zip(PROBLEMS, (1000, 1000, 100, 100, 2, 500, 512), strict=True))
+SIZES = dict(zip(PROBLEMS, (1000, 300, 100, 100, 2, 500, 512), strict=True))
 
 
 @dataclass(frozen=True)
@@ -87,9 +88,9 @@ class Preset:
 
 PRESETS: Mapping[str, Preset] = {
     "smoke": Preset(dict.fromkeys(JUDGED, 30), 3, limit=192),
-    "quick": Preset(SIZES, 10),
-    "full": Preset(SIZES, 40, limit=2560),
-    "paper": Preset(SIZES, 100, limit=5120),
+    "quick": Preset(SIZES, 6),
+    "full": Preset(SIZES, 30, limit=1280),
+    "paper": Preset(SIZES | {JUDGED[1]: 1000}, 100, limit=1280),
 }
 
 
@@ -119,31 +120,29 @@ def find(preset: str, store: Path) -> Finding:
     return Finding(draw(paths, counts, ratios, radii), counts, CLAIM, judge(ratios), numbers)
 
 
-def problems(settings: Preset) -> Iterator[tuple[str, int, Problem]]:
+def problems(settings: Preset, names: Iterable[str], draws: int) -> Iterator[tuple[str, int, Problem]]:
     """The name, number and problem of each draw, the same whatever else is drawn."""
-    for number, (name, (make, _)) in enumerate(PROBLEMS.items()):
-        for seed in range(settings.draws if name in settings.sizes else 0):
-            yield name, seed, make(np.random.default_rng([number, seed]), settings.sizes[name])
+    for name in (name for name in names if name in settings.sizes):
+        for seed in range(draws):
+            random = np.random.default_rng([list(PROBLEMS).index(name), seed])
+            yield name, seed, PROBLEMS[name][0](random, settings.sizes[name])
 
 
 def minimised(settings: Preset) -> Iterator[pd.DataFrame]:
     """Each method on each problem: f − f* along the run of the first draw, and the last row of the others."""
-    for name, seed, problem in problems(settings):
-        of_methods: dict[str, tuple[Curvature, float]] = {"exact": ("hessian", 1e-6)}
-        of_methods |= {method: (curvature, 1e-6) for method, curvature in PROBLEMS[name][1].items()}
-        if seed == 0:
-            of_methods["loose"] = "hessian", 1e-2
-        for method, (curvature, residual) in of_methods.items():
-            rows = rows_of(problem, curvature, settings.limit, residual)
+    for name, seed, problem in problems(settings, PROBLEMS, settings.draws):
+        of_methods: dict[str, Curvature] = {"exact": "hessian", **PROBLEMS[name][1]}
+        for method, curvature in of_methods.items():
+            rows = rows_of(problem, curvature, settings.limit)
             rows = rows if seed == 0 else rows[-1:]
             yield rows.assign(problem=name, draw=seed, method=method, there=rows["gap"] <= problem.accuracy)
         for method, rows in rivals(problem, settings.limit) if seed == 0 else ():
             yield rows.assign(problem=name, draw=seed, method=method, there=rows["gap"] <= problem.accuracy)
 
 
-def rows_of(problem: Problem, curvature: Curvature, limit: int, residual: float) -> pd.DataFrame:
+def rows_of(problem: Problem, curvature: Curvature, limit: int) -> pd.DataFrame:
     """A row per trial until f − f* is small: accepted steps, products and gradients so far."""
-    parts = list(problem.paths(curvature, limit=limit, residual=residual))
+    parts = list(problem.paths(curvature, limit=limit))
     values = np.concatenate([*(part.values[:-1] for part in parts), parts[-1].values[-1:]])
     accepted, products = (
         np.concatenate([[0], *(getattr(p, of) for p in parts)]).cumsum() for of in ("accepted", "products")
@@ -157,9 +156,7 @@ def rows_of(problem: Problem, curvature: Curvature, limit: int, residual: float)
 
 def followed(settings: Preset) -> Iterator[pd.DataFrame]:
     """γ, γ/‖g‖ and 2/λmax of the Hessian at each accepted point of the first draws."""
-    for name, seed, problem in problems(settings):
-        if seed or name not in FOLLOWED:
-            continue
+    for name, _, problem in problems(settings, FOLLOWED, 1):
         curvatures = {
             "exact": "hessian",
             "gauss_newton": PROBLEMS[name][1]["gauss_newton"],
@@ -167,7 +164,7 @@ def followed(settings: Preset) -> Iterator[pd.DataFrame]:
         }
         for method, curvature in curvatures.items():
             rows: list[dict[str, Any]] = []
-            for path in problem.paths(curvature, limit=settings.limit // 3, each=1):
+            for path in problem.paths(curvature, limit=settings.limit // 4, each=1):
                 if not path.steps:
                     continue
                 op = sl.hessian(problem.loss, path.params, problem.batch, model=problem.model)
@@ -238,8 +235,6 @@ def draw(
 def draw_paths(ax: Axes, name: str, paths: pd.DataFrame) -> None:
     """f − f* against iterations, a line per method, with a dot where it is there."""
     for method, rows in paths.groupby("method", sort=False):
-        if method == "loose":
-            continue
         _, colour, style = STYLE[str(method)]
         steps = rows.drop_duplicates("step")
         ax.plot(steps["step"] + 1, steps["gap"], color=colour, linestyle=style)

@@ -22,7 +22,7 @@ Draw = Callable[[np.random.Generator, int], "Problem"]  # (random numbers, size)
 POWER = 4
 ACCURACY = 1e-8  # of f, as in the paper's code
 NETWORK_ACCURACY = 0.5  # nats of train loss
-PRODUCTS = 200  # most per linear system
+RESIDUAL, PRODUCTS = 1e-3, 2000  # of linear systems; where fewer products cut them off, iterations are more
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Problem:
                 gamma=gamma,
                 tol=1e-11,
                 iterations=each,
-                residual=residual,
+                residual=RESIDUAL,
                 products=PRODUCTS,
             )
             yield path

@@ -49,7 +49,7 @@ def test_the_norm_of_the_data_is_a_change_of_coordinates():
 def test_a_row_counts_until_the_run_is_there():
     problem = problems.Problem(problems._sum_of_squares, problems.affine, np.ones(2), None, 0.0, accuracy=1e-3)
     problem = problems.replace(problem, batch=((np.eye(2), np.zeros(2)), np.zeros(2)))
-    rows = script.rows_of(problem, "hessian", 64, 1e-4)
+    rows = script.rows_of(problem, "hessian", 64)
     assert rows["gap"].iloc[-1] <= 1e-3 < rows["gap"].iloc[-2]
     assert rows["gradients"].tolist() == list(range(1, len(rows) + 1))
     assert (rows["step"] + rows["rejected"] == rows["gradients"] - 1).all()
