@@ -16,7 +16,7 @@ rates around 1/λ of the start, or backtracking), L-BFGS (optax) and Newton's me
 the first draw, gradients and products with the Hessian until there (line searches count as gradients; hollow: not
 there); iterations of each approximation over those of the exact Hessian, all draws, with 95 % intervals; and γ beside
 2/λmax along the run. A radius is no learning rate, so that γ/‖g‖ is drawn too, the learning rate of the regularisation
-alone; with H = 0 the method is descent of that rate, which the test holds near the edge.
+alone; with H = 0 the method is descent of that rate, which the test of acceptance holds near the edge.
 
 Rule of the verdict, on log₂ of the iterations with the weighted Gauss-Newton matrix over those with the exact Hessian
 on LogSumExp, mean over draws with a 95 % t interval, in either norm: "holds" if both intervals lie within a factor of
@@ -112,6 +112,10 @@ def find(preset: str, store: Path) -> Finding:
                 str(row.method): [row.step, row.gradients, row.products, bool(row.there)] for row in rows.itertuples()
             }
             for name, rows in counts[counts["draw"] == 0].groupby("problem", sort=False)
+        },
+        "learning_rate_of_descent_over_2_over_sharpness": {  # median over the second half of the run with H = 0
+            name: float((rows["rate"] * rows["sharpness"] / 2)[len(rows) // 2 :].median())
+            for name, rows in radii[radii["method"] == "none"].groupby("problem", sort=False)
         },
         "rejected_share": {
             name: float(of.mean()) for name, of in counts[counts["method"] == "exact"].groupby("problem")["rejected"]
