@@ -23,7 +23,7 @@ in one; (3) refined is as good as linear: yes if its loss, the mean over workloa
 linear's by at most 1 %, no if by more; each with the interval. "holds" if all three are yes, "fails" if one is no, else
 "inconclusive".
 
-Cost: about five minutes on two cores. Expected, after a pilot of two other seeds: large differences at low budgets,
+Cost: about five minutes on two cores. Expected: as in a pilot of two other seeds, large differences at low budgets,
 where a schedule that keeps the rate high gets further, so that REX is ahead of linear there, not of constant, and
 linear is not safe at 5 %; small differences at 100 %. Found: REX is ahead of linear and cosine at low budgets, but WSD
 is about as good over all; of the transformer constant and WSD gain 4 % on linear at 25 %, of the ConvNet, whose runs

@@ -25,7 +25,7 @@ made. The other problems are shown, not judged: on logistic regression the Gauss
 same rule a first run of ten draws failed too; it cut systems off at 200 products, which in the Euclidean norm with
 1,000 terms doubled the exact Hessian's iterations.
 
-Cost: about two minutes on two cores. Expected, from a trial of other draws: two to three times as many iterations.
+Cost: about two minutes on two cores. Expected: two to three times as many iterations, as in a trial of other draws.
 
     make figure-smoothness
 """

@@ -205,11 +205,10 @@ def next_rates(tried: pd.DataFrame, low: float, high: float) -> np.ndarray:
 
 
 def best_row(tried: pd.DataFrame) -> int:
-    """The trial whose learning rate has the least mean forecast under the process."""
+    """The trial whose learning rate has the least mean forecast under the process, out of those that are not bad."""
     x, y, variance = _points(tried)
-    finite = np.isfinite(tried["forecast"].to_numpy(float))
     mean = _process(x, y, variance, None).predict(x[:, None])
-    return int(np.argmin(np.where(finite, mean, np.inf)))
+    return int(np.argmin(np.where(y < CEILING, mean, np.inf)))
 
 
 def _points(tried: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -223,9 +222,10 @@ def _points(tried: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     scale = max(np.median(np.abs(y[finite] - middle)) / stats.norm.ppf(0.75), 1e-6 * abs(middle), 1e-12)
     deviation = np.zeros_like(y)
     deviation[finite] = (tried["forecast_high"] - tried["forecast_low"]).to_numpy(float)[finite] / 4
-    # What diverges, or is forecast far above the median, is no worse than bad: it would hide all differences else.
+    # What diverges, or is forecast far above the median, is no worse than bad: it would hide all differences else. And
+    # it is surely bad, however wide its interval: a run that grows fast may be forecast to end anywhere.
     height = np.minimum(np.where(finite, (y - middle) / scale, CEILING), CEILING)
-    return x, height, np.clip((deviation / scale) ** 2, 1e-4, 1e8)
+    return x, height, np.where(height < CEILING, np.clip((deviation / scale) ** 2, 1e-4, 1e8), 1e-4)
 
 
 def _process(x: np.ndarray, y: np.ndarray, variance: np.ndarray, kernel: Any) -> Any:

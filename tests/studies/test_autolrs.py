@@ -103,6 +103,13 @@ def test_a_forecast_without_certainty_is_not_believed():
     assert abs(np.log2(tried["learning_rate"][best_row(tried)]) + 5) < 1
 
 
+def test_what_grows_is_bad_though_it_may_be_forecast_to_end_anywhere():
+    tried = rows(np.geomspace(2.0**-10, 1.0, 10), 2.0**-2)
+    tried.loc[9, ["forecast", "forecast_low", "forecast_high"]] = 5e8, -1e8, 2e9
+    assert abs(np.log2(tried["learning_rate"][best_row(tried)]) + 2) < 1.2
+    assert (next_rates(tried, 2.0**-10, 1.0) < 2.0**-0.5).all()
+
+
 def test_where_all_trials_diverge_it_says_so():
     with pytest.raises(ValueError, match="low and high"):
         next_rates(rows(np.geomspace(1.0, 4.0, 5), 2.0**-5), 1.0, 4.0)
