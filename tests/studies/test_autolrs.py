@@ -104,10 +104,14 @@ def test_a_forecast_without_certainty_is_not_believed():
 
 
 def test_what_grows_is_bad_though_it_may_be_forecast_to_end_anywhere():
-    tried = rows(np.geomspace(2.0**-10, 1.0, 10), 2.0**-2)
-    tried.loc[9, ["forecast", "forecast_low", "forecast_high"]] = 5e8, -1e8, 2e9
-    assert abs(np.log2(tried["learning_rate"][best_row(tried)]) + 2) < 1.2
-    assert (next_rates(tried, 2.0**-10, 1.0) < 2.0**-0.5).all()
+    rates = [0.001, 0.008, 0.063, 0.3, 0.503, 0.845, 1.25, 1.84, 3.51, 4.0]  # of a quadratic, stable below 2
+    middle = [51.4, 45.0, 11.1, 2.4, -0.8, -3.6, -2.3, -18.8, 4.8e7, 5.1e8]
+    low = [-7.0, -45.0, -188.0, 0.3, -9.6, -208.0, -89.0, -30.0, -6.0e6, -1.1e8]
+    high = [55.0, 51.0, 23.0, 4.2, 4.1, 7.9, 5.9, -11.5, 2.2e8, 2.6e9]
+    columns = {"learning_rate": rates, "forecast": middle, "forecast_low": low, "forecast_high": high}
+    tried = pd.DataFrame(columns)
+    assert tried["learning_rate"][best_row(tried)] < 2
+    assert (next_rates(tried, 0.001, 4.0) < 3.4).all()
 
 
 def test_where_all_trials_diverge_it_says_so():
