@@ -11,7 +11,7 @@ from problems import make_batch, make_recipe
 from test_tracker import BATCH, PARAMS, dense, whole_loss
 
 from sharplab.optimizers import make_optimizer
-from sharplab.schedules import find_schedule
+from sharplab.schedules import find_schedule, tabulated
 from sharplab.sweep import Experiment, run
 from sharplab.tracking.tracker import Tracker
 
@@ -67,7 +67,7 @@ def test_half_way_needs_a_learning_rate():
 
 def test_runs_record_them_at_their_own_scheduled_learning_rate(float64):
     recipe = make_recipe("residual_mlp", 8, optimizer=make_optimizer("adam"), observables=tuple(OBSERVED))
-    recipe = replace(recipe, schedule=find_schedule("linear", 4))
+    recipe = replace(recipe, schedule=tabulated(find_schedule("linear", 4), 4))
     inputs, classes = make_batch("residual_mlp")
     batch = (recipe.prepare(inputs.astype(np.float64)), classes)
     state, advance = jax.jit(recipe.begin)(3), jax.jit(recipe.step)
