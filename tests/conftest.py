@@ -1,6 +1,7 @@
 """Settings that hold for every test."""
 
 import os
+from pathlib import Path
 
 import hypothesis
 import jax
@@ -35,6 +36,17 @@ def float64():
         yield
 
 
+MOST_MAPS = 30_000  # of memory, less than half of those that a process may have: one module adds up to 15,000
+
+
+def memory_maps() -> int:
+    """How many this process has, or as many as there may be where that is not known."""
+    try:
+        return Path("/proc/self/maps").read_bytes().count(b"\n")
+    except OSError:
+        return MOST_MAPS
+
+
 @pytest.fixture(autouse=True, scope="module")
 def quick_compilation(request):
     """Less optimisation by XLA in this process and those it starts, except in modules marked `optimised`.
@@ -42,11 +54,15 @@ def quick_compilation(request):
     Most tests run dozens of programs on tiny arrays: compiling them is what takes time, and optimising doubles it.
     """
     before = jax.config.read("jax_disable_most_optimizations")
+    optimised = request.node.get_closest_marker("optimised") is not None
+    if optimised:
+        jax.clear_caches()  # of programs that are not
     with pytest.MonkeyPatch.context() as patch:
-        if request.node.get_closest_marker("optimised") is None:
+        if not optimised:
             jax.config.update("jax_disable_most_optimizations", True)
             patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
         yield
     jax.config.update("jax_disable_most_optimizations", before)
-    # Each compiled program holds memory maps, of which a process has no more than some ten thousand.
-    jax.clear_caches()
+    # What modules share, as sums of small arrays, is compiled once; but each program holds memory maps.
+    if optimised or memory_maps() >= MOST_MAPS:
+        jax.clear_caches()

@@ -15,7 +15,7 @@ from sharplab.analysis.simulation import KINDS, SimulatedSweep, calibrate
 from sharplab.analysis.trend import Measured
 from sharplab.records import Records
 
-DRAWS = 50  # at 3 seeds per width, and as many at 5
+DRAWS = 30  # at 3 seeds per width, and as many at 5; what errs in all kinds alike is seen in all draws together
 QUANTITIES = ["optimum", "edge", "shift", "edge_shift", "regret", "regret_fraction"]
 
 
@@ -49,7 +49,7 @@ def test_intervals_of_all_kinds_of_sweeps_together_cover_at_their_stated_rate():
 
 def test_intervals_are_no_wider_than_they_need_be():
     sweep, rng = SimulatedSweep(optimum_sd=0.1, shift=0.4), np.random.default_rng(1)
-    found = [transfer(sweep.records(rng))["mup"] for _ in range(100)]
+    found = [transfer(sweep.records(rng))["mup"] for _ in range(50)]
     for name in ("shift", "regret", "regret_fraction"):
         widths = [np.diff(getattr(one, f"{name}_interval"))[0] / 2 for one in found]
         assert np.median(widths) < 4 * np.std([getattr(one, name) for one in found]), name
@@ -245,12 +245,12 @@ def test_the_text_names_sizes_interval_and_what_to_mend():
 
 def test_the_difference_of_shifts_has_an_interval():
     rng = np.random.default_rng(4)
-    hits = 0
-    for _ in range(100):
+    hits, draws = 0, 60
+    for _ in range(draws):
         still, moving = (transfer(SimulatedSweep(shift=s, optimum_sd=0.1).records(rng))["mup"] for s in (0.0, 0.8))
         _, interval = shift_difference(still, moving)
         hits += covers(interval, 0.8)
-    assert acceptable(hits, 100, 0.95)
+    assert acceptable(hits, draws)
 
 
 @pytest.mark.parametrize(
@@ -311,9 +311,9 @@ def test_what_each_size_would_lose_at_the_largest_and_the_shifts_between_neighbo
 def test_shifts_between_neighbours_are_covered_at_their_rate():
     rng = np.random.default_rng(8)
     sweep = SimulatedSweep(shift=0.4, widths=(8, 16, 64), seeds=(4, 3, 5), optimum_sd=0.15)
-    found = [transfer(sweep.records(rng))["mup"] for _ in range(100)]
-    for i in range(2):
-        assert acceptable(sum(covers(one.local_shifts[i].interval, 0.4) for one in found), 100)
+    found = [transfer(sweep.records(rng))["mup"] for _ in range(60)]
+    hits = [covers(one.local_shifts[i].interval, 0.4) for one in found for i in range(2)]
+    assert acceptable(sum(hits), len(hits))
 
 
 @pytest.mark.parametrize(

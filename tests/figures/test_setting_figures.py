@@ -1,6 +1,7 @@
 """The figures over settings other than size: their rules on made-up sweeps, and that they run through."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -118,6 +119,7 @@ def test_a_fast_embedding_is_the_same_network_with_larger_steps_in_its_tables():
     rule = Rule(sl.parameterization("standard"), 64, 16)
     tokens = jax.random.randint(jax.random.key(0), (4, 9), 0, 7)
 
+    @partial(jax.jit, static_argnums=0)
     def vectors(kind):
         """The logits, the token vectors and their change by a step of Adam's first kind, the sign of the gradient."""
         model = kind(input_shape=(8,), classes=7, width=64, depth=1, rule=rule, rngs=nnx.Rngs(0))

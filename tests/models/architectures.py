@@ -18,6 +18,10 @@ SHAPES = {"figure1_convnet": (32, 32, 1), "vit": (8, 12, 2), "gpt": (6,), "gpt_t
 DEPTHS = {"figure1_convnet": 2, "linear_network": 2, "vit": 1, "gpt": 1, "gpt_tied": 1}
 
 
+# Of the recipe as an argument, so that tests share their programs.
+init_params, forward = jax.jit(Recipe.init_params), jax.jit(Recipe.forward)
+
+
 def shape_of(model):
     """Of one example."""
     return SHAPES.get(model, (16, 16, 2) if model.startswith("residual_convnet") else (5,))

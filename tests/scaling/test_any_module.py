@@ -16,8 +16,9 @@ from flax_models import FEATURES, LENGTH, MLP, TOKENS, ConvNet, Gated, Transform
 
 from sharplab.core.tree import named_leaves
 from sharplab.optimizers import make_optimizer
-from sharplab.scaling.any_module import mup
+from sharplab.scaling.any_module import mup, scale_module
 from sharplab.scaling.depth import DepthRule
+from sharplab.scaling.drawn_sizes import DrawnSize
 from sharplab.scaling.scaled import Scaling
 
 BASE, WIDTH = 8, 16  # also the probe width: what is traced and drawn at one serves both
@@ -31,6 +32,18 @@ def one_block(width, rngs, **options):
 @cache
 def scaling_of(build, width=WIDTH):
     return mup(build, base=BASE, width=width)
+
+
+def unmeasured(build, *size):
+    """Every parameter as if drawn of size 1."""
+    params = jax.eval_shape(lambda: nnx.state(build(*size, nnx.Rngs(0)), nnx.Param))
+    return dict.fromkeys(named_leaves(params), DrawnSize(1.0, 1.0, 0.0, False))
+
+
+def by_shapes(build, **settings):
+    """The table of what shapes alone decide: nothing is drawn, which is most of the time that `mup` takes."""
+    settings = {"base": BASE, "width": WIDTH} | settings
+    return scale_module(build, "mup", measure=unmeasured, **settings).table()
 
 
 def params_of(module):
@@ -194,7 +207,7 @@ def test_a_normalised_query_holds_it_in_the_norm():
 
 def test_heads_of_fixed_size_and_attention_of_ones_own_are_left_alone():
     for build, remark in ((more_heads, ""), (own_attention, "attention_fn")):
-        table = scaling_of(build).table()
+        table = by_shapes(build)
         assert table.loc["query/kernel", "remark"].startswith(remark) or not remark
         assert bool(table.loc["query/kernel", "remark"]) == bool(remark)
         assert table.loc["query/kernel", "lr_factor"] == table.loc["key/kernel", "lr_factor"] == BASE / WIDTH
@@ -207,11 +220,11 @@ def heads_and_their_size(width, rngs):
 
 
 def test_where_heads_grow_with_another_power_of_width_the_query_holds_that():
-    table = mup(heads_and_their_size, base=64, width=256).table()
+    table = by_shapes(heads_and_their_size, base=64, width=256)
     assert table.loc["query/kernel", "shape"] == (256, 16, 16)
     assert np.isclose(table.loc["key/kernel", "lr_factor"], 1 / 4)
     assert np.isclose(table.loc["query/kernel", "lr_factor"], (16 / 8) ** -0.5 / 4)
-    assert mup(heads_and_their_size, base=64, width=64).table()["lr_factor"].eq(1).all()
+    assert by_shapes(heads_and_their_size, base=64, width=64)["lr_factor"].eq(1).all()
 
 
 def tied(width, rngs):
@@ -226,8 +239,8 @@ def test_an_embedding_that_may_be_the_readout_must_be_declared():
     assert (row["role"], row["lr_factor"], row["multiplier"]) == ("tied", 1, BASE / WIDTH)
     assert scaling.readout_multiplier == BASE / WIDTH
     assert re.search(r"logits.* 0\.5", str(scaling))
-    assert mup(tied, base=BASE, width=WIDTH, roles={"embed/*": "input"}).readout_multiplier == 1
-    assert scaling_of(one_block).readout_multiplier == 1
+    as_input = scale_module(tied, "mup", base=BASE, width=WIDTH, roles={"embed/*": "input"}, measure=unmeasured)
+    assert as_input.readout_multiplier == scaling_of(one_block).readout_multiplier == 1
 
 
 class Bare(nnx.Module):
@@ -261,7 +274,7 @@ def test_what_cannot_be_told_is_an_error_that_names_it(build, message):
 def test_roles_are_declared_by_pattern_or_in_the_module():
     build = bare(w=("n", "n"), table=(3, "n"), gain=("n",), scale=(), out=("n", 2))
     roles = {"w": "hidden", "t*": "input", "out": "output"}
-    table = mup(build, base=BASE, width=WIDTH, roles=roles).table()
+    table = by_shapes(build, roles=roles)
     assert dict(table["role"]) == {
         "w": "hidden", "table": "input", "gain": "vector", "scale": "scalar", "out": "output",
     }  # fmt: skip
@@ -272,8 +285,8 @@ def test_roles_are_declared_by_pattern_or_in_the_module():
         module.w = nnx.Param(jnp.ones((width, width)), role="hidden")
         return module
 
-    assert mup(declares, base=BASE, width=WIDTH).table().loc["w", "role"] == "hidden"
-    assert mup(declares, base=BASE, width=WIDTH, roles={"w": "hidden"}).table().loc["w", "remark"] == "role as declared"
+    assert by_shapes(declares).loc["w", "role"] == "hidden"
+    assert by_shapes(declares, roles={"w": "hidden"}).loc["w", "remark"] == "role as declared"
 
 
 @pytest.mark.parametrize("options, message", [
@@ -309,7 +322,8 @@ def deep(build):
 
 def test_blocks_in_a_list_and_stacked_have_the_same_factors():
     columns = ["role", "lr_factor", "decay_factor", "epsilon_factor", "in_branch"]
-    of_list, of_stack = (deep(build).table()[columns] for build in (listed, stacked))
+    of_list = by_shapes(listed, base_depth=1, depth=DEPTH, alpha="completep")[columns]
+    of_stack = deep(stacked).table()[columns]
     assert len(of_list) == 4 + DEPTH * (len(of_stack) - 4)
     for path, row in of_stack.iterrows():
         paths = [path.replace("blocks/", f"blocks/{i}/") for i in range(DEPTH)] if "blocks" in path else [path]
@@ -351,7 +365,9 @@ def test_an_initialiser_that_knows_of_depth_is_corrected_too():
 
 
 def test_other_exponents_of_depth_and_kinds():
-    scaling = mup(Branch, base=BASE, width=WIDTH, base_depth=1, depth=4, alpha="depth_mup")
+    scaling = scale_module(
+        Branch, "mup", base=BASE, width=WIDTH, base_depth=1, depth=4, alpha="depth_mup", measure=unmeasured
+    )
     adam, sgd = (replace(scaling, algorithm=name).table().loc["block_3/kernel"] for name in ("adam", "sgd"))
     assert (adam["lr_factor"], adam["decay_factor"]) == (4**-0.5 * BASE / WIDTH, WIDTH / BASE)
     assert (sgd["lr_factor"], scaling.branch_multiplier) == (1, 0.5)
@@ -406,16 +422,17 @@ def test_half_precision_parameters_keep_their_type():
 
 
 def test_rounded_hidden_sizes_are_scaled_by_the_fan_in_of_their_shapes():
-    scaling = mup(Gated, base=64, width=256)
+    gated = partial(Gated, of=8)
+    scaling = mup(gated, base=16, width=64)
     table = scaling.table()
-    assert table.loc["down/kernel", "shape"] == (704, 256)
-    rates = {"down/kernel": 192 / 704, "up/kernel": 1 / 4, "gate/kernel": 1 / 4, "readout/kernel": 1 / 4, "up/bias": 1}
+    assert table.loc["down/kernel", "shape"] == (176, 64)
+    rates = {"down/kernel": 48 / 176, "up/kernel": 1 / 4, "gate/kernel": 1 / 4, "readout/kernel": 1 / 4, "up/bias": 1}
     for path, rate in rates.items():
         assert np.isclose(table.loc[path, "lr_factor"], rate), path
         assert np.isclose(table.loc[path, "lr_factor"] * table.loc[path, "decay_factor"], 1)
-    assert np.allclose(table.loc["down/kernel", ["fan_in", "fan_out"]].astype(float), [704 / 192, 4])
+    assert np.allclose(table.loc["down/kernel", ["fan_in", "fan_out"]].astype(float), [176 / 48, 4])
     sgd = replace(scaling, algorithm="sgd").table()["lr_factor"]
-    assert np.isclose(sgd["down/kernel"], 4 / (704 / 192)) and np.isclose(sgd["up/kernel"], 704 / 192 / 4)
+    assert np.isclose(sgd["down/kernel"], 4 / (176 / 48)) and np.isclose(sgd["up/kernel"], 176 / 48 / 4)
     # Flax draws by 1/√fan-in already; the readout's std must go with 1/fan-in.
     factors = {p.path: p.init_factor for p in scaling.parameters}
     expected = {path: 0.5 if path == "readout/kernel" else 1.0 for path in factors}
@@ -425,11 +442,11 @@ def test_rounded_hidden_sizes_are_scaled_by_the_fan_in_of_their_shapes():
         "down/kernel"
     }
     assert "rounded" in str(scaling)
-    assert Scaling.from_dict(json.loads(json.dumps(scaling.to_dict())), Gated) == scaling
+    assert Scaling.from_dict(json.loads(json.dumps(scaling.to_dict())), gated) == scaling
 
 
 def test_at_the_base_rounding_changes_nothing():
-    table = mup(Gated, base=64, width=64).table()
+    table = by_shapes(Gated, base=64, width=64)
     columns = ["lr_factor", "decay_factor", "epsilon_factor", "fan_in", "fan_out", "multiplier"]
     assert np.all(table[columns] == 1) and not table["remark"].any()
 
@@ -437,7 +454,7 @@ def test_at_the_base_rounding_changes_nothing():
 @pytest.mark.parametrize("of, width", [(1, 256), (32, 80), (256, 256), (32, 32)])
 def test_coarser_and_finer_rounding_and_narrower_widths_are_taken_too(of, width):
     build = partial(Gated, of=of)
-    down = mup(build, base=64, width=width).table().loc["down/kernel"]
+    down = by_shapes(build, base=64, width=width).loc["down/kernel"]
     assert np.isclose(down["lr_factor"], multiple(8 * 64 / 3, of) / down["shape"][0])
 
 
@@ -453,7 +470,7 @@ class Heads(nnx.Module):
     (lambda n: (n // 16, 16), 4), (lambda n: (-(-n // 24), 24), 11 / 3), (lambda n: (isqrt(n), isqrt(n)), 4),
 ])  # fmt: skip
 def test_numbers_of_heads_count_by_what_they_make_together(of, fan_in):
-    table = mup(partial(Heads, of=of), base=64, width=256).table()
+    table = by_shapes(partial(Heads, of=of), base=64, width=256)
     assert np.isclose(table.loc["out/kernel", "lr_factor"], 1 / fan_in)
     assert np.isclose(table.loc["query/kernel", "lr_factor"], 1 / 4)
     assert set(table["role"]) == {"hidden", "vector"}

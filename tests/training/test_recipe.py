@@ -1,7 +1,7 @@
 """A run's step is plain SGD with the role's learning rate; divergence freezes it; records measure it."""
 
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,8 @@ from sharplab.training.recipe import Recipe
 from sharplab.training.sources import ByRule
 
 RATE = 0.1
+# Of the recipe as an argument, so that recipes of one structure share their programs.
+BEGIN, STEP, UPDATE = map(jax.jit, (Recipe.begin, Recipe.step, Recipe.update))
 
 
 @cache
@@ -31,7 +33,7 @@ def begin(x64=False, **settings):
     recipe = make_recipe("residual_mlp", 8, "mean_field", **settings)
     inputs, classes = make_batch("residual_mlp")
     inputs = recipe.prepare(inputs.astype(np.float64 if x64 else np.float32))
-    return recipe, jax.jit(recipe.step), jax.jit(recipe.begin)(3), (inputs, classes)
+    return recipe, partial(STEP, recipe), BEGIN(recipe, 3), (inputs, classes)
 
 
 def test_step_is_plain_gradient_descent_with_the_roles_factors(float64):
@@ -53,7 +55,7 @@ def test_step_is_plain_gradient_descent_with_the_roles_factors(float64):
 
 
 def test_seed_alone_decides_the_initial_params():
-    start = jax.jit(begin()[0].begin)
+    start = partial(BEGIN, begin()[0])
     first, again, other = (jax.tree.leaves(start(seed).params) for seed in (0, 0, 1))
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     assert not np.allclose(first[0], other[0])
@@ -154,17 +156,17 @@ def test_augmented_batches_differ_by_step_and_seed_alone():
         jax.debug.callback(lambda k: seen.append(tuple(k.tolist())), jax.random.key_data(key), ordered=True)
         return 2 * images
 
-    plain, _, run, _ = begin()
+    plain, plain_step, run, _ = begin()
     images, classes = make_batch("residual_mlp")
     augmented = replace(plain, augment=record)
     step = jax.jit(augmented.step)
     once = step(run, RATE, (images, classes))
-    by_hand = jax.jit(plain.step)(run, RATE, (plain.prepare(2 * images), classes))
+    by_hand = plain_step(run, RATE, (plain.prepare(2 * images), classes))
     for a, b in zip(jax.tree.leaves(once.params), jax.tree.leaves(by_hand.params), strict=True):
         assert np.allclose(a, b, rtol=0, atol=1e-6)
     step(once, RATE, (images, classes))
     step(run, RATE, (images, classes))
-    step(jax.jit(augmented.begin)(4), RATE, (images, classes))
+    step(BEGIN(plain, 4), RATE, (images, classes))
     jax.effects_barrier()
     assert seen[0] == seen[2]
     assert len(set(seen)) == 3
@@ -201,7 +203,7 @@ def test_diverged_run_is_flagged_with_its_step_and_frozen(cause):
 
 def test_an_update_is_a_step_that_takes_no_note_of_divergence():
     recipe, step, run, (inputs, classes) = begin()
-    update = jax.jit(recipe.update)
+    update = partial(UPDATE, recipe)
     after, loss, gradient = update(run, RATE, (inputs, classes))
     stepped = step(run, RATE, (inputs, classes))
     assert all(map(np.array_equal, jax.tree.leaves(after.params), jax.tree.leaves(stepped.params)))

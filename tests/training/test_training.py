@@ -240,41 +240,50 @@ def test_bad_settings_are_answered_in_one_sentence(change, sentence):
         trained(replace(CHEAP, **change), FIVE_RUNS[:1])
 
 
-def trained_elsewhere(folder, loop, *layouts):
-    """Curves of the runs by "LAYOUT_NAME_RUN", trained in a process that has so many devices."""
+def trained_elsewhere(folder, *layouts):
+    """Curves of the runs by "LOOP:LAYOUT_NAME_RUN", trained in a process that has so many devices."""
     script, file = Path(__file__).with_name("trained_elsewhere.py"), folder / "curves.npz"
-    command = [sys.executable, script, file, loop, *map(str, layouts)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, script, file, *layouts], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return np.load(file)
 
 
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    """On two devices, on eight, two runs on each of eight, and step by step on one and on two."""
+    layouts = ("compiled:2", "compiled:8", "compiled:8x2", "python:1", "python:2")
+    return trained_elsewhere(tmp_path_factory.mktemp("elsewhere"), *layouts)
+
+
 @on_cpu
-def test_two_and_eight_devices_give_bit_identical_records(run_batch, tmp_path):
-    elsewhere = trained_elsewhere(tmp_path, "compiled", 2, 8)
+def test_two_and_eight_devices_give_bit_identical_records(run_batch, elsewhere):
     for devices in (2, 8):
         for i, result in enumerate(run_batch):
             for name, curve in result.curves.items():
-                assert np.array_equal(elsewhere[f"{devices}_{name}_{i}"], curve, equal_nan=True), (devices, i, name)
+                assert np.array_equal(elsewhere[f"compiled:{devices}_{name}_{i}"], curve, equal_nan=True), (
+                    devices,
+                    i,
+                    name,
+                )
 
 
 @on_cpu
 @pytest.mark.parametrize("loop", ["compiled", pytest.param("python", marks=pytest.mark.slow)])
-def test_several_runs_on_each_of_eight_devices_stay_within_rounding(loop, run_batch, tmp_path):
-    elsewhere = trained_elsewhere(tmp_path, loop, "8x2")
+def test_several_runs_on_each_of_eight_devices_stay_within_rounding(loop, run_batch, elsewhere, tmp_path):
+    layout = f"{loop}:8x2"
+    found = elsewhere if loop == "compiled" else trained_elsewhere(tmp_path, layout)
     for i, result in enumerate(run_batch):
         for name in ("train_loss", "eval_loss"):
-            assert np.allclose(elsewhere[f"8x2_{name}_{i}"], result.curves[name], rtol=1e-4, equal_nan=True), (i, name)
+            assert np.allclose(found[f"{layout}_{name}_{i}"], result.curves[name], rtol=1e-4, equal_nan=True), (i, name)
         within = 0.02 * np.abs(result.curves["sharpness"])
-        off = np.abs(elsewhere[f"8x2_sharpness_{i}"] - result.curves["sharpness"])
+        off = np.abs(found[f"{layout}_sharpness_{i}"] - result.curves["sharpness"])
         assert (np.isnan(off) | (off <= within)).all()
         assert np.array_equal(np.isnan(off), np.isnan(result.curves["sharpness"]))
 
 
 @on_cpu
-def test_dispatched_runs_on_two_devices_give_the_records_of_one(tmp_path):
-    found = trained_elsewhere(tmp_path, "python", 1, 2)
-    names = [name for name in found if name.startswith("1_")]
+def test_dispatched_runs_on_two_devices_give_the_records_of_one(elsewhere):
+    names = [name for name in elsewhere if name.startswith("python:1_")]
     assert any("sharpness" in name for name in names)
     for name in names:
-        assert np.array_equal(found[name], found[f"2{name[1:]}"], equal_nan=True), name
+        assert np.array_equal(elsewhere[name], elsewhere[name.replace(":1_", ":2_")], equal_nan=True), name

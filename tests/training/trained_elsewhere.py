@@ -1,7 +1,7 @@
 """Train the runs of `test_training` on as many host devices as told, and save what they leave.
 
-Run as `python trained_elsewhere.py FILE LOOP LAYOUT...`, with the tests' folder on the path; a layout is "8" for a run
-on each of eight devices, "8x2" for two.
+Run as `python trained_elsewhere.py FILE LOOP:LAYOUT...`, with the tests' folder on the path; a layout is "8" for a run
+on each of eight devices, "8x2" for two; the loop is "compiled" or "python".
 """
 
 import sys
@@ -10,20 +10,21 @@ import jax
 import numpy as np
 
 if __name__ == "__main__":
-    file, loop, *layouts = sys.argv[1:]
-    sizes = {text: tuple(map(int, text.split("x"))) if "x" in text else (int(text), 1) for text in layouts}
+    file, *wanted = sys.argv[1:]
+    layouts = {text: text.split(":") for text in wanted}
+    sizes = {text: tuple(map(int, f"{size}x1".split("x")[:2])) for text, (_, size) in layouts.items()}
     jax.config.update("jax_num_cpu_devices", max(devices for devices, _ in sizes.values()))
     from test_training import FIVE_RUNS, TASK, trained
 
     from sharplab.training import programs
     from sharplab.training.layout import DeviceLayout
 
-    programs.choose_loop = lambda function, *args: loop
     curves = {}
     for text, (devices, per_device) in sizes.items():
         layout = DeviceLayout(tuple(jax.local_devices()[:devices]), per_device)
         assert layout.size == devices * per_device
         programs.choose_layout = lambda recipe, runs, layout=layout: layout
+        programs.choose_loop = lambda function, *args, loop=layouts[text][0]: loop
         for i, result in enumerate(trained(TASK, FIVE_RUNS)):
             curves |= {f"{text}_{name}_{i}": curve for name, curve in result.curves.items()}
     np.savez(file, **curves)

@@ -1,6 +1,7 @@
 """The runs of a study are those of a plain loop, trained by the engine's programs and kept in a store."""
 
 from dataclasses import replace
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -40,21 +41,30 @@ def convolving(tmp_path_factory):
     return small(Convolving, 2, tmp_path_factory.mktemp("convolving"))
 
 
+@cache
+def scaling_of(build):
+    return mup(build, base=8, width=WIDTH, optimizer="adamw")
+
+
+@nnx.jit
+def gradient_at(model, inputs, targets):
+    return nnx.grad(lambda model: cross_entropy(model(inputs), targets))(model)
+
+
 def by_hand(build, rate, seed, data):
     """The network that a plain loop of the scaled optimizer trains."""
-    scaling = mup(build, base=8, width=WIDTH, optimizer="adamw")
-    inputs, targets = (jnp.asarray(x) for x in data)
+    scaling = scaling_of(build)
+    inputs, targets = data
     model = scaling.init(jax.random.key(seed))
     training = nnx.Optimizer(model, scaling.optimizer(rate), wrt=nnx.Param)
     for chosen in batch_indices(seed, len(inputs), BATCH, 0, STEPS):
-        gradient = nnx.grad(lambda m, c=chosen: cross_entropy(m(inputs[c]), targets[c]))(model)
-        training.update(model, gradient)
+        training.update(model, gradient_at(model, inputs[chosen], targets[chosen]))
     return model
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_updates_are_proportional_to_the_learning_rate(optimizer):
-    scaling = mup(Perceptron, base=8, width=WIDTH, optimizer=optimizer)
+    scaling = replace(scaling_of(Perceptron), algorithm=optimizer)
     params = nnx.state(scaling.init(0), nnx.Param)
     unit, scaled = scaling.optimizer(1.0), scaling.optimizer(0.37)
     of_unit, of_scaled = unit.init(params), scaled.init(params)
@@ -180,7 +190,7 @@ def test_the_probe_is_drawn_from_all_training_examples(tmp_path):
     runs = replace(made, place=Place(tmp_path))
     found = runs.record(WIDTH, (0.1,), 1, ("train_loss",), records=2).curves.query("seed == 1 and step == 0")
     chosen = np.random.default_rng(1).permutation(600)[:512]
-    model = mup(Perceptron, base=8, width=WIDTH).init(jax.random.key(1))
+    model = scaling_of(Perceptron).init(jax.random.key(1))
     expected = float(cross_entropy(model(data[0][chosen]), jnp.asarray(data[1][chosen])))
     assert found["train_loss"].item() == pytest.approx(expected, rel=1e-5)
 
