@@ -13,9 +13,9 @@ with α = 0, compared up to depth 16 (at 32 it diverges at every learning rate);
 α = 1, or transfers with α = 0; else "inconclusive".
 
 What was changed: with the loss of the last step alone depths 2 to 16 and 24 seeds left it open. Full goes to depth 32:
-from 2 to 8 the optimum with α = ½ falls by half an octave, and hardly further from there on. Found at full: α = 0
-moves by −2.0, α = 1 stays at +0.13 [+0.03, +0.22], α = ½ is open at −0.17 [−0.28, −0.06]: the cliff lies at its
-optimum, which a grid in steps of √2 tells no better, however many seeds there are. So α = ½ has steps of 2^¼ there now.
+from 2 to 8 the optimum with α = ½ falls by half an octave, and hardly further from there on. In steps of √2 it was open
+at −0.17 [−0.28, −0.06], however many seeds: the cliff lies at the optimum, so that α = ½ has steps of 2^¼ there now.
+Found at full: α = 0 moves by −2.0, α = ½ stays at −0.18 [−0.24, −0.11], α = 1 at +0.13 [+0.03, +0.22].
 
 Cost: about three minutes on two cores. Expected: shifts near 0 with α = ½ and α = 1, below −1 with α = 0.
 
