@@ -184,6 +184,7 @@ def draw(columns: Sequence[Column], note: str = "") -> Figure:
     """
     bands = -(-len(columns) // MOST_COLUMNS)
     across = -(-len(columns) // bands)
+    sizes = sorted({int(size) for column in columns for size in column.found.sizes})  # a colour has one meaning
     with house_style():
         figure, axes = plt.subplots(2 * bands, across, figsize=(0.6 + 3.3 * across, 6.0 * bands), squeeze=False)
         places = axes.reshape(bands, 2, across).transpose(0, 2, 1).reshape(-1, 2)
@@ -192,7 +193,7 @@ def draw(columns: Sequence[Column], note: str = "") -> Figure:
         for (above, below), column in zip(places, columns, strict=False):
             found, size = column.found, column.over
             optima = dict(zip(found.sizes, zip(found.optimum, found.optimum_interval, strict=True), strict=True))
-            draw_sweep(above, column.finals.runs, column.metric, optima, size=size)
+            draw_sweep(above, column.finals.runs, column.metric, optima, size=size, sizes=sizes)
             low, high = found.shift_interval
             above.set_title(
                 f"{column.title}\nthe optimum {FINDINGS[found.verdict]}\n"
@@ -203,20 +204,20 @@ def draw(columns: Sequence[Column], note: str = "") -> Figure:
             log_ticks(above)
             leave_room_below(above, 0.08 * len(found.sizes))
             curves = column.trajectories.curves
-            draw_curves(below, curves, column.quantity, size=size)
+            draw_curves(below, curves, column.quantity, size=size, sizes=sizes)
             below.set_ylabel(_label(column))
             below.set_title(
                 f"η = $2^{{{np.log2(column.rate):g}}}$" + (", dotted: of batches" if column.plateaus else "")
             )
             if column.plateaus is not None:
-                colours = size_colours(found.sizes)
+                colours = size_colours(sizes)
                 for value, means in curves.groupby([size, "step"])[BATCH].mean().groupby(size):
                     below.plot(means.index.get_level_values("step"), means, ":", color=colours[value])
                 draw_threshold(below, column.plateaus[0], "2(1−β)/η, small batches")
             log_ticks(below)
             if column.threshold is not None:
                 draw_threshold(below, column.threshold, f"{column.threshold * column.rate:.3g}/η")
-        handles = size_legend(columns[0].found.sizes, size=columns[0].over)
+        handles = size_legend(sizes, size=columns[0].over)
         figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
         figure.supxlabel(note, fontsize=9)
         plt.close(figure)

@@ -220,7 +220,7 @@ def draw(finals: sl.Records, trajectories: sl.Records, transfers: Mapping[str, s
             row[1].set_title(f"{NAMES[name]}, η = {rate:g}")
             row[1].set_ylabel("train loss (nats)")
             optima = dict(zip(found.sizes, zip(found.optimum, found.optimum_interval, strict=True), strict=True))
-            draw_sweep(row[2], finals.select(parameterization=name).runs, METRIC, optima)
+            draw_sweep(row[2], finals.select(parameterization=name).runs, METRIC, optima, sizes=widths)
             low, high = found.shift_interval
             row[2].set_title(
                 f"{NAMES[name]}: the optimum {FINDINGS[found.verdict]}\n"

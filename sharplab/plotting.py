@@ -93,14 +93,16 @@ def draw_sweep(
     optima: Mapping[int, tuple[float, tuple[float, float]]],
     *,
     size: str = "width",
+    sizes: Sequence[int] = (),
 ) -> None:
     """Final loss against learning rate, one line per size; each size's optimum marked with its interval.
 
     `runs` has the columns `size`, learning_rate, seed and `metric` (not finite where diverged: a learning rate
     at which any seed diverged is left out of the line). `optima` gives (optimum, interval) per size; they are
-    drawn as a row of marks under the curves, one level per size.
+    drawn as a row of marks under the curves, one level per size. `sizes` are all that the figure has, where it has
+    more.
     """
-    colours = size_colours(runs[size].unique())
+    colours = size_colours(sizes or runs[size].unique())
     lowest = np.inf
     for value, table in runs.groupby(size):
         seeds = table.pivot(index="learning_rate", columns="seed", values=metric)

@@ -3,9 +3,13 @@
 import math
 
 import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
 import pytest
 from made_figures import judged, script
+from matplotlib.colors import to_hex
 
+import sharplab as sl
 from sharplab.plotting import log_ticks
 
 slow = pytest.mark.slow
@@ -45,6 +49,30 @@ def test_figure_shows_every_run_and_states_every_column(name, tmp_path):
         assert set(stated["optimum"]) == {str(value) for value in sweep[size].unique()}
     drawn = [ax for ax in finding.figure.axes if ax.has_data()]
     assert len(drawn) == 2 * columns
+
+
+def made_column(shared, depths):
+    """A column of made-up runs: a valley at learning rate 1 at each depth, and one flat course."""
+    cases = [(depth, rate, seed) for depth in depths for rate in (0.25, 0.5, 1.0, 2.0, 4.0) for seed in (0, 1)]
+    runs = pd.DataFrame(cases, columns=["depth", "learning_rate", "seed"])
+    loss = 1 + 0.1 * np.log2(runs["learning_rate"]) ** 2 + 0.01 * runs["seed"]
+    runs = runs.assign(parameterization="mup", width=8, train_loss=loss, loss="cross_entropy", optimizer="sgd")
+    finals = sl.Records(runs)
+    (found,) = sl.transfer(finals, over="depth", metric="train_loss").values()
+    courses = pd.concat([runs[runs["learning_rate"] == 1.0].assign(step=step, sharpness=1.0) for step in (0, 8)])
+    return shared.Column(
+        "made up", "depth", finals, "train_loss", found, sl.Records(runs, courses), 1.0, "sharpness", 2.0
+    )
+
+
+def test_a_colour_has_one_meaning_in_a_figure_whose_columns_have_other_sizes():
+    shared = script("adam").shared
+    figure = shared.draw([made_column(shared, (2, 4)), made_column(shared, (2, 4, 8))])
+    meant = {line.get_label(): to_hex(line.get_color()) for line in figure.legends[0].get_lines()}
+    assert list(meant) == ["depth 2", "depth 4", "depth 8"]
+    few, many = ({to_hex(line.get_color()) for line in ax.get_lines()} for ax in (figure.axes[0], figure.axes[1]))
+    assert set(meant.values()) <= many
+    assert meant["depth 4"] in few and meant["depth 8"] not in few
 
 
 @pytest.mark.parametrize(
