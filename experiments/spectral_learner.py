@@ -31,7 +31,7 @@ import jax
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from autolrs import best_rate, steps_to, trains
+from autolrs import CONVNET, best_rate, steps_to, trains
 from matplotlib.figure import Figure
 
 import sharplab as sl
@@ -80,23 +80,7 @@ class Setting:
     products: int = 6
 
 
-QUICK = Setting(
-    sl.Experiment(
-        model="figure1_convnet",
-        depths=(2,),
-        widths=(16,),
-        base_width=1,
-        parameterizations=("mup",),
-        learning_rates=(0.25, 0.5, 1.0),
-        seeds=4,
-        steps=400,
-        batch_size=128,
-        probe_size=512,
-        observables=("train_loss",),
-        records=51,
-        refine=True,
-    )
-)
+QUICK = Setting(replace(CONVNET.sweep, learning_rates=(0.25, 0.5, 1.0)))
 PRESETS: Mapping[str, Setting] = {
     "smoke": Setting(
         replace(
