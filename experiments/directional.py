@@ -12,8 +12,8 @@ Rule of the verdict, by `sharplab.consistency` (tolerance ±0.1 octaves per doub
 its growth): "holds" if directional and batch sharpness are super consistent under muP and show finite-size effects
 under NTK; "fails" if one shows finite-size effects under muP or is super consistent under NTK; else "inconclusive".
 
-Full has 16 seeds: with 12 the directional sharpness was open by a hair, its growth −0.03 [−0.103, +0.037]; with 16 it is
-[−0.099, +0.012], which is hardly within the tolerance.
+Full has 16 seeds: with 12 the directional sharpness was open by a hair, its growth −0.03 [−0.103, +0.037]; with 16 it
+is [−0.099, +0.012], which is hardly within the tolerance.
 
 Cost: about three minutes on two cores. Expected: muP curves that coincide, the batch sharpness near 2/η, the
 directional one below it.
