@@ -90,17 +90,18 @@ def judge(found: Mapping[str, sl.Consistency]) -> Verdict:
 def draw(records: sl.Records, found: Mapping[str, sl.Consistency]) -> Figure:
     """The figure: curves of five quantities, and the slope of every eigenvalue."""
     curves = records.curves
+    widths = sorted(curves["width"].unique())
     with house_style():
         figure, axes = plt.subplots(2, 3, figsize=(10, 5.8))
         for ax, (name, title) in zip(axes.flat, SHOWN.items(), strict=False):
-            draw_curves(ax, curves[curves[name] > 0], name)
+            draw_curves(ax, curves[curves[name] > 0], name, sizes=widths)  # none may be positive at one of them
             log_ticks(ax)
             ax.set_title(f"{title}: {found[name].verdict}\n{found[name].slopes.late:+.2f}")
             ax.set_ylabel(title)
         rate = float(curves["learning_rate"].iloc[0])
         draw_threshold(axes[0, 0], 2 / rate, "2/η")
         draw_slopes(axes.flat[-1], found)
-        handles = size_legend(sorted(curves["width"].unique()))
+        handles = size_legend(widths)
         figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
         plt.close(figure)
     return figure
