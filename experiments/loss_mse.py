@@ -8,7 +8,9 @@ the train loss is the mean over the last quarter.
 Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves per doubling of width: "holds" if the
 optimum transfers under muP and shifts upwards under NTK, and the muP sharpness at the learning rate shown, averaged
 over the second half of training, lies between ½ and 2 times 2/η at every width; "fails" if the optimum shifts under muP
-or transfers under NTK, or that sharpness lies outside of these bounds at every width; else "inconclusive".
+or transfers under NTK, or that sharpness lies outside of these bounds at every width; else "inconclusive". At `full`
+with steps of sqrt(2) the NTK shift, +0.19 [0.06, 0.31], stayed open "however many seeds": its optima lie within a step
+of the cliff, so that NTK has steps of 2^¼ there now, as decided before they were run.
 
 Cost: about two minutes on two cores. Expected: as in the figure `transfer`; sharpness somewhat below 2/η, as batches
 of 128 keep it (arXiv 2103.00065 sees it at 2/η with full batches).
@@ -23,6 +25,7 @@ from pathlib import Path
 import sweep_columns as shared
 
 import sharplab as sl
+from sharplab.core.grid import rounded
 from sharplab.gallery.finding import Finding, Verdict
 
 CLAIM = (
@@ -45,7 +48,12 @@ QUICK = replace(
 PRESETS: Mapping[str, sl.Experiment] = {
     "smoke": replace(QUICK, **shared.SMALL_SWEEP | {"base_width": 1}),
     "quick": QUICK,
-    "full": replace(QUICK, widths=(32, 64, 128, 256, 512), seeds=16),
+    "full": replace(
+        QUICK,
+        widths=(32, 64, 128, 256, 512),
+        seeds=16,
+        learning_rates={"mup": shared.octaves(0, 3), "ntk": tuple(rounded(2 ** (i / 4)) for i in range(4, 19))},
+    ),
     "paper": replace(
         QUICK, **shared.CONVNET_SWEEP | {"learning_rates": {"mup": shared.octaves(-3, 2), "ntk": shared.octaves(0, 7)}}
     ),

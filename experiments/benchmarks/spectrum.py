@@ -9,8 +9,9 @@ in a process of its own, on the same weights and batch, its loss and gradient ch
 installed are left out and named.
 (costs) One product in gradients, eight of them sharing a linearisation as in a solve, and as calls of their own;
 a gradient and products in units of their arithmetic at the rate of a large matrix product.
+(records) One record of critical sharpness, and of λmax to 1 %, in gradients: the first one, and the next along a run.
 (first) Seconds of the first call in a process, compilation included, on 1,732 parameters: a solve and a tracker's first
-record beside ten steps of Lanczos written by hand, each in a process of its own, in turn.
+record and a critical sharpness, beside ten steps of Lanczos written by hand, each in a process of its own, in turn.
 
 Targets at 1e-3: at most 1.3 × the products of plain Lanczos, half the time of the best peer by its own rule whose true
 error is within the tolerance. A Hessian product at most 2.2 gradients, a Gauss-Newton product on the GPT 1.5. A first
@@ -35,7 +36,7 @@ from typing import Any
 
 from harness import Benchmark, JobFailed, Say, in_process, in_turn, main, spread
 from spectra.contest import Terms, contest, installed
-from spectra.costs import product_costs
+from spectra.costs import product_costs, record_costs
 from spectra.first_call import FIRST_CALLS, first_call
 from spectra.problems import make
 from spectra.report import TARGET_TOLERANCE, TARGETS, headline, picture, tables
@@ -124,6 +125,15 @@ def _costs(preset: Preset, say: Say) -> dict[str, Any]:
     return found
 
 
+def _records(preset: Preset, say: Say) -> dict[str, Any]:
+    found = {}
+    for name in preset.problems:
+        say(f"{name}: costs of records")
+        in_process(make, problem=name)
+        found[name] = in_process(record_costs, problem=name, repetitions=preset.repetitions)
+    return found
+
+
 def _first(preset: Preset, say: Say) -> dict[str, Any]:
     say("first calls")
     calls = {name: partial(in_process, first_call, contestant=name) for name in FIRST_CALLS}
@@ -134,7 +144,7 @@ BENCHMARK = Benchmark(
     name="spectrum",
     about=__doc__,
     presets=PRESETS,
-    parts={"contest": _contest, "costs": _costs, "first": _first},
+    parts={"contest": _contest, "costs": _costs, "records": _records, "first": _first},
     tables=tables,
     summary=lambda found: {"targets": TARGETS, "headline": headline(found.get("contest", {}))},
     picture=picture,

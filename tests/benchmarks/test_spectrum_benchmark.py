@@ -201,6 +201,12 @@ def test_panels_of_the_picture_do_not_overlap():
     assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
 
 
+def test_records_have_a_row_each():
+    cost = {"value": 3.0, "calls": 4, "over_gradient": {"median": 1.5}}
+    (made,) = tables({"records": {"net": {"critical sharpness, next": cost, "λmax to 1 %, next": cost}}})
+    assert made.row_count == 2
+
+
 def test_extreme_eigenvalues_are_in_order(float64):
     values, _ = extreme_eigenvalues(diagonal_operator(np.linspace(-3, 2, 90)), 3, "LM")
     assert list(np.abs(values)) == sorted(np.abs(values), reverse=True)

@@ -1,6 +1,7 @@
-"""The cost of one product, in gradients and in arithmetic."""
+"""The cost of one product, in gradients and in arithmetic, and of one record of the curvature, in gradients."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,12 +12,15 @@ from harness import in_turn, seconds_of, spread
 
 from sharplab.core import tree
 from sharplab.core.tree import PyTree
-from sharplab.curvature import LinearOperator
+from sharplab.curvature import LinearOperator, critical_sharpness
+from sharplab.spectrum import eigsh
 from spectra.jaxed import Setup
 from spectra.problems import find
 
 PRODUCTS = 8  # per linearisation, about what a solve makes
 MATRIX = 2048  # rows of the matrices that the machine's rate is measured by
+RECORD_TOLERANCE = 1e-2  # of λmax in a record
+RATE = 0.2  # the learning rate between two records, in units of 2/λmax
 LIMITS: Mapping[str, float] = {"hessian": 2.0, "gauss_newton": 4 / 3}  # gradients of arithmetic per product
 
 
@@ -51,6 +55,44 @@ def product_costs(problem: str, repetitions: int) -> dict[str, Any]:
             "alone_over_gradient": spread(seconds[f"{name} alone"] / seconds["gradient"]),
             "over_arithmetic": float(np.median(each) * rate / (LIMITS[name] * flops)),
         }
+    return found
+
+
+def record_costs(problem: str, repetitions: int) -> dict[str, Any]:
+    """Records of critical sharpness along SGD's update and of a certified λmax: value, calls and cost in gradients.
+
+    Calls are evaluations of the loss and Hessian products. The next record goes on from the answer one step of SGD
+    before it, as a tracker's do.
+    """
+    setup = Setup.load(find(problem))
+    gradient = setup.gradient()[1]
+    top = eigsh(setup.hessian, tol=RECORD_TOLERANCE)
+    before = replace(setup, params=tree.moved(setup.params, RATE * 2 / top.values[0], gradient))
+
+    def critical(at: Setup, update: PyTree, start: float | None = None) -> tuple[jax.Array, jax.Array]:
+        found = critical_sharpness(at.problem.objective, at.params, update, at.batch, start=start)
+        return found.value, found.evaluations
+
+    def largest(start: PyTree | None = None) -> tuple[jax.Array, jax.Array]:
+        found = eigsh(setup.hessian, tol=RECORD_TOLERANCE, start=start)
+        return found.values[0], found.matvecs
+
+    descent = partial(tree.scale, -1.0)
+    start = 2 / float(critical(before, descent(before.gradient()[1]))[0])
+    vectors = eigsh(before.hessian, tol=RECORD_TOLERANCE).vectors
+    records: dict[str, Callable[[], tuple[jax.Array, jax.Array]]] = {
+        "critical sharpness, first": partial(critical, setup, descent(gradient)),
+        "critical sharpness, next": partial(critical, setup, descent(gradient), start),
+        "λmax to 1 %, first": largest,
+        "λmax to 1 %, next": partial(largest, vectors),
+    }
+    timed = {name: partial(seconds_of, call) for name, call in ({"gradient": setup.gradient} | records).items()}
+    seconds = in_turn(timed, repetitions, warm_up=True)
+    found = {}
+    for name, record in records.items():
+        value, calls = record()
+        cost = spread(seconds[name] / seconds["gradient"])
+        found[name] = {"value": float(value), "calls": int(calls), "over_gradient": cost}
     return found
 
 

@@ -1,4 +1,4 @@
-"""The first call in a process, compilation included, of the solver, of a tracker, and of a Lanczos loop by hand."""
+"""The first call in a process, compilation included: solver, critical sharpness, tracker, and Lanczos by hand."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -66,11 +66,16 @@ def _record(observable: str) -> Callable[[Params, Any], Any]:
     return lambda params, batch: sl.Tracker(_loss, batch, ("train_loss", observable)).record(0, params)
 
 
+def _critical(params: Params, batch: Any) -> Any:
+    return sl.critical_sharpness(_loss, params, jax.tree.map(jnp.negative, jax.grad(_loss)(params, batch)), batch).value
+
+
 BY_HAND = "Lanczos by hand"
 FIRST_CALLS: Mapping[str, Callable[[Params, Any], Any]] = {
     BY_HAND: _by_hand,
     "eigsh, top-1": _solve(1),
     "eigsh, top-3": _solve(3),
+    "critical sharpness": _critical,
     "tracker, sharpness": _record("sharpness_raw"),
     "tracker, top-3": _record("hessian_top3"),
 }

@@ -74,7 +74,8 @@ def headline(found: Found) -> dict[str, Any]:
 
 def tables(found: Found) -> Iterator[Table]:
     """Those of the parts that were measured."""
-    for part, maker in {"contest": _contest_tables, "costs": _costs_table, "first": _first_table}.items():
+    makers = {"contest": _contest_tables, "costs": _costs_table, "records": _records_table, "first": _first_table}
+    for part, maker in makers.items():
         if part in found:
             yield from maker(found[part])
 
@@ -135,6 +136,15 @@ def _costs_table(found: Found) -> Iterator[Table]:
     )
     heads = ("", "gradient", "÷ arithmetic", "Hessian ÷ gradient", "alone", "Gauss-Newton ÷ gradient", "alone")
     yield table("products in gradients, of one's own time and of a matrix product's rate", heads, rows)
+
+
+def _records_table(found: Found) -> Iterator[Table]:
+    rows = (
+        (name, kind, f"{row['value']:.3g}", str(row["calls"]), f"{row['over_gradient']['median']:.1f}")
+        for name, records in found.items()
+        for kind, row in records.items()
+    )
+    yield table("records", ("", "", "value", "losses or products", "÷ gradient"), rows, left=(0, 1))
 
 
 def picture(found: Found) -> Figure:
