@@ -23,8 +23,9 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 keep_compiled_programs()
 
-# XLA's older emitter of programs for CPUs, each in one piece: the same numbers here, compiled in half the time (its code
-# is slower, which tiny arrays do not feel). Processes that tests start inherit it. An XLA without a flag ends the process.
+# XLA's older emitter of programs for CPUs, each in one piece: the same numbers here, compiled in half the time (its
+# programs are slower, which tiny arrays do not feel). Processes that tests start inherit it. Flags that an XLA does not
+# know end the process.
 if jax.__version_info__ < (0, 11):
     quick = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
     os.environ["XLA_FLAGS"] = f"{quick} {os.environ.get('XLA_FLAGS', '')}"
