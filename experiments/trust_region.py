@@ -43,6 +43,7 @@ from matplotlib.lines import Line2D
 import sharplab as sl
 from sharplab.analysis.readings import READINGS, readings
 from sharplab.analysis.trust_region import (
+    FIXED,
     LEVEL,
     SOURCES,
     WITHIN,
@@ -155,12 +156,12 @@ def shifts(cases: pd.DataFrame) -> pd.DataFrame:
 
 def numbers(table: pd.DataFrame, cases: pd.DataFrame, errors: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
     """The numbers of the JSON file."""
-    with_readings = table.dropna(subset=["quantity"])
-    names = sorted(with_readings["figure"].unique())
-    moved = shifts(cases)
+    names = sorted(table.loc[table["quantity"].notna(), "figure"].unique())
+    judged = errors[JUDGED].dropna(subset=["error"])
     by_network = left_out(cases.assign(figure=cases["model"]), JUDGED)
     by_both = cases.assign(optimizer=cases["optimizer"] + ", " + cases["parameterization"])
     first = table[table["quantity"].eq(QUANTITIES[0])]
+    have_optimum, have_reading = first["optimum"].notna(), first["recorded_rate"].notna()
     return {
         "judged_reading": LABELS[JUDGED],
         "right_in_figures_left_out": _share(right(errors[JUDGED])),
@@ -172,7 +173,10 @@ def numbers(table: pd.DataFrame, cases: pd.DataFrame, errors: Mapping[str, pd.Da
             source: {name: vars(rule) | {"half_width": rule.half_width()} for name, rule in rules.items()}
             for source, rules in all_rules(cases).items()
         },
-        "rules_by_parameterization_too": {name: vars(rule) for name, rule in fit_rules(by_both, JUDGED).items()},
+        "rules_by_parameterization_too": {
+            source: {name: vars(rule) for name, rule in fit_rules(by_both, source).items()}
+            for source in (JUDGED, FIXED)
+        },
         "level_of_intervals": LEVEL,
         "covered_in_figures_left_out": {
             source: _share(share_over_figures(part["covered"], part["figure"])) for source, part in errors.items()
@@ -183,17 +187,19 @@ def numbers(table: pd.DataFrame, cases: pd.DataFrame, errors: Mapping[str, pd.Da
                 "root_mean_square": _rms(part["optimum"]),
                 "root_mean_square_less_shift_of_reading": _rms(part["optimum"] - part[JUDGED]),
             }
-            for name, part in moved.groupby("optimizer")
+            for name, part in shifts(cases).groupby("optimizer")
+        },
+        "errors_by_figure": {
+            f"{figure}, {name}": {"cases": len(part), "mean": part["error"].mean(), "right": right(part).value}
+            for (figure, name), part in judged.groupby(["figure", "optimizer"])
         },
         "figures": names,
         "figures_without_a_sweep_that_has_them": sorted(set(table["figure"]) - set(names)),
         "cases": {
             "used": len(cases),
-            "without_an_optimum": int(first["optimum"].isna().sum()),
-            "without_a_reading": int((first["optimum"].notna() & first["recorded_rate"].isna()).sum()),
-            "repeated_in_another_figure": int(
-                (first["optimum"].notna() & first["recorded_rate"].notna()).sum() - len(cases)
-            ),
+            "without_an_optimum": int((~have_optimum).sum()),
+            "without_a_reading": int((have_optimum & ~have_reading).sum()),
+            "repeated_in_another_figure": int((have_optimum & have_reading).sum()) - len(cases),
         },
         "cases_by_quantity": {quantity: len(distinct(table, quantity)) for quantity in QUANTITIES},
     }

@@ -63,7 +63,7 @@ def readings(records: Records, *, quantity: str = "sharpness", loss: str = "trai
         for one in found.by_size:
             cell = sweep[sweep[over] == one.size]
             row = cell.iloc[0][settings].to_dict() | {"sweep": number, "over": over, "seeds": cell["seed"].nunique()}
-            has_one = not one.at_grid_edge and np.isfinite(np.log2(one.optimum.interval)).all()
+            has_one = not one.at_grid_edge and one.optimum.low > 0 and one.optimum.high < np.inf
             row |= (one.optimum if has_one else Measured(np.nan, *OPEN)).columns("optimum")
             beside = curves[curves["cell"] == cells[cell.index[0]]]
             rows.append(row | _read(beside, quantity, row))
