@@ -39,9 +39,9 @@ def readings(records: Records, *, quantity: str = "sharpness", loss: str = "trai
         One row per setting with three learning rates or more, and size, of the sweeps that have a recorded curvature at
         some size: the settings; sweep, a number that the sizes of one sweep share, and over, "width" or "depth";
         optimum, optimum_low and optimum_high, NaN where it lies at an end of the grid or has no interval, and seeds;
-        recorded_rate and, as geometric means over seeds, the readings init (before the first step, where
-        Adam has no metric), early (at 10 % of the steps, within a factor of 2) and late (over their second half), NaN
-        where nothing is recorded.
+        recorded_rate and, as geometric means over seeds, the readings init (before the first step, where Adam has no
+        metric), early (at 10 % of the steps, within a factor of 2) and late (over their second half), NaN where nothing
+        is recorded.
 
     Raises:
         ValueError: for runs without the settings of an experiment, or without the loss.

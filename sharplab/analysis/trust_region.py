@@ -125,10 +125,19 @@ def share_over_figures(held: pd.Series, figures: pd.Series, confidence: float = 
     shares = held[known].astype(float).groupby(figures[known]).mean()
     if shares.empty:
         return Share(np.nan, (0.0, 1.0), 0)
-    n, successes = len(shares), float(shares.sum())
-    ends = stats.beta.ppf([(1 - confidence) / 2, (1 + confidence) / 2], successes + 0.5, n - successes + 0.5)
-    low, high = (0.0 if successes == 0 else float(ends[0])), (1.0 if successes == n else float(ends[1]))
-    return Share(successes / n, (low, high), n)
+    value = float(shares.mean())
+    return Share(value, share_interval(value, len(shares), confidence), len(shares))
+
+
+def share_interval(value: float, trials: int, confidence: float = 0.95) -> Interval:
+    """Jeffreys' interval of a share of so many trials.
+
+    >>> [round(end, 2) for end in share_interval(1.0, 15)]
+    [0.85, 1.0]
+    """
+    ends = ((1 - confidence) / 2, (1 + confidence) / 2)
+    low, high = stats.beta.ppf(ends, value * trials + 0.5, (1 - value) * trials + 0.5)
+    return float(low) if value > 0 else 0.0, float(high) if value < 1 else 1.0
 
 
 def all_rules(cases: pd.DataFrame) -> Mapping[str, Mapping[str, RateRule]]:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from made_figures import script as load
 
-from sharplab.analysis.trust_region import Share, share_over_figures
+from sharplab.analysis.trust_region import Share, share_interval, share_over_figures
 from sharplab.gallery.keeping import from_kept
 from sharplab.studies.suggest_lr.rate_rules import BUNDLED, rate_rules
 
@@ -26,6 +26,16 @@ def test_the_verdict_is_that_of_the_share_over_figures(right, verdict):
 
 def test_without_a_figure_to_learn_from_the_verdict_is_open():
     assert script.judge(Share(np.nan, (0.0, 1.0), 0)) == "inconclusive"
+
+
+def test_what_would_decide_is_a_number_of_figures_with_the_share_as_found():
+    open_share = share_over_figures(pd.Series([True] * 5 + [False] * 4), pd.Series(range(9)))
+    assert script.judge(open_share) == "inconclusive"
+    wanted = script.figures_wanted(open_share)
+    assert wanted > 9
+    ends = [share_interval(open_share.value, n) for n in (wanted - 1, wanted)]
+    assert ends[0][1] >= script.HELD > ends[1][1]
+    assert script.figures_wanted(Share(script.HELD, share_interval(script.HELD, 9), 9)) is None
 
 
 def row(figure, seeds, **changed):

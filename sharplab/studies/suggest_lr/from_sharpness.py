@@ -23,6 +23,7 @@ MOST_TRIES = 5
 SETTLED = 0.5  # octaves between where the sharpness was read and where the rule's sweeps read it
 BACK = 16.0  # the factor by which a learning rate that diverged is lowered
 FEWEST_STEPS = 10
+FEWEST_FIGURES = 3  # of a rule: two show hardly how far figures lie apart
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,14 +79,14 @@ class SharpnessSuggestion:
         at = f"for width {self.width}, {self.optimizer}, quoted at base {self.base}"
         lines = [f"{rate} {at}" if self.conclusive else f"inconclusive: perhaps {rate} {at}"]
         lines += [f"  {reason}" for reason in self.reasons]
-        if len(self.tries):
-            last = self.tries.iloc[-1]
+        if len(sound := self.tries.dropna()):
+            last = sound.iloc[-1]
             lines.append(
                 f"  sharpness {last['sharpness']:.3g} after {short_of(self.steps)} of {self.steps} steps at "
                 f"{last['learning_rate']:.3g}: the stability threshold of {last['reading']:.3g}"
             )
         lines.append(
-            f"  the optimum lies {self.rule.offset:+.1f} octaves from that in {self.rule.cases} sweeps of "
+            f"  optima lay {self.rule.offset:+.1f} octaves from that on average, {self.rule.cases} of them in "
             f"{self.rule.figures} figures; with a figure left out, {self.rule.right:.0%} within an octave, error "
             f"{self.rule.error:.2g} octaves (of one fixed learning rate: {self.fixed.error:.2g})"
         )
@@ -109,13 +110,13 @@ def learning_rate_from_sharpness(
 
     The network of this width, under muP, trains for a tenth of the steps; its sharpness then is the stability threshold
     of some learning rate (2/λ for SGD), and the optimum lies some octaves from there, as many as on average in this
-    lab's sweeps with this optimizer (`sharplab.studies.suggest_lr.rate_rules`). These read it about as many
-    octaves below the optimum as rates that are stable throughout lie: the short training begins at the optimizer's
-    usual learning rate, and is repeated nearer to that distance until it is within half an octave of it.
+    lab's sweeps with this optimizer (`sharplab.studies.suggest_lr.rate_rules`). Those read it at learning rates some
+    octaves below the optimum. So the short training, which begins at the optimizer's usual learning rate, is repeated
+    until that lies within half an octave of as far below the prediction.
 
-    The interval holds the optimum in 80 % of figures left out. It is of sweeps of networks up to width 512 on small
-    images and text, learning rates constant or falling linearly; where a sharpness tells no more than one fixed
-    learning rate does, `conclusive` is False, and `reasons` says so.
+    The interval holds the optimum in 80 % of figures left out, of this lab's small networks, with learning rates
+    constant or falling linearly. Where a sharpness tells no more than one fixed learning rate does, `conclusive` is
+    False, and `reasons` says so.
 
     Args:
         build, data, base, width, loss: as of `sharplab.suggest_learning_rate`.
@@ -137,10 +138,11 @@ def learning_rate_from_sharpness(
     True
     """
     rules = rate_rules()
-    if optimizer not in rules["early"]:
+    known = [name for name, one in rules["early"].items() if one.figures >= FEWEST_FIGURES]
+    if optimizer not in known:
         raise ValueError(
-            f"optimizer must be one whose optima sweeps have set against its sharpness, {', '.join(rules['early'])}, "
-            f"not {optimizer!r}: sweep small widths, as by sharplab.suggest_learning_rate."
+            f"optimizer must be one whose optima several figures set against its sharpness, {', '.join(known)}, not "
+            f"{optimizer!r}: sweep small widths, as by sharplab.suggest_learning_rate."
         )
     rule, below = rules["early"][optimizer], rules["recorded_rate"][optimizer].offset
     width = whole("width", width)
@@ -162,14 +164,13 @@ def learning_rate_from_sharpness(
         trained = replace(trained, place=Place(Path(passing)))
         while len(tries) < MOST_TRIES and not settled:
             tries.append(_try(trained, settings, rate))
-            reading = tries[-1]["reading"]
-            if np.isnan(reading):
+            if np.isnan(tries[-1]["reading"]):
                 rate /= BACK
                 continue
-            wanted = rule.predict(reading) / 2.0**below
+            wanted = rule.predict(tries[-1]["reading"]) / 2.0**below
             settled = bool(abs(np.log2(wanted / rate)) <= SETTLED)
             rate = wanted
-    reading = tries[-1]["reading"]
+    reading = next((one["reading"] for one in reversed(tries) if one["reading"] > 0), np.nan)
     return SharpnessSuggestion(
         learning_rate=rule.predict(reading),
         interval=rule.interval(reading),
