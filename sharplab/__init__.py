@@ -91,6 +91,10 @@ if TYPE_CHECKING:
         suggest_learning_rate as suggest_learning_rate,
     )
     from sharplab.studies.refining import refine_schedule as refine_schedule
+    from sharplab.studies.suggest_lr.from_sharpness import (
+        SharpnessSuggestion as SharpnessSuggestion,
+        learning_rate_from_sharpness as learning_rate_from_sharpness,
+    )
     from sharplab.studies.tournament import Ranking as Ranking, rank_schedules as rank_schedules
     from sharplab.sweep import Experiment as Experiment, load as load, run as run
     from sharplab.tracking import (
@@ -164,6 +168,7 @@ _NAMES = {
     ),
     "sharplab.studies": ("AnnealingLaw", "Decision", "Suggestion", "decide", "suggest_learning_rate"),
     "sharplab.studies.refining": ("refine_schedule",),
+    "sharplab.studies.suggest_lr.from_sharpness": ("SharpnessSuggestion", "learning_rate_from_sharpness"),
     "sharplab.studies.tournament": ("Ranking", "rank_schedules"),
 }
 _MODULES = ("data", "losses", "models", "optimizers", "plotting", "scaling", "schedules", "sweep", "theory")

@@ -142,6 +142,7 @@ WRONG = [
     (sl.power_law, {"x": [1, 2], "y": [1, 2]}, {"x": ([1], [], None), "y": ([1], None), "confidence": (0, 1)}),
     (sl.shift_difference, {"a": FOUND, "b": FOUND}, {"a": (5, None), "b": (5,), "confidence": (0, 2, "x")}),
     (sl.suggest_learning_rate, SUGGEST, {"build": (5, None), "base": COUNTS, "width": COUNTS, "loss": (5,)}),
+    (sl.learning_rate_from_sharpness, SUGGEST, {"build": (5, None), "optimizer": ("adm", 5, None), "steps": COUNTS}),
     (
         sl.decide,
         DECIDE,

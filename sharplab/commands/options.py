@@ -224,10 +224,10 @@ class MupCheckOptions(Options):
 
 @dataclass(frozen=True)
 class SuggestOptions(Options):
-    """Suggest the base learning rate for a width, from sweeps of smaller ones under muP.
+    """Suggest the base learning rate for a width, from sweeps of smaller ones under muP, or from a sharpness.
 
     Prints it with its interval, the regret to expect and the sharpness at it. Ends with exit code 1 if no interval can
-    be given, with what to do about it, 2 for bad input, else 0.
+    be given, or a sharpness does not tell, with what to do about it, 2 for bad input, else 0.
     """
 
     build: Annotated[str, tyro.conf.Positional]
@@ -238,6 +238,8 @@ class SuggestOptions(Options):
     """the width to be trained"""
     widths: tuple[int, ...] | None = None
     """the widths to train now; by default half the base to 4 times the base, those less than --width"""
+    from_sharpness: bool = False
+    """train --width itself for a tenth of the steps, a few times, and tell from its sharpness: sooner, less surely"""
     minutes: float | None = None
     """the time there is: wide widths and steps that do not fit are left out, and said"""
     optimizer: str = "adam"

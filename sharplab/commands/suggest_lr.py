@@ -10,9 +10,11 @@ from sharplab.commands.user_module import named_examples, named_function, named_
 from sharplab.core.files import write_whole
 from sharplab.plotting import save_figure
 from sharplab.studies import Suggestion, suggest_learning_rate
+from sharplab.studies.suggest_lr.from_sharpness import SharpnessSuggestion, learning_rate_from_sharpness
 from sharplab.studies.suggest_lr.small_runs import MOST_EVALUATED, most_examples
 
 NOT_CONCLUSIVE = SOME_FAILED
+OF_SWEEPS = ("widths", "minutes", "learning_rates", "held_out", "store", "output", "table")
 
 
 def suggest(options: SuggestOptions) -> int:
@@ -23,6 +25,10 @@ def suggest(options: SuggestOptions) -> int:
     """
     console = Console(soft_wrap=True, highlight=False)
     build = named_function("build", options.build)
+    if options.from_sharpness:
+        from_sharpness = _from_sharpness(options, build)
+        _print(from_sharpness, console)
+        return DONE if from_sharpness.conclusive else NOT_CONCLUSIVE
     found = suggest_learning_rate(
         build if options.store is None else options.build,
         _data(options),
@@ -52,7 +58,24 @@ def suggest(options: SuggestOptions) -> int:
     return DONE if found.conclusive else NOT_CONCLUSIVE
 
 
-def _print(found: Suggestion, console: Console) -> None:
+def _from_sharpness(options: SuggestOptions, build: Any) -> SharpnessSuggestion:
+    for name in OF_SWEEPS:
+        if getattr(options, name):
+            raise ValueError(f"--{name.replace('_', '-')} is of sweeps: leave it away with --from-sharpness.")
+    return learning_rate_from_sharpness(
+        build,
+        _data(options),
+        base=options.base,
+        width=options.width,
+        loss=named_loss(options.build, options.loss),
+        optimizer=options.optimizer,
+        seeds=options.seeds,
+        batch_size=options.batch_size,
+        steps=options.steps,
+    )
+
+
+def _print(found: Suggestion | SharpnessSuggestion, console: Console) -> None:
     first, *rest = str(found).split("\n")
     console.print(first, style="green" if found.conclusive else "yellow", markup=False)
     for line in rest:

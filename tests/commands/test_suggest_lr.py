@@ -4,7 +4,9 @@ import pandas as pd
 import pytest
 import tyro
 
+from sharplab.analysis.trust_region import RateRule
 from sharplab.commands.suggest_lr import SuggestOptions, suggest
+from sharplab.studies.suggest_lr.from_sharpness import SharpnessSuggestion
 
 MODULE = """
 import numpy as np
@@ -112,3 +114,24 @@ def test_what_is_no_data_is_named_with_the_option(here):
     (here / "suggested_with_dict.py").write_text(FORMS + "data = dict(inputs=pair[0], targets=pair[1])\n")
     with pytest.raises(ValueError, match=r"--data 'suggested_with_dict:data' is a dict of inputs, targets"):
         command(build="suggested_with_dict:build")
+
+
+def test_from_sharpness_hands_on_its_options_and_says_whether_it_tells(here, capsys, monkeypatch):
+    rules = RateRule(1.0, 0.5, 0.9, 5, 30), RateRule(0.0, 2.0, 0.3, 5, 30)
+    tries = pd.DataFrame([{"learning_rate": 0.25, "sharpness": 2.0, "reading": 1.0}])
+    given = {}
+
+    def told(build, data, **settings):
+        given.update(settings)
+        own = rules if settings["optimizer"] == "sgd" else rules[::-1]
+        return SharpnessSuggestion(2.0, (1.0, 4.0), 64, 8, settings["optimizer"], 50, 16, tries, True, *own)
+
+    monkeypatch.setattr("sharplab.commands.suggest_lr.learning_rate_from_sharpness", told)
+    words = ["suggested_by_command:build", "--base", "8", "--width", "64", "--from-sharpness", "--steps", "50"]
+    assert suggest(tyro.cli(SuggestOptions, args=[*words, "--optimizer", "sgd"])) == 0
+    assert "base learning rate 2 [1, 4] (80%) for width 64" in capsys.readouterr().out
+    assert (given["base"], given["width"], given["steps"], given["optimizer"]) == (8, 64, 50, "sgd")
+    assert suggest(tyro.cli(SuggestOptions, args=words)) == 1
+    assert capsys.readouterr().out.startswith("inconclusive")
+    with pytest.raises(ValueError, match="--minutes"):
+        suggest(tyro.cli(SuggestOptions, args=[*words, "--minutes", "2"]))
