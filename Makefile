@@ -67,7 +67,7 @@ test-faults: $(STAMP) ## Kill sweeps and damage their stores at random, and coun
 lint: $(STAMP) ## Check style, formatting and types
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
-	$(PY) -m mypy sharplab
+	$(PY) -m mypy
 
 bench: $(STAMP) ## Time training and tracking against a plain loop
 	$(PY) experiments/benchmarks/training_speed.py

@@ -206,7 +206,8 @@ def test_an_update_is_a_step_that_takes_no_note_of_divergence():
     update = partial(UPDATE, recipe)
     after, loss, gradient = update(run, RATE, (inputs, classes))
     stepped = step(run, RATE, (inputs, classes))
-    assert all(map(np.array_equal, jax.tree.leaves(after.params), jax.tree.leaves(stepped.params)))
+    for a, b in zip(jax.tree.leaves(after.params), jax.tree.leaves(stepped.params), strict=True):
+        assert np.allclose(a, b, rtol=0, atol=1e-6)  # two programs, rounded each in its own way
     assert after.step == 1 and loss == pytest.approx(float(recipe.objective(run.params, (inputs, classes))))
     assert jax.tree.structure(gradient) == jax.tree.structure(run.params)
     onward = update(run._replace(diverged_step=jnp.int32(0)), RATE, (inputs, classes))[0]
