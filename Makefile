@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures gallery redraw report docs test test-browser test-faults lint bench bench-spectrum bench-memory bench-sweep bench-figure1 clean
+.PHONY: help setup figures gallery redraw report docs test test-long test-browser test-faults lint bench bench-spectrum bench-memory bench-sweep bench-figure1 clean
 
 ifeq ($(filter $(PRESET),smoke quick full paper),)
 $(error PRESET is '$(PRESET)': give smoke (seconds), quick (minutes, the default), full (up to 45 minutes a figure) or paper (hours, wants a GPU))
@@ -57,6 +57,9 @@ $(VENV)/.docs: $(STAMP)
 
 test: $(STAMP) ## Run the tests and the docstrings' examples (minutes)
 	$(PY) -m pytest -n 2 --dist loadfile
+
+test-long: $(STAMP) ## Run the tests of whole commands, figures, processes, simulations and the documentation's code
+	$(PY) -m pytest -n 2 --dist loadfile -m long
 
 test-browser: $(STAMP) ## Read the report in a headless Chromium (Debian: apt install chromium chromium-driver)
 	$(PY) -m pytest -m browser tests/browser

@@ -9,7 +9,7 @@ import pytest
 
 from sharplab.core.caches import keep_compiled_programs
 
-collect_ignore = ["spectrum/on_eight_devices.py"]  # a script for a process of its own
+collect_ignore = ["spectrum/on_eight_devices.py", "typed_use.py"]  # for a process of its own; for a type checker
 # They hold no examples, and looking for some imports them under one name.
 collect_ignore_glob = ["conftest.py", "*/conftest.py"]
 

@@ -43,6 +43,7 @@ def test_the_readme_is_short_and_shows_python_early():
 
 
 @pytest.mark.parametrize("page", PYTHON, ids=lambda page: page.name)
+@pytest.mark.long
 def test_python_of_a_page_runs(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "documentation"}

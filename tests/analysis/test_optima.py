@@ -34,6 +34,7 @@ def calibrated(kind: str) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.long
 def test_intervals_cover_at_their_stated_rate(kind, record_property):
     hits = calibrated(kind)[QUANTITIES].sum()
     record_property("coverage", str((hits / (2 * DRAWS)).to_dict()))
@@ -62,6 +63,7 @@ def verdicts(shift: float, seeds: int, outlier: float) -> pd.Series:
 
 
 @pytest.mark.parametrize(("seeds", "outlier"), [(3, 0.0), (5, 0.0), (5, 1.0)])
+@pytest.mark.long
 def test_verdicts_err_at_most_at_their_stated_rate(seeds, outlier):
     """At no shift and at one beyond the tolerance, and, where it is hardest, at the tolerance."""
     for shift, wrong in ((0.0, "shifts"), (0.25, "shifts"), (0.25, "transfers"), (1.0, "transfers")):

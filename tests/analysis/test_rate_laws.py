@@ -86,6 +86,7 @@ def calibrated(kind: str) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.long
 def test_intervals_of_exponents_and_of_a_far_prediction_cover_at_their_rate(kind, record_property):
     hits = calibrated(kind)[["width", "tokens", "prediction"]].sum()
     record_property("coverage", str((hits / DRAWS).to_dict()))

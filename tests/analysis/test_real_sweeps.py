@@ -139,6 +139,7 @@ def test_intervals_from_one_seed_of_each_size_cover_what_all_seeds_say(name):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("seeds", SEEDS)
+@pytest.mark.long
 def test_intervals_of_regrets_of_real_sweeps_cover_what_all_seeds_say(name, seeds):
     true, found = carried(true_regrets(name)), [carried(regrets) for regrets in drawn_regrets(name, seeds)]
     for quantity in ("loss", "share"):
@@ -168,6 +169,7 @@ def laws(name, grids):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("seeds", SEEDS)
+@pytest.mark.long
 def test_laws_of_real_sweeps_cover_what_all_seeds_say(name, seeds):
     _, grids = population(name)
     true = np.array([one.value for one in laws(name, [Losses(g.rates, np.tile(g.values, COPIES)) for g in grids])])

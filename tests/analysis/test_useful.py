@@ -91,6 +91,7 @@ def covers(measured, truth):
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.long
 def test_intervals_cover_what_the_sweep_was_made_by(kind):
     family = FAMILIES[kind]
     truths = {"misfit": family.misfit, "kappa": family.kappa, "loss.limit": family.limit, "loss.exponent": family.p}

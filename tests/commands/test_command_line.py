@@ -73,6 +73,7 @@ def test_a_store_in_a_directory_of_other_files_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("over, options", [("width", ()), ("depth", ("--optimizer", "adam", "--alpha", "1"))])
+@pytest.mark.long
 def test_the_sweep_scripts_print_optima_and_a_verdict_and_draw(over, options, tmp_path):
     path = ROOT / "experiments" / f"{over}_sweep.py"
     script = [sys.executable, str(path), "--preset", "smoke", "--no-refine", *options]
@@ -113,6 +114,7 @@ def test_an_interrupted_sweep_ends_with_code_130_and_goes_on(tmp_path):
     assert "Traceback" not in said
 
 
+@pytest.mark.long
 def test_a_figure_leaves_picture_numbers_and_verdict(tmp_path):
     done = sharplab("figure", "sharpening", "--preset", "smoke", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

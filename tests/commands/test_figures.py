@@ -3,6 +3,7 @@
 import re
 from types import SimpleNamespace
 
+import pytest
 from made_figures import leave
 
 from sharplab.commands import figures as command
@@ -38,6 +39,7 @@ def test_a_figure_that_fails_does_not_lose_the_others(tmp_path, monkeypatch, cap
     assert MARKS["inconclusive"] in row
 
 
+@pytest.mark.long
 def test_figures_are_drawn_again_from_their_runs_without_training(tmp_path, capsys):
     folder = tmp_path / "figures"
     made = command.FigureOptions(name="adam", preset="smoke", store=tmp_path / "runs", folder=folder)

@@ -66,6 +66,7 @@ def test_bad_input_names_the_option(here, words, says):
         command(*words)
 
 
+@pytest.mark.long
 def test_the_batch_is_arrays_or_the_first_of_a_loader(here, capsys):
     forms = "batch = examples()\nloader = [batch, (batch[0][:1], batch[1][:1])]\n"
     (here / "checked_with_batch.py").write_text(MODULE + forms)

@@ -106,6 +106,7 @@ def measured(monkeypatch):
     return steps
 
 
+@pytest.mark.long
 def test_numbers_are_those_of_dense_hessians_and_nothing_is_measured_twice(run, here, measured, monkeypatch, capsys):
     folder, exact = run
 

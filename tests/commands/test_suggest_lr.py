@@ -94,6 +94,7 @@ def generator():
 )
 
 
+@pytest.mark.long
 def test_data_are_arrays_or_a_loader_or_a_function_beside_build_or_named(here, capsys):
     (here / "suggested_with_forms.py").write_text(FORMS)
     (here / "suggested_with_arrays.py").write_text(FORMS + "data = pair\n")

@@ -44,6 +44,7 @@ def test_bounds_of_shares_are_those_of_clopper_and_pearson():
         assert script.upper(table, 0.975)[i] == pytest.approx(interval.high)
 
 
+@pytest.mark.long
 def test_the_figure_shows_every_kind_of_sweep_and_states_its_lowest_coverage(tmp_path):
     finding = script.find("smoke", tmp_path)
     table = finding.table

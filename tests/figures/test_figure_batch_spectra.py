@@ -60,6 +60,7 @@ def test_noise_ratio_in_octaves_and_unknown_without_the_other_end():
     assert script.judge_part("noise_of_both_ends", script.noise_ratio(law(1, 1, 1), None)) == "inconclusive"
 
 
+@pytest.mark.long
 def test_it_is_made_and_its_numbers_can_be_recomputed(tmp_path):
     finding = script.find("smoke", tmp_path)
     assert set(finding.numbers["parts"]) == set(script.THEORY)

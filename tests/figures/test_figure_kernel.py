@@ -16,6 +16,7 @@ def finding(tmp_path_factory):
     return script.find("smoke", tmp_path_factory.mktemp("runs"))
 
 
+@pytest.mark.long
 def test_predictions_begin_at_the_outputs_of_each_run_and_stay_near(finding):
     trajectory = finding.table
     assert len(trajectory) == 2 * 2 * 2 * 3  # widths, learning rates, seeds, records

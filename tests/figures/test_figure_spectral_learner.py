@@ -43,6 +43,7 @@ def test_rule():
     assert script.judge(diverged) == "fails"
 
 
+@pytest.mark.long
 def test_it_is_made_and_counts_evaluations(tmp_path):
     finding = script.find("smoke", tmp_path)
     own = finding.table[finding.table["learner"] == script.JUDGED]

@@ -82,6 +82,7 @@ def test_bounds_are_those_of_convex_theory_over_that_of_linear():
     assert found == {"linear": 1.0, "constant": pytest.approx(ratio)}
 
 
+@pytest.mark.long
 def test_the_figures_run_through(tmp_path):
     found = tournament.find("smoke", tmp_path)
     assert len(found.table) == 2 * 2 * 7 * 3  # workloads, budgets, schedules, seeds

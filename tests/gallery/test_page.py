@@ -91,6 +91,7 @@ def test_the_library_that_draws_comes_packed_and_once_and_all_together_is_small(
     assert len(page) < 2.5e6
 
 
+@pytest.mark.long
 def test_the_report_of_the_repository_stays_below_five_million_bytes(tmp_path):
     figures = EXPERIMENTS.parent / "figures"
     if not list(figures.glob("*.json")):

@@ -42,6 +42,7 @@ def transformer():
 
 
 @pytest.mark.parametrize("network", [convnet, transformer])
+@pytest.mark.long
 def test_gradient_and_hessian_product_are_the_same_a_few_examples_at_a_time(float64, monkeypatch, network):
     objective, params, numbers = network()
     direction = jax.tree.map(jnp.cos, params)

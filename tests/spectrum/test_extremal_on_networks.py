@@ -9,6 +9,8 @@ from problems import cast, moments, moments_recipe
 from sharplab.curvature import hessian
 from sharplab.spectrum import eigsh
 
+pytestmark = pytest.mark.long
+
 MODELS = ("residual_mlp", "figure1_convnet")
 TOLERANCES = (1e-2, 1e-3, 1e-5)
 COLD_KEYS = 4

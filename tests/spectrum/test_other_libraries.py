@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax.flatten_util import ravel_pytree
 from matfree import decomp, eig, stochtrace
 from problems import cast, moments, moments_recipe
@@ -11,6 +12,7 @@ from sharplab.curvature import hessian
 from sharplab.spectrum import eigsh, trace
 
 
+@pytest.mark.long
 def test_eigenvalues_and_trace_agree_with_matfree(float64):
     recipe, moment = moments_recipe("residual_mlp"), moments("residual_mlp")[4]
     params, batch = cast((moment.params, moment.batch), np.float64)

@@ -110,6 +110,7 @@ def test_directions():
     assert np.isfinite(directional.subspace_overlap(PARAMS, sl.eigsh(op, 2).vectors))
 
 
+@pytest.mark.long
 def test_products_by_differences_and_of_ones_own():
     batch = (INPUTS, TARGETS[sl.losses.cross_entropy])
     for chunk in (None, 4):
@@ -122,6 +123,7 @@ def test_products_by_differences_and_of_ones_own():
 
 
 @pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.long
 def test_a_tracker_of_all_observables(loss):
     batch, optimizer = (INPUTS, TARGETS[loss]), optax.adam(0.1)
     tracker = sl.Tracker(
@@ -156,6 +158,7 @@ SWEEP = {
 
 
 @pytest.mark.parametrize("optimizer", ["momentum", "lion"])  # optax's Adam is not strict itself
+@pytest.mark.long
 def test_sweeps_train_to_the_same_losses_bit_for_bit(optimizer, tmp_path):
     sweep = sl.Experiment(**SWEEP, parameterizations=("mup", "ntk"), optimizer=optimizer)
     found = sl.run(sweep, tmp_path / "strict").curves

@@ -116,6 +116,7 @@ def test_a_law_without_noise_is_found(law):
 
 @pytest.mark.parametrize(("correlation", "rate"), [(0.0, 0.95), (0.7, 0.9)])
 @laws
+@pytest.mark.long
 def test_intervals_cover_at_their_rate_and_a_little_less_under_correlated_noise(law, correlation, rate):
     rng, draws = np.random.default_rng(2), 30
     hits = dict.fromkeys(TRUE[law], 0)

@@ -23,6 +23,8 @@ from sharplab.sweep.status import status
 from sharplab.sweep.store.directory import open_store, read_rows
 from sharplab.sweep.work import is_out_of_memory
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def two():

@@ -228,6 +228,7 @@ def test_a_model_that_takes_a_rule_scales_itself():
     assert isinstance(source, ByRule)
 
 
+@pytest.mark.long
 def test_sweeps_of_ones_own_networks_are_trained_by_workers_to_the_bit(tmp_path):
     plain = sl.Experiment(
         model="own_networks:Net",

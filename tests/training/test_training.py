@@ -141,6 +141,7 @@ def test_dispatched_steps_give_the_same_results(cheap_batch, monkeypatch):
 
 
 @on_cpu
+@pytest.mark.long
 def test_users_convolution_is_dispatched_agrees_with_the_loop_and_may_diverge(monkeypatch):
     images = np.random.default_rng(0).standard_normal((96, 8, 8, 1)).astype(np.float32)
     classes = np.arange(96, dtype=np.int32) % 3
@@ -256,6 +257,7 @@ def elsewhere(tmp_path_factory):
 
 
 @on_cpu
+@pytest.mark.long
 def test_two_and_eight_devices_give_bit_identical_records(run_batch, elsewhere):
     for devices in (2, 8):
         for i, result in enumerate(run_batch):

@@ -29,6 +29,7 @@ def trained(request, tmp_path_factory):
     return request.param, replace(made, place=Place(tmp_path_factory.mktemp("store")))
 
 
+@pytest.mark.long
 def test_it_is_the_largest_eigenvalue_of_the_preconditioned_hessian(trained):
     build, runs = trained
     curves = sharpness_along(runs, 8, RATE, STEPS, threshold=2.0)

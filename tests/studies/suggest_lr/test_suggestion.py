@@ -229,6 +229,7 @@ def test_what_a_function_of_ones_own_raises_is_the_cause_of_the_failure():
     assert isinstance(failed.value.__cause__, RuntimeError) and "no such loss" in str(failed.value.__cause__)
 
 
+@pytest.mark.long
 def test_workers_train_what_has_a_name(tmp_path, monkeypatch):
     monkeypatch.chdir(Path(__file__).parent)
     settings = QUICK | {"optimizer": "sgd", "learning_rates": ("2^-2:2^0",), "steps": 2, "store": tmp_path / "store"}

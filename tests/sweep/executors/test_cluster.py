@@ -150,6 +150,7 @@ def test_workers_that_do_not_start_are_an_error(monkeypatch):
         pass
 
 
+@pytest.mark.long
 def test_a_slurm_job_is_one_worker_of_one_thread_with_the_cores_that_dask_is_configured_to_ask_for():
     dask_config = pytest.importorskip("dask.config")
     pytest.importorskip("dask_jobqueue")

@@ -32,6 +32,7 @@ def write_groups(folder, writer, start):
             store.read_rows(place)
 
 
+@pytest.mark.long
 def test_four_processes_write_into_one_store_and_none_is_lost_or_double(tmp_path):
     context = multiprocessing.get_context("spawn")
     start = context.Barrier(WRITERS)
