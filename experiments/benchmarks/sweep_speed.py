@@ -10,8 +10,9 @@ and the pool store nothing. For CPUs: on an accelerator the pool's workers would
 that nobody needs) over the rate of a large float32 matrix product on all cores, in the same process, in turn. The
 plain loop's share bounds how many times as fast as it anything can be that computes the same.
 (overhead) Seconds per group where training takes none: the engine alone.
-(growth) Sweeps of 100 to 10,000 such runs in groups of 25: start-up, planning, the whole run, a second call that finds
-everything there, loading, and peak memory, each in a process of its own.
+(growth) Sweeps of 100 to 100,000 such runs in groups of 25: start-up, planning, the whole run, a second call that finds
+everything there, loading, `sharplab.transfer` over the width at each depth, and peak memory, each in a process of its
+own.
 
 Contestants take turns; numbers are medians with their range. Targets, none of them tuned: a share of 60 % at width 512;
 3 × the plain loop at width 64; 10,000 runs loaded in less than 2 s.
@@ -63,7 +64,7 @@ PRESETS: Mapping[str, Preset] = {
         runs=tuple(Runs(width, seeds) for width, seeds in {16: 8, 64: 8, 256: 2, 512: 1}.items()),
         rows=4096,
         overhead=(40, 5),
-        groups=(4, 40, 400),
+        groups=(4, 40, 400, 4000),
         repetitions=3,
     ),
 }

@@ -92,8 +92,10 @@ def found(width=64, share=0.5):
     seconds = {"here": answers(8.0, 2.0), "processes": answers(9.0, 4.0)}
     seconds |= {"plain": answers(12.0, 8.0), "pool": answers(16.0, 4.0)}
     spread = {"median": share, "min": share, "max": share}
-    growth = {f"{name}_seconds": spread for name in ("start_up", "planning", "run", "again", "load")}
-    growth |= {f"{name}_bytes": spread for name in ("run_peak", "again_peak", "load_peak", "before_load")}
+    growth = {f"{name}_seconds": spread for name in ("start_up", "planning", "run", "again", "load", "transfer")}
+    growth |= {
+        f"{name}_bytes": spread for name in ("run_peak", "again_peak", "load_peak", "transfer_peak", "before_load")
+    }
     rates = ("steps_per_second", "matmul_flops_per_second", "share_made", "plain_share_made")
     both = {"here": spread, "processes": spread}
     return {

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from harness import in_turn, peak_memory, spread
 
+from sharplab.analysis import transfer
 from sharplab.sweep import Experiment, load
 from sharplab.sweep.executors.processes import Here, Processes
 from sharplab.sweep.runner import run_with
@@ -115,14 +116,19 @@ def find_all(groups: int, runs: int, store: str) -> dict[str, float]:
 
 
 def load_all(groups: int, runs: int, store: str) -> dict[str, float]:
-    """Time and memory of loading the sweep's records, without the time of imports."""
+    """Time and memory of loading the sweep's records and of judging each depth's transfer, imports aside."""
     before, called = peak_memory(), perf_counter()
     records = load(store)
     seconds = perf_counter() - called
     assert len(records.runs) == groups * runs, "runs are missing"
+    load_peak, called = peak_memory(), perf_counter()
+    for depth in sorted(set(records.runs["depth"])):
+        transfer(records.select(depth=depth), over="width", metric="train_loss")
     return {
         "load_seconds": seconds,
-        "load_peak_bytes": peak_memory(),
+        "load_peak_bytes": load_peak,
         "before_load_bytes": before,
+        "transfer_seconds": perf_counter() - called,
+        "transfer_peak_bytes": peak_memory(),
         "curve_rows": len(records.curves),
     }

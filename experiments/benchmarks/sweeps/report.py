@@ -122,11 +122,13 @@ def _growth_table(rows: Rows) -> Table:
         "whole run": "run_seconds",
         "second call": "again_seconds",
         "load": "load_seconds",
+        "transfer over width at every depth": "transfer_seconds",
     }
     peaks = {
         "whole run": "run_peak_bytes",
         "second call": "again_peak_bytes",
         "load": "load_peak_bytes",
+        "transfer": "transfer_peak_bytes",
         "imports alone": "before_load_bytes",
     }
     cells = [(f"{name}, s", *(ranged(row[key], ".2f") for row in rows)) for name, key in seconds.items()]
