@@ -48,7 +48,7 @@ redraw: $(STAMP) ## Draw and judge all that is made again, from the runs kept wi
 report: $(STAMP) ## Put all that is made on one page with curves to zoom, figures/report.html (seconds)
 	$(PY) -m sharplab report --folder $(FIGURES)
 
-docs: $(VENV)/.docs ## Make the documentation, site/index.html, which opens from its file (half a minute)
+docs: $(VENV)/.docs ## Make the documentation, site/index.html, which opens from its file (a minute)
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet --strict
 
 $(VENV)/.docs: $(STAMP)

@@ -1,6 +1,8 @@
-"""Examples of docstrings as code: `>>>` begins a block that the next empty line ends."""
+"""Docstrings as they are at run time, with examples as code: `>>>` begins a block that the next empty line ends."""
 
+import inspect
 import re
+from importlib import import_module
 from typing import Any
 
 import griffe
@@ -13,6 +15,8 @@ class Doctests(griffe.Extension):
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         """Rewrite the docstring of an object that griffe has read."""
+        if obj.docstring and "{settings}" in obj.docstring.value:  # filled in when the class is made
+            obj.docstring.value = inspect.getdoc(getattr(import_module(obj.module.path), obj.name)) or ""
         if obj.docstring:
             obj.docstring.value = EXAMPLE.sub(
                 lambda found: f"```pycon\n{found[0].rstrip()}\n```\n", obj.docstring.value

@@ -1,4 +1,5 @@
-"""What `mkdocs` reads besides docs/: the pages of the checkout around it, and a reference page for each public package.
+"""What `mkdocs` reads besides docs/: the pages of the checkout around it, the report with its curves, tables of the
+benchmarks, and a reference page for each public package.
 
 The reference is made of the public names, so that none can be without an entry; one without a docstring is an error.
 """
@@ -6,24 +7,32 @@ The reference is made of the public names, so that none can be without an entry;
 import importlib
 import inspect
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from bench_tables import fill
 from mkdocs.exceptions import PluginError
-from mkdocs.structure.files import File, Files
+from mkdocs.structure.files import File, Files, InclusionLevel
 
 import sharplab
+from sharplab.gallery import collect, figure_scripts
+from sharplab.gallery.page import page as report
 
 ROOT = Path(__file__).parents[1]
-AROUND = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "figures/README.md")
+AROUND = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "figures/README.md", "deploy/sweep.sbatch")
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the pages around docs/, the pictures that they show, and the reference."""
-    pictures = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "figures").glob("*.png"))
-    for name in (*AROUND, *pictures):
-        files.append(File.generated(config, name, abs_src_path=str(ROOT / name)))
+    """Add the pages around docs/, the report and what it and they link to, and the reference."""
+    figures = ROOT / "figures"
+    beside = sorted(str(p.relative_to(ROOT)) for p in figures.glob("*.*") if p.suffix in (".png", ".csv", ".json"))
+    scripts = [f"experiments/{path.name}" for path in figure_scripts().values()]
+    for name in (*AROUND, *beside, *scripts):
+        shown = InclusionLevel.INCLUDED  # scripts too, though other .py files are left out
+        files.append(File.generated(config, name, abs_src_path=str(ROOT / name), inclusion=shown))
+    files.append(File.generated(config, "figures/report.html", content=report(figures, collect(figures))))
     for name, text in reference().items():
         files.append(File.generated(config, name, content=text))
     return files
@@ -39,7 +48,10 @@ def on_config(config: Any) -> Any:
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Let links between the checkout's folders lead to where their pages lie on the site, side by side."""
-    if page.file.src_uri == "figures/README.md":
+    name = page.file.src_uri
+    if name == "benchmarks.md":
+        return fill(markdown, ROOT / "figures" / "bench")
+    if name == "figures/README.md" or name.startswith("tutorials/"):
         return markdown
     return re.sub(r"\]\((?:\.\./|docs/)", "](", markdown)
 
@@ -75,12 +87,15 @@ def _public(module: ModuleType) -> list[str]:
 
 
 def _entries(module: ModuleType, names: Any, prefix: str) -> str:
-    entries = []
-    for name in names:
-        value = getattr(module, name)
-        if not (inspect.isroutine(value) or inspect.isclass(value)):
-            continue
-        if not (value.__doc__ or "").strip():
-            raise PluginError(f"{module.__name__}.{name} is public and has no docstring: write one.")
-        entries.append(f"::: {value.__module__}.{name}\n    options:\n      heading: {prefix}.{name}\n")
-    return "\n".join(entries)
+    return "\n".join(_entry(f"{module.__name__}.{name}", getattr(module, name), f"{prefix}.{name}") for name in names)
+
+
+def _entry(name: str, value: Any, heading: str) -> str:
+    """The entry of one public object: what its docstring says, or of a table its names."""
+    if isinstance(value, Mapping):
+        return f"## {heading}\n\nA table by name: {', '.join(f'`{key}`' for key in value)}.\n"
+    if not (inspect.isroutine(value) or inspect.isclass(value)):
+        return f"## {heading}\n\n`{value}`\n"
+    if not (value.__doc__ or "").strip():
+        raise PluginError(f"{name} is public and has no docstring: write one.")
+    return f"::: {value.__module__}.{name.rpartition('.')[2]}\n    options:\n      heading: {heading}\n"

@@ -18,6 +18,7 @@ from sharplab.core.files import DamagedFile, read_regular
 from sharplab.core.text import printable
 from sharplab.gallery.claims import TESTED_BY, claim_verdict
 from sharplab.gallery.finding import Verdict
+from sharplab.gallery.meaning import SMOKE, meaning
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 MARKS: Mapping[Verdict, str] = {"holds": "✓ holds", "fails": "✗ fails", "inconclusive": "? inconclusive"}
@@ -156,6 +157,13 @@ class Entry:
         if self.made is None:
             return NOT_MADE
         return MARKS[self.made.verdict] + (" (smoke)" if self.made.preset == "smoke" else "")
+
+    @property
+    def meaning(self) -> str:
+        """What the verdict means in practice, in a sentence; empty where the figure is not made."""
+        if self.made is None:
+            return ""
+        return SMOKE if self.made.preset == "smoke" else meaning(self.name, self.made.verdict)
 
     @property
     def command(self) -> str:

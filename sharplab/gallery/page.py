@@ -1,4 +1,5 @@
-"""The page `report.html`, which opens without network: claims, pictures, curves to zoom, numbers.
+"""The page `report.html`, which opens without network: claims with what their verdicts mean and a picture each, to
+filter; numbers, and curves to zoom, behind a click.
 
 Its text comes from files that anyone may have written. The template `page.html` escapes whatever it is given, but for
 what this module has made itself, and browsers run no script but the two whose digests stand in the page's policy.
@@ -9,6 +10,7 @@ import gzip
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
@@ -27,7 +29,8 @@ from sharplab.core.files import write_whole
 from sharplab.core.text import printable
 from sharplab.gallery.claims import CLAIMS, PAPER, PAPER_ADDRESS
 from sharplab.gallery.curves import MOST_POINTS, plots
-from sharplab.gallery.entries import MARKS, NOT_MADE, Entry, collect, verdict_on
+from sharplab.gallery.entries import MARKS, NOT_MADE, PRESETS, Entry, collect, verdict_on
+from sharplab.gallery.meaning import MEANINGS, TOPICS, meaning, topic
 from sharplab.gallery.numbers import headline, label, tables
 from sharplab.gallery.readme import made_at
 
@@ -48,6 +51,7 @@ def write_report(folder: Path, entries: Sequence[Entry] | None = None) -> Path:
 def page(folder: Path, entries: Sequence[Entry]) -> str:
     """The HTML of the page about the figures in a folder."""
     script = _resource("page.js")
+    claims = [_claim(name, statement, entries) for name, statement in CLAIMS.items()]
     return _template().render(
         policy=_policy(script, get_plotlyjs()),
         style=Markup(_resource("page.css")),
@@ -58,10 +62,13 @@ def page(folder: Path, entries: Sequence[Entry]) -> str:
         paper_address=PAPER_ADDRESS,
         made_at=made_at(entries),
         entries=entries,
-        claims=[_claim(name, statement, entries) for name, statement in CLAIMS.items()],
+        claims=claims,
+        count=Counter(claim["verdict"] for claim in claims),
         beyond=[entry for entry in entries if not entry.claims],
-        sections=[_section(folder, entry) for entry in entries],
-        not_made=NOT_MADE,
+        sections={entry.name: _section(folder, entry) for entry in entries},
+        marks=[*MARKS.items(), ("", NOT_MADE)],
+        topics={key: name for key, name in TOPICS.items() if any(topic(entry.name) == key for entry in entries)},
+        presets=[name for name in PRESETS if any(entry.made and entry.made.preset == name for entry in entries)],
         digits=DIGITS,
         most_points=MOST_POINTS,
     )
@@ -71,7 +78,13 @@ def page(folder: Path, entries: Sequence[Entry]) -> str:
 def _template() -> Any:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"inline": _inline, "packed": _packed_figures}
-    environment.globals |= {"headline": _headline, "label": label, "table": _table}
+    environment.globals |= {
+        "headline": _headline,
+        "label": label,
+        "table": _table,
+        "topic": topic,
+        "labelled": _labelled,
+    }
     return environment.from_string(_resource("page.html"))
 
 
@@ -89,12 +102,16 @@ def _policy(*scripts: str) -> str:
 
 def _claim(name: str, statement: str, entries: Sequence[Entry]) -> dict[str, Any]:
     verdict = verdict_on(name, entries)
+    tests = [entry for entry in entries if name in entry.claims]
     return {
         "name": name,
         "statement": statement,
         "verdict": verdict,
         "mark": MARKS[verdict] if verdict else NOT_MADE,
-        "entries": [entry for entry in entries if name in entry.claims],
+        "entries": tests,
+        # Of several figures the claim has a sentence of its own, and shows the picture of the one that decides.
+        "meaning": meaning(name, verdict) if verdict and name in MEANINGS else "",
+        "decides": next((entry.name for entry in tests if verdict and entry.verdict == verdict), ""),
     }
 
 
@@ -124,6 +141,10 @@ def _section(folder: Path, entry: Entry) -> dict[str, Any]:
 
 def _headline(entry: Entry) -> list[str]:
     return headline(entry.made.numbers) if entry.made else []
+
+
+def _labelled(names: Sequence[str]) -> list[tuple[str, str]]:
+    return [(name, label(name)) for name in names]
 
 
 def _table(table: pd.DataFrame) -> Markup:

@@ -102,7 +102,8 @@ def _section(entry: Entry) -> str:
     if entry.made is None:
         how = f"make it with {code(entry.command)}." if entry.script else "there is no script for it yet."
         return "\n\n".join((*parts, f"**{NOT_MADE}**: {how}"))
-    parts += [f"{_mark(entry)}, at the preset {entry.made.preset}.", f"![{_alt(entry.claim)}]({entry.name}.png)"]
+    stated = f"{_mark(entry)}, at the preset {entry.made.preset}. In practice: {prose(entry.meaning)}"
+    parts += [stated, f"![{_alt(entry.claim)}]({entry.name}.png)"]
     if entry.wanted:
         parts.append(prose(entry.wanted))
     parts += _numbers(entry)

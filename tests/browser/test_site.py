@@ -21,9 +21,17 @@ def site(tmp_path_factory):
 
 
 def test_pages_open_from_their_files_and_ask_for_nothing_beyond(browser, site):
-    for name in ("index.html", "reference/spectrum.html", "figures/index.html"):
+    pages = ("index.html", "reference/spectrum.html", "figures/index.html", "figures/report.html", "benchmarks.html")
+    for name in (*pages, "tutorials/transfer.html"):
         open_page(browser, site / name, DESKTOP)
         assert [url for url in requests(browser) if not url.startswith((site.as_uri(), "data:", "about:"))] == []
+
+
+def test_the_benchmarks_are_tables_and_the_gallery_leads_to_the_curves(browser, site):
+    open_page(browser, site / "benchmarks.html", DESKTOP)
+    assert browser.execute_script("return document.querySelectorAll('article table').length") == 9
+    link = browser.find_element("css selector", "nav a[href$='report.html']").get_attribute("href")
+    assert link == (site / "figures" / "report.html").as_uri()
 
 
 def test_the_search_finds_a_public_name_without_a_server(browser, site):

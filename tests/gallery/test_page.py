@@ -5,7 +5,7 @@ import gzip
 import hashlib
 import json
 import re
-from html import unescape
+from html import escape, unescape
 from html.parser import HTMLParser
 from io import BytesIO
 
@@ -19,7 +19,8 @@ from PIL import Image
 from plotly.offline import get_plotlyjs
 
 from sharplab.gallery import collect, write_report
-from sharplab.gallery.entries import EXPERIMENTS, figure_scripts
+from sharplab.gallery.entries import EXPERIMENTS, MARKS, figure_scripts
+from sharplab.gallery.meaning import meaning
 from sharplab.gallery.page import page as page_of
 from sharplab.gallery.readme import readme
 
@@ -36,7 +37,7 @@ class Collected(HTMLParser):
         found = dict(attrs)
         self.addresses += [found[key] for key in ("href", "src") if key in found]
         self.ids += [found["id"]] if "id" in found else []
-        if tag not in ("meta", "link", "img", "br"):
+        if tag not in ("meta", "link", "img", "br", "input"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -104,6 +105,23 @@ def test_words_of_a_figure_stay_words(page):
     assert "<i>" not in page and "&lt;i&gt;" in page
 
 
+def test_a_figure_says_what_its_verdict_means_and_is_found_by_claim_topic_verdict_and_preset(page):
+    article = page.split('<article class="figure" id="adam"')[1].split("</article>")[0]
+    assert escape(meaning("adam", "fails")) in article and escape(meaning("adam", "holds")) not in article
+    assert (
+        'data-verdict="fails"' in article and 'data-preset="quick"' in article and 'data-topics="C8 width"' in article
+    )
+    assert article.index("In practice") < article.index("<img") < article.index("<details><summary>Numbers")
+
+
+def test_every_field_of_the_filter_has_a_label_or_stands_in_one(page):
+    form = page.split('<form id="filter"')[1].split("</form>")[0]
+    fields = set(re.findall(r'<(?:input|select) id="(\w+)"', form))
+    assert fields == {"words", "topic", "preset"} == set(re.findall(r'<label for="(\w+)"', form))
+    assert form.count("<input") - 1 == form.count("<label><input") == len(MARKS) + 1  # a box per verdict, and none
+    assert set(re.findall(r'value="(\w+)"[^>]*>', form)) >= {"holds", "fails", "inconclusive", "width", "depth"}
+
+
 def test_curves_in_the_page_are_those_of_the_table(page):
     figures = curves(page)
     assert len(figures) == page.count('<div class="plot">') == 4  # sweep and trajectory, muP and NTK
@@ -116,7 +134,7 @@ def test_numbers_of_curves_have_five_digits(page):
 
 
 def test_a_table_that_is_no_curve_is_shown_as_a_table(page):
-    section = page.split('<h2 id="adam">')[1].split("<h2")[0]
+    section = page.split('id="adam"')[1].split("</article>")[0]
     assert "The first 2 of the table's 2 rows" in section and "plot" not in section
 
 

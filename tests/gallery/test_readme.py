@@ -124,7 +124,7 @@ def test_a_figure_shows_picture_numbers_rule_and_how_to_make_it_again(figures, s
     assert "![It is so.](transfer.png)" in section
     assert "`make figure-transfer PRESET=smoke`" in section
     assert r'"holds" if a &lt; b | c; else "inconclusive".' in section
-    assert "12 s" in section
+    assert "12 s" in section and "In practice: Made in seconds" in section
     assert rows_of(section)["shift per doubling"] == [r"0.1 \[0.05, 0.15\]", r"0.8 \[0.5, 1.1\]"]
     assert rows_of(section)["runs"] == ["24"]
 
