@@ -256,4 +256,10 @@ MEANINGS: Mapping[str, Meaning] = {
         "Recorded eigenvalues can be taken with the errors beside them, and their residuals as bounds.",
         "Check recorded eigenvalues by a dense solve, until this is mended.",
     ),
+    "trust-region": Meaning(
+        "rates",
+        "Measure the sharpness after a tenth of training: the best learning rate lies within an octave of what it says.",
+        "Sweep the learning rate: the sharpness after a tenth of training tells it no better than to an octave or two.",
+        "A learning rate read off the sharpness is a place to begin a sweep, not an answer.",
+    ),
 }
