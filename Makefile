@@ -8,7 +8,13 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 # Tests that between them call every dependency, for `make test-oldest` and `make test-newest`.
-ESSENTIALS := tests/core tests/data
+ESSENTIALS := tests/core tests/data tests/test_losses.py tests/test_optimizers.py tests/test_records.py tests/test_schedules.py \
+	tests/analysis/test_tables.py tests/gallery/test_curves.py tests/gallery/test_readme.py tests/models/test_every_model.py \
+	tests/scaling/test_any_module.py tests/spectrum/test_extremal.py tests/studies/test_autolrs.py tests/sweep/store/test_layout.py \
+	tests/sweep/store/test_store_damage.py tests/sweep/test_notes.py tests/sweep/test_runner.py \
+	tests/tracking/test_checkpoint_spectra.py tests/training/test_checkpoints.py tests/commands/test_config_file.py \
+	tests/commands/test_table_verdict.py \
+	tests/commands/test_command_line.py::test_help_lists_each_command_with_the_beginning_of_its_own
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
