@@ -47,17 +47,17 @@ def _arrays(file: BinaryIO) -> dict[str, np.ndarray]:
         members = archive.infolist()
         require_plausible(sum(member.file_size for member in members), held)
         for member in members:
-            with archive.open(member) as header:
-                version = npy.read_magic(header)
-                if version not in _HEADERS:
-                    raise ValueError(f"{member.filename} is of version {version}")
-                shape, _, dtype = _HEADERS[version](header)
-                promised = header.tell() + prod(shape) * dtype.itemsize
-            if promised != member.file_size:
-                raise ValueError(f"{member.filename} promises {promised:,} bytes in {member.file_size:,}")
             name = member.filename.removesuffix(".npy")
             if name in found:
                 raise ValueError(f"{name} is there twice")
             with archive.open(member) as content:
+                version = npy.read_magic(content)
+                if version not in _HEADERS:
+                    raise ValueError(f"{name} is of version {version}")
+                shape, _, dtype = _HEADERS[version](content)
+                promised = content.tell() + prod(shape) * dtype.itemsize
+                if promised != member.file_size:
+                    raise ValueError(f"{name} promises {promised:,} bytes in {member.file_size:,}")
+                content.seek(0)
                 found[name] = npy.read_array(content, allow_pickle=False)
     return found
