@@ -7,10 +7,18 @@ RUNS ?= runs
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+# Tests that between them call every dependency, for `make test-oldest` and `make test-newest`.
+ESSENTIALS := tests/core tests/data tests/test_losses.py tests/test_optimizers.py tests/test_records.py tests/test_schedules.py \
+	tests/analysis/test_tables.py tests/gallery/test_curves.py tests/gallery/test_readme.py tests/models/test_every_model.py \
+	tests/scaling/test_any_module.py tests/spectrum/test_extremal.py tests/studies/test_autolrs.py tests/sweep/store/test_layout.py \
+	tests/sweep/store/test_store_damage.py tests/sweep/test_notes.py tests/sweep/test_runner.py \
+	tests/tracking/test_checkpoint_spectra.py tests/training/test_checkpoints.py tests/commands/test_config_file.py \
+	tests/commands/test_table_verdict.py \
+	tests/commands/test_command_line.py::test_help_lists_each_command_with_the_beginning_of_its_own
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures gallery redraw report docs test test-long test-browser test-faults lint bench bench-spectrum bench-memory bench-sweep bench-figure1 clean
+.PHONY: help setup figures gallery redraw report docs test test-long test-browser test-faults test-oldest test-newest lint package audit bench bench-spectrum bench-memory bench-sweep bench-figure1 clean
 
 ifeq ($(filter $(PRESET),smoke quick full paper),)
 $(error PRESET is '$(PRESET)': give smoke (seconds), quick (minutes, the default), full (up to 45 minutes a figure) or paper (hours, wants a GPU))
@@ -67,6 +75,27 @@ test-browser: $(STAMP) ## Read the report in a headless Chromium (Debian: apt in
 test-faults: $(STAMP) ## Kill sweeps and damage their stores at random, and count what is lost (10 minutes)
 	$(PY) -m pytest -m faults tests/faults
 
+test-oldest: $(STAMP) ## Test the essentials with the oldest dependencies that pyproject.toml admits (3 minutes)
+	$(call in_new_environment,oldest,--resolution lowest-direct,-W ignore::DeprecationWarning)
+
+test-newest: $(STAMP) ## Test the essentials with the newest dependencies that there are (3 minutes)
+	$(call in_new_environment,newest)
+
+# Made anew each time, for what the index has changes; uv keeps what it has downloaded.
+define in_new_environment
+$(PY) -m uv venv --quiet --clear --python $(PY) .venv-$(1)
+$(PY) -m uv pip install --quiet --python .venv-$(1) $(2) -e '.[dev]'
+.venv-$(1)/bin/python -m pytest -n 2 --dist loadfile $(3) $(ESSENTIALS)
+endef
+
+package: $(STAMP) ## Build dist/, install the wheel into an empty environment elsewhere, and use it there (half a minute)
+	rm -rf dist
+	$(PY) -m build --quiet --installer uv
+	$(PY) -m pytest -m package tests/packaging
+
+audit: $(STAMP) ## Look the versions of constraints.txt up among known vulnerabilities (needs the network)
+	$(PY) -m uv tool run --quiet pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
+
 lint: $(STAMP) ## Check style, formatting and types
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
@@ -88,5 +117,5 @@ bench-figure1: $(STAMP) ## Time the paper's Figure-1 study against a plain port 
 	$(PY) experiments/benchmarks/figure1.py
 
 clean: ## Remove .venv and caches; keep figures/ and the stored runs/
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-oldest .venv-newest build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -105,7 +105,7 @@ if TYPE_CHECKING:
     )
 # isort: on
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # By package, the names that load on first use, so that `import sharplab` takes no time.
 _NAMES = {

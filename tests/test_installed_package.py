@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import sharplab
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -67,3 +69,10 @@ def test_commands_that_need_a_checkout_say_so(site, tmp_path, words):
     assert "checkout" in done.stderr and "`make figures`" in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_version_stands_everywhere():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert sharplab.__version__ == version
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"\n## {version}\n" in (ROOT / "CHANGELOG.md").read_text()

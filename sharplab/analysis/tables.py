@@ -6,10 +6,10 @@ import io
 import json
 import warnings
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,8 +20,11 @@ from sharplab.core.files import DamagedFile, read_regular
 from sharplab.core.text import printable
 from sharplab.records import NAMED, RUN_KEYS, Records
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 LARGEST = 2**26  # bytes of a table, also once inflated
-MOST_VALUES = 2**24  # of a Parquet file, which packs many alike
+MOST_VALUES = 2**24  # rows times columns, of which a small file can have many
 SEPARATORS = ",\t;"
 PREFIXES = ("config.", "summary.", "summary_metrics.")  # where W&B keeps what a run was given, and what it gave
 MISSING = frozenset(("", "nan", "none", "null", "na", "n/a", "<na>"))
@@ -148,6 +151,7 @@ def _csv(content: bytes) -> _Table:
             else:
                 rows.append(row)
                 places.append(f"line {reader.line_num}")
+                _require_few_values(len(rows), len(header))
     except csv.Error as error:
         raise DamagedFile(f"is no CSV in line {reader.line_num} ({error})") from error
     return _table(header, pd.DataFrame(rows, columns=range(len(header)), dtype=object), places)
@@ -159,7 +163,7 @@ def _json_lines(content: bytes) -> _Table:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line, parse_int=_whole)
         except (ValueError, RecursionError) as error:
             raise DamagedFile(f"has no JSON in line {i}") from error
         if not isinstance(row, dict):
@@ -167,10 +171,31 @@ def _json_lines(content: bytes) -> _Table:
         rows.append(row)
         places.append(f"line {i}")
     try:
-        flat = pd.json_normalize(rows)
+        flat = [dict(_entries(row)) for row in rows]
     except RecursionError as error:
         raise DamagedFile("has objects within objects, too deep to read") from error
-    return _table(list(flat.columns), flat, places)
+    _require_few_values(len(flat), len({name for row in flat for name in row}))
+    frame = pd.DataFrame(flat)
+    return _table(list(frame.columns), frame, places)
+
+
+def _whole(text: str) -> int | float:
+    """A whole number, as a float where a column of 64 bits holds none such."""
+    return int(text) if len(text) < 21 and abs(int(text)) < 2**63 else float(text)
+
+
+def _entries(row: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """What an object holds, and the objects in it, under names joined by dots."""
+    for name, value in row.items():
+        if isinstance(value, dict):
+            yield from _entries(value, f"{above}{name}.")
+        else:
+            yield above + name, value
+
+
+def _require_few_values(rows: int, columns: int) -> None:
+    if rows * columns > MOST_VALUES:
+        raise DamagedFile(f"has more than {MOST_VALUES:,} values: leave out columns or runs")
 
 
 def _parquet(content: bytes) -> _Table:
@@ -178,10 +203,22 @@ def _parquet(content: bytes) -> _Table:
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(pa.BufferReader(content))
-        if file.metadata.num_rows * file.metadata.num_columns > MOST_VALUES:
-            raise DamagedFile(f"has more than {MOST_VALUES:,} values: leave out columns or runs")
-        frame = file.read(use_threads=False).to_pandas(ignore_metadata=True)
+        footer = pq.ParquetFile(pa.BufferReader(content))
+        _require_few_values(footer.metadata.num_rows, footer.metadata.num_columns)
+        groups = [footer.metadata.row_group(i) for i in range(footer.metadata.num_row_groups)]
+        chunks = [group.column(i) for group in groups for i in range(group.num_columns)]
+        _require_few_values(sum(chunk.num_values for chunk in chunks), 1)
+        if sum(chunk.total_uncompressed_size for chunk in chunks) > LARGEST:
+            raise DamagedFile(f"inflates to more than {LARGEST:,} bytes: leave out columns or runs")
+        _require_once(footer.schema_arrow.names)
+        # A long text that stands in every row is kept once, and counted before it is written out.
+        leaves = [footer.schema.column(i) for i in range(len(footer.schema))]
+        texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+        table = pq.ParquetFile(pa.BufferReader(content), read_dictionary=texts).read(use_threads=False)
+        if sum(_text_bytes(chunk) for column in table.columns for chunk in column.chunks) > LARGEST:
+            raise DamagedFile(f"inflates to more than {LARGEST:,} bytes: leave out columns or runs")
+        frame = table.to_pandas(ignore_metadata=True)
+        frame = frame.astype({name: object for name, kind in frame.dtypes.items() if kind == "category"})
     except MemoryError:
         raise  # pyarrow's is an ArrowException too
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -189,10 +226,33 @@ def _parquet(content: bytes) -> _Table:
     return _table(list(frame.columns), frame.reset_index(drop=True), [f"row {i + 1}" for i in range(len(frame))])
 
 
-def _table(names: Sequence[str], columns: pd.DataFrame, places: Sequence[str]) -> _Table:
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
+def _text_bytes(array: "pa.Array") -> int:
+    """The length of all texts of an array in which equal ones are kept once, each as often as it stands there."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        held = array.dictionary
+        if not (pa.types.is_string(held.type) or pa.types.is_binary(held.type)):
+            return 0
+        return pc.sum(pc.binary_length(held).take(array.indices).cast(pa.int64())).as_py() or 0
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return _text_bytes(array.flatten())
+    if pa.types.is_struct(kind):
+        return sum(_text_bytes(each) for each in array.flatten())
+    if pa.types.is_nested(kind):
+        raise DamagedFile(f"has a column of {kind}: leave it out")
+    return 0
+
+
+def _require_once(names: Sequence[str]) -> None:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
         raise DamagedFile(f"has the column {twice[0]!r} twice: rename one")
+
+
+def _table(names: Sequence[str], columns: pd.DataFrame, places: Sequence[str]) -> _Table:
+    _require_once(names)
     columns.columns = pd.Index(names)
     return _Table(columns.drop(columns=[name for name in names if not name]), places)
 

@@ -16,13 +16,16 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from io import BufferedRandom, BytesIO
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 
-# What Python's readers of zip files raise for content that is none: NotImplementedError for ways to compress, and
-# RuntimeError for encrypted members and for JSON that is too deep.
+from sharplab.core.npz import read_npz
+
+# What readers of zip and npz files raise for content that is none: NotImplementedError for ways to compress,
+# RuntimeError for encrypted members and for JSON that is too deep, SyntaxError and TokenError for headers of arrays.
 NO_ARCHIVE = (
     BadZipFile,
     EOFError,
@@ -31,6 +34,8 @@ NO_ARCHIVE = (
     ValueError,
     OverflowError,
     RuntimeError,
+    SyntaxError,
+    TokenError,
     struct.error,
     zlib.error,
 )
@@ -126,8 +131,10 @@ def write_arrays(path: Path, arrays: Sequence[np.ndarray], note: Any) -> None:
     """
 
     def write(file: BufferedRandom) -> None:
-        named = {str(i): array for i, array in enumerate(arrays)}
-        np.savez(file, allow_pickle=False, **named, **{NOTE: np.array(json.dumps(note))})
+        if any(array.dtype.hasobject for array in arrays):
+            raise ValueError("arrays of Python's objects are not written: they would be pickled")
+        named: dict[str, Any] = {str(i): array for i, array in enumerate(arrays)}
+        np.savez(file, **named | {NOTE: np.array(json.dumps(note))})
         file.seek(0)
         file.write(hashlib.file_digest(file, "sha256").digest())
 
@@ -146,9 +153,9 @@ def read_arrays(path: Path) -> tuple[list[np.ndarray], Any]:
     if hashlib.sha256(content).digest() != digest:
         raise DamagedFile("is not as it was written (cut or altered)")
     try:
-        with np.load(BytesIO(content), allow_pickle=False) as file:
-            note = json.loads(str(file[NOTE]))
-            return [file[str(i)] for i in range(len(file) - 1)], note
+        found = read_npz(BytesIO(content))
+        note = json.loads(str(found[NOTE]))
+        return [found[str(i)] for i in range(len(found) - 1)], note
     except NO_ARCHIVE as error:
         raise DamagedFile("holds no arrays") from error
 

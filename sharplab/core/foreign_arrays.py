@@ -6,12 +6,14 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sharplab.core.files import NO_ARCHIVE
+from sharplab.core.npz import read_npz, require_plausible
 
 FILES = (".npz", ".safetensors")
 _TREE, _STEP = "_METADATA", "_CHECKPOINT_METADATA"  # what Orbax leaves in a saved tree, and beside several
@@ -57,9 +59,9 @@ def _damaged(path: Path, how: str, error: Exception) -> ValueError:
 
 def _of_npz(path: Path) -> dict[str, np.ndarray]:
     try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:  # which np.load would leave open
-            return {name: file[name] for name in file.files}
-    except (*NO_ARCHIVE, AttributeError, MemoryError) as error:
+        with path.open("rb") as file:
+            return read_npz(file)
+    except (*NO_ARCHIVE, MemoryError) as error:
         raise _damaged(path, "as npz without pickles", error) from error
 
 
@@ -97,6 +99,9 @@ def _of_tree(folder: Path) -> dict[str, np.ndarray]:
         item = checkpointer.metadata(folder.resolve()).item_metadata
         if item is None:
             raise ValueError("its metadata are missing")
+        leaves = [leaf for leaf in jax.tree.leaves(item.tree) if hasattr(leaf, "shape") and hasattr(leaf, "dtype")]
+        promised = sum(prod(leaf.shape) * np.dtype(leaf.dtype).itemsize for leaf in leaves)
+        require_plausible(promised, sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()))
         arguments = jax.tree.map(on_host, item.tree)
         restored = checkpointer.restore(folder.resolve(), restore_args=arguments)
     leaves = jax.tree_util.tree_leaves_with_path(restored)

@@ -1,4 +1,4 @@
-"""Files from the web: pinned by their SHA-256, resumed where they broke off, kept in a cache.
+"""Files from the web, by https: pinned by their SHA-256, resumed where they broke off, kept in a cache.
 
 The cache is the platform's (on Linux `~/.cache/sharplab`), or the folder that the environment variable
 SHARPLAB_CACHE names. A file put there by hand serves as well as one that was downloaded. Hence a machine without
@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
+from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from filelock import FileLock
 from rich.console import Console
@@ -29,6 +30,7 @@ CONNECTIONS = 8  # per address; each goes on where the last one ended
 PAUSE_SECONDS = 0.5  # after the first that broke, then doubled
 TIMEOUT_SECONDS = 30
 CHUNK_BYTES = 1 << 18
+LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 BUSY = {408, 429}  # of the HTTP errors below 500, those that pass
 CUTS = (ConnectionError, TimeoutError, ssl.SSLError, http.client.HTTPException)
 
@@ -86,6 +88,8 @@ def _download(source: Source, path: Path) -> None:
 
 def _download_from(url: str, source: Source, part: Path, show: Callable[[int], None]) -> str | None:
     """Complete `part` from one address: None when its bytes are the right ones, else what was wrong."""
+    if not _is_secure(url):
+        return "it is no address of https"
     complaint = ""
     for attempt in range(CONNECTIONS):
         if attempt:
@@ -116,11 +120,27 @@ def _download_from(url: str, source: Source, part: Path, show: Callable[[int], N
     return complaint
 
 
+def _is_secure(url: str) -> bool:
+    """Whether nobody on the way reads or alters what an address answers."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)
+
+
+class _StaysSecure(HTTPRedirectHandler):
+    """Goes where a server sends it, but for addresses that are not secure."""
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):
+        if not _is_secure(newurl):
+            raise HTTPError(newurl, code, f"leads to {newurl}, no address of https", headers, fp)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
 def _transfer(url: str, part: Path, size: int, show: Callable[[int], None]) -> int:
     """Append to `part` what one connection gives of the rest; the offset at which that began."""
     start = _size(part)
     headers = {"User-Agent": "sharplab", "Range": f"bytes={start}-"} if start else {"User-Agent": "sharplab"}
-    with urlopen(Request(url, headers=headers), timeout=TIMEOUT_SECONDS) as response:
+    opener = build_opener(_StaysSecure)
+    with opener.open(Request(url, headers=headers), timeout=TIMEOUT_SECONDS) as response:
         if response.status != http.HTTPStatus.PARTIAL_CONTENT:  # the server knows no ranges
             start = 0
         with part.open("ab" if start else "wb") as file:
@@ -141,6 +161,9 @@ def _size(part: Path) -> int:
 def _progress(source: Source) -> Iterator[Callable[[int], None]]:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as progress:
+    if not console.is_terminal:
+        yield lambda done: None
+        return
+    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
         task = progress.add_task(Path(source.path).name, total=source.size)
         yield lambda done: progress.update(task, completed=done)

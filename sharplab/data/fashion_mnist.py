@@ -21,11 +21,8 @@ PADDING = 2  # 28×28 → 32×32, the size at which the Figure-1 network ends at
 
 
 def _source(file: str, sha256: str, size: int) -> Source:
-    urls = (
-        f"https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/{file}",
-        f"http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/{file}",
-    )
-    return Source(f"fashion-mnist/{file}", urls, sha256, size)
+    url = f"https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/{file}"
+    return Source(f"fashion-mnist/{file}", (url,), sha256, size)
 
 
 # These digests are of files whose MD5s are the ones that upstream publishes.

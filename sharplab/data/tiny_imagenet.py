@@ -18,7 +18,7 @@ from sharplab.data.images import scale_pixels
 
 ARCHIVE = Source(
     "tiny-imagenet/tiny-imagenet-200.zip",
-    ("https://cs231n.stanford.edu/tiny-imagenet-200.zip", "http://cs231n.stanford.edu/tiny-imagenet-200.zip"),
+    ("https://cs231n.stanford.edu/tiny-imagenet-200.zip",),
     "6198c8ae015e2b3e007c7841da39ec069199b9aa3bfa943a462022fe5e43c821",
     248_100_043,
 )
@@ -41,6 +41,10 @@ def tiny_imagenet(source: Source = ARCHIVE) -> Dataset:
         train = sorted((int(match[2]), number[match[1]], match[0]) for match in found)
         rows = read_member(archive, f"{ROOT}/val/val_annotations.txt").decode().splitlines()
         val = [(f"{ROOT}/val/images/{file}", number[wnid]) for file, wnid, *_ in map(str.split, rows)]
+        if len(val) > len(archive.namelist()):
+            raise ValueError(
+                f"{path} lists {len(val):,} pictures of val, more than it holds; get the original archive."
+            )
         train_part, eval_part = (_read_part(archive, part) for part in ([(name, n) for _, n, name in train], val))
     definition = f"tiny-imagenet; {path.name} {source.sha256}; classes in turn; x/127.5 - 1; train and val"
     return make_dataset("tiny-imagenet", train_part, eval_part, len(wnids), definition)
@@ -54,12 +58,12 @@ def _read_part(archive: ZipFile, part: list[tuple[str, int]]) -> Pair:
     for i, (name, _) in enumerate(part):
         try:
             with Image.open(io.BytesIO(read_member(archive, name)), formats=["JPEG"]) as image:
-                pixels = np.asarray(image.convert("RGB"))
-        except (UnidentifiedImageError, OSError) as error:
+                shape = (*image.size[::-1], 3)
+                if shape != images.shape[1:]:  # known before the picture is inflated
+                    raise ValueError(f"{archive.filename} holds {name} in shape {shape}; get the original archive.")
+                images[i] = np.asarray(image.convert("RGB"))
+        except (UnidentifiedImageError, Image.DecompressionBombError, OSError) as error:
             raise ValueError(
                 f"{archive.filename} holds {name}, which is no whole JPEG; get the original archive."
             ) from error
-        if pixels.shape != images.shape[1:]:
-            raise ValueError(f"{archive.filename} holds {name} in shape {pixels.shape}; get the original archive.")
-        images[i] = pixels
     return scale_pixels(images), np.array([target for _, target in part], np.int32)

@@ -126,7 +126,7 @@ def read_made(folder: Path, name: str) -> Made | None:
                 raise DamagedFile(f"has no {beside.name} beside it")
     except FileNotFoundError:
         return None
-    except (DamagedFile, OSError, ValueError, RecursionError) as error:
+    except (DamagedFile, OSError, msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} is no figure's record ({printable(error)}): make it again with `make figure-{name}`, or delete it."
         ) from error

@@ -6,14 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sharplab.core.evidence import Evidence, gathering
-from sharplab.core.files import read_regular, write_whole
+from sharplab.core.files import DamagedFile, read_regular, write_whole
 from sharplab.sweep.store.directory import open_store
 from sharplab.sweep.store.pack import LEVEL, pack
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 KEPT = "evidence"
 TABLES = "tables"
@@ -53,19 +57,25 @@ def from_kept(folder: Path, name: str) -> Iterator[Path]:
     """A block in which the figure folder/name is drawn from its evidence; yields the store to give to its script.
 
     Raises:
-        ValueError: if nothing is kept of it.
+        ValueError: if nothing is kept of it, or a table is not as it was written.
         StoreError, OSError: if it cannot be read.
     """
     kept = folder / KEPT / name
     if not is_kept(folder, name):
         raise ValueError(f"{kept} is missing, the runs that the figure was drawn from: make it anew.")
-    tables = {
-        path.stem: pq.read_table(pa.BufferReader(read_regular(path, LARGEST))).to_pandas()
-        for path in sorted((kept / TABLES).glob("*.parquet"))
-    }
+    tables = {path.stem: _read_table(path) for path in sorted((kept / TABLES).glob("*.parquet"))}
     with TemporaryDirectory() as scratch:
         store = Path(scratch) / "store"  # sweeps leave notes where they look for their runs
         shutil.copytree(kept, store, ignore=shutil.ignore_patterns(TABLES))
         open_store(store)
         with gathering(Evidence(tables=tables, complete=True)):
             yield store
+
+
+def _read_table(path: Path) -> "pd.DataFrame":
+    try:
+        return pq.read_table(pa.BufferReader(read_regular(path, LARGEST)), use_threads=False).to_pandas()
+    except MemoryError:
+        raise  # pyarrow's is an ArrowException too
+    except (DamagedFile, pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not the table that was kept there: make the figure anew.") from error

@@ -18,6 +18,7 @@ from sharplab.core.captured import captured_arrays
 from sharplab.core.files import NO_ARCHIVE, DamagedFile, read_arrays, write_arrays
 from sharplab.core.loops import Loop, choose_loop
 from sharplab.core.naming import lookup
+from sharplab.core.npz import read_npz
 from sharplab.core.tree import PyTree
 from sharplab.optimizers import OPTIMIZERS, Optimizer, metric_of_state
 from sharplab.tracking.measurement import Measurement, TrackerState
@@ -240,7 +241,8 @@ def _saved(path: Path) -> tuple[list[dict[str, float]], Any, list[np.ndarray]]:
         leaves, note = read_arrays(path)
     except DamagedFile as damage:
         # Files once were npz archives without a digest.
-        with suppress(*NO_ARCHIVE), np.load(path, allow_pickle=False) as saved:
+        with suppress(*NO_ARCHIVE), path.open("rb") as file:
+            saved = read_npz(file)
             leaves, note = [saved[f"leaf_{i}"] for i in range(len(saved) - 1)], {"rows": json.loads(str(saved["rows"]))}
             return _checked(path, note), None, leaves
         raise ValueError(f"tracker file {path} {damage}: restore an earlier one, or record anew.") from damage

@@ -18,6 +18,7 @@ class FileServer:
     knows_ranges: bool = True
     cuts: list[int] = field(default_factory=list)  # of the next connections: bytes sent before each breaks
     errors: list[int] = field(default_factory=list)  # HTTP status of the next connections
+    redirects: dict[str, str] = field(default_factory=dict)  # name → address
     delay: float = 0  # seconds between headers and body
     requests: list[tuple[str, str | None]] = field(default_factory=list)  # (name, Range)
 
@@ -54,6 +55,11 @@ class _Handler(BaseHTTPRequestHandler):
         state.requests.append((name, asked))
         if state.errors:
             return self.send_error(state.errors.pop(0))
+        if name in state.redirects:
+            self.send_response(302)
+            self.send_header("Location", state.redirects[name])
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
         if name not in state.files:
             return self.send_error(404)
         content, start = state.files[name], 0

@@ -10,7 +10,7 @@ import textwrap
 import numpy as np
 import pytest
 
-from sharplab.data import downloads
+from sharplab.data import cifar, downloads, fashion_mnist, tiny_imagenet, wikitext
 from sharplab.data.downloads import Source, fetch
 
 CONTENT = np.random.default_rng(0).bytes(1_000_000)
@@ -174,3 +174,27 @@ def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     if sys.platform == "linux":
         assert downloads.cache_folder() == tmp_path / "xdg" / "sharplab"
+
+
+@pytest.mark.parametrize("place", ["http://example.org/file", "ftp://example.org/file", "file:///etc/hostname"])
+def test_neither_an_address_nor_where_it_leads_may_be_without_https(server, source, cache_folder, place):
+    with pytest.raises(ValueError, match="https"):
+        fetch(dataclasses.replace(source, urls=(place,)))
+    server.redirects["away"] = place
+    with pytest.raises(ValueError, match="away: HTTP 302"):
+        fetch(dataclasses.replace(source, urls=(f"{server.url}/away",)))
+    server.redirects["here"] = f"{server.url}/file"
+    assert fetch(dataclasses.replace(source, urls=(f"{server.url}/here",))).read_bytes() == CONTENT
+
+
+def test_all_that_is_downloaded_comes_by_https():
+    sources = [
+        cifar.ARCHIVE,
+        tiny_imagenet.ARCHIVE,
+        *fashion_mnist.SOURCES.values(),
+        wikitext.WIKITEXT_2,
+        wikitext.WIKITEXT_103,
+    ]
+    assert len(sources) > 6
+    assert all(url.startswith("https://") for source in sources for url in source.urls)
+    assert all(len(bytes.fromhex(source.sha256)) == 32 for source in sources)

@@ -21,6 +21,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from campaign_sweep import SWEEP
+from damage import DAMAGES
 from dask_processes import scheduler_and_worker
 from fake_training import FakeTrainer
 from fill_a_disk import SWEEP as LARGE_SWEEP
@@ -102,32 +103,19 @@ def children(pid):
     ]
 
 
-DAMAGES = {
-    "cut": lambda path, chance: path.write_bytes(path.read_bytes()[: chance.randrange(1, path.stat().st_size)]),
-    "altered": lambda path, chance: path.write_bytes(flipped(path.read_bytes(), chance)),
-    "emptied": lambda path, chance: path.write_bytes(b""),
-}
-
-
 def damage(store, chance, turn):
     """What was done to the store: to one of its files, each kind of damage in its turn, and foreign files."""
     folder = ("groups/*.parquet", "checkpoints/*.npz")[turn // len(DAMAGES) % 2]
     files, done = [path for path in sorted(store.glob(folder)) if path.stat().st_size > 1], []
     if files:
         kind, path = list(DAMAGES)[turn % len(DAMAGES)], chance.choice(files)
-        DAMAGES[kind](path, chance)
+        path.write_bytes(DAMAGES[kind](path.read_bytes(), chance.random()))
         done.append(f"{kind} {path.parent.name}")
     if (store / "groups").exists() and chance.random() < 0.3:
         name = chance.choice(["notes.txt", "mine.parquet", ".hidden.parquet", "mup-w4-d2-0123456789abcdef.parquet"])
         (store / "groups" / name).write_text("not of a sweep")
         done.append("foreign")
     return done
-
-
-def flipped(content, chance):
-    """With one bit altered."""
-    at = chance.randrange(len(content))
-    return content[:at] + bytes([content[at] ^ 1 << chance.randrange(8)]) + content[at + 1 :]
 
 
 def assert_complete(store, expected):

@@ -119,7 +119,7 @@ def _check_schema(folder: Path) -> None:
     try:
         content = msgspec.json.decode(read_regular(marker, LARGEST_MARKER), type=_Marker)
         schema, version = content.sharplab_store, content.sharplab
-    except (FileNotFoundError, DamagedFile, ValueError, RecursionError) as error:
+    except (FileNotFoundError, DamagedFile, msgspec.MsgspecError, ValueError, RecursionError) as error:
         _restore_marker(folder, error)
     except OSError as error:
         raise refusal(f"store {folder} cannot be read ({marker})", error) from error

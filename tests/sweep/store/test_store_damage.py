@@ -8,6 +8,7 @@ import stat
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from damage import DAMAGES
 from fake_training import FakeTrainer, experiment
 from stored_results import TASK, result
 
@@ -25,25 +26,12 @@ def folder(tmp_path):
     return store.open_store(tmp_path / "runs")
 
 
-def truncate(content):
-    return content[: len(content) // 2]
-
-
-def flip_one_bit(content):
-    middle = len(content) // 2
-    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
-
-
-def empty(content):
-    return b""
-
-
-@pytest.mark.parametrize("damage", [truncate, flip_one_bit, empty])
+@pytest.mark.parametrize("damage", DAMAGES.values())
 def test_a_damaged_file_is_set_aside_said_and_its_runs_trained_again(folder, damage):
     sweep = experiment()
     before = run_with(FakeTrainer(), sweep, folder)
     victim = sorted((folder / "groups").glob("mup-w8-*.parquet"))[0]
-    victim.write_bytes(damage(victim.read_bytes()))
+    victim.write_bytes(damage(victim.read_bytes(), 0.5))
     again = FakeTrainer()
     with pytest.warns(StoreWarning, match="set aside"):
         after = run_with(again, sweep, folder)
