@@ -88,9 +88,9 @@ $(PY) -m uv pip install --quiet --python .venv-$(1) $(2) -e '.[dev]'
 .venv-$(1)/bin/python -m pytest -n 2 --dist loadfile $(3) $(ESSENTIALS)
 endef
 
-package: $(STAMP) ## Build dist/, install the wheel into an empty environment elsewhere, and use it there (half a minute)
+package: $(STAMP) ## Build dist/, install the wheel into an empty environment elsewhere, and use it there (1-2 minutes)
 	rm -rf dist
-	$(PY) -m build --quiet --installer uv
+	$(PY) -m build --quiet
 	$(PY) -m pytest -m package tests/packaging
 
 audit: $(STAMP) ## Look the versions of constraints.txt up among known vulnerabilities (needs the network)

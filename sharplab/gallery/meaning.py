@@ -258,7 +258,7 @@ MEANINGS: Mapping[str, Meaning] = {
     ),
     "trust-region": Meaning(
         "rates",
-        "Measure the sharpness after a tenth of training: the best learning rate lies within an octave of what it says.",
+        "Measure the sharpness after a tenth of training: the best learning rate lies within an octave of it.",
         "Sweep the learning rate: the sharpness after a tenth of training tells it no better than to an octave or two.",
         "A learning rate read off the sharpness is a place to begin a sweep, not an answer.",
     ),
