@@ -18,6 +18,7 @@ from jax.tree_util import Partial
 
 from sharplab.core.arguments import checked, finite, fraction, positive, share
 from sharplab.core.imports import find_function
+from sharplab.core.remembered import cached_by_precision
 
 
 @checked(peak=positive, warmup=fraction, decay=fraction)
@@ -298,7 +299,7 @@ def find_schedule(name: str, steps: int) -> optax.Schedule | None:
     return schedule
 
 
-@lru_cache(maxsize=64)
+@cached_by_precision(maxsize=64)
 def tabulated(schedule: optax.Schedule | None, steps: int) -> Partial | None:
     """The schedule as an array of its factors, which is an argument of compiled programs: schedules share them.
 

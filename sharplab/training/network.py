@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from sharplab.core import tree
+from sharplab.core.remembered import cached_by_precision
 from sharplab.core.tree import PyTree
 from sharplab.optimizers import Optimizer
 from sharplab.scaling.rule import Number
@@ -149,7 +150,7 @@ class Abstract(NamedTuple):
     examples_interact: bool
 
 
-@lru_cache(maxsize=256)
+@cached_by_precision(maxsize=256)
 def _abstract(structure: jax.tree_util.PyTreeDef) -> Abstract:
     module, by_rule = abstract_module(structure)
     graphdef, *states = split_module(module)

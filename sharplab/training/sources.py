@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from sharplab.core.remembered import cached_by_precision
 from sharplab.core.tree import PyTree
 from sharplab.models.building import call_build, takes
 from sharplab.models.layers import Multiplier
@@ -344,7 +345,7 @@ def _takes_numbers(source: ByRule) -> bool:
     return _structure_takes_numbers(jax.tree.structure(source))
 
 
-@lru_cache(maxsize=256)
+@cached_by_precision(maxsize=256)
 def _structure_takes_numbers(structure: jax.tree_util.PyTreeDef) -> bool:
     try:
         # What is made anew by each build, such as a function that holds numbers, makes graphs differ.

@@ -1,10 +1,10 @@
 """What is trained: a task, which all runs of a group share, and a run of it."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from sharplab.core.imports import find_function
+from sharplab.core.remembered import cached_by_precision
 from sharplab.core.settings import TrainingSettings
 from sharplab.data import AUGMENTATIONS, load_dataset
 
@@ -30,7 +30,7 @@ class Run:
     seed: int
 
 
-@lru_cache(maxsize=64)
+@cached_by_precision(maxsize=64)
 def find_recipe(task: Task) -> "Recipe":
     """The functions that a task's names stand for."""
     # Here, for whoever plans or reads runs needs none of these.

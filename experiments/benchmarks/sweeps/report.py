@@ -131,10 +131,14 @@ def _growth_table(rows: Rows) -> Table:
         "transfer": "transfer_peak_bytes",
         "imports alone": "before_load_bytes",
     }
-    cells = [(f"{name}, s", *(ranged(row[key], ".2f") for row in rows)) for name, key in seconds.items()]
+    measured = set.intersection(*map(set, rows))  # earlier reports hold less
+    cells = [
+        (f"{name}, s", *(ranged(row[key], ".2f") for row in rows)) for name, key in seconds.items() if key in measured
+    ]
     cells += [
         (f"peak memory, {name}, MB", *(f"{row[key]['median'] / 1e6:.0f}" for row in rows))
         for name, key in peaks.items()
+        if key in measured
     ]
     return table("sweeps that train at once, 12 records of 4 observables: median (range)", heads, cells)
 
