@@ -95,6 +95,10 @@ COLOURS: Mapping[str, str] = {
     "muon": "#5aae61",
 }
 OTHER = "0.5"
+SHOWN = (  # columns of the table, a part of it for each optimizer
+    *("part", "figure", "parameterization", "width", "depth", "batch_size", "seeds"),
+    *("optimum", "optimum_low", "optimum_high", "recorded_rate", *READINGS, "error"),
+)
 MARKERS: Mapping[str, str] = {"mup": "o", "ntk": "s", "standard": "^", "mean_field": "D"}
 
 
@@ -104,7 +108,7 @@ def find(preset: str, store: Path) -> Finding:
     cases = distinct(table)
     errors = {source: left_out(cases, source) for source in SOURCES}
     share = right(errors[JUDGED])
-    shown = errors[JUDGED].drop(columns=["gap", "covered"])
+    shown = errors[JUDGED].rename(columns={"optimizer": "part"})[list(SHOWN)]
     return Finding(draw(cases, errors), shown, CLAIM, judge(share), numbers(table, cases, errors))
 
 
