@@ -120,7 +120,8 @@ def average(rows: pd.DataFrame, x: str, quantity: str) -> pd.DataFrame:
     The spread is the standard deviation of several rows, of a single one its own error where a column states it.
     An x at which any row diverged or is not finite is left out, as are rows without the quantity at every x.
     """
-    stated = next((c for c in (*(quantity + ending for ending in ERRORS), "stderr") if c in rows), None)
+    own = (*(quantity + ending for ending in ERRORS), "stderr")
+    stated = next((c for c in own if c in rows and is_numeric_dtype(rows[c])), None)
     values = rows[quantity].astype(float)
     sound = np.isfinite(values) & (rows["diverged"].astype(str) != "True" if "diverged" in rows else True)
     groups = values.where(sound).groupby(rows[x])

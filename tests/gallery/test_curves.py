@@ -126,6 +126,12 @@ COLUMN = st.sampled_from(
 )
 
 
+def test_an_error_that_is_text_is_not_drawn():
+    table = pd.DataFrame({"width": [8, 16], "score": [1.0, 2.0], "stderr": [None, "<b>"]})
+    (plot,) = plots(table)
+    assert "\\u003cb\\u003e" not in plot.panels[0][1].to_json()
+
+
 @settings(max_examples=100)
 @given(columns=st.lists(COLUMN, min_size=1, max_size=6), data=st.data())
 def test_any_table_has_curves_or_none(columns, data):
