@@ -33,8 +33,13 @@ Forgetting: the correlation of ranks of relative critical sharpness and forgetti
 peak and data, the shifted ones. Warm-up: 2 % less none, the mean over runs of a checkpoint, spikes counted as at most
 10 nats and final losses as at most log 10.
 
-Cost: about two minutes on two cores. Expected: on the same data the critical learning rate tells; with other classes,
-where the first updates lower a high loss along a direction that soon turns, less so.
+Cost: three minutes on two cores. Expected: on the same data the critical learning rate tells; with other classes, where
+the first updates lower a high loss along a direction that soon turns, less so. Found at quick: each score has an area
+above 0.87, and all data together the critical learning rate is not told from the peak itself, 0.90 against 0.92,
+because the two optimizers spike at other multiples of it, while the middle peak that the rival is divided by is of each
+optimizer. Within one the critical rate is ahead for sure, by 0.03 under SGD and 0.06 under AdamW. The effective
+sharpness, whose threshold knows of the optimizer, has the largest area, 0.94. The relative critical sharpness does not
+tell forgetting at one peak. A warm-up of 2 % keeps few runs from spiking and hardly moves the final loss.
 
     make figure-rewarming
 """
@@ -88,6 +93,7 @@ SCORES: Mapping[str, tuple[str, str]] = {
 }
 JUDGED, RIVALS = "over_critical", ("over_middle", "over_earlier")
 COLOURS: Mapping[str, str] = {"same": "#4d4d4d", "half": "#e69f00", "shifted": "#cc79a7"}
+DATA: Mapping[str, str] = {"same": "same data", "half": "half of other classes", "shifted": "90 % of other classes"}
 MARKS: Mapping[str, str] = {"sgd": "o", "adamw": "^"}
 
 
@@ -132,7 +138,8 @@ def find(preset: str, store: Path) -> Finding:
         "warm_up_of_2_percent_less_none": warming(runs),
         "checkpoints_wanted": wanted(found["all"], checkpoints),
     }
-    return Finding(draw(runs, curves, found, numbers, verdict), runs, CLAIM, verdict, numbers)
+    table = runs.drop(columns=["over_middle", "over_earlier", "over_relative"])  # which follow from the others
+    return Finding(draw(runs, curves, found, numbers, verdict), table, CLAIM, verdict, numbers)
 
 
 def loss(params: list[jax.Array], batch: tuple[jax.Array, jax.Array]) -> jax.Array:
