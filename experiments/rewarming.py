@@ -423,7 +423,7 @@ def draw(
                 color=c,
                 marker="o",
                 linestyle="",
-                label={"half": "half of other classes"}.get(name, f"{name} data"),
+                label=DATA[name],
             )
             for name, c in COLOURS.items()
         ]

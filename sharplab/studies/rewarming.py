@@ -95,7 +95,7 @@ def rewarm(
     Source: Gupta et al., arXiv 2308.04014; Ibrahim et al., arXiv 2403.08763.
 
     >>> def loss(w, batch):
-    ...     return 0.5 * ((w - batch) ** 2).sum(1).mean()
+    ...     return 0.5 * ((w[None] - batch) ** 2).sum(1).mean()
     >>> data = jax.random.normal(jax.random.key(0), (64, 3))
     >>> order = np.random.default_rng(0).integers(64, size=(50, 16))
     >>> found = rewarm(loss, data.mean(0), optax.sgd(1.0), data, order, peaks=(0.5, 3.0), probe=data)
