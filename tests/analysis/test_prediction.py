@@ -1,0 +1,27 @@
+"""Areas under ROC curves against scikit-learn's, and intervals over groups."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from sharplab.analysis.prediction import group_interval, roc_area
+
+
+def test_the_area_is_scikit_learns_with_ties():
+    rng = np.random.default_rng(0)
+    events = rng.random(200) < 0.3
+    scores = np.round(rng.normal(size=200) + events, 1)
+    assert roc_area(scores, events) == pytest.approx(roc_auc_score(events, scores), abs=1e-12)
+    assert roc_area(np.where(scores == scores.max(), np.inf, scores), events) == pytest.approx(roc_area(scores, events))
+    assert np.isnan(roc_area(scores, np.ones(200)))
+    with pytest.raises(ValueError, match="scores"):
+        roc_area(np.array([1.0, np.nan]), np.array([True, False]))
+
+
+def test_the_interval_is_that_of_independent_groups():
+    groups = np.repeat(np.arange(50), 20)
+    of_group = np.random.default_rng(0).normal(size=50)
+    values = of_group[groups]  # runs of a group are copies: twenty times as many tell no more
+    (low, none), (high, some) = group_interval(lambda rows: np.array([values[rows].mean(), np.nan]), groups)
+    assert high - low == pytest.approx(2 * 1.96 * of_group.std() / np.sqrt(50), rel=0.1)
+    assert (none, some) == (-np.inf, np.inf)
