@@ -262,4 +262,10 @@ MEANINGS: Mapping[str, Meaning] = {
         "Sweep the learning rate: the sharpness after a tenth of training tells it no better than to an octave or two.",
         "A learning rate read off the sharpness is a place to begin a sweep, not an answer.",
     ),
+    "rewarming": Meaning(
+        "rates",
+        "Before going back up, measure the checkpoint's critical learning rate: peaks above it spike.",
+        "The critical learning rate of a checkpoint tells no more of spikes than the peak does.",
+        "Peaks well above a checkpoint's critical learning rate or its sharpness's threshold mostly spike; so do high peaks.",
+    ),
 }
