@@ -266,6 +266,6 @@ MEANINGS: Mapping[str, Meaning] = {
         "rates",
         "Before going back up, measure the checkpoint's critical learning rate: peaks above it spike.",
         "The critical learning rate of a checkpoint tells no more of spikes than the peak does.",
-        "Peaks well above a checkpoint's critical learning rate or its sharpness's threshold mostly spike; so do high peaks.",
+        "Peaks well above a checkpoint's critical learning rate mostly spike, and so do peaks that are simply high.",
     ),
 }
