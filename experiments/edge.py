@@ -3,8 +3,8 @@
 Papers: Cohen et al., arXiv 2103.00065 (descent and heavy ball) and 2207.14484 (Adam); Islamov et al., arXiv 2603.05002
 (the norm of Muon's steps); Damian et al., arXiv 2209.15594 (self-stabilisation); Lewkowycz et al., arXiv 2003.02218
 (catapults); Cohen et al., arXiv 2410.24206 (the central flow). Here (quick): a tanh network of three hidden layers of
-32 under muP with γ = 2, squared error, 512 images of Fashion-MNIST in 8 × 8 pixels (`experiments/edge_images.py`), all
-of them in every step.
+32 under muP with γ = 2, squared error, 2,048 images of Fashion-MNIST in 8 × 8 pixels (`experiments/edge_images.py`),
+all of them in every step, 1,000 steps, eight seeds.
 
 Upper row: the sharpness of each optimizer's runs over its threshold: 2/η for descent, 3.8/η for heavy ball, 38/η for
 Adam in its metric, and for Muon 2/η of the sharpness in the norm of its steps over the dual norm of the gradient.
@@ -14,8 +14,11 @@ threshold; of an optimizer the mean over seeds with a 95 % t interval. "holds" i
 0.9 and 1.1; "fails" if one lies wholly outside; else "inconclusive", for which more seeds decide. A run that diverges
 has no place, and leaves its optimizer's interval open.
 
-The learning rates are from a trial of seed 0, which is not among those here, such that the sharpness comes to its
-plateau within the first half: Muon's, whose steps have one size, was at 0.84 to 0.88 for rates from 2^-10 to 2^-8.
+The learning rates are from a trial on seeds 0, 20 and 21, which are not among those here, such that the sharpness comes
+to its plateau within the first half. A first setting of 512 images and 1,500 steps, on seeds 1 to 6, failed by this
+rule: descent 1.06 [1.04, 1.08], heavy ball 0.70 [0.55, 0.85], Adam 0.98 [0.97, 0.99], Muon 0.89 [0.85, 0.92]. Heavy
+ball had fitted its images by then, after which nothing sharpens. So there are more images and fewer steps, the rule is
+the same, and the seeds are others, 7 to 14.
 
 Stated, not judged, lower row:
 
@@ -29,8 +32,8 @@ Stated, not judged, lower row:
 - products per record of the k largest eigenvalues along descent, a record each eight steps: warm-started tracking, its
   audits included, and a cold solve of the same tolerance.
 
-Cost: about four minutes on two cores. Expected, of the trial: descent at 1.02, heavy ball at 1.00, Adam at 1.01, Muon
-below, about 0.88.
+Cost: about four minutes on two cores. Expected, of the trial: descent at 1.01, heavy ball at 0.94, Adam at 0.95, Muon
+at 0.98.
 
     make figure-edge
 """
@@ -60,7 +63,7 @@ from sharplab.core.statistics import OPEN, mean_interval
 from sharplab.core.tree import PyTree
 from sharplab.data import load_dataset
 from sharplab.gallery.finding import Finding, Verdict
-from sharplab.plotting import draw_threshold, house_style, log_ticks
+from sharplab.plotting import draw_threshold, house_style
 from sharplab.sweep.plan import tasks
 from sharplab.theory.central_flow import central_flow
 from sharplab.theory.self_stabilisation import stabilisation_time
@@ -71,12 +74,12 @@ CLAIM = (
     "Full-batch gradient descent, heavy ball, Adam, and Muon in the norm of its own steps settle at their stability "
     "thresholds."
 )
-RATES: Mapping[str, float] = {"sgd": 3.0, "momentum": 4.0, "adam": 2.0**-7, "muon": 2.0**-8}
+RATES: Mapping[str, float] = {"sgd": 3.5, "momentum": 4.0, "adam": 2.0**-8.5, "muon": 2.0**-9}
 TITLES: Mapping[str, str] = {"sgd": "gradient descent", "momentum": "heavy ball", "adam": "Adam", "muon": "Muon"}
 THRESHOLDS: Mapping[str, str] = {"sgd": "2/η", "momentum": "3.8/η", "adam": "38/η", "muon": "2/η"}
 COLOURS: Mapping[str, str] = {"sgd": "#2166ac", "momentum": "#1b7837", "adam": "#b2182b", "muon": "#762a83"}
 TOLERANCE = 0.1
-FASTER = 4.0  # the other learning rate of descent, at which it comes to the edge sooner
+FASTER = 4.5  # the other learning rate of descent, at which it comes to the edge sooner
 WINDOW = 20  # steps that averages of descent are over
 STRIDE = 8  # steps between the records whose products are counted
 SEVERAL = (1, 5)  # eigenvalues to a record
@@ -95,11 +98,12 @@ class Preset(NamedTuple):
     width: int = 32
 
 
+FIRST = 7  # of the seeds
 PRESETS: Mapping[str, Preset] = {
     "smoke": Preset(2, 16, 5, 40, 1, 2, width=8),
-    "quick": Preset(6, 1500, 61, 600, 2, 14),
-    "full": Preset(12, 3000, 121, 1200, 4, 14),
-    "paper": Preset(12, 12_000, 241, 2400, 4, 14, width=128),
+    "quick": Preset(8, 1000, 51, 600, 2, 14),
+    "full": Preset(24, 1000, 51, 1000, 6, 14),
+    "paper": Preset(24, 4000, 101, 2000, 6, 14, width=128),
 }
 FEWER: Mapping[str, tuple[str, ...]] = {"smoke": ("sgd",)}  # optimizers: each compiles programs of its own
 BASE = sl.Experiment(
@@ -111,8 +115,8 @@ BASE = sl.Experiment(
     parameterizations=("mup",),
     gamma=2.0,
     loss="squared_error",
-    batch_size=512,
-    probe_size=512,
+    batch_size=2048,
+    probe_size=2048,
     learning_rates=(1.0,),
     observables=("train_loss", "sharpness"),
 )
@@ -121,18 +125,18 @@ BASE = sl.Experiment(
 def find(preset: str, store: Path) -> Finding:
     """Train and compute what is lacking, draw the figure, and judge the claim."""
     size = PRESETS[preset]
-    base = replace(BASE, widths=(size.width,), base_width=size.width, seeds=f"1:{size.seeds}")
+    base = replace(BASE, widths=(size.width,), base_width=size.width, seeds=range(FIRST, FIRST + size.seeds))
     names = FEWER.get(preset, tuple(RATES))
-    edge = relative(sl.run([experiment_of(base, name, size) for name in names], store).curves, names)
+    edge = relative(sl.run([experiment_of(base, name, size) for name in names], store))
     places = {name: place_of(edge[edge["optimizer"] == name]) for name in names}
     dense = replace(base, learning_rates=(RATES["sgd"], FASTER), steps=size.dense, records=size.dense // 2 + 1)
     cycles = cycles_of(sl.run(dense, store).curves)
     rates = tuple(2.0 * 2 ** (i / 4) for i in range(size.rates))
-    few = {"seeds": f"1:{min(size.seeds, 3)}", "learning_rates": rates, "spacing": "log"}
+    few = {"seeds": range(FIRST, FIRST + min(size.seeds, 3)), "learning_rates": rates, "spacing": "log"}
     steps = min(256, size.steps)
     thrown = catapults(sl.run(replace(base, steps=steps, records=min(65, steps + 1), **few), store).curves)
     path = partial(path_of, base, size.dense)
-    seeds = range(1, size.paths + 1)
+    seeds = range(FIRST, FIRST + size.paths)
     flows = measured("flows", lambda: pd.concat([along_flows(path(seed), seed) for seed in seeds]))
     predicted = measured(
         "predicted", lambda: pd.DataFrame([predict(path(seed), run) for seed, run in flows.groupby("seed")])
@@ -154,17 +158,17 @@ def find(preset: str, store: Path) -> Finding:
 
 def experiment_of(base: sl.Experiment, name: str, size: Preset) -> sl.Experiment:
     """The runs of one optimizer; of descent with all eigenvalues above 1.5/η."""
-    more = ("above_threshold_top10",) if name == "sgd" else ()
+    more = ("above_threshold_top10",) if name == "sgd" and size.width > PRESETS["smoke"].width else ()
     run = {"optimizer": name, "learning_rates": (RATES[name],), "observables": base.observables + more}
     return replace(base, **run, steps=size.steps, records=size.records)
 
 
-def relative(curves: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame:
-    """The sharpness of each run over its optimizer's threshold, `ratio`; optimizers are told by their rates."""
-    of_rate = {RATES[name]: name for name in names}
-    table = curves.assign(optimizer=curves["learning_rate"].map(of_rate))
-    edges = {name: threshold_of(name, "sharpness")(RATES[name]) for name in names}
-    ratio = table["sharpness"] / table["optimizer"].map(edges)
+def relative(records: sl.Records) -> pd.DataFrame:
+    """The sharpness of each run over its optimizer's threshold, `ratio`."""
+    table = records.curves.merge(records.runs[["run_id", "optimizer"]], on="run_id")
+    edges = {name: threshold_of(name, "sharpness") for name in table["optimizer"].unique()}
+    pairs = zip(table["optimizer"], table["learning_rate"], strict=True)
+    ratio = table["sharpness"] / [edges[name](rate) for name, rate in pairs]
     kept = ["optimizer", "learning_rate", "seed", "step", "train_loss"]
     return table[[*kept, *table.columns.intersection(["above_threshold_count"])]].assign(ratio=ratio)
 
@@ -189,6 +193,8 @@ def judge(places: Mapping[str, Measured]) -> Verdict:
 
 def mean_above(edge: pd.DataFrame) -> float:
     """The mean number of eigenvalues above 1.5/η over the second half of descent."""
+    if "above_threshold_count" not in edge:
+        return np.nan
     late = edge[(edge["optimizer"] == "sgd") & (edge["step"] > edge["step"].max() / 2)]
     return float(late["above_threshold_count"].mean())
 
@@ -304,6 +310,13 @@ def _averages(values: np.ndarray) -> np.ndarray:
     if len(values) > WINDOW:
         found[WINDOW // 2 : len(values) - WINDOW // 2 + 1] = (sums[WINDOW:] - sums[:-WINDOW]) / WINDOW
     return found
+
+
+FLOWS: Mapping[str, tuple[str, str, str]] = {  # its label, colour and style
+    "flow_average_loss": ("central flow", "black", "-"),
+    "flow_loss": ("without ½⟨Σ, H⟩", "#e08214", "--"),
+    "gradient_loss": ("gradient flow", "0.5", ":"),
+}
 
 
 def errors_of(flows: pd.DataFrame) -> dict[str, Any]:
@@ -470,19 +483,24 @@ def draw_catapults(ax: Axes, thrown: pd.DataFrame) -> None:
 
 
 def draw_flows(ax: Axes, flows: pd.DataFrame) -> None:
-    """The loss of descent, its average, and what the flows say of it."""
-    run, errors = flows[flows["seed"] == flows["seed"].min()], errors_of(flows)["relative_error_of_loss"]
-    ax.plot(run["step"], run["loss"], color=COLOURS["sgd"], linewidth=0.5, alpha=0.5, label="descent")
-    ax.plot(run["step"], run["averaged_loss"], color=COLOURS["sgd"], label="its average")
-    ax.plot(run["step"], run["flow_average_loss"], "--", color="black", label="central flow")
-    ax.plot(run["step"], run["gradient_loss"], ":", color="0.5", label="gradient flow")
-    log_ticks(ax)
-    ax.legend()
+    """How far the losses of the flows are from descent's averaged one, each seed thin."""
+    for _, run in flows.groupby("seed"):
+        for column, (_, colour, style) in FLOWS.items():
+            off = 100 * (run[column] / run["averaged_loss"] - 1)
+            ax.plot(run["step"], off, style, color=colour, linewidth=1.1)
+    errors = errors_of(flows)["relative_error_of_loss"]
+    for (label, colour, style), error in zip(FLOWS.values(), errors.values(), strict=True):
+        ax.plot([], [], style, color=colour, label=f"{label}: {error:.1%} off")
+    draw_threshold(ax, 0.0, "descent, averaged")
+    late = flows[flows["step"] > flows["step"].max() / 4]
+    ends = [(100 * (late[column] / late["averaged_loss"] - 1)) for column in FLOWS]
+    low, high = min(each.min() for each in ends), max(each.max() for each in ends)
+    if np.isfinite([low, high]).all():
+        ax.set_ylim(1.2 * min(low, -1), 2 * max(high, 1))
+    ax.legend(loc="upper right")
     ax.set_xlabel("step")
-    ax.set_ylabel("train loss")
-    ax.set_title(
-        f"loss off by {errors['central_flow']:.1%} (central flow),\n{errors['gradient_flow']:.1%} (gradient flow)"
-    )
+    ax.set_ylabel("loss over descent's average, less 1 (%)")
+    ax.set_title("the central flow against descent")
 
 
 def draw_products(ax: Axes, products: pd.DataFrame) -> None:
@@ -496,4 +514,5 @@ def draw_products(ax: Axes, products: pd.DataFrame) -> None:
     ax.legend(loc="upper right")
     ax.set_xlabel("step")
     ax.set_ylabel("Hessian products per record")
-    ax.set_title("cost of a record")
+    one, several = (means.loc[k, "cold"] / means.loc[k, "warm"] for k in SEVERAL)
+    ax.set_title(f"a tracked record is {one:.1f} and {several:.1f} times\nas cheap as a cold one, audits included")

@@ -1,6 +1,6 @@
 """Small images of clothes, and the smooth network that is trained on all of them at once to see its edge of stability.
 
-Descent on the full batch takes thousands of steps, and each record of curvature tens of products: hence 512 images of
+Descent on the full batch takes thousands of steps, and each record of curvature tens of products: hence 2,048 images of
 Fashion-MNIST in 8 × 8 pixels, means over squares of the 10,000-image file's.
 """
 
@@ -12,11 +12,11 @@ from sharplab.data.dataset import Dataset, make_dataset
 from sharplab.models.layers import ScaledLinear
 from sharplab.scaling import Rule
 
-EXAMPLES, HELD_OUT, SIDE = 512, 512, 8
+EXAMPLES, HELD_OUT, SIDE = 2048, 512, 8
 
 
 def small_images() -> Dataset:
-    """512 images to train on and 512 held out, of 64 numbers each with mean 0 and mean square 1, in ten classes."""
+    """2,048 images to train on and 512 held out, of 64 numbers each with mean 0 and mean square 1, in ten classes."""
     source = load_dataset("fashion-mnist-10k")
     images = source.train_inputs[: EXAMPLES + HELD_OUT]
     height, width = images.shape[1:3]
