@@ -56,10 +56,10 @@ def test_a_catapult_survives_where_it_ends_below_its_first_loss():
     assert (summary["largest_c_that_survives"], summary["smallest_c_that_does_not"]) == (1.5, 3.0)
 
 
-def test_averages_are_centred_windows():
+def test_averages_are_of_windows_about_the_middle_between_steps():
     found = script._averages(np.arange(50.0))
-    assert np.isnan(found[:10]).all() and np.isnan(found[41:]).all()
-    np.testing.assert_allclose(found[10:41], np.arange(10, 41) - 0.5)  # of the steps from 10 before to 9 after
+    assert np.isnan(found[:9]).all() and np.isnan(found[40:]).all()
+    np.testing.assert_allclose(found[9:40], np.arange(9, 40) + 0.5)
 
 
 def test_slopes_at_the_edge_are_those_of_the_loss_and_of_the_eigenvalue(float64):
