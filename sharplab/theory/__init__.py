@@ -1,6 +1,7 @@
 """Theory to hold against experiments: training whose trajectory can be computed without a network."""
 
 from sharplab.theory.benign_oscillation import TwoSignals, two_signals, weak_signal_limit
+from sharplab.theory.central_flow import FlowPoint, central_flow
 from sharplab.theory.deep_linear import one_step_limit, one_step_optimum
 from sharplab.theory.infinite_convnet import figure1_convnet_kernels
 from sharplab.theory.infinite_depth import deep_classify, deep_kernels, deep_log_kernel, dual_slopes
@@ -21,8 +22,10 @@ from sharplab.theory.perceptron import (
     separating_iterates,
     separation_bound,
 )
+from sharplab.theory.self_stabilisation import stabilisation_time
 
 __all__ = [
+    "FlowPoint",
     "Kernels",
     "LastIterate",
     "LinearState",
@@ -30,6 +33,7 @@ __all__ = [
     "Margin",
     "Separation",
     "TwoSignals",
+    "central_flow",
     "deep_classify",
     "deep_kernels",
     "deep_log_kernel",
@@ -47,6 +51,7 @@ __all__ = [
     "separate",
     "separating_iterates",
     "separation_bound",
+    "stabilisation_time",
     "two_signals",
     "weak_signal_limit",
 ]
