@@ -268,4 +268,10 @@ MEANINGS: Mapping[str, Meaning] = {
         "The critical learning rate of a checkpoint tells no more of spikes than the peak does.",
         "Peaks well above a checkpoint's critical learning rate mostly spike, and so do peaks that are simply high.",
     ),
+    "edge": Meaning(
+        "curvature",
+        "With full batches the sharpness settles at the optimizer's threshold: it is set by the learning rate.",
+        "With full batches the sharpness of at least one of these optimizers does not settle at its threshold.",
+        "With full batches the sharpness ends near each optimizer's threshold; how near is open for some.",
+    ),
 }
