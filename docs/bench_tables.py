@@ -43,6 +43,17 @@ def _products(folder: Path) -> str:
     return _table(heads, rows) + _made(made, "costs")
 
 
+def _records(folder: Path) -> str:
+    made = _read(folder, "spectrum")
+    heads = ("network", "record", "losses or products", "in gradients")
+    rows = (
+        (name, kind, str(row["calls"]), _range(row["over_gradient"], ".1f"))
+        for name, kinds in made["parts"]["records"]["found"].items()
+        for kind, row in kinds.items()
+    )
+    return _table(heads, rows) + _made(made, "records")
+
+
 SHARES = ("within_errors", "within_tolerance", "bounded_by_residuals")
 
 
@@ -122,6 +133,7 @@ def _targets(folder: Path) -> str:
 TABLES = {
     "eigenvalues": _eigenvalues,
     "products": _products,
+    "records": _records,
     "errors": _errors,
     "first calls": _first_calls,
     "memory": _memory,
