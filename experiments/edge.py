@@ -29,12 +29,13 @@ Stated, not judged, lower row:
   η λ/2 over the late records;
 - the central flow (`sharplab.theory.central_flow`), begun half-way between steps 20 and 21 of descent at η = 4.5, which
   is below the edge there, against averages over 20 steps of descent's loss and weights: mean relative error after the
-  crossing, beside that of gradient flow, and of the flow's loss without ½⟨Σ, H⟩;
+  crossing, beside that of gradient flow, and of the flow's loss without ½⟨Σ, H⟩. At η = 3.5, where the paths were
+  first, the edge comes late, and the time above it was about twice that of theory;
 - products per record of the k largest eigenvalues along descent, a record each eight steps: warm-started tracking, its
   audits included, and a cold solve of the same tolerance.
 
-Cost: about four minutes on two cores. Expected, of the trial: descent at 1.01, heavy ball at 0.94, Adam at 0.95, Muon
-at 0.98. Found at quick: descent and heavy ball within a tenth; Adam at 0.91 [0.83, 0.99], for in two of eight seeds its
+Cost: about four minutes on two cores. Expected: as in the trial, descent at 1.01, heavy ball at 0.94, Adam at 0.95,
+Muon at 0.98. Found at quick: descent and heavy ball within a tenth; Adam at 0.91 [0.83, 0.99], for in two of eight seeds its
 sharpness fell to 0.6 and had not come up again, and Muon at 0.93 [0.89, 0.97]: more seeds decide, some twelve for Muon.
 
     make figure-edge
