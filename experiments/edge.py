@@ -35,8 +35,9 @@ Stated, not judged, lower row:
   audits included, and a cold solve of the same tolerance.
 
 Cost: about four minutes on two cores. Expected: as in the trial, descent at 1.01, heavy ball at 0.94, Adam at 0.95,
-Muon at 0.98. Found at quick: descent and heavy ball within a tenth; Adam at 0.91 [0.83, 0.99], for in two of eight seeds its
-sharpness fell to 0.6 and had not come up again, and Muon at 0.93 [0.89, 0.97]: more seeds decide, some twelve for Muon.
+Muon at 0.98. Found at quick: descent and heavy ball within a tenth; Adam at 0.91 [0.83, 0.99], for in two of eight
+seeds its sharpness fell to 0.6 and had not come up again, and Muon at 0.93 [0.89, 0.97]: more seeds decide, some twelve
+for Muon.
 
     make figure-edge
 """
