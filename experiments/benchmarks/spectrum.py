@@ -116,22 +116,18 @@ def solve_limit(terms: Terms, ours: Mapping[str, Any]) -> float:
     return max(terms.patience, LENIENCE * longest)
 
 
-def _costs(preset: Preset, say: Say) -> dict[str, Any]:
-    found = {}
-    for name in preset.problems:
-        say(f"{name}: costs of products")
-        in_process(make, problem=name)
-        found[name] = in_process(product_costs, problem=name, repetitions=preset.repetitions)
-    return found
+def _on_each(job: Callable[..., Any], what: str) -> Callable[[Preset, Say], dict[str, Any]]:
+    """The part of a benchmark that is a job on each problem, in a process of its own."""
 
+    def part(preset: Preset, say: Say) -> dict[str, Any]:
+        found = {}
+        for name in preset.problems:
+            say(f"{name}: {what}")
+            in_process(make, problem=name)
+            found[name] = in_process(job, problem=name, repetitions=preset.repetitions)
+        return found
 
-def _records(preset: Preset, say: Say) -> dict[str, Any]:
-    found = {}
-    for name in preset.problems:
-        say(f"{name}: costs of records")
-        in_process(make, problem=name)
-        found[name] = in_process(record_costs, problem=name, repetitions=preset.repetitions)
-    return found
+    return part
 
 
 def _first(preset: Preset, say: Say) -> dict[str, Any]:
@@ -144,7 +140,12 @@ BENCHMARK = Benchmark(
     name="spectrum",
     about=__doc__,
     presets=PRESETS,
-    parts={"contest": _contest, "costs": _costs, "records": _records, "first": _first},
+    parts={
+        "contest": _contest,
+        "costs": _on_each(product_costs, "costs of products"),
+        "records": _on_each(record_costs, "costs of records"),
+        "first": _first,
+    },
     tables=tables,
     summary=lambda found: {"targets": TARGETS, "headline": headline(found.get("contest", {}))},
     picture=picture,
