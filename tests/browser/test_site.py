@@ -29,7 +29,8 @@ def test_pages_open_from_their_files_and_ask_for_nothing_beyond(browser, site):
 
 def test_the_benchmarks_are_tables_and_the_gallery_leads_to_the_curves(browser, site):
     open_page(browser, site / "benchmarks.html", DESKTOP)
-    assert browser.execute_script("return document.querySelectorAll('article table').length") == 9
+    places = (ROOT / "docs" / "benchmarks.md").read_text().count("<!-- benchmark: ")
+    assert browser.execute_script("return document.querySelectorAll('article table').length") == places > 0
     link = browser.find_element("css selector", "nav a[href$='report.html']").get_attribute("href")
     assert link == (site / "figures" / "report.html").as_uri()
 
