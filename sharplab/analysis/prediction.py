@@ -32,7 +32,7 @@ def group_interval(
     """The ends of the percentile interval of a statistic when whole groups of rows are drawn anew, 1,000 times.
 
     `statistic` takes indices of rows and gives one number or several. Where it is NaN for some draws, either end is
-    taken to be infinite for these.
+    taken to be infinite for these. One group alone tells nothing of others: its ends are infinite.
 
     >>> x = np.arange(40.0)
     >>> low, high = group_interval(lambda rows: x[rows].mean(), np.arange(40) % 20)
@@ -40,6 +40,9 @@ def group_interval(
     True
     """
     rows = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    if len(rows) < 2:
+        ends = np.full_like(np.asarray(statistic(np.arange(len(groups))), float), np.inf)
+        return -ends, ends
     rng = np.random.default_rng(0)
     drawn = np.array(
         [statistic(np.concatenate([rows[i] for i in rng.integers(len(rows), size=len(rows))])) for _ in range(DRAWS)]

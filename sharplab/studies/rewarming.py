@@ -52,7 +52,7 @@ def rewarming_rates(peak: float, warmup: float, steps: int) -> np.ndarray:
     >>> rewarming_rates(1.0, 0.5, 4).round(2).tolist()
     [0.33, 0.67, 1.0, 0.5]
     """
-    n = round(warmup * steps)
+    n = min(round(warmup * steps), steps - 1)  # the last step falls
     step = np.arange(steps)
     fallen = (1 + np.cos(np.pi * np.maximum(step - n, 0) / (steps - n))) / 2
     return peak * np.minimum((step + 1) / (n + 1), fallen)
@@ -106,6 +106,12 @@ def rewarm(
     order = np.asarray(order)
     if order.ndim != 2 or not order.size:
         raise ValueError(f"order must have the shape (steps, batch), not {order.shape}.")
+    examples = {np.shape(x)[:1] for x in jax.tree.leaves(data)}
+    if len(examples) != 1 or () in examples:
+        raise ValueError("data must be arrays with one leading axis, that of the examples.")
+    ((most,),) = examples
+    if not np.issubdtype(order.dtype, np.integer) or order.min() < 0 or order.max() >= most:
+        raise ValueError(f"order must be whole numbers from 0 to {most - 1}, which data has.")
     if not peaks or not all(0 < peak < math.inf for peak in peaks):
         raise ValueError(f"peaks must be positive, finite learning rates, not {list(peaks)}.")
     if not warmups or not all(0 <= warmup < 1 for warmup in warmups):

@@ -25,3 +25,8 @@ def test_the_interval_is_that_of_independent_groups():
     (low, none), (high, some) = group_interval(lambda rows: np.array([values[rows].mean(), np.nan]), groups)
     assert high - low == pytest.approx(2 * 1.96 * of_group.std() / np.sqrt(50), rel=0.1)
     assert (none, some) == (-np.inf, np.inf)
+
+
+def test_one_group_alone_tells_nothing_of_others():
+    low, high = group_interval(lambda rows: np.array([1.0, len(rows)]), np.zeros(9))
+    assert low.tolist() == [-np.inf] * 2 and high.tolist() == [np.inf] * 2

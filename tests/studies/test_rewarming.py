@@ -67,6 +67,11 @@ def test_rates_rise_below_the_peak_and_fall_by_a_cosine():
     assert np.allclose(rewarming_rates(2.0, 0.0, 98), rates[2:])
 
 
+def test_a_warm_up_of_nearly_all_steps_leaves_one_to_fall():
+    found = rewarming_rates(2.0, 0.99, 10)
+    assert np.isfinite(found).all() and (np.diff(found) > 0).all() and found[-1] == 2
+
+
 def test_spike_final_and_forgetting_of_curves():
     steps = np.array([0, 1, 5, 10, 11, 100])
     losses = np.array(
@@ -100,10 +105,14 @@ def test_an_update_settles_on_the_gradient():
         ({"peaks": (0.1, np.inf)}, "peaks"),
         ({"warmups": (1.0,)}, "warmups"),
         ({"order": ORDER[0]}, "order"),
+        ({"order": ORDER + 1}, "order"),  # an example that there is not, for which jax would take the last
+        ({"order": -ORDER}, "order"),
+        ({"order": ORDER / 1.0}, "order"),
+        ({"data": (DATA, DATA[1:])}, "data"),
         ({"params": PARAMS * np.nan}, "params"),
     ],
 )
 def test_wrong_calls_are_refused(wrong, named):
-    given = {"params": PARAMS, "order": ORDER, "peaks": (0.5, 3.0), "warmups": (0.0, 0.1), "probe": DATA} | wrong
+    given = {"params": PARAMS, "order": ORDER, "peaks": (0.5, 3.0), "warmups": (0.0, 0.1), "probe": DATA, "data": DATA}
     with pytest.raises(ValueError, match=named):
-        rewarm(loss, optimizer=optax.sgd(1.0), data=DATA, **given)
+        rewarm(loss, optimizer=optax.sgd(1.0), **(given | wrong))
