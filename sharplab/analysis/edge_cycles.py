@@ -34,7 +34,7 @@ def edge_cycles(times: Any, sharpness: Any, threshold: float) -> EdgeCycles:
     EdgeCycles(crossing=5.0, above=10.0, period=20.0, cycles=1)
     """
     at, values = np.asarray(times, float), np.asarray(sharpness, float) / threshold - 1
-    if at.shape != values.shape or at.ndim != 1 or len(at) < 2 or (np.diff(at) <= 0).any():
+    if at.shape != values.shape or at.ndim != 1 or len(at) < 2 or not (np.diff(at) > 0).all():
         raise ValueError("times must ascend, two or more, and sharpness be as many values.")
     at, values = at[np.isfinite(values)], values[np.isfinite(values)]
     up, down = (_crossings(at, sign * values) for sign in (1, -1))

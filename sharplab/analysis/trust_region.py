@@ -36,7 +36,13 @@ class RateRule:
     cases: int
 
     def predict(self, reading: float) -> float:
-        """The optimal learning rate."""
+        """The optimal learning rate; nan of nan.
+
+        Raises:
+            ValueError: for a reading that is not positive.
+        """
+        if reading <= 0:
+            raise ValueError(f"reading must be a positive learning rate, not {reading}.")
         return float(2.0 ** (np.log2(reading) + self.offset))
 
     def half_width(self, level: float = LEVEL) -> float:

@@ -16,6 +16,7 @@ from scipy import stats
 from sharplab.core.arguments import checked, count, function, positive
 from sharplab.core.tree import PyTree
 from sharplab.studies.loss_forecasts import FEWEST, forecast
+from sharplab.studies.orders import checked_order
 
 Step = Callable[[PyTree, jax.Array, PyTree], tuple[PyTree, jax.Array]]
 
@@ -97,12 +98,13 @@ def autolrs(
     >>> bool(found.losses[0] > 100), bool(found.losses[-1] < 3), len(found.trials)
     (True, True, 10)
     """
+    order = checked_order(order, data)
     steps = len(order)
     if low >= high:
         raise ValueError(f"low must be less than high, not {low} and {high}.")
     if trial_steps < FEWEST:
         raise ValueError(f"trial_steps must be {FEWEST} or more, that a loss can be forecast, not {trial_steps}.")
-    if steps == 0 or steps % (AHEAD * trial_steps):
+    if steps % (AHEAD * trial_steps):
         raise ValueError(
             f"order must have a multiple of {AHEAD} trial_steps, {AHEAD * trial_steps}, steps, not {steps}."
         )

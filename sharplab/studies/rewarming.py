@@ -14,6 +14,7 @@ from jax.tree_util import Partial
 from sharplab.core.arguments import checked, function, several
 from sharplab.core.tree import PyTree
 from sharplab.curvature.functions import as_partial
+from sharplab.studies.orders import checked_order
 
 WARMUPS = (0.0, 0.005, 0.01, 0.02)
 RECORDS = 24  # at most, closer to each other towards the start, where spikes are
@@ -103,15 +104,7 @@ def rewarm(
     >>> bool((spikes[0.5] < 0.1).all()), bool((spikes[3.0] > 1).all())  # stable below 2
     (True, True)
     """
-    order = np.asarray(order)
-    if order.ndim != 2 or not order.size:
-        raise ValueError(f"order must have the shape (steps, batch), not {order.shape}.")
-    examples = {np.shape(x)[:1] for x in jax.tree.leaves(data)}
-    if len(examples) != 1 or () in examples:
-        raise ValueError("data must be arrays with one leading axis, that of the examples.")
-    ((most,),) = examples
-    if not np.issubdtype(order.dtype, np.integer) or order.min() < 0 or order.max() >= most:
-        raise ValueError(f"order must be whole numbers from 0 to {most - 1}, which data has.")
+    order = checked_order(order, data)
     if not peaks or not all(0 < peak < math.inf for peak in peaks):
         raise ValueError(f"peaks must be positive, finite learning rates, not {list(peaks)}.")
     if not warmups or not all(0 <= warmup < 1 for warmup in warmups):

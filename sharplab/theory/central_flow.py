@@ -65,7 +65,8 @@ def central_flow(
         substeps: the parts of a step, Euler's. Σ is held during a step.
 
     Raises:
-        ValueError: where the sharpness is above 2·substeps/η, at which these parts diverge: take more of them.
+        ValueError: where the sharpness is above 2·substeps/η, at which these parts diverge: take more of them; and
+            where the loss is not finite.
 
     >>> from itertools import islice
     >>> def loss(w, batch):  # a valley along y whose curvature in x is 1 + y, and which slopes down along y
@@ -85,11 +86,13 @@ def central_flow(
 def _points(loss: Partial, w: PyTree, batch: Any, rate: float, followed: float, substeps: int) -> Iterator[FlowPoint]:
     vectors, k, step = None, 1, 0
     while True:
+        value, gradient = _value_and_gradient(loss, w, batch)
+        if not np.isfinite(value):
+            raise ValueError(f"the loss is not finite at step {step}: params, loss or batch are such that it diverges.")
         values, vectors = _above(hessian(loss, w, batch), followed / rate, k, vectors)
         if values[0] * rate > 2 * substeps:
             raise ValueError(f"substeps is {substeps}, too few for a sharpness of {values[0]:.4g} at η = {rate:g}.")
         n, k = int(np.sum(values * rate > followed)), len(values)
-        value, gradient = _value_and_gradient(loss, w, batch)
         covariance, push = _hold(loss, w, batch, gradient, values[:n], vectors, rate)
         average = float(value) + float(np.diag(covariance) @ values[:n]) / 2
         yield FlowPoint(step, w, float(value), average, float(values[0]), covariance)

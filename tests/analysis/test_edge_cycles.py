@@ -29,6 +29,7 @@ def test_what_does_not_occur_is_inf_or_nan(values, crossing, above):
     assert found.cycles == 0
 
 
-def test_times_that_are_none_are_refused():
+@pytest.mark.parametrize("times", [[0, 1, 1], [0, np.nan, 2], [0, 1]])
+def test_times_that_are_none_are_refused(times):
     with pytest.raises(ValueError, match="times"):
-        edge_cycles([0, 1, 1], [1.0, 2.0, 3.0], 1.0)
+        edge_cycles(times, [1.0, 2.0, 3.0], 1.0)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from sharplab.analysis.trust_region import all_rules, fit_rules, left_out, share_over_figures
+from sharplab.analysis.trust_region import RateRule, all_rules, fit_rules, left_out, share_over_figures
 
 
 def cases(gaps, *, optimizer="sgd", seed=0):
@@ -36,6 +36,12 @@ def test_offset_and_error_are_means_over_figures_however_many_cases_they_have():
     assert rule.predict(0.5) == pytest.approx(0.5 * 2**rule.offset)
     low, high = rule.interval(0.5)
     assert np.log2(high / low) == pytest.approx(2 * stats.t.ppf(0.9, 3) * rule.error)
+
+
+@pytest.mark.parametrize("reading", [0.0, -0.1])
+def test_a_reading_that_is_no_learning_rate_is_refused(reading):
+    with pytest.raises(ValueError, match="reading"):
+        RateRule(1.0, 1.0, 1.0, 3, 9).interval(reading)
 
 
 def test_a_figure_left_out_is_predicted_from_all_others_alone():

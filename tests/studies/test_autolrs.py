@@ -125,10 +125,11 @@ def test_where_all_trials_diverge_it_says_so():
         ({"low": 4.0}, "low"),
         ({"trial_steps": 5}, "trial_steps"),
         ({"trial_steps": 7}, "order"),
+        ({"order": ORDER + len(DATA)}, "order"),  # examples that there are not
         ({"high": -1.0}, "high"),
     ],
 )
 def test_wrong_arguments_are_refused(wrong, name):
-    arguments = {"low": 0.1, "high": 1.0, "trial_steps": 6} | wrong
+    arguments = {"order": ORDER, "low": 0.1, "high": 1.0, "trial_steps": 6} | wrong
     with pytest.raises(ValueError, match=name):
-        autolrs(Partial(step, CURVATURE), STATE, DATA, ORDER, **arguments)
+        autolrs(Partial(step, CURVATURE), STATE, DATA, **arguments)

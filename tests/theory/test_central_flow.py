@@ -77,3 +77,5 @@ def test_what_it_cannot_follow_is_refused():
         central_flow(curved_valley, jnp.zeros(3), jnp.ones(1), learning_rate=1.0, followed=2.5)
     with pytest.raises(ValueError, match="substeps"):
         next(central_flow(curved_valley, jnp.zeros(3), jnp.ones(1), learning_rate=4.0))
+    with pytest.raises(ValueError, match="not finite at step 0"):
+        next(central_flow(curved_valley, jnp.full(3, jnp.nan), jnp.ones(1), learning_rate=1.0))
