@@ -17,7 +17,7 @@ from sharplab.spectrum.ascent import best_ascent
 from sharplab.spectrum.eigenpairs import Eigenpairs
 from sharplab.spectrum.extremal import solve_extreme
 from sharplab.spectrum.products import each, loop_of, require_finite, widened
-from sharplab.spectrum.unit_balls import Matrices, UnitBall, linf_ball, spectral_ball
+from sharplab.spectrum.unit_balls import UnitBall, named_ball
 
 NORMS = ("spectral", "linf", "euclidean")
 STARTS = 6  # the eigenvector of λmax, and random ones
@@ -109,13 +109,7 @@ def norm_sharpness(
     op = widened(op)
     key = jax.random.key(0) if key is None else key
     loop = loop_of(op, key)
-    ball, given = None, matrices or {}
-    if norm == "spectral":
-        ball = spectral_ball(
-            op.domain, {path: Matrices(tuple(rows), tuple(columns)) for path, (rows, columns) in given.items()}
-        )
-    elif norm == "linf":
-        ball = linf_ball(op.domain)
+    ball = None if norm == "euclidean" else named_ball(norm, op.domain, matrices or {})
     top = solve_extreme(op, 1, None, key, tol=tol if ball is None else FIRST_TOLERANCE).pairs
     require_finite(top.values)
     found = _of_eigenpair(top) if ball is None else _ascended(op, ball, top, key, tol, loop)

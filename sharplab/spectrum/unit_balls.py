@@ -1,7 +1,7 @@
 """Unit balls of norms that are the largest of the norms of leaves: of matrices the spectral one, else the modulus."""
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
@@ -104,17 +104,21 @@ class UnitBall:
         return jax.tree.unflatten(treedef, [function(*pair) for pair in zip(leaves, self.leaves, strict=True)])
 
 
-def spectral_ball(domain: PyTree, axes: dict[str, Matrices]) -> UnitBall:
-    """The ball of the spectral norm of each matrix, and of the modulus of entries of leaves with at most one axis.
+def named_ball(norm: str, domain: PyTree, matrices: Mapping[str, tuple[Sequence[int], Sequence[int]]]) -> UnitBall:
+    """The ball of vectors like `domain` in the norm "spectral" or "linf".
 
-    `axes` says by path how leaves are matrices; one with two axes is a matrix without.
+    In "spectral" a leaf with two axes is a matrix, one with fewer counts by its modulus, and of others `matrices` says
+    by path which axes are rows and which columns.
 
     Raises:
         ValueError: for a leaf of more than two axes without an entry, and for entries that fit no leaf.
     """
     named = tree.named_leaves(domain)
-    if unknown := sorted(axes.keys() - named.keys()):
+    if norm == "linf":
+        return UnitBall((None,) * len(named))
+    if unknown := sorted(matrices.keys() - named.keys()):
         raise ValueError(f"matrices has an entry for {unknown[0]!r}, which is none of {', '.join(named)}.")
+    axes = {path: Matrices(tuple(rows), tuple(columns)) for path, (rows, columns) in matrices.items()}
     return UnitBall(tuple(_matrices(path, leaf.ndim, axes.get(path)) for path, leaf in named.items()))
 
 
@@ -133,8 +137,3 @@ def _matrices(path: str, ndim: int, axes: Matrices | None) -> Matrices | None:
             f"matrices: {path!r} has {ndim} axes, each to be named once at most, not {rows} and {columns}."
         )
     return Matrices(tuple(rows), tuple(columns))
-
-
-def linf_ball(domain: PyTree) -> UnitBall:
-    """The ball of the largest modulus of all entries."""
-    return UnitBall((None,) * len(jax.tree.leaves(domain)))

@@ -1,5 +1,8 @@
 """The sharpness in the norm of an optimizer's normalised steps, from record to record."""
 
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+
 import jax
 import jax.numpy as jnp
 
@@ -8,11 +11,48 @@ from sharplab.core.tree import PyTree
 from sharplab.curvature import precondition
 from sharplab.spectrum.ascent import best_ascent
 from sharplab.spectrum.products import widened
-from sharplab.spectrum.unit_balls import UnitBall
+from sharplab.spectrum.unit_balls import UnitBall, named_ball
 from sharplab.tracking.context import Context
 from sharplab.tracking.quantities import raw_hessian
 
 ASCENTS = 3  # of a record: from the direction of the one before, from the gradient, and from a random vector
+
+# (params, opt_state) → the ball, and the factors of steps −η · factors · d to its surface.
+Geometry = Callable[[PyTree, PyTree], tuple[UnitBall, PyTree]]
+
+
+def geometry_of(
+    norm: str,
+    matrices: Mapping[str, tuple[Sequence[int], Sequence[int]]] | None,
+    factors: Callable[[PyTree, PyTree], PyTree] | None,
+) -> Geometry:
+    """The geometry of steps of norm 1, "spectral" or "linf", times factors(params, opt_state); one object for equals.
+
+    `matrices` are as of `sharplab.norm_sharpness`.
+    """
+    axes = tuple((path, (tuple(rows), tuple(columns))) for path, (rows, columns) in sorted((matrices or {}).items()))
+    return _geometry_of(norm, axes, factors)
+
+
+@lru_cache(maxsize=256)  # one function for equal ones, so that their programs are compiled once
+def _geometry_of(norm: str, axes: tuple, factors: Callable[[PyTree, PyTree], PyTree] | None) -> Geometry:
+    def geometry(params: PyTree, opt_state: PyTree) -> tuple[UnitBall, PyTree]:
+        ones = jax.tree.map(lambda w: 1.0, params)
+        return named_ball(norm, params, dict(axes)), ones if factors is None else factors(params, opt_state)
+
+    return geometry
+
+
+@lru_cache(maxsize=256)
+def step_of(geometry: Geometry) -> Callable[[PyTree, PyTree, PyTree], PyTree]:
+    """The step without momentum at learning rate 1, −factors · argmax of ⟨g, factors · d⟩; of g, params, opt_state."""
+
+    def step(gradient: PyTree, params: PyTree, opt_state: PyTree) -> PyTree:
+        ball, factors = geometry(params, opt_state)
+        d = ball.farthest(tree.multiply(factors, tree.wide(gradient)), 0.0)
+        return jax.tree.map(jnp.negative, tree.multiply(factors, d))
+
+    return step
 
 
 def begin_in_norm(params: PyTree) -> PyTree:

@@ -14,10 +14,9 @@ from sharplab import curvature
 from sharplab.core import tree
 from sharplab.core.loops import Loop
 from sharplab.core.tree import PyTree
-from sharplab.spectrum.unit_balls import UnitBall
 from sharplab.tracking.context import Context, Objective
 from sharplab.tracking.eigentracking import Tracked, TrackedPairs, begin_tracking, track_eigenpairs
-from sharplab.tracking.in_norms import begin_in_norm, track_in_norm
+from sharplab.tracking.in_norms import Geometry, begin_in_norm, track_in_norm
 from sharplab.tracking.observables import Observable, Recorded, Spectral
 
 TOLERANCE = 1e-2  # relative error of a recorded eigenvalue; seeds and probe batches differ by more
@@ -37,8 +36,8 @@ class Measurement:
 
     `loss` is `loss(params, batch)`, or with `model` `loss(outputs, targets)`; `metric(params, opt_state)` gives D, a
     pytree like params whose leaves may be plain floats; `update(gradient, params, opt_state)` the optimizer's step at
-    learning rate 1; `geometry()`, of optimizers whose steps have a norm, what `track_in_norm` measures their sharpness
-    in. Curvature takes `chunk` examples at a time. `eval_model` is the model in the mode of evaluation,
+    learning rate 1; `geometry(params, opt_state)`, of optimizers whose steps have a norm, what `track_in_norm` measures
+    their sharpness in. Curvature takes `chunk` examples at a time. `eval_model` is the model in the mode of evaluation,
     where that is another. A state that `observe` has is given as `state=` to those of
     loss and models that take it.
     """
@@ -50,7 +49,7 @@ class Measurement:
     chunk: int | None = None
     eval_model: Callable[..., Any] | None = None
     update: Callable[[PyTree, PyTree, PyTree], PyTree] | None = None
-    geometry: Callable[[], tuple[UnitBall, PyTree]] | None = None
+    geometry: Geometry | None = None
 
     def gradient(self, params: PyTree, batch: PyTree, state: PyTree = None) -> PyTree:
         """∇L on a batch, like the params."""
@@ -81,11 +80,14 @@ class Measurement:
         """The observables that are spectra."""
         return tuple(entry for entry in self.observables if isinstance(entry, Spectral))
 
-    def _tracked(self, spectral: Spectral, context: Context, state: Any) -> tuple[Any, dict[str, jax.Array]]:
+    def _tracked(
+        self, spectral: Spectral, context: Context, state: Any, opt_state: PyTree
+    ) -> tuple[Any, dict[str, jax.Array]]:
         """What passes to the next record, and the columns."""
         if self._in_norm(spectral):
             assert self.geometry is not None
-            direction, values = track_in_norm(context, *self.geometry(), state, tol=TOLERANCE)
+            ball, factors = self.geometry(context.params, opt_state)
+            direction, values = track_in_norm(context, ball, factors, state, tol=TOLERANCE)
             return direction, {f"{spectral.name}{suffix}": value for suffix, value in values.items()}
         level = None
         if spectral.above is not None:
@@ -164,7 +166,7 @@ class Measurement:
                 row |= entry.columns(context)
         tracked = dict(state.tracked)
         for spectral in self.spectra:
-            tracked[spectral.name], columns = self._tracked(spectral, context, tracked[spectral.name])
+            tracked[spectral.name], columns = self._tracked(spectral, context, tracked[spectral.name], opt_state)
             row |= columns
         last = {name: row[name].astype(value.dtype) for name, value in state.last.items()}
         return TrackerState(tracked, state.records + 1, last), row

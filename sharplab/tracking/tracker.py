@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sharplab.core import tree
-from sharplab.core.arguments import checked, finite, function, several
+from sharplab.core.arguments import checked, finite, function, several, text
 from sharplab.core.captured import captured_arrays
 from sharplab.core.files import NO_ARCHIVE, DamagedFile, read_arrays, write_arrays
 from sharplab.core.loops import Loop, choose_loop
@@ -21,8 +21,9 @@ from sharplab.core.naming import lookup
 from sharplab.core.npz import read_npz
 from sharplab.core.tree import PyTree
 from sharplab.optimizers import OPTIMIZERS, Optimizer, metric_of_state
+from sharplab.tracking.in_norms import Geometry, geometry_of, step_of
 from sharplab.tracking.measurement import Measurement, TrackerState
-from sharplab.tracking.observables import Recorded, find_observables
+from sharplab.tracking.observables import Recorded, Spectral, find_observables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,6 +52,10 @@ class Tracker:
         metric: what "sharpness" is measured in: an optimizer's name, as "sgd" or "adam" with the constants of optax, an
             `sharplab.optimizers.Optimizer` with others, as `sharplab.optimizers.adam(b2=0.95)`, or your own
             `metric(params, opt_state)` → D, like params. Of Adam it is NaN before the first step.
+        norm: of steps that have norm 1, in which "sharpness" is then measured, over the dual norm of the gradient, as
+            `sharplab.norm_sharpness` does it: "linf" of Lion's and of signs, "spectral" of Muon's. Of steps with
+            factors, −η · factors · d, `metric` gives these: 0 for what another optimizer steps, as Adam does biases.
+        matrices: by path, the axes of leaves with more than two that are rows and columns, for norm "spectral".
         eval_batch: the held-out examples of "eval_loss" and "eval_accuracy".
         eval_model: the model in the mode of evaluation, where that is another, as with batch statistics.
         learning_rate: a number or a schedule step → η, written into each row; "midpoint_sharpness" needs it.
@@ -58,8 +63,9 @@ class Tracker:
         weight: what each example of `batch` counts in the mean that the loss takes, where that differs, as of
             `sharplab.curvature.hessian`.
         update: `update(gradient, params, opt_state)` → the optimizer's step at learning rate 1, like params, given the
-            gradient on `batch`: what "critical_sharpness" follows. −D times the gradient without. Of an optax
-            transformation `lambda g, w, s: transformation.update(g, s, w)[0]`, in units of its own learning rate.
+            gradient on `batch`: what "critical_sharpness" follows. −D times the gradient without, and with `norm` the
+            step without momentum. Of an optax transformation `lambda g, w, s: transformation.update(g, s, w)[0]`, in
+            units of its own learning rate.
         key: for the random part of Lanczos starts.
 
     Arrays that these functions hold in a closure, rather than take as arguments, are compiled in at the first record
@@ -84,7 +90,7 @@ class Tracker:
     (0.5, 2.0)
     """
 
-    @checked(metric=_metric_like, eval_model=function, update=function, observables=several)
+    @checked(metric=_metric_like, norm=text, eval_model=function, update=function, observables=several)
     def __init__(
         self,
         loss: Callable[..., jax.Array],
@@ -93,6 +99,8 @@ class Tracker:
         *,
         model: Callable[..., Any] | None = None,
         metric: str | Optimizer | Callable[[PyTree, PyTree], PyTree] | None = None,
+        norm: str | None = None,
+        matrices: Mapping[str, tuple[Sequence[int], Sequence[int]]] | None = None,
         eval_batch: PyTree | None = None,
         eval_model: Callable[..., Any] | None = None,
         learning_rate: float | Callable[[int], float] | None = None,
@@ -106,12 +114,14 @@ class Tracker:
         for entry in found:
             if entry.name in ("step", "learning_rate"):
                 raise ValueError(f"observable {entry.name!r} has the name of another column: give it its own.")
+            in_norm = norm is not None and isinstance(entry, Spectral)
             for need in entry.needs:
-                if given[need] is None:
+                if given[need] is None and not (in_norm and need == "metric"):
                     raise ValueError(f"observable {entry.name!r} needs {need}=.")
-        of_optimizer = lookup("metric", metric, OPTIMIZERS) if isinstance(metric, str) else metric
-        own = _metric_of(of_optimizer) if isinstance(of_optimizer, Optimizer) else of_optimizer
-        self.measurement = Measurement(loss, found, model, own, chunk, eval_model, update)
+        geometry = _geometry(norm, matrices, metric)
+        own = None if geometry else _metric(metric)
+        step = step_of(geometry) if geometry and update is None else update
+        self.measurement = Measurement(loss, found, model, own, chunk, eval_model, step, geometry)
         self._gradient = self.measurement.gradient
         self.batch, self.eval_batch, self.learning_rate = batch, eval_batch, learning_rate
         self.weight = weight
@@ -181,7 +191,11 @@ class Tracker:
             return
         own = self.measurement
         held = captured_arrays(
-            loss=own.loss, model=own.model, metric=own.metric, eval_model=own.eval_model, update=own.update
+            loss=own.loss,
+            model=own.model,
+            metric=own.metric or own.geometry,
+            eval_model=own.eval_model,
+            update=own.update,
         )
         if not self._captured:
             anew = set(map(id, jax.tree.leaves(given)))
@@ -225,14 +239,38 @@ class Tracker:
         return pd.DataFrame(self.rows)
 
 
+def _metric(metric: str | Optimizer | Callable[[PyTree, PyTree], PyTree] | None) -> Any:
+    """D as a function of params and optimizer state, or None."""
+    found = lookup("metric", metric, OPTIMIZERS) if isinstance(metric, str) else metric
+    return _metric_of(found) if isinstance(found, Optimizer) else found
+
+
 @lru_cache(maxsize=256)  # one function per optimizer, so that its programs are compiled once
 def _metric_of(optimizer: Optimizer) -> Callable[[PyTree, PyTree], PyTree]:
     if optimizer.preconditioner is None:
+        norms = " or ".join(f"norm={norm!r}" for norm in optimizer.norms.values())
+        remedy = f"give {norms} in its place" if norms else "record 'critical_sharpness' with update="
         raise ValueError(
-            "metric is of an optimizer that has none, for no diagonal turns gradients into its steps: record "
-            "'critical_sharpness' with update=, or take sharplab.norm_sharpness."
+            f"metric is of an optimizer that has none, for no diagonal turns gradients into its steps: {remedy}."
         )
     return partial(metric_of_state, optimizer)
+
+
+def _geometry(norm: str | None, matrices: Any, metric: Any) -> Geometry | None:
+    """The geometry of steps in a norm, `metric` their factors; None without a norm."""
+    if norm is None:
+        if matrices:
+            raise ValueError("matrices are of the norm 'spectral': give norm='spectral' too, or leave them out.")
+        return None
+    if norm not in ("spectral", "linf"):
+        raise ValueError(f"norm must be 'spectral', as of Muon, or 'linf', as of Lion, not {norm!r}.")
+    if matrices and norm != "spectral":
+        raise ValueError(f"matrices are of the norm 'spectral', and norm is {norm!r}: leave them out.")
+    if isinstance(metric, str | Optimizer):
+        raise ValueError(
+            "metric is of an optimizer, and norm is given: let it be the factors of steps, or leave it out."
+        )
+    return geometry_of(norm, matrices, metric)
 
 
 def _saved(path: Path) -> tuple[list[dict[str, float]], Any, list[np.ndarray]]:

@@ -126,7 +126,7 @@ class Recipe:
         """D of the optimizer at this point."""
         return step_metric(self.optimizer, self.factors(), self.gradient_scales(), opt_state)
 
-    def geometry(self) -> tuple[UnitBall, PyTree]:
+    def geometry(self, params: PyTree, opt_state: PyTree) -> tuple[UnitBall, PyTree]:
         """The ball that normalised steps go to the surface of, and their factors, like the parameters; 0 for others."""
         kinds = self._scaled(lambda of: self.optimizer.kind(of.role))
         norms, axes = self.optimizer.norms, self.network.source.matrices()
@@ -134,7 +134,7 @@ class Recipe:
         def leaf(path: str, kind: str) -> Matrices | None:
             return Matrices(*axes.get(path, ((0,), (1,)))) if norms.get(kind) == "spectral" else None
 
-        paths = tree.named_leaves(self.network.abstract.params)
+        paths = tree.named_leaves(params)
         ball = UnitBall(tuple(map(leaf, paths, jax.tree.leaves(kinds))))
         return ball, jax.tree.map(lambda kind, factor: factor if kind in norms else 0.0, kinds, self.factors())
 

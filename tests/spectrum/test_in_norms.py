@@ -12,7 +12,7 @@ from sharplab.core import tree
 from sharplab.curvature import LinearOperator
 from sharplab.spectrum import eigsh, norm_sharpness
 from sharplab.spectrum.ascent import _begin, _moved, _scaled
-from sharplab.spectrum.unit_balls import Matrices, UnitBall, linf_ball, spectral_ball
+from sharplab.spectrum.unit_balls import Matrices, UnitBall, named_ball
 
 TRACES = []
 TWO = {"a": jnp.zeros((2, 2)), "b": jnp.zeros((2, 2))}
@@ -103,7 +103,7 @@ def test_no_step_lowers_the_value_of_an_indefinite_operator(float64):
     rng = np.random.default_rng(2)
     A = rng.standard_normal((16, 16))
     op = dense(A + A.T - 3 * np.eye(16), {"m": jnp.zeros((3, 4)), "v": jnp.zeros(4)})
-    for ball in (spectral_ball(op.domain, {}), linf_ball(op.domain)):
+    for ball in (named_ball(norm, op.domain, {}) for norm in ("spectral", "linf")):
         d = _scaled(ball, tree.unravel(jnp.asarray(rng.standard_normal(16)), op.domain))
         state, values = _begin(ball, d, op(d)), []
         for _ in range(60):

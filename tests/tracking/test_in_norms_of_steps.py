@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from problems import dense_hessian, make_batch, make_recipe
 
+from sharplab import Tracker, norm_sharpness, operator
 from sharplab.core import tree
 from sharplab.optimizers import OPTIMIZERS
 from sharplab.sweep import Experiment
@@ -55,6 +56,53 @@ def test_a_record_is_the_curvature_of_its_direction_over_the_dual_norm_of_the_gr
     lost = state._replace(diverged_step=jnp.asarray(3))
     _, row = observe(lost, tracker, 0, batch, batch)
     assert np.isnan(row["sharpness"]) and row["sharpness_matvecs"] == 1
+
+
+def quadratic(w, batch):
+    """½ wᵀHw of both leaves together, with H the batch."""
+    flat = jnp.concatenate([w["a"].ravel(), w["b"]])
+    return 0.5 * flat @ batch @ flat
+
+
+def test_a_tracker_measures_anyones_normalised_steps():
+    rng = np.random.default_rng(0)
+    root = rng.standard_normal((8, 8))
+    H = jnp.asarray(root @ root.T, jnp.float32)
+    w = {"a": jnp.asarray(rng.standard_normal((2, 3)), jnp.float32), "b": jnp.ones(2)}
+    gradient = jax.grad(quadratic)(w, H)
+    # The maximum in ℓ∞ is at one of the 2^8 signs; ascents reach a lower bound.
+    signs = np.array(np.meshgrid(*[[-1, 1]] * 8)).reshape(8, -1).T
+    largest = max(np.einsum("ni,ij,nj->n", signs, H, signs))
+    row = Tracker(quadratic, H, ["sharpness", "critical_sharpness"], norm="linf").record(0, w)
+    dual = sum(float(np.abs(g).sum()) for g in gradient.values())
+    assert 0.9 * largest / dual <= row["sharpness"] <= 1.0001 * largest / dual
+    # Along the sign step, λ_c = ΔᵀHΔ / −gᵀΔ, which S/‖g‖* bounds.
+    d = np.concatenate([np.sign(g).ravel() for g in gradient.values()])
+    assert np.isclose(row["critical_sharpness"], d @ H @ d / dual, rtol=0.1)
+    assert row["critical_sharpness"] <= 1.1 * row["sharpness"]
+
+    def factors(params, opt_state):
+        return {"a": 0.5, "b": 0.0}
+
+    row = Tracker(quadratic, H, ["sharpness"], norm="spectral", metric=factors).record(0, w)
+    alone = norm_sharpness(operator(lambda d: {"a": 0.25 * (H[:6, :6] @ d["a"].ravel()).reshape(2, 3)}, {"a": w["a"]}))
+    dual = 0.5 * np.linalg.svd(gradient["a"], compute_uv=False).sum()
+    assert np.isclose(row["sharpness"], alone.value / dual, rtol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"metric": "lion"}, "metric .*norm='linf'"),
+        ({"metric": "adam", "norm": "linf"}, "metric"),
+        ({"norm": "euclidean"}, "norm"),
+        ({"norm": "linf", "matrices": {"a": ((0,), (1,))}}, "matrices"),
+        ({"matrices": {"a": ((0,), (1,))}, "metric": "sgd"}, "matrices"),
+    ],
+)
+def test_norms_that_steps_have_not_are_refused(given, named):
+    with pytest.raises(ValueError, match=named):
+        Tracker(quadratic, jnp.eye(8), ["sharpness"], **given)
 
 
 def test_own_steps_without_a_norm_are_refused():
