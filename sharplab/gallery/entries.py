@@ -30,7 +30,7 @@ PRESETS: Mapping[str, str] = {
     "paper": "paper (the paper's own sizes)",
 }
 LARGEST = 2**24  # bytes of a figure's record
-HEADLINE = ("transfer", "sharpening", "adam", "depth")
+HEADLINE = ("transfer", "sharpening", "adam")  # each decided at quick, in minutes
 
 
 def figure_scripts(folder: Path = EXPERIMENTS) -> dict[str, Path]:
