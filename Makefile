@@ -37,7 +37,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) lacks its venv module: install it (Debian, Ubuntu: apt install python3-venv) or give another, as in make $(MAKECMDGOALS) PYTHON=/path/to/python3." >&2; exit 1; }
 	@echo "sharplab: installing into $(VENV) (about 1 GB; 1-3 minutes, once; later calls reuse it)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(PY) -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@$(PY) -m pip install --quiet --no-compile -c constraints.txt -e '.[dev]'
 	@touch $@
 	@echo "sharplab: installed in $(VENV)"
 

@@ -62,6 +62,7 @@ def test_commands_that_need_no_checkout_run(site, tmp_path):
     assert "runs" in status.stderr and "Traceback" not in status.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("words", [("figure", "transfer"), ("figures",), ("figures", "--all"), ("report",)])
 def test_commands_that_need_a_checkout_say_so(site, tmp_path, words):
     done = run(site, tmp_path, "-m", "sharplab", *words)

@@ -51,6 +51,7 @@ def drawn(by, noise, seeds, rng):
     return records(apart(by)[:, None] + 0.03 * NOISES[noise](rng, (len(WIDTHS), seeds, len(SHARES))))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("noise", NOISES)
 @pytest.mark.parametrize("by", [0.0, 0.03, 0.2])
 def test_the_departure_is_covered_and_plain_ones_are_judged(by, noise):

@@ -42,6 +42,7 @@ def test_intervals_cover_at_their_stated_rate(kind, record_property):
         assert acceptable(int(count), 2 * DRAWS), f"{name}: {count / (2 * DRAWS):.2f}"
 
 
+@pytest.mark.long
 def test_intervals_of_all_kinds_of_sweeps_together_cover_at_their_stated_rate():
     together = pd.concat([calibrated(kind) for kind in KINDS])[QUANTITIES]
     for name, count in together.sum().items():

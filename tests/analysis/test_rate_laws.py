@@ -95,6 +95,7 @@ def test_intervals_of_exponents_and_of_a_far_prediction_cover_at_their_rate(kind
         assert count >= 0.9 * DRAWS
 
 
+@pytest.mark.long
 def test_intervals_of_all_kinds_together_cover_at_their_rate():
     together = pd.concat([calibrated(kind) for kind in KINDS])
     for name, count in together[["width", "tokens", "prediction"]].sum().items():

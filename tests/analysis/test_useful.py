@@ -109,6 +109,7 @@ def test_intervals_cover_what_the_sweep_was_made_by(kind):
         assert acceptable(sum(covers(one.losses[i], lowest) for one in found(kind)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_verdicts_are_seldom_wrong_and_reached_where_the_exponents_differ_plainly(kind):
     verdicts = [one.verdict for one in found(kind)]
@@ -124,6 +125,7 @@ def test_a_misfit_is_told_from_noise():
     assert acceptable(sum(one.misfit.low == 0 for one in found("optima that stay")))
 
 
+@pytest.mark.long
 def test_the_gap_between_limits_is_covered_and_told_where_it_is_plain():
     rng, family = np.random.default_rng(1), Family(p=1.0, level_sd=0.01)
     other = replace(family, limit=0.6, p=0.8)

@@ -84,6 +84,7 @@ def test_the_sweep_scripts_print_optima_and_a_verdict_and_draw(over, options, tm
     assert (tmp_path / "runs" / f"{over}_sweep.png").stat().st_size > 10_000
 
 
+@pytest.mark.long
 def test_a_dry_run_with_a_file_shows_the_plan_and_leaves_nothing(tmp_path):
     file = tmp_path / "sweep.toml"
     file.write_text(

@@ -11,6 +11,7 @@ from sharplab.commands.exit_codes import SOME_FAILED
 from sharplab.gallery.entries import MARKS
 
 
+@pytest.mark.long
 def test_a_figure_that_fails_does_not_lose_the_others(tmp_path, monkeypatch, capsys):
     def load(path):
         def find(preset, store):

@@ -36,6 +36,7 @@ def command(*words, build="checked_by_command:build"):
     return mup_check(tyro.cli(MupCheckOptions, args=[build, *QUICK, *words]))
 
 
+@pytest.mark.long
 def test_a_scaled_network_ends_with_0_and_a_picture(here, capsys):
     code = command("--batch", "checked_by_command:examples", "--learning-rate", "2^-5", "--output", "check.png")
     said = capsys.readouterr().out
@@ -45,6 +46,7 @@ def test_a_scaled_network_ends_with_0_and_a_picture(here, capsys):
     assert (here / "check.png").stat().st_size > 10_000
 
 
+@pytest.mark.long
 def test_a_plain_optimizer_ends_with_1_and_the_cause(here, capsys):
     plain = ("--own-optimizer", "checked_by_command:plain")
     assert command("--batch", "checked_by_command:examples", *plain) == 1

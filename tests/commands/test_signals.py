@@ -19,7 +19,7 @@ def start(tmp_path):
 
 
 @pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
-@pytest.mark.parametrize("seconds", [0.4, 1.5])
+@pytest.mark.parametrize("seconds", [0.4, pytest.param(1.5, marks=pytest.mark.long)])
 def test_a_command_that_is_still_loading_ends_at_once(tmp_path, number, seconds):
     process = start(tmp_path)
     time.sleep(seconds)

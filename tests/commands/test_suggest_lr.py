@@ -35,6 +35,7 @@ def command(*words, build="suggested_by_command:build"):
     return suggest(tyro.cli(SuggestOptions, args=[build, *QUICK, *words]))
 
 
+@pytest.mark.long
 def test_it_prints_draws_writes_and_ends_with_0(here, capsys):
     code = command(
         "--learning-rates", "2^-5:2^1", "--minutes", "10", "--output", "made/suggestion.png", "--table", "made/runs.csv"
@@ -57,6 +58,7 @@ def test_with_a_store_the_same_command_trains_nothing_anew(here, capsys, monkeyp
     assert capsys.readouterr().out == first
 
 
+@pytest.mark.long
 def test_without_an_interval_it_ends_with_1_and_what_to_do(here, capsys):
     code = command("--learning-rates", "1e-5", "2e-5", "4e-5", "--held-out", "suggested_by_command:data")
     said = capsys.readouterr().out

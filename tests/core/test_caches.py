@@ -38,6 +38,7 @@ def run(**more):
     return json.loads(answer.stdout)
 
 
+@pytest.mark.long
 def test_a_second_process_compiles_nothing_that_a_first_one_compiled(environment):
     value, misses, hits = run()
     assert misses > 0 == hits

@@ -196,7 +196,9 @@ def test_broken_parameters_are_no_reason_to_refuse():
     assert hessian(squared_error, W * jnp.nan, BATCH, model=linear, chunk=2).shape == (3, 3)
 
 
-@pytest.mark.parametrize("weight", [None, LENGTHS / 6, np.ones(8)], ids=["none", "shares", "ones"])
+@pytest.mark.parametrize(
+    "weight", [None, LENGTHS / 6, pytest.param(np.ones(8), marks=pytest.mark.long)], ids=["none", "shares", "ones"]
+)
 def test_empirical_fisher_is_refused_unless_the_predictions_that_count_are_known(weight):
     """Its scale is their number: no chunk is needed to get it wrong."""
     with pytest.raises(ValueError, match="weight"):

@@ -64,6 +64,7 @@ def test_steps_to_a_target_lie_on_the_line_between_records():
     assert script.steps_to(run, 0.05) == math.inf
 
 
+@pytest.mark.long
 def test_it_is_made_with_all_schedules_at_the_same_steps(tmp_path):
     finding = script.find("smoke", tmp_path)
     curves = finding.table[finding.table["part"] == "curves"]

@@ -22,6 +22,7 @@ def rows():
     return script.trajectories.measure(TINY)
 
 
+@pytest.mark.long
 def test_runs_follow_their_closed_trajectories(rows):
     closed = script.trajectories.closed_trajectories(TINY)
     both = rows.merge(closed[np.isfinite(closed["width"])].astype({"width": int}), on="step", suffixes=("", "_closed"))

@@ -31,6 +31,7 @@ def test_predictions_begin_at_the_outputs_of_each_run_and_stay_near(finding):
     assert trajectory["ntk_1_predicted"].nunique() == 1
 
 
+@pytest.mark.long
 def test_numbers_can_be_recomputed_from_the_table(finding):
     trained = finding.table[finding.table["step"] > 0]
     gap = np.log2(trained["eval_loss"] / trained["eval_loss_predicted"]).abs()

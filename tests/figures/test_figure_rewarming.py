@@ -81,6 +81,7 @@ def test_forgetting_and_warm_up_are_those_that_were_put_in(told):
     assert -0.2 <= change["spike"]["low"] <= change["spike"]["value"] < 0
 
 
+@pytest.mark.long
 def test_it_is_made(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)

@@ -15,6 +15,7 @@ script = load("smoothness")
 problems = sys.modules["smoothness_problems"]  # which the script imports from beside it
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("float64")
 def test_curvatures_leave_out_what_they_say():
     """The weighted Gauss-Newton matrix is H + g gᵀ, the Fisher term H − ‖u‖² AᵀA; the minimum of LogSumExp is at 0."""

@@ -29,6 +29,7 @@ def moment():
     return last
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rank", [1, 10])
 @pytest.mark.parametrize("method", [name for name in script.METHODS if name != "Lanczos, plain"])
 def test_every_method_finds_the_eigenvalue_of_its_rank(op, method, rank):
@@ -46,6 +47,7 @@ def test_plain_lanczos_takes_copies_of_the_first_eigenvalue_for_later_ones(op):
     assert plain[-1] > 1.1 * sound[-1]
 
 
+@pytest.mark.long
 def test_the_products_stated_for_lobpcg_are_those_that_it_makes():
     A, columns = symmetric(np.arange(1.0, 61.0)).astype(np.float32), []
 
@@ -61,6 +63,7 @@ def test_the_products_stated_for_lobpcg_are_those_that_it_makes():
     assert stated == [sum(columns[1:])]  # the first one only looks at the type
 
 
+@pytest.mark.long
 def test_truth_agrees_with_the_float32_operators_and_shares_their_trace(moment):
     for name in script.OPERATORS:
         op, truth = moment.operator(name), moment.truth(name)

@@ -30,6 +30,7 @@ SIZES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["adam", *(pytest.param(name, marks=slow) for name in list(SIZES)[1:])])
 def test_figure_shows_every_run_and_states_every_column(name, tmp_path):
     size, columns = SIZES[name]

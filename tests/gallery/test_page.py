@@ -195,6 +195,7 @@ class Tags(HTMLParser):
         self.bad += [name for name, _ in attrs if name.startswith("on")] + [tag] * (tag == "b")
 
 
+@pytest.mark.long
 @settings(max_examples=15)
 @given(numbers=st.dictionaries(NASTY, ANY, max_size=4), texts=st.lists(NASTY, min_size=4, max_size=4), cells=st.data())
 def test_whatever_a_figure_states_is_shown_as_text(tmp_path_factory, numbers, texts, cells):

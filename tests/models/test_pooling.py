@@ -72,7 +72,11 @@ def changes(mode, loss, params):
 
 
 @pytest.mark.parametrize(
-    "mode", ["gradient", "jvp", "jvp of grad", "grad of jvp", "linearize", "checkpoint", "in a loop", "vmap"]
+    "mode",
+    [
+        *("gradient", "jvp", "jvp of grad", "grad of jvp", "linearize", "in a loop"),
+        *(pytest.param(mode, marks=pytest.mark.long) for mode in ("checkpoint", "vmap")),
+    ],
 )
 def test_derivatives_are_the_plain_ones_through_weights_and_inputs(float64, mode):
     ours, theirs = (changes(mode, *two_layers(pool)) for pool in (pooled_linear, plain))

@@ -27,6 +27,7 @@ def course(model, width, scaling, optimizer, learning_rate):
     return before, after
 
 
+@pytest.mark.long
 def test_steps_of_adam_are_the_same_in_all_parameterizations_at_the_base(float64):
     """Each multiplier, size and rate is that of one weight in other units, the tied table's too."""
     adam = make_optimizer("adamw", eps=1e-2, weight_decay=0.1)

@@ -151,6 +151,7 @@ def test_coordinates_are_flat_with_the_multiplier_and_logits_grow_without(beside
     assert check(None) > 0.5
 
 
+@pytest.mark.long
 def test_logits_of_what_is_accepted_do_not_grow_with_width():
     tokens = np.arange(LENGTH)[None]
 

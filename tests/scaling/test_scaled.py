@@ -118,8 +118,7 @@ OPTIMIZERS = {
 CASES = [
     *((MLP, optimizer) for optimizer in OPTIMIZERS),
     (ConvNet, "sgd"),
-    (one_block, "adamw"),
-    (unusual, "adamw"),
+    *(pytest.param(b, "adamw", marks=pytest.mark.long) for b in (one_block, unusual)),
     *(pytest.param(ConvNet, optimizer, marks=pytest.mark.slow) for optimizer in ("adamw", "muon")),
     *(
         pytest.param(b, optimizer, marks=pytest.mark.slow)

@@ -159,6 +159,7 @@ def test_few_of_200_random_problems_lack_one_of_the_top_five(record_property):
     assert beyond <= 6, counts
 
 
+@pytest.mark.long
 def test_stack_of_vectors_starts_the_next_solve_with_fewer_products():
     recipe, (before, now) = moments_recipe("residual_mlp"), moments("residual_mlp")[3:5]
     ops = [hessian(recipe.loss, m.params, m.batch, model=recipe.forward) for m in (before, now)]
@@ -171,7 +172,12 @@ def test_stack_of_vectors_starts_the_next_solve_with_fewer_products():
 
 
 @pytest.mark.parametrize(
-    "kind", ["gauss_newton", "preconditioned", *(pytest.param(k, marks=pytest.mark.slow) for k in ("fisher", "ntk"))]
+    "kind",
+    [
+        pytest.param("gauss_newton", marks=pytest.mark.long),
+        "preconditioned",
+        *(pytest.param(k, marks=pytest.mark.slow) for k in ("fisher", "ntk")),
+    ],
 )
 def test_the_smaller_space_gives_the_same_eigenpairs(kind):
     recipe, moment = moments_recipe("figure1_convnet"), moments("figure1_convnet")[4]

@@ -40,7 +40,9 @@ def steps(matrix, k):
         yield state, bool(restarted)
 
 
-@pytest.mark.parametrize("name", SPECTRA)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.long) if n == "close together" else n for n in SPECTRA]
+)
 def test_rows_stay_orthonormal_and_hold_all_that_the_products_reach(name, float64):
     A = symmetric(SPECTRA[name])
     restarts = 0

@@ -69,10 +69,10 @@ ESTIMATED = {"eagerly": estimates, "under jit": jax.jit(estimates), "from Python
 @pytest.mark.parametrize(
     ("domain", "how"),
     [
-        ("bfloat16", "eagerly"),
+        pytest.param("bfloat16", "eagerly", marks=pytest.mark.long),
         ("bfloat16", "from Python"),
         ("float16 and float32", "under jit"),
-        ("float32 and empty", "eagerly"),
+        pytest.param("float32 and empty", "eagerly", marks=pytest.mark.long),
     ],
 )
 @settings(max_examples=3)
@@ -139,7 +139,7 @@ def dense():
     return {"hessian": np.asarray(H, np.float64), "gauss_newton": np.asarray(J.T @ J / 6, np.float64), "ntk": J @ J.T}
 
 
-@pytest.mark.parametrize("chunk", [None, 4])
+@pytest.mark.parametrize("chunk", [pytest.param(None, marks=pytest.mark.long), 4])
 def test_numbers_empty_leaves_and_none_are_parameters_of_every_operator(dense, chunk):
     operators = {
         "hessian": sl.hessian(loss, ODD, BATCH, chunk=chunk),

@@ -31,6 +31,7 @@ def found():
     return batch_spectra(loss, jnp.zeros(64), noisy_hessians((3.0, -1.5), 1.0), SIZES, draws=6)
 
 
+@pytest.mark.long
 def test_both_ends_of_random_matrices_tell_their_spike_and_the_one_noise(found):
     for law, spike in ((found.largest, 3.0), (found.smallest, 1.5)):
         assert law.eigenvalue.value == pytest.approx(spike, rel=0.05)

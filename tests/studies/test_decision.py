@@ -102,6 +102,7 @@ def test_only_the_runs_of_the_looks_are_used_and_counted(trained, tmp_path):
     assert seeds.tolist() == counts(found)[-1].tolist()
 
 
+@pytest.mark.long
 def test_a_decision_follows_from_the_store_however_it_came_there(trained, tmp_path):
     settings = experiment(**GRID | {"parameterizations": ("mup", "ntk"), "refine": True, "learning_rates": "2^-2:2^2"})
     options = {"metric": "late_train_loss", "seeds": 8}

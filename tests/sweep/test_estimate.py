@@ -104,6 +104,7 @@ def quick_measured():
     return group, measure(group)
 
 
+@pytest.mark.long
 def test_a_real_shape_has_positive_figures(quick_measured):
     _, found = quick_measured
     assert found.runs == found.devices == len(jax.local_devices())
@@ -120,6 +121,7 @@ def test_memory_counts_the_data_and_grows_with_the_network(quick_measured):
     assert measure(Group(wider, group.runs)).bytes > small.bytes + 128 * 128 * 4
 
 
+@pytest.mark.long
 def test_steps_of_runs_that_diverge_are_timed_without_moving(quick_measured, monkeypatch):
     group, _ = quick_measured
     task = dataclasses.replace(group.task, observables=("train_loss",))

@@ -159,7 +159,7 @@ def test_real_training_fills_a_store(tmp_path):
     assert run(shorter, tmp_path).runs["written"].item() == runs.loc[0.5, "written"]
 
 
-@pytest.mark.parametrize("executor", ["here", "processes:2"])
+@pytest.mark.parametrize("executor", ["here", pytest.param("processes:2", marks=pytest.mark.long)])
 def test_executors_are_known_by_their_texts_too(tmp_path, executor):
     assert len(run_with(FakeTrainer(), experiment(), tmp_path / "store", executor=executor).runs) == 24
 

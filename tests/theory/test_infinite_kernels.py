@@ -175,7 +175,9 @@ def test_inputs_of_different_networks_are_refused():
         mlp_kernels(np.ones((2, 6)), np.ones((2, 5)), depth=1)
 
 
-@pytest.mark.parametrize("model", ["mlp", "residual_mlp", "figure1_convnet"])
+@pytest.mark.parametrize(
+    "model", ["mlp", *(pytest.param(m, marks=pytest.mark.long) for m in ("residual_mlp", "figure1_convnet"))]
+)
 def test_wide_networks_have_these_kernels_on_average(model):
     """Each entry within four standard errors over seeds, and outputs that do not mix."""
     width, seeds = (512, 24) if model != "figure1_convnet" else (128, 24)
@@ -192,6 +194,7 @@ def test_wide_networks_have_these_kernels_on_average(model):
     assert np.all(np.abs(mixed.mean(axis=0)) <= 4 * mixed.std(axis=0, ddof=1) / np.sqrt(seeds) + 1e-5 * scale)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", ["mlp", "figure1_convnet"])
 def test_kernels_of_networks_scatter_as_one_over_the_root_of_the_width(model):
     seeds, widths = 16, (32, 512) if model == "mlp" else (8, 128)

@@ -128,7 +128,7 @@ def duplicated(rule, weights, copies):
     }
 
 
-@pytest.mark.parametrize("outputs", [1, 2])
+@pytest.mark.parametrize("outputs", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_duplicating_every_neuron_changes_nothing_under_mup_and_much_under_ntk(float64, outputs):
     data = make_data(outputs)
 
@@ -154,6 +154,7 @@ def test_duplicating_every_neuron_changes_nothing_under_mup_and_much_under_ntk(f
                 assert (np.abs(thrice / once - 1).max(axis=0) > 1e-2).all()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name, lost", [("mup", "u"), ("ntk", "coupling")])
 def test_drawn_networks_approach_the_infinite_one_as_the_root_of_the_width(float64, name, lost):
     data, widths, seeds = make_data(2), 4 ** np.arange(3, 8), range(24)

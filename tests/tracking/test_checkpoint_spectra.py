@@ -67,6 +67,7 @@ def trained_by_adam(transformation, steps):
     return params, state, loss
 
 
+@pytest.mark.long
 def test_the_metric_of_adam_is_made_of_the_state_in_the_checkpoint(tmp_path):
     transformation = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(0.02, b2=0.9))
     params, state, loss = trained_by_adam(transformation, 5)
@@ -137,6 +138,7 @@ def test_linen_variables_or_params_alone(tmp_path):
         losses([tmp_path / "3.npz"], Linen())
 
 
+@pytest.mark.long
 def test_one_checkpoint_is_in_memory_at_a_time(tmp_path, monkeypatch):
     for step in range(3):
         np.savez(tmp_path / f"{step}.npz", **named_leaves(nnx.state(network(step))), unused=np.zeros(100))

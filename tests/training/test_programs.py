@@ -69,7 +69,10 @@ def task(**changes):
         {},
         {"optimizer": "adamw"},
         {"model": "own_networks:Wide", "depth": 1, "alpha": 0.0},
-        {"model": "residual_convnet", "data": "own_objects:images", "depth": 3, "observables": ("train_loss",)},
+        pytest.param(
+            {"model": "residual_convnet", "data": "own_objects:images", "depth": 3, "observables": ("train_loss",)},
+            marks=pytest.mark.long,
+        ),
     ],
     ids=["residual_mlp", "adamw", "own by roles", "python loop"],
 )
@@ -107,7 +110,12 @@ def test_every_model_of_the_lab_keeps_the_rules_numbers_as_arguments(model):
 
 
 @pytest.mark.parametrize(
-    "model, name", [("gpt_tied", "mup"), ("vit", "standard"), ("residual_convnet_layernorm", "mean_field")]
+    "model, name",
+    [
+        pytest.param("gpt_tied", "mup", marks=pytest.mark.long),
+        pytest.param("vit", "standard", marks=pytest.mark.long),
+        ("residual_convnet_layernorm", "mean_field"),
+    ],
 )
 def test_numbers_as_arguments_are_those_that_a_program_may_hold(model, name):
     recipe = recipe_of(model, rule_of(name, model))

@@ -61,7 +61,7 @@ def test_seed_alone_decides_the_initial_params():
     assert not np.allclose(first[0], other[0])
 
 
-@pytest.mark.parametrize("model", ["gpt", "residual_mlp", "vit"])
+@pytest.mark.parametrize("model", ["gpt", "residual_mlp", pytest.param("vit", marks=pytest.mark.long)])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_a_run_keeps_the_types_it_begins_with_so_that_its_programs_are_compiled_once(model, optimizer):
     text = model == "gpt"

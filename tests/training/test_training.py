@@ -269,6 +269,7 @@ def test_two_and_eight_devices_give_bit_identical_records(run_batch, elsewhere):
                 )
 
 
+@pytest.mark.long
 @on_cpu
 @pytest.mark.parametrize("loop", ["compiled", pytest.param("python", marks=pytest.mark.slow)])
 def test_several_runs_on_each_of_eight_devices_stay_within_rounding(loop, run_batch, elsewhere, tmp_path):

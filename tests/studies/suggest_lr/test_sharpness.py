@@ -22,7 +22,7 @@ from sharplab.training.sources import by_roles
 BATCH, STEPS, RATE = 16, 2, 0.02
 
 
-@pytest.fixture(scope="module", params=[Perceptron, Convolving])
+@pytest.fixture(scope="module", params=[Perceptron, pytest.param(Convolving, marks=pytest.mark.long)])
 def trained(request, tmp_path_factory):
     settings = settings_of(seeds=2, batch_size=BATCH)
     made = small_runs(request.param, classes(), None, cross_entropy, settings, Place())

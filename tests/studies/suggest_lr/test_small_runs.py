@@ -85,6 +85,7 @@ def test_final_losses_are_those_of_a_plain_loop_of_the_scaled_optimizer(perceptr
         assert found[seed] == pytest.approx(float(expected), rel=1e-4)
 
 
+@pytest.mark.long
 def test_final_losses_are_those_of_the_mode_of_evaluation(tmp_path):
     def without_dropout(width, rngs):
         model = Convolving(width, rngs)

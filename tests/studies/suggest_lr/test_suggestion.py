@@ -44,6 +44,7 @@ def known():
     )
 
 
+@pytest.mark.long
 def test_an_optimum_known_in_closed_form_is_found_within_its_interval(known):
     low, high = known.interval
     assert low <= 2**BEST <= high < 2 * low
@@ -185,6 +186,7 @@ def told(found):
     return found.learning_rate, found.interval, found.records.runs.to_csv(), found.records.curves.to_csv()
 
 
+@pytest.mark.long
 def test_with_a_store_a_second_call_trains_nothing_and_says_the_same(tmp_path, monkeypatch):
     settings = QUICK | {"optimizer": "sgd", "loss": cross_entropy, "store": tmp_path / "store"}
     first = suggest_learning_rate(Perceptron, classes(), **settings)

@@ -3,6 +3,8 @@
 import shutil
 from pathlib import Path
 
+import pytest
+
 import sharplab as sl
 from sharplab.sweep.store.columns import describe
 
@@ -31,6 +33,7 @@ def test_columns_have_the_names_and_values_of_today():
     assert all(describe(name) is not None for name in runs)
 
 
+@pytest.mark.long
 def test_runs_of_an_early_store_are_not_trained_again(tmp_path):
     store = tmp_path / "store"
     shutil.copytree(EARLY, store)
