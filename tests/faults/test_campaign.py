@@ -3,7 +3,8 @@
     make test-faults
 
 Processes are killed by SIGKILL at random moments: workers, the process that runs the sweep, a Dask scheduler. Files of
-the store are cut, altered and emptied, foreign ones are put beside them. Two calls train one store. A disk fills up.
+the store are cut, altered and emptied, foreign ones are put beside them. Two calls train one store, by two Dask
+schedulers too. A disk fills up.
 The counts are printed.
 """
 
@@ -215,6 +216,30 @@ def test_two_calls_train_one_store_and_one_is_killed(tmp_path, start, undisturbe
     assert second.wait(timeout=600) == 0, said_by(store).read_text()
     assert_complete(store, undisturbed("here"))
     tell(f"two calls on one store, one killed: {len(read_rows(store))} rows for {RUNS} runs")
+
+
+def test_two_schedulers_train_one_store_and_one_is_killed(tmp_path, environment, start, undisturbed, tell):
+    pytest.importorskip("distributed")
+    store, one_core = tmp_path / "store", environment | {"JAX_NUM_CPU_DEVICES": "1"}
+    folders = [tmp_path / name for name in ("first", "second")]
+    for folder in folders:
+        folder.mkdir()
+    with (
+        scheduler_and_worker(folders[0], one_core) as (first, killed),
+        scheduler_and_worker(folders[1], one_core) as (
+            second,
+            _,
+        ),
+    ):
+        lost, kept = start(store, f"dask:{first}"), start(store, f"dask:{second}")
+        while not list(store.glob("groups/*.parquet")) and kept.poll() is None:
+            time.sleep(0.1)
+        killed.kill()
+        codes = kept.wait(timeout=600), lost.wait(timeout=600)
+    assert codes[0] == 0, said_by(store).read_text()
+    assert_complete(store, undisturbed("processes:2"))
+    assert codes[1] in (0, 1, 2)
+    tell(f"two schedulers on one store, one killed, exits {codes}: {len(read_rows(store))} rows for {RUNS} runs")
 
 
 @pytest.fixture(scope="module")
