@@ -268,6 +268,18 @@ MEANINGS: Mapping[str, Meaning] = {
         "The critical learning rate of a checkpoint tells no more of spikes than the peak does.",
         "Peaks well above a checkpoint's critical learning rate mostly spike, and so do peaks that are simply high.",
     ),
+    "power": Meaning(
+        "rates",
+        "Set the learning rate proportional to the batch size and to tokens^-0.51; one schedule serves at any length.",
+        "Do not take others' power schedule as it is: here the best learning rate goes with other powers. Fit your own.",
+        "Whether the best learning rate goes with tokens^-0.51 is open at these lengths.",
+    ),
+    "annealing": Meaning(
+        "rates",
+        "Fit an annealing law on three schedules of a small network: it tells how others end, and which ends lowest.",
+        "An annealing law fitted on three short runs does not tell all that it promises, or not at every width.",
+        "An annealing law fitted on three short runs may tell how others end; how well is open.",
+    ),
     "edge": Meaning(
         "curvature",
         "With full batches the sharpness settles at the optimizer's threshold: it is set by the learning rate.",

@@ -1,5 +1,7 @@
 """The figure of the edge of stability: the rule, and what it reads off made-up records."""
 
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from sharplab.analysis.trend import Measured
 from sharplab.records import Records
 
 script = load("edge")
+paths = sys.modules["edge_paths"]  # which the script imports from beside it
 
 
 @pytest.mark.parametrize(
@@ -57,7 +60,7 @@ def test_a_catapult_survives_where_it_ends_below_its_first_loss():
 
 
 def test_averages_are_of_windows_about_the_middle_between_steps():
-    found = script._averages(np.arange(50.0))
+    found = paths.averages(np.arange(50.0))
     assert np.isnan(found[:9]).all() and np.isnan(found[40:]).all()
     np.testing.assert_allclose(found[9:40], np.arange(9, 40) + 0.5)
 
@@ -68,7 +71,7 @@ def test_slopes_at_the_edge_are_those_of_the_loss_and_of_the_eigenvalue(float64)
 
     point = {name: jnp.array(value) for name, value in {"x": 0.1, "y": 0.5, "z": 0.3}.items()}
     u = {name: jnp.array(value) for name, value in {"x": 1.0, "y": 0.0, "z": 0.0}.items()}
-    slope, rise = script._slopes(jax.tree_util.Partial(loss), point, jnp.array(0.2), u)
+    slope, rise = paths.slopes_at(jax.tree_util.Partial(loss), point, jnp.array(0.2), u)
     assert {name: float(value) for name, value in slope.items()} == pytest.approx(
         {"x": 0.359, "y": 0.005 - 0.2, "z": 0.003}
     )

@@ -1,6 +1,7 @@
 """The figure of re-warming: its rule on made-up runs, and that it can be made."""
 
 import json
+import sys
 import warnings
 
 import numpy as np
@@ -12,6 +13,7 @@ from sharplab.analysis.trend import Measured
 from sharplab.gallery.finding import plain
 
 script = load("rewarming")
+first_training = sys.modules["rewarming_checkpoints"]  # which the script imports from beside it
 
 
 def made_up(told_by, checkpoints=24, noise=0.3):
@@ -20,7 +22,7 @@ def made_up(told_by, checkpoints=24, noise=0.3):
     rows = []
     for seed in range(checkpoints):
         critical, earlier = 2.0 ** rng.uniform(-6, -2, 2)
-        for data in script.SHARES:
+        for data in first_training.SHARES:
             for over in script.PEAKS:
                 peak = over * script.MIDDLE["sgd"]
                 score = peak / critical if told_by == "critical" else over
