@@ -271,7 +271,7 @@ MEANINGS: Mapping[str, Meaning] = {
     "power": Meaning(
         "rates",
         "Set the learning rate proportional to the batch size and to tokens^-0.51; one schedule serves at any length.",
-        "Do not take others' power schedule as it is: here the best learning rate goes with other powers. Fit your own.",
+        "Do not take others' power schedule as it is: here the learning rate goes with other powers. Fit your own.",
         "Whether the best learning rate goes with tokens^-0.51 is open at these lengths.",
     ),
     "annealing": Meaning(
