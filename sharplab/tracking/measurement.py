@@ -168,8 +168,15 @@ class Measurement:
         for spectral in self.spectra:
             tracked[spectral.name], columns = self._tracked(spectral, context, tracked[spectral.name], opt_state)
             row |= columns
+        sound = jnp.stack([jnp.isfinite(w).all() for w in jax.tree.leaves(params)]).all()
+        row = {column: _where(sound, value) for column, value in row.items()}
         last = {name: row[name].astype(value.dtype) for name, value in state.last.items()}
         return TrackerState(tracked, state.records + 1, last), row
+
+
+def _where(sound: jax.Array, value: jax.Array) -> jax.Array:
+    """The value, or NaN where parameters are not finite: a linear model has curvature there too. Counts stay."""
+    return jnp.where(sound, value, jnp.nan) if jnp.issubdtype(jnp.result_type(value), jnp.inexact) else value
 
 
 def _with_state(function: Any, state: PyTree, or_any: bool) -> Any:

@@ -235,6 +235,18 @@ def test_convolving_model_is_recorded_too_and_survives_nan():
     assert broken["sharpness_raw_matvecs"] <= 2
 
 
+@pytest.mark.parametrize("lost", [jnp.nan, jnp.inf])
+def test_a_point_that_is_not_finite_has_no_curvature_though_a_linear_models_hessian_is_the_same_everywhere(lost):
+    def loss(w, batch):
+        return 0.5 * jnp.mean((batch[0] @ w - batch[1]) ** 2)
+
+    tracker = Tracker(loss, (jnp.diag(jnp.array([2.0, 1.0])), jnp.ones(2)), ["sharpness_raw", "hessian_top2"])
+    assert np.isclose(tracker.record(0, jnp.zeros(2))["sharpness_raw"], 2.0)
+    row = tracker.record(1, jnp.array([0.0, lost]))
+    assert all(np.isnan(row[f"{name}{end}"]) for name in ("sharpness_raw", "hessian_2") for end in ("", "_error"))
+    assert np.isclose(tracker.record(2, jnp.zeros(2))["hessian_2"], 0.5)
+
+
 @pytest.mark.parametrize(
     "observable, given, said",
     [
