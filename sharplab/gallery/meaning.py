@@ -276,7 +276,7 @@ MEANINGS: Mapping[str, Meaning] = {
     ),
     "annealing": Meaning(
         "rates",
-        "Fit an annealing law on three schedules of a small network: it tells how others end, and which ends lowest.",
+        "An annealing law fitted on three short runs tells how other schedules end; its own best one is good, not the best.",
         "An annealing law fitted on three short runs does not tell all that it promises, or not at every width.",
         "An annealing law fitted on three short runs may tell how others end; how well is open.",
     ),
