@@ -20,7 +20,7 @@ all three are yes, "fails" if one is no, else "inconclusive".
 What was changed: with three seeds α was 1.4 to 1.6, its change per doubling +0.05 [−0.24, 0.34], and the margin 0.05:
 a thirtieth of it, which no number of seeds that can be trained here tells. It is a sixth now, with six seeds.
 
-Cost: about five minutes on two cores. Expected: (1) yes, with larger errors than on long runs; (3) open. Found at quick:
+Cost: about five minutes on two cores. Expected: (1) yes, with larger errors than on long runs; (3) open. Found:
 the momentum law is off by 0.07 to 0.17 %, less than on long runs. What it puts lowest, a fall in the last sixth, ends
 0.6 to 0.7 % above WSD: good, and not the best. α changes by +0.06 [−0.06, 0.17] per doubling; that of the multi-power
 law does so by +0.29 [0.07, 0.51].
