@@ -276,7 +276,7 @@ MEANINGS: Mapping[str, Meaning] = {
     ),
     "annealing": Meaning(
         "rates",
-        "An annealing law fitted on three short runs tells how others end; its own best schedule is good, not the best.",
+        "An annealing law fitted on three short runs tells how others end; its own best schedule is good, not best.",
         "An annealing law fitted on three short runs does not tell all that it promises, or not at every width.",
         "An annealing law fitted on three short runs may tell how others end; how well is open.",
     ),
