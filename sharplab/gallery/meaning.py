@@ -268,6 +268,12 @@ MEANINGS: Mapping[str, Meaning] = {
         "The critical learning rate of a checkpoint tells no more of spikes than the peak does.",
         "Peaks well above a checkpoint's critical learning rate mostly spike, and so do peaks that are simply high.",
     ),
+    "lr-free": Meaning(
+        "rates",
+        "Use NadamW with the learning rate that did for your other tasks, rather than a method that needs none.",
+        "At least one method that needs no learning rate is sooner at the target than NadamW of one setting: try it.",
+        "Whether the best of the methods that need no learning rate is as soon as NadamW of one setting is open.",
+    ),
     "edge": Meaning(
         "curvature",
         "With full batches the sharpness settles at the optimizer's threshold: it is set by the learning rate.",

@@ -60,7 +60,10 @@ def performance_profile(times: Mapping[str, np.ndarray], taus: Sequence[float]) 
     >>> profile.scores["score"].tolist()  # b is there for half of the workloads over half of the taus
     [1.0, 0.25]
     """
-    given = {name: np.asarray(each, float) for name, each in times.items()}
+    try:
+        given = {name: np.asarray(each, float) for name, each in times.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"times must be arrays of numbers by method: {error}.") from error
     shapes = {each.shape for each in given.values()}
     if len(shapes) != 1 or len(next(iter(shapes))) != 2 or not next(iter(given.values())).size:
         raise ValueError(f"times must have one shape (workloads, seeds) for all methods, not {sorted(shapes)}.")
