@@ -10,7 +10,8 @@ Here (quick): five workloads, each at three widths a factor of 2 apart: an MLP o
 Fashion-MNIST, and a GPT of one block on the King James text in bytes; 240 steps of 8 to 32 examples. The methods are
 those of `sharplab.studies.lr_free` at optax's defaults. All but schedule-free and COCOB, which have no place for it,
 follow the same linear decay of a factor from 1 to 0, and so does NadamW. Methods run in the units of the
-parameterization (`units_of`): what they find is a base learning rate, quoted at the narrowest width.
+parameterization (`units_of`): what they find is a base learning rate, quoted at the narrowest width. There the two
+parameterizations are the same under Adam; under SGD the units of muP are those of weights of variance 1.
 
 Target: of each workload, width and parameterization, the train loss (on a probe, mean over seeds) that NadamW has after
 half of the steps at the learning rate, in octaves, that ends lowest there; a trial with three quarters left nearly all
@@ -26,8 +27,9 @@ these workloads. muP's scores are stated, not judged.
 
 What a method finds: the geometric mean of the learning rate that it uses in the second quarter of the steps, schedule
 included. Its slope in octaves per doubling of width is that of each workload, averaged, with a t interval over the
-workloads; within ±0.25 it is said to transfer. The edge: the effective sharpness on the probe after half of the steps
-over the threshold of the learning rate then used, of NadamW at its best. Neither is judged.
+workloads; within ±0.25 it is said to transfer, unless it is the same in all runs, as at a bound. The edge: the
+effective sharpness on the probe after half of the steps over the threshold of the learning rate then used, of NadamW at
+its best. Neither is judged.
 
 Left: performance profiles, NadamW dashed. Middle: the learning rate that each method finds against width, mean over
 workloads, in the units of the optimizer that it is made of; schedule-free's is given, and COCOB has none. Right:
@@ -178,7 +180,7 @@ def find(preset: str, store: Path) -> Finding:
     profiles = {name: profile(part, chosen[name]) for name, part in runs.groupby("parameterization", sort=False)}
     gains = {name: behind(each) for name, each in profiles.items()}
     verdict = judge(gains["standard"])
-    slopes, edges = transfer_of_found(runs), over_threshold(runs)
+    slopes, edges, bound = transfer_of_found(runs), over_threshold(runs), at_bound(runs)
     numbers = {
         "score": {name: each.scores["score"].to_dict() for name, each in profiles.items()},
         "score_less_nadamw": {name: stated(each) for name, each in gains.items()},
@@ -187,14 +189,17 @@ def find(preset: str, store: Path) -> Finding:
         "best_method": {name: max(each, key=lambda m, of=each: of[m].value) for name, each in gains.items()},
         "found_octaves_per_doubling": {name: stated(each) for name, each in slopes.items()},
         "transfers": {
-            name: {method: transfer_verdict(slope) for method, slope in each.items()} for name, each in slopes.items()
+            name: {method: transfer_verdict(slope) for method, slope in each.items() if method not in bound[name]}
+            for name, each in slopes.items()
         },
+        "at_its_bound": bound,
         "sharpness_over_threshold_at_largest_width": {name: stated(each) for name, each in edges.items()},
         "diverged": int((~np.isfinite(runs["loss"])).sum()),
         "runs": len(runs),
     }
     shares = pd.concat([each.shares.assign(parameterization=name) for name, each in profiles.items()])
-    table = pd.concat([runs.assign(part="runs"), shares.assign(part="profile")], ignore_index=True)
+    parts = np.where(runs["method"] == REFERENCE, "learning rates of NadamW", "what is found")
+    table = pd.concat([runs.assign(part=parts), shares.assign(part="profile")], ignore_index=True)
     return Finding(draw(runs, profiles, slopes, verdict), table, CLAIM, verdict, numbers)
 
 
@@ -381,6 +386,13 @@ def transfer_verdict(slope: Measured) -> str:
     if lies_within(slope.interval, TOLERANCE):
         return "transfers"
     return "shifts" if lies_outside(slope.interval, TOLERANCE) else "inconclusive"
+
+
+def at_bound(runs: pd.DataFrame) -> dict[str, list[str]]:
+    """The methods whose learning rate is the same to 1 % in all runs: given, not found."""
+    ends = runs[runs["found"] > 0].groupby(["parameterization", "method"])["found"].agg(["min", "max"])
+    alike = ends[ends["max"] <= 1.01 * ends["min"]].index
+    return {scaling: [m for s, m in alike if s == scaling] for scaling in runs["parameterization"].unique()}
 
 
 def over_threshold(runs: pd.DataFrame) -> dict[str, dict[str, Measured]]:
