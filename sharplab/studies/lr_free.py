@@ -10,6 +10,7 @@ effective sharpness is measured in.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -87,7 +88,7 @@ def lr_free_methods(schedule: optax.Schedule = _constant) -> Mapping[str, Method
     of_adam = partial(Method, kind="adam", ratio=AVERAGED)
     nadam = optax.scale_by_adam(nesterov=True)
     mechanic = contrib.mechanize(optax.chain(nadam, optax.scale_by_learning_rate(schedule)))
-    return {
+    found = {
         "prodigy": of_adam(
             contrib.prodigy(schedule),
             rate=lambda before, after, params: before.estim_lr * schedule(before.count),
@@ -144,6 +145,7 @@ def lr_free_methods(schedule: optax.Schedule = _constant) -> Mapping[str, Method
             rate=lambda before, after, params: jnp.array(jnp.nan),
         ),
     }
+    return MappingProxyType(found)
 
 
 @lru_cache(maxsize=16)
@@ -196,11 +198,17 @@ def units_of(factors: PyTree, kind: str) -> PyTree:
     return jax.tree.map({"sgd": lambda f: f**0.5, "adam": lambda f: f}[kind], factors)
 
 
+def counted_in(units: PyTree, params: PyTree) -> PyTree:
+    """The parameters w/s, in units s; 0 where the unit is."""
+    return jax.tree.map(lambda s, w: jnp.where(s == 0, 0, w / jnp.where(s == 0, 1, s)).astype(w.dtype), units, params)
+
+
 def in_units(transformation: optax.GradientTransformation, units: PyTree) -> optax.GradientTransformationExtraArgs:
     """The transformation of parameters w that does what the given one does to w/s, whose gradients are s·g.
 
-    Its state is that of the given one. SGD of the learning rate η becomes steps −η s² g, and Adam −η s · direction,
-    with ε beside s·g. Parameters whose unit is 0 stay.
+    Its state is that of the given one, so that `Method.rate` reads it, with parameters `counted_in` these units. SGD of
+    the learning rate η becomes steps −η s² g, and Adam −η s · direction, with ε beside s·g. Parameters whose unit is 0
+    stay.
 
     Args:
         units: s, like the parameters or scalars in their place.
@@ -215,16 +223,11 @@ def in_units(transformation: optax.GradientTransformation, units: PyTree) -> opt
     def times(x: PyTree) -> PyTree:
         return jax.tree.map(lambda s, leaf: (s * leaf).astype(leaf.dtype), units, x)
 
-    def over(params: PyTree) -> PyTree:
-        return jax.tree.map(
-            lambda s, w: jnp.where(s == 0, 0, w / jnp.where(s == 0, 1, s)).astype(w.dtype), units, params
-        )
-
     def init(params: PyTree) -> PyTree:
-        return inner.init(over(params))
+        return inner.init(counted_in(units, params))
 
     def update(updates: PyTree, state: PyTree, params: PyTree = None, **extra: Any) -> tuple[PyTree, PyTree]:
-        weights = None if params is None else over(params)
+        weights = None if params is None else counted_in(units, params)
         steps, state = inner.update(times(updates), state, weights, **extra)
         return times(steps), state
 

@@ -18,7 +18,7 @@ from sharplab.core.tree import PyTree
 from sharplab.curvature import hessian, precondition
 from sharplab.curvature.functions import as_partial
 from sharplab.spectrum.extremal import eigsh
-from sharplab.studies.lr_free import Method, in_units, units_of
+from sharplab.studies.lr_free import Method, counted_in, in_units, units_of
 from sharplab.studies.orders import checked_order
 
 
@@ -80,7 +80,7 @@ def run_methods(
 
     >>> from sharplab.studies.lr_free import lr_free_methods
     >>> def loss(w, batch):
-    ...     return 0.5 * ((w - batch) ** 2).mean()
+    ...     return 0.5 * ((w[None] - batch) ** 2).mean()
     >>> data, starts = jax.random.normal(jax.random.key(0), (64, 3)), jnp.full((2, 3), 2.0)
     >>> orders = np.random.default_rng(0).integers(64, size=(2, 60, 16))
     >>> methods = {name: lr_free_methods()[name] for name in ("dog", "prodigy")}
@@ -194,8 +194,10 @@ def _losses(
 
 
 def _evaluated(method: Method, problem: _Problem, state: PyTree, w: jax.Array) -> jax.Array:
+    if method.evaluated is None:
+        return w
     scales = problem.scales(method.kind)
-    return w if method.evaluated is None else scales * method.evaluated(state, w / scales)
+    return jnp.where(scales == 0, w, scales * method.evaluated(state, counted_in(scales, w)))
 
 
 @partial(jax.jit, static_argnums=0)
@@ -214,7 +216,7 @@ def _train(
         method: Method, w: jax.Array, state: PyTree, g: jax.Array, value: jax.Array, multiple: jax.Array
     ) -> tuple[jax.Array, PyTree, jax.Array]:
         updates, after = problem.transformation(method).update(g, state, w, value=value)
-        rate = method.rate(state, after, w / problem.scales(method.kind))
+        rate = method.rate(state, after, counted_in(problem.scales(method.kind), w))
         return w + multiple * updates, after, multiple * rate
 
     def gradients(rows: jax.Array, batch: PyTree) -> tuple[jax.Array, jax.Array]:

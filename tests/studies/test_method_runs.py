@@ -87,9 +87,12 @@ def test_rates_are_those_of_the_last_update(found):
 
 def test_other_numbers_need_no_new_program(found):
     TRACES.clear()
-    other = run(rates=(0.1, 0.01), factors={"sgd": FACTORS["adam"], "adam": FACTORS["sgd"]}, data=DATA + 1)
+    held = {"a": 1.0, "b": 0.0}
+    other = run(rates=(0.1, 0.01), factors={"sgd": held, "adam": held}, data=DATA + 1)
     assert not TRACES
-    assert (other.losses[-1] != found.losses[-1]).all()
+    assert (other.losses[-1] != found.losses[-1]).all() and np.isfinite(other.rates[1:]).all()
+    # What has no learning rate stays where it was.
+    assert np.allclose(np.asarray(other.halfway[0])[:, 2], np.tile(np.asarray(STARTS["b"][:, 0]), 5))
 
 
 def test_sharpness_halfway_is_the_largest_eigenvalue_in_the_metric(found):
