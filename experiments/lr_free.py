@@ -29,7 +29,7 @@ What a method finds: the geometric mean of the learning rate that it uses in the
 included. Its slope in octaves per doubling of width is that of each workload, averaged, with a t interval over the
 workloads; within ±0.25 it is said to transfer, unless it is the same in all runs, as at a bound. The edge: the
 effective sharpness on the probe after half of the steps over the threshold of the learning rate then used, of NadamW at
-its best. Neither is judged.
+its best. Neither is judged, nor how far what is found lies from NadamW's best.
 
 Left: performance profiles, NadamW dashed. Middle: the learning rate that each method finds against width, mean over
 workloads, in the units of the optimizer that it is made of; schedule-free's is given, and COCOB has none. Right:
@@ -193,6 +193,7 @@ def find(preset: str, store: Path) -> Finding:
             for name, each in slopes.items()
         },
         "at_its_bound": bound,
+        "found_over_best_of_nadamw_octaves": {name: stated(each) for name, each in found_over_best(runs).items()},
         "sharpness_over_threshold_at_largest_width": {name: stated(each) for name, each in edges.items()},
         "diverged": int((~np.isfinite(runs["loss"])).sum()),
         "runs": len(runs),
@@ -393,6 +394,20 @@ def at_bound(runs: pd.DataFrame) -> dict[str, list[str]]:
     ends = runs[runs["found"] > 0].groupby(["parameterization", "method"])["found"].agg(["min", "max"])
     alike = ends[ends["max"] <= 1.01 * ends["min"]].index
     return {scaling: [m for s, m in alike if s == scaling] for scaling in runs["parameterization"].unique()}
+
+
+def found_over_best(runs: pd.DataFrame) -> dict[str, dict[str, Measured]]:
+    """How far what methods of Adam's kind find lies above NadamW's best rate, in octaves: means over workloads."""
+    cells = ["parameterization", "workload", "width"]
+    reference = runs[runs["method"] == REFERENCE]
+    best = reference.groupby(cells).apply(best_rate).rename("best").reset_index()
+    used = reference.merge(best, on=cells).query("learning_rate == best").groupby(cells)["found"].first()
+    own = runs[(runs["found"] > 0) & ~runs["method"].isin([REFERENCE, *MARKS])].join(used.rename("used"), on=cells)
+    octaves = np.log2(own["found"] / own["used"]).groupby([own[c] for c in ("parameterization", "method", "workload")])
+    found: dict[str, dict[str, Measured]] = {}
+    for (scaling, method), of in octaves.mean().groupby(["parameterization", "method"]):
+        found.setdefault(scaling, {})[method] = over_workloads(of.to_list())
+    return found
 
 
 def over_threshold(runs: pd.DataFrame) -> dict[str, dict[str, Measured]]:

@@ -71,6 +71,10 @@ def test_slopes_of_what_is_found_and_the_edge():
     assert script.transfer_verdict(Measured(-0.5, -0.6, 0.2)) == "inconclusive"
     given = runs.assign(found=runs["found"].where(runs["method"] != "dog", 0.01))
     assert script.at_bound(given) == {"standard": ["dog"], "mup": ["dog"]}
+    # At width 8 and 16, 0.1/√8 and 0.1/√16 against 2^-5 for two workloads and 2^-3 for the third.
+    away = script.found_over_best(runs)["mup"]
+    assert set(away) == {"prodigy"}
+    assert away["prodigy"].value == pytest.approx(np.log2(0.1) - 1.75 + (5 + 5 + 3) / 3, abs=0.03)
     edge = script.over_threshold(runs)["mup"]["prodigy"]
     assert edge.value == edge.low == edge.high == pytest.approx(0.5)
 
