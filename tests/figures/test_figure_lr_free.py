@@ -52,6 +52,11 @@ def test_rule(lateness, verdict):
     assert judged(lateness) == verdict
 
 
+def test_seeds_that_would_decide():
+    gains = {"a": Measured(-0.3, -0.4, -0.2), "b": Measured(0.1, -0.1, 0.3)}
+    assert script.seeds_wanted(gains, 3) == 12
+
+
 def test_one_setting_is_chosen_on_the_other_workloads():
     chosen = script.calibrated(made_up((1.0, 1.0, 1.0)))["mup"]
     # Of "one" the others disagree by as much, and the lower rate comes first; for "three" the others agree.
