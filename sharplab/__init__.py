@@ -90,6 +90,11 @@ if TYPE_CHECKING:
         decide as decide,
         suggest_learning_rate as suggest_learning_rate,
     )
+    from sharplab.studies.lr_free import lr_free_methods as lr_free_methods
+    from sharplab.studies.performance import (
+        PerformanceProfile as PerformanceProfile,
+        performance_profile as performance_profile,
+    )
     from sharplab.studies.refining import refine_schedule as refine_schedule
     from sharplab.studies.suggest_lr.from_sharpness import (
         SharpnessSuggestion as SharpnessSuggestion,
@@ -167,6 +172,8 @@ _NAMES = {
         "usefulness",
     ),
     "sharplab.studies": ("AnnealingLaw", "Decision", "Suggestion", "decide", "suggest_learning_rate"),
+    "sharplab.studies.lr_free": ("lr_free_methods",),
+    "sharplab.studies.performance": ("PerformanceProfile", "performance_profile"),
     "sharplab.studies.refining": ("refine_schedule",),
     "sharplab.studies.suggest_lr.from_sharpness": ("SharpnessSuggestion", "learning_rate_from_sharpness"),
     "sharplab.studies.tournament": ("Ranking", "rank_schedules"),

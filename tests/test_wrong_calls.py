@@ -186,6 +186,12 @@ WRONG += [
     (sl.schedules.points, {"steps": 8}, {"values": (None, 5, "x", [1.0], [0.0, 0.0], [1.0, -1.0], [1.0, NAN])}),
     (sl.schedules.points_name, {"values": [1.0, 0.0]}, {"values": (None, "x", [0.0, 0.0])}),
     (sl.rank_schedules, TOURNAMENT, {"records": (None, 5, runs()), "cells": ((), ("zz",), None), "metric": ("zz", 5)}),
+    (sl.lr_free_methods, {}, {"schedule": (None, 5, "x")}),
+    (
+        sl.performance_profile,
+        {"times": {"a": [[1.0]]}, "taus": (1, 2)},
+        {"times": (None, 5, {}, {"a": [1.0]}, {"a": [[-1.0]]}, {"a": "x"}), "taus": (None, 5, "x", (2, 1), (NAN, 2))},
+    ),
     (sl.refine_schedule, {"experiment": experiment()}, {"experiment": (None, 5), "rounds": (*COUNTS, None)}),
     (sl.refined_schedule, {"norms": [2.0, 1.0]}, {"norms": (None, 5, "x", [1.0], [1.0, 0.0], [1.0, NAN], [[1.0]])}),
     (sl.refined_schedule, {"norms": [2.0, 1.0]}, {"norm": ("l3", 5, None), "smoothing": (-1, 2), "peak": (0, NAN)}),

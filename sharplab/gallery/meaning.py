@@ -280,6 +280,12 @@ MEANINGS: Mapping[str, Meaning] = {
         "An annealing law fitted on three short runs does not tell all that it promises, or not at every width.",
         "An annealing law fitted on three short runs may tell how others end; how well is open.",
     ),
+    "lr-free": Meaning(
+        "rates",
+        "Use NadamW with the learning rate that did for your other tasks, rather than a method that needs none.",
+        "At least one method that needs no learning rate is sooner at the target than NadamW of one setting: try it.",
+        "Whether the best of the methods that need no learning rate is as soon as NadamW of one setting is open.",
+    ),
     "edge": Meaning(
         "curvature",
         "With full batches the sharpness settles at the optimizer's threshold: it is set by the learning rate.",
