@@ -268,6 +268,11 @@ MEANINGS: Mapping[str, Meaning] = {
         "The critical learning rate of a checkpoint tells no more of spikes than the peak does.",
         "Peaks well above a checkpoint's critical learning rate mostly spike, and so do peaks that are simply high.",
     ),
+    "task-sequence": Meaning(
+        "rates",
+        "Where classes come back, train on at one learning rate tuned on a narrow network; sharpness tells forgetting.",
+        "Where classes come back, one fails of: gains from task to task, a rate that carries, sharpness that tells.",
+    ),
     "edge": Meaning(
         "curvature",
         "With full batches the sharpness settles at the optimizer's threshold: it is set by the learning rate.",

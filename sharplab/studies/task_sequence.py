@@ -22,7 +22,7 @@ from sharplab.studies.orders import checked_order
 from sharplab.studies.rewarming import settle
 
 SHARPNESS = ("old_sharpness", "old_sharpness_error", "new_sharpness", "new_sharpness_error")
-CRITICAL = ("critical", "relative")
+CRITICAL = ("relative", "critical")  # of the old task and of the new one, as sharpness is
 TOLERANCE, MATVECS = 0.05, 32  # of the sharpness, whose products with the Hessian are most of the cost
 
 
@@ -124,7 +124,7 @@ def train_tasks(
     model: Callable[[PyTree, jax.Array], jax.Array],
     params: PyTree,
     optimizer: optax.GradientTransformation,
-    data: tuple[jax.Array, jax.Array],
+    data: tuple[jax.Array, ...],
     order: np.ndarray,
     *,
     learning_rates: Sequence[float],
@@ -139,11 +139,11 @@ def train_tasks(
     The optimizer's state is carried from task to task. A lane that diverges goes on with what its arithmetic gives.
 
     Args:
-        loss: (params, batch) → the mean loss that is trained on, the batch being (inputs, targets).
+        loss: (params, batch) → the mean loss that is trained on, the batch being some examples of the data.
         model: (params, inputs) → logits, (n, classes), by which the probe is judged: by cross-entropy and accuracy.
         params: at the start, with a leading axis of seeds.
         optimizer: an optax transformation of learning rate 1, as of `sharplab.studies.rewarming.rewarm`.
-        data: (inputs, targets), targets whole numbers.
+        data: (inputs, targets), targets whole numbers, or with more arrays that the loss asks for.
         order: which examples make up each batch, (seeds, tasks, steps, batch), as of `order_of_tasks`.
         learning_rates: positive, constant through the sequence.
         probe: (inputs, targets) that are not trained on, with each class of the data.
@@ -276,12 +276,15 @@ def _train(
         old, new = (jax.tree.map(lambda x, rows=rows: x[rows], data) for rows in (old, new))
         updates, opt_state = settle((loss, update), params, opt_state, new)
         root = jax.tree.map(jnp.sqrt, metric(params, opt_state))
-        found: dict[str, jax.Array] = {}
-        for name, batch in (("old", old), ("new", new)):
+
+        def both(batch: PyTree) -> tuple[jax.Array, jax.Array, jax.Array]:
             top = eigsh(precondition(hessian(loss, params, batch), root), tol=TOLERANCE, max_matvecs=MATVECS)
-            found |= {f"{name}_sharpness": top.values[0], f"{name}_sharpness_error": top.errors[0]}
-        found["critical"] = critical_sharpness(loss, params, updates, new).learning_rate
-        found["relative"] = critical_sharpness(loss, params, updates, new, other=(loss, old)).learning_rate
+            critical = critical_sharpness(loss, params, updates, new, other=(loss, batch))
+            return top.values[0], top.errors[0], critical.learning_rate
+
+        seen = jax.vmap(both)(jax.tree.map(lambda *x: jnp.stack(x), old, new))
+        names = (SHARPNESS[::2], SHARPNESS[1::2], CRITICAL)
+        found = {name: x[i] for of, x in zip(names, seen, strict=True) for i, name in enumerate(of)}
         found["slope"] = jax.jvp(lambda params: loss(params, old), (params,), (updates,))[1]
         return {name: each.astype(share.dtype) for name, each in found.items()}
 
