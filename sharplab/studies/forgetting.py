@@ -69,7 +69,8 @@ def told(
         raise ValueError("switches must have a row of a run that has not diverged.")
     forgotten = (rows["old_accuracy_after"] <= (1 - lost) * rows["old_accuracy"]).to_numpy()
     rise = rows["old_loss_after"] - rows["old_loss"]
-    ranks = rows.assign(rise=rise).groupby(list(cells))[["rise", *scores]].rank(pct=True)
+    cell = rows.assign(rise=rise).groupby(list(cells))[["rise", *scores]]
+    ranks = (cell.rank() - 0.5) / cell.transform("size").to_numpy()[:, None]  # of mean ½ in each cell, small or large
     values = {name: rows[name].to_numpy(float) for name in (*scores, RIVAL)}
     ranks = {name: ranks[name].to_numpy() for name in ("rise", *scores)}
 

@@ -31,11 +31,12 @@ def switches(seeds=8, many=20):
 
 
 def test_what_makes_forgetting_tells_it_and_noise_does_not():
-    found = told(switches(), ["slope", "old_over_threshold"])
+    found = told(switches(), ["slope", "old_over_threshold", "learning_rate"])
     slope, noise = found.loc["slope"], found.loc["old_over_threshold"]
     assert slope["area"] == slope["area_low"] == 1 and slope["less_rate_low"] > 0.3
     assert slope["within"] == pytest.approx(1) and noise["area_low"] < 0.5 < noise["area_high"]
     assert noise["within_low"] < 0 < noise["within_high"] and noise["less_rate_high"] < slope["less_rate_low"]
+    assert np.isnan(found.loc["learning_rate", "within"])  # which all switches of a cell share
     told_by_less = told(switches(), ["slope"], lost=0.9)
     assert np.isnan(told_by_less.loc["slope", "area"])  # nothing loses as much
 
