@@ -273,6 +273,11 @@ MEANINGS: Mapping[str, Meaning] = {
         "Where classes come back, train on at one learning rate tuned on a narrow network; sharpness tells forgetting.",
         "Where classes come back, one fails of: gains from task to task, a rate that carries, sharpness that tells.",
     ),
+    "early-stop": Meaning(
+        "rates",
+        "Before finishing a run, look for earlier runs of its schedule that are near it: they tell its final loss.",
+        "That earlier runs are near a run that is stopped does not make them its best forecast.",
+    ),
     "edge": Meaning(
         "curvature",
         "With full batches the sharpness settles at the optimizer's threshold: it is set by the learning rate.",
