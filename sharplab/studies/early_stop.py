@@ -81,19 +81,17 @@ def final_loss(
     0.21 [0.21, 0.22]
     """
     lookup("method", method, METHODS)
-    wholes = np.array([_logs("complete", run) for run in complete]).reshape(-1, BINS)
-    if not len(wholes) or np.isnan(wholes).any():
-        raise ValueError("complete must be earlier runs with losses from the start to the last fiftieth.")
+    wholes = _wholes("complete", complete)
     known = _logs("part", part)
-    bins = int(np.isfinite(known).sum())
+    bins = int(np.flatnonzero(np.isfinite(known)).max(initial=-1)) + 1
     if not 0 < bins < BINS:
         raise ValueError("part must have losses of a fiftieth of the run or more, and end before the last one.")
     labels = _labels(groups, len(wholes))
     parts = [_stopped(run, bins) for run in complete]
     laws = np.array([_by_law(each) for each in parts]) if method == "law" else np.full(len(parts), np.nan)
-    stopped = _together([known, *(_logs("complete", each) for each in parts)])
     shapes = np.array([_shape(run) for run in complete])
-    others = _Others(wholes, stopped[1:], laws, shapes, labels, method, tolerance)
+    stopped, firsts = _common([known, *(_logs("complete", each) for each in parts)], wholes)
+    others = _Others(firsts, wholes[:, -1], stopped[1:], laws, shapes, labels, method, tolerance)
     own = _by_law(part) if method == "law" else np.nan
     every = np.ones(len(wholes), bool)
     value, near = others.tell(stopped[0], own, _shape(part), every)
@@ -120,17 +118,15 @@ def left_out(
         lookup("method", method, METHODS)
     if not stops or not all(1 / BINS <= stop < 1 for stop in stops):
         raise ValueError(f"stops must be shares of a run, from {1 / BINS} on and below 1, not {list(stops)}.")
-    wholes = np.array([_logs("runs", run) for run in runs]).reshape(-1, BINS)
-    if len(wholes) < 2 or np.isnan(wholes).any():
-        raise ValueError("runs must be two or more with losses from the start to the last fiftieth.")
+    wholes = _wholes("runs", runs)
     labels, shapes, rows = _labels(groups, len(wholes)), np.array([_shape(run) for run in runs]), []
     for stop in stops:
         bins = int(stop * BINS + 1e-9)
         parts = [_stopped(run, bins) for run in runs]
-        stopped = _together([_logs("runs", part) for part in parts])
+        stopped, firsts = _common([_logs("runs", part) for part in parts], wholes)
         laws = np.array([_by_law(part) for part in parts]) if "law" in methods else np.full(len(parts), np.nan)
         for method in methods:
-            others = _Others(wholes, stopped, laws, shapes, labels, method, tolerance)
+            others = _Others(firsts, wholes[:, -1], stopped, laws, shapes, labels, method, tolerance)
             for i in range(len(wholes)):
                 apart = labels != labels[i]
                 value, near = others.tell(stopped[i], laws[i], shapes[i], apart)
@@ -144,9 +140,10 @@ def left_out(
 
 @dataclass(frozen=True)
 class _Others:
-    """Complete runs: mean log losses in bins, those of their stopped parts, laws through these, and schedules."""
+    """Complete runs: mean log losses in the first bins and the last, what was known when stopped, laws, schedules."""
 
-    wholes: np.ndarray
+    firsts: np.ndarray
+    finals: np.ndarray
     stopped: np.ndarray
     laws: np.ndarray
     shapes: np.ndarray
@@ -158,7 +155,7 @@ class _Others:
         """The logarithm of the final loss of a part, NaN if it is not told, and the runs that it is told from."""
         if self.method == "law":
             return law, np.array([], int)
-        off = self.wholes[:, : len(part)] - part
+        off = self.firsts - part
         if self.method != "mean":
             among = among & (np.mean(np.abs(self.shapes - shape), axis=1) <= SCHEDULES)
         if self.method == "proximity":
@@ -167,7 +164,7 @@ class _Others:
         if not len(numbers):
             return np.nan, numbers
         shift = off[numbers, int(START * len(part)) :].mean(axis=1) if self.method == "collapse" else 0.0
-        return float(np.mean(self.wholes[numbers, -1] - shift)), numbers
+        return float(np.mean(self.finals[numbers] - shift)), numbers
 
     def with_interval(self, value: float, among: np.ndarray, confidence: float) -> Measured:
         """The loss of this logarithm, with the interval of the errors on some runs, without bound for one or none."""
@@ -176,7 +173,7 @@ class _Others:
         told = []
         for j in np.flatnonzero(among):
             apart = among & (self.labels != self.labels[j])
-            told.append(self.tell(self.stopped[j], self.laws[j], self.shapes[j], apart)[0] - self.wholes[j, -1])
+            told.append(self.tell(self.stopped[j], self.laws[j], self.shapes[j], apart)[0] - self.finals[j])
         errors = np.array(told)[np.isfinite(told)]
         half = np.inf
         if len(errors) > 1:
@@ -207,13 +204,14 @@ def _read(name: str, run: Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _logs(name: str, run: Run) -> np.ndarray:
-    """The mean log loss in each bin of the share of a run, (BINS,), NaN beyond the bin in whose second half it ends."""
+    """The mean log loss in each bin of the share of a run, (BINS,), NaN where its middle is not between records."""
     rates, steps, losses = _read(name, run)
     shares, edges = steps / len(rates), np.arange(BINS + 1) / BINS
     at = np.union1d(shares, edges)
     areas = integrate.cumulative_trapezoid(np.interp(at, shares, np.log(losses)), at, initial=0.0)
     means: np.ndarray = np.diff(areas[np.searchsorted(at, edges)]) * BINS
-    return np.where(shares[-1] * BINS >= np.arange(BINS) + 0.5, means, np.nan)
+    middles = (np.arange(BINS) + 0.5) / BINS
+    return np.where((shares[0] <= middles) & (middles <= shares[-1]), means, np.nan)
 
 
 def _shape(run: Run) -> np.ndarray:
@@ -225,13 +223,24 @@ def _shape(run: Run) -> np.ndarray:
     return at
 
 
-def _together(logs: Sequence[np.ndarray]) -> np.ndarray:
-    """Mean log losses in the bins that all parts have, (n, bins): with few records one may end a bin before another."""
-    parts = np.array(logs)
-    common = np.isfinite(parts).all(axis=0)
+def _wholes(name: str, runs: Sequence[Run]) -> np.ndarray:
+    """The mean log losses of complete runs, (n, BINS)."""
+    wholes = np.array([_logs(name, run) for run in runs]).reshape(-1, BINS)
+    if not len(wholes) or np.isnan(wholes[:, -1]).any():
+        raise ValueError(f"{name} must be one run or more, each with losses up to the last fiftieth of its steps.")
+    return wholes
+
+
+def _common(stopped: Sequence[np.ndarray], wholes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean log losses of stopped parts and of complete runs in the bins that all of them have, (n, bins) each.
+
+    With few records one part may end a bin before another.
+    """
+    parts = np.array(stopped)
+    common = np.isfinite(parts).all(axis=0) & np.isfinite(wholes).all(axis=0)
     if not common.any():
-        raise ValueError("runs must have a loss in the first fiftieth, and another before they are stopped.")
-    return parts[:, common]
+        raise ValueError("runs must have losses in a fiftieth that is common to all of them, before they are stopped.")
+    return parts[:, common], wholes[:, common]
 
 
 def _stopped(run: Run, bins: int) -> Run:

@@ -78,6 +78,17 @@ def test_a_curve_of_the_law_is_told_by_the_law():
     assert np.isinf(found["predicted_high"]).all()  # one other run has one error, which tells no interval
 
 
+def test_runs_are_compared_where_all_have_records():
+    curve = np.log(falling(STEPS / 200))
+    early, late = (
+        (CONSTANT, STEPS[50:], np.exp(curve[50:])),
+        (CONSTANT, STEPS, np.exp(np.where(STEPS < 45, 5.0, curve))),
+    )
+    assert final_loss(stopped(late, 120), [early, early], tolerance=1e-3).near == (0, 1)
+    with pytest.raises(ValueError, match="common"):
+        final_loss(stopped(late, 40), [early])
+
+
 def test_seeds_of_a_setting_do_not_tell_each_other():
     curves = np.log(falling(STEPS / 200)) + np.repeat([0.0, 0.02, 0.04], 2)[:, None]
     runs, groups = runs_of(curves), ["a", "a", "b", "b", "c", "c"]
