@@ -22,12 +22,15 @@ fewer than 20 settings are told. How often 90 % intervals cover is stated, with 
 independent. The tolerance, 0.05, and the grid are guesses made before any run; the mean of all runs is to compare with.
 
 Cost: two minutes on two cores, most for fits of the law. Expected: proximity is ahead for the runs that it tells, as
-near runs have the same schedule to come; the law has not seen rates fall far, and is now and then far off.
+near runs have the same schedule to come; the law has not seen rates fall far, and is now and then far off. Found at
+quick: so it is. Half-way it tells 94 % of the runs, to a median of 3 %, where collapse is off by 11 % and the law by
+9 %; at three quarters the law comes near, at 3.5 % against 2.4 %. Collapse errs with the final loss, too high for low
+ones and too low for high ones: one factor does not fit learning rates far apart. Intervals of 90 % cover 94 [87, 98] %.
 
     make figure-early-stop
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -218,13 +221,13 @@ def draw_errors(ax: Axes, compared: pd.DataFrame) -> None:
             at, value, low, high = np.array(rows).T
             ax.plot(at, value, "o-", color=colour, label=name, markersize=4)
             ax.vlines(at, np.maximum(low, 1e-4), np.minimum(high, 2), color=colour, linewidth=1.8, alpha=0.7)
-    ax.set_yscale("log")
+    ticked(ax, (0.01, 0.02, 0.05, 0.1, 0.2, 0.5))
     ax.set_xticks(STOPS, [f"{stop:g}" for stop in STOPS])
     ax.set_xlabel("stopped after this share of the run")
     ax.set_ylabel("median of |log error| of the final loss")
     ax.set_title("runs that proximity tells")
     if ax.lines:
-        ax.legend()
+        ax.legend(loc="lower left", ncols=2)
 
 
 def draw_told(ax: Axes, told: pd.DataFrame) -> None:
@@ -235,10 +238,12 @@ def draw_told(ax: Axes, told: pd.DataFrame) -> None:
         ax.plot(part["final"], ratio, "o", color=COLOURS[name], markersize=3.5, alpha=0.7, label=name)
     ax.axhline(1.0, color="0.25", linestyle="--", linewidth=1)
     ax.set_xscale("log")
-    ax.set_yscale("log", base=2)
+    ticked(ax, (0.5, 0.7, 1.0, 1.4, 2.0))
+    ax.set_xticks((1, 2), ("1", "2"))
     ax.set_xlabel("true final loss (nats)")
     ax.set_ylabel("told over true (beyond 2 at the edge)")
     ax.set_title("all runs, stopped half-way")
+    ax.legend(loc="upper right")
 
 
 def draw_tolerances(ax: Axes, by_tolerance: pd.DataFrame) -> None:
@@ -254,9 +259,16 @@ def draw_tolerances(ax: Axes, by_tolerance: pd.DataFrame) -> None:
     )
     ax.axvline(TOLERANCE, color="0.6", linestyle=":", linewidth=1)
     ax.set_xscale("log")
-    ax.set_yscale("log")
+    ticked(ax, (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0))
     ax.set_xticks(TOLERANCES, [f"{each:g}" for each in TOLERANCES])
-    ax.minorticks_off()
     ax.set_xlabel("tolerance of proximity (dotted: judged)")
     ax.set_title("proximity, half-way")
     ax.legend()
+
+
+def ticked(ax: Axes, values: Sequence[float]) -> None:
+    """A logarithmic vertical axis over these values, which are its ticks."""
+    ax.set_yscale("log")
+    ax.set_yticks(values, [f"{each:g}" for each in values])
+    ax.set_ylim(0.9 * values[0], 1.1 * values[-1])
+    ax.minorticks_off()

@@ -19,8 +19,8 @@ learning rate, with each width's optimum. Lower row, plain: the rise of the old 
 shares no class with it, against the sharpness of the next task's loss over its threshold and against the slope
 (beyond either end at it); areas under the ROC curve of each score, for switches at which half the old accuracy goes.
 
-Rule of the verdict, of three parts: it holds if all do, fails if one does, and is inconclusive otherwise, as with fewer
-than 8 seeds. Knowledge accumulates: at the learning rate of the highest accuracy over the last 16 tasks, at the largest
+Rule of the verdict, of three parts: "holds" if all do, "fails" if one does, else "inconclusive", as with fewer than 8
+seeds. Knowledge accumulates: at the learning rate of the highest accuracy over the last 16 tasks, at the largest
 width, plain and masked, the least-squares slope of the accuracy on all classes times the tasks after the first has its
 95 % interval above 0.05; not: in one below. Transfer is preserved: of the masked loss over the last 16 tasks,
 `sl.transfer` over widths says "transfers"; not: "shifts". Sharpness tells forgetting: plain, one of the two

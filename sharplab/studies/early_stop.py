@@ -194,11 +194,11 @@ def _read(name: str, run: Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if not isinstance(run, Sequence) or len(run) != 3:
         raise ValueError(f"{name} must be (learning rates, steps, losses), for each run.")
     rates, steps, losses = (np.asarray(each, float) for each in run)
-    if rates.ndim != 1 or steps.shape != losses.shape or steps.ndim != 1 or not len(steps) or not len(rates):
+    if rates.ndim != 1 or steps.shape != losses.shape or steps.ndim != 1 or not len(rates):
         raise ValueError(f"{name} must have a learning rate for each step of the run, and a loss for each of steps.")
     if not (np.isfinite(losses).all() and (losses > 0).all()):
         raise ValueError(f"{name} must have positive, finite losses: leave out runs that diverged.")
-    if not (np.diff(steps) > 0).all() or steps[0] < 0 or steps[-1] > len(rates):
+    if not (np.diff(steps) > 0).all() or not ((steps >= 0) & (steps <= len(rates))).all():
         raise ValueError(f"{name} must have steps that rise, from 0 on and up to {len(rates)}, its learning rates.")
     return rates, steps, losses
 
@@ -206,6 +206,8 @@ def _read(name: str, run: Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _logs(name: str, run: Run) -> np.ndarray:
     """The mean log loss in each bin of the share of a run, (BINS,), NaN where its middle is not between records."""
     rates, steps, losses = _read(name, run)
+    if not len(steps):
+        return np.full(BINS, np.nan)
     shares, edges = steps / len(rates), np.arange(BINS + 1) / BINS
     at = np.union1d(shares, edges)
     areas = integrate.cumulative_trapezoid(np.interp(at, shares, np.log(losses)), at, initial=0.0)
