@@ -286,6 +286,16 @@ MEANINGS: Mapping[str, Meaning] = {
         "At least one method that needs no learning rate is sooner at the target than NadamW of one setting: try it.",
         "Whether the best of the methods that need no learning rate is as soon as NadamW of one setting is open.",
     ),
+    "task-sequence": Meaning(
+        "rates",
+        "Where classes come back, train on at one learning rate tuned on a narrow network; sharpness tells forgetting.",
+        "Where classes come back, one fails of: gains from task to task, a rate that carries, sharpness that tells.",
+    ),
+    "early-stop": Meaning(
+        "rates",
+        "Before finishing a run, look for earlier runs of its schedule that are near it: they tell its final loss.",
+        "That earlier runs are near a run that is stopped does not make them its best forecast.",
+    ),
     "edge": Meaning(
         "curvature",
         "With full batches the sharpness settles at the optimizer's threshold: it is set by the learning rate.",

@@ -187,11 +187,12 @@ def settled_update(
     (`other=`), and the state has the metric of the effective sharpness. Arguments are those of `rewarm`.
     """
     state = optimizer.init(params) if opt_state is None else opt_state
-    return _settle((as_partial(loss, params), Partial(optimizer.update)), params, state, batch)
+    return settle((as_partial(loss, params), Partial(optimizer.update)), params, state, batch)
 
 
 @jax.jit
-def _settle(functions: tuple[Partial, Partial], params: PyTree, state: PyTree, batch: PyTree) -> tuple[PyTree, PyTree]:
+def settle(functions: tuple[Partial, Partial], params: PyTree, state: PyTree, batch: PyTree) -> tuple[PyTree, PyTree]:
+    """The update that (loss, update of the optimizer) comes to on a batch, and its state then, as `settled_update`."""
     loss, update = functions
     gradient = jax.grad(loss)(params, batch)
     state = jax.lax.fori_loop(1, SETTLED, lambda _, state: update(gradient, state, params)[1], state)
