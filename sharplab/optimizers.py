@@ -191,8 +191,9 @@ def _scale_by_trust_ratio(coefficient: float = 1.0) -> optax.GradientTransformat
 def trust_ratios(opt_state: Any) -> PyTree:
     """The trust ratio ‖w‖/‖u‖ of each parameter in the last step, scalars like the parameters; NaN before the first.
 
-    u is what the ratio multiplies, Adam's direction under LAMB and the gradient under LARS. It is 1 where w or u is 0.
-    The state is one of `lamb` or `lars`, alone or within others, such as a scaled optimizer's or `RunState.opt_state`.
+    u is what the ratio multiplies: Adam's direction under LAMB, the gradient under LARS, whose coefficient is a factor
+    of the ratio. It is 1 where w or u is 0. The state is one of `lamb` or `lars`, alone or within others, such as a
+    scaled optimizer's or `RunState.opt_state`.
 
     Raises:
         ValueError: for a state without trust ratios, as of `optax.lamb`, which forgets them.
