@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,8 @@ from sharplab.core.arguments import checked
 from sharplab.core.imports import find
 from sharplab.core.tree import PyTree, named_leaves
 
-KINDS = ("sgd", "adam", "spectral")  # the keys of `sharplab.scaling.KINDS`
+S = TypeVar("S")
+KINDS = ("sgd", "adam", "spectral", "relative")  # the keys of `sharplab.scaling.KINDS`
 
 
 @dataclass(frozen=True)
@@ -122,13 +123,13 @@ def adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, weight_decay: fl
 
 
 def _adam_state(opt_state: Any) -> optax.ScaleByAdamState:
-    found = [
-        s
-        for s in jax.tree.leaves(opt_state, is_leaf=lambda s: isinstance(s, optax.ScaleByAdamState))
-        if isinstance(s, optax.ScaleByAdamState)
-    ]
+    return _only_state(opt_state, optax.ScaleByAdamState, "Adam")
+
+
+def _only_state(opt_state: Any, of: type[S], name: str) -> S:
+    found = [s for s in jax.tree.leaves(opt_state, is_leaf=lambda s: isinstance(s, of)) if isinstance(s, of)]
     if len(found) != 1:
-        raise ValueError(f"opt_state holds {len(found)} states of Adam: give the state of one Adam.")
+        raise ValueError(f"opt_state holds {len(found)} states of {name}: give the state of one {name}.")
     return found[0]
 
 
@@ -160,6 +161,94 @@ def _rows_to_columns(updates: PyTree) -> PyTree:
     return jax.tree.map(lambda _: contrib.MuonDimensionNumbers(), updates)
 
 
+class TrustRatioState(NamedTuple):
+    """The trust ratio of each parameter in the last step, scalars like the parameters; NaN before the first."""
+
+    ratios: PyTree
+
+
+def _scale_by_trust_ratio(coefficient: float = 1.0) -> optax.GradientTransformation:
+    """The transformation `optax.scale_by_trust_ratio`, whose state holds the ratios."""
+
+    def init(params: PyTree) -> TrustRatioState:
+        return TrustRatioState(jax.tree.map(lambda w: jnp.full((), jnp.nan, w.dtype), params))
+
+    def update(updates: PyTree, state: TrustRatioState, params: PyTree = None) -> tuple[PyTree, TrustRatioState]:
+        if params is None:
+            raise ValueError("params are needed by the trust ratio: give update(gradients, state, params).")
+
+        def ratio(u: jax.Array, w: jax.Array) -> jax.Array:
+            of_weight, of_update = jnp.linalg.norm(w.ravel()), jnp.linalg.norm(u.ravel())
+            moves = (of_weight > 0) & (of_update > 0)
+            return jnp.where(moves, coefficient * of_weight / jnp.where(moves, of_update, 1), 1).astype(w.dtype)
+
+        ratios = jax.tree.map(ratio, updates, params)
+        return jax.tree.map(jnp.multiply, updates, ratios), TrustRatioState(ratios)
+
+    return optax.GradientTransformation(init, update)
+
+
+def trust_ratios(opt_state: Any) -> PyTree:
+    """The trust ratio ‖w‖/‖u‖ of each parameter in the last step, scalars like the parameters; NaN before the first.
+
+    u is what the ratio multiplies: Adam's direction under LAMB, the gradient under LARS, whose coefficient is a factor
+    of the ratio. It is 1 where w or u is 0. The state is one of `lamb` or `lars`, alone or within others, such as a
+    scaled optimizer's or `RunState.opt_state`.
+
+    Raises:
+        ValueError: for a state without trust ratios, as of `optax.lamb`, which forgets them.
+
+    >>> direction, params = lars().direction(None), {"w": jnp.array([3.0, 4.0])}
+    >>> _, state = direction.update({"w": jnp.array([0.0, 0.5])}, direction.init(params), params)
+    >>> trust_ratios(state)["w"].item()
+    10.0
+    """
+    return _only_state(opt_state, TrustRatioState, "trust ratios").ratios
+
+
+@checked()
+def lamb(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-6) -> Optimizer:
+    """LAMB: Adam's direction u of each parameter times its trust ratio ‖w‖/‖u‖, so that η is the share it moves by.
+
+    The ratio is a part of the metric D. With D held as it stands, steps are unstable above Adam's threshold; as D goes
+    as 1/‖u‖, it grows where gradients vanish. A parameter of norm 0 has the ratio 1, as in optax: its first step is
+    Adam's, of which no factor of width is right, so draw the readout small rather than 0.
+
+    Source: You et al., arXiv 1904.00962, without weight decay, as `optax.lamb`.
+    """
+    of_adam = adam(b1, b2, eps)
+    (direction,) = of_adam.directions.values()
+
+    def preconditioner(opt_state: Any) -> PyTree:
+        assert of_adam.preconditioner is not None
+        return jax.tree.map(jnp.multiply, of_adam.preconditioner(opt_state), trust_ratios(opt_state))
+
+    directions = {"relative": optax.chain(direction, _scale_by_trust_ratio())}
+    return Optimizer(directions, preconditioner, of_adam.threshold, 0.0, 2.0**-6)
+
+
+@checked()
+def lars(beta: float = 0.9, trust_coefficient: float = 1.0) -> Optimizer:
+    """LARS: heavy-ball momentum of gradients times the trust ratio ‖w‖/‖g‖ of each parameter and a coefficient.
+
+    The coefficient is 1 here and 0.001 in optax, whose learning rates are 1000 times as large. The ratio is a part of
+    the metric D. With D held as it stands, steps are unstable above momentum's threshold 2(1+β)/η. A parameter of norm
+    0 has the ratio 1: see `lamb`.
+
+    Source: You et al., arXiv 1708.03888, without weight decay, as `optax.lars` at a learning rate that stays: there
+    the momentum holds earlier ones.
+    """
+    of_momentum = momentum(beta)
+    (direction,) = of_momentum.directions.values()
+
+    def preconditioner(opt_state: Any) -> PyTree:
+        traces = _only_state(opt_state, optax.TraceState, "momentum").trace
+        return jax.tree.map(lambda m, r: jnp.broadcast_to(r, m.shape), traces, trust_ratios(opt_state))
+
+    directions = {"relative": optax.chain(_scale_by_trust_ratio(trust_coefficient), direction)}
+    return Optimizer(directions, preconditioner, of_momentum.threshold, 0.0, 2.0**-8)
+
+
 _MAKERS: Mapping[str, Callable[..., Optimizer]] = {
     "sgd": sgd,
     "momentum": momentum,
@@ -168,6 +257,8 @@ _MAKERS: Mapping[str, Callable[..., Optimizer]] = {
     "adamw": partial(adam, weight_decay=0.01),
     "lion": lion,
     "muon": muon,
+    "lars": lars,
+    "lamb": lamb,
 }
 OPTIMIZERS: Mapping[str, Optimizer] = {name: make() for name, make in _MAKERS.items()}
 

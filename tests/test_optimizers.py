@@ -17,10 +17,13 @@ from sharplab.optimizers import (
     OPTIMIZERS,
     adam,
     find_optimizer,
+    lamb,
+    lars,
     make_optimizer,
     metric_of_state,
     momentum,
     step_metric,
+    trust_ratios,
 )
 
 FACTORS = {"a": 2.0, "b": 0.5}
@@ -28,7 +31,7 @@ PARAMS = {"a": jnp.array([1.0, -1.0]), "b": jnp.array([3.0])}
 CURVATURE = {"a": jnp.array([1.0, 0.5]), "b": jnp.array([3.0])}  # effective: 2, 1, 1.5
 
 
-STEADY = [name for name, optimizer in OPTIMIZERS.items() if optimizer.preconditioner and not name.startswith("adam")]
+STEADY = [name for name, optimizer in OPTIMIZERS.items() if optimizer.preconditioner is momentum().preconditioner]
 
 
 def steps(optimizer, learning_rate, count, noise=0.0):
@@ -83,6 +86,86 @@ def test_adams_metric_turns_gradients_into_its_steps_without_momentum(float64):
         D = step_metric(optimizer, FACTORS, scales, state)
         for name, factor in FACTORS.items():
             assert np.allclose(factor * update[name], D[name] * gradient[name], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "ours, theirs",
+    [
+        (lamb(b1=0.8, b2=0.9, eps=1e-3), optax.lamb(0.1, b1=0.8, b2=0.9, eps=1e-3)),
+        (lars(0.8, trust_coefficient=0.3), optax.lars(0.1, trust_coefficient=0.3, momentum=0.8)),
+        (lars(0.0), optax.lars(0.1, trust_coefficient=1.0, momentum=0.0)),
+        (lamb(), optax.lamb(0.1)),
+    ],
+    ids=["lamb", "lars", "lars without momentum", "lamb as usual"],
+)
+def test_trust_ratio_steps_are_those_of_optax_with_ratio_1_where_a_norm_is_0(ours, theirs):
+    """A readout of zeros takes a step of Adam's, or of the gradient, at first; so does what has no gradient."""
+    key = jax.random.key(0)
+    params = {
+        "a": jax.random.normal(key, (3, 4)),
+        "readout": jnp.zeros((4, 2)),
+        "still": jnp.ones(()),
+        "b": PARAMS["a"],
+    }
+    direction = optax.chain(ours.direction(None), optax.scale_by_learning_rate(0.1))
+    runs = [(params, transformation.init(params)) for transformation in (direction, theirs)]
+    assert all(np.isnan(r) and r.shape == () for r in jax.tree.leaves(trust_ratios(runs[0][1])))
+    for i in range(5):
+        noise = jax.tree.map(lambda w, i=i: jax.random.normal(jax.random.fold_in(key, i), w.shape), params)
+        gradient = noise | {"still": jnp.zeros(())}
+        steps = [t.update(gradient, s, w) for t, (w, s) in zip((direction, theirs), runs, strict=True)]
+        jax.tree.map(lambda *u: np.testing.assert_allclose(*u, rtol=2e-6, atol=1e-9), steps[0][0], steps[1][0])
+        runs = [(optax.apply_updates(w, u), s) for (w, _), (u, s) in zip(runs, steps, strict=True)]
+        ratios = trust_ratios(runs[0][1])
+        assert ratios["still"] == 1 and (ratios["readout"] == 1) == (i == 0) and ratios["a"] != 1
+    assert np.abs(runs[0][0]["readout"]).max() > 0
+
+
+@pytest.mark.parametrize("optimizer", [lamb(b1=0.0, b2=0.9, eps=1e-3), lars(0.0)], ids=["lamb", "lars"])
+def test_the_trust_ratio_is_a_part_of_the_metric(float64, optimizer):
+    """Without momentum each step is −η D g, of one factor and share of its parameter's norm."""
+    scales, factors, direction = {"a": 0.5, "b": 4.0}, {"a": 2.0, "b": 1.0}, optimizer.direction(None)
+    params = jax.tree.map(lambda w: w.astype(jnp.float64), PARAMS)
+    state = direction.init(params)
+    assert all(np.isnan(d).all() for d in jax.tree.leaves(step_metric(optimizer, factors, scales, state)))
+    for i in range(3):
+        gradient = jax.tree.map(lambda w, i=i: (1 + i) * w**2, params)
+        update, state = direction.update(jax.tree.map(lambda g, s: g / s, gradient, scales), state, params)
+        D = step_metric(optimizer, factors, scales, state)
+        for name, factor in factors.items():
+            assert np.allclose(factor * update[name], D[name] * gradient[name], rtol=1e-12)
+            assert np.isclose(norm(update[name]), norm(params[name])) and D[name].shape == params[name].shape
+        params = jax.tree.map(lambda w, u: w - 0.1 * u, params, update)
+
+
+def test_a_step_of_lars_raises_a_bowl_exactly_where_its_sharpness_is_above_the_threshold():
+    """½h‖w − c‖² of one parameter: D h = ‖w‖/‖w − c‖ against 2/η."""
+    h, w, c, optimizer = 3.0, jnp.array([2.0, -1.0]), jnp.array([1.5, 0.5]), lars(0.0)
+    direction = optimizer.direction(None)
+    step, state = direction.update(h * (w - c), direction.init(w), w)
+    sharpness = h * float(step_metric(optimizer, 1.0, 1.0, state)[0])
+    edge = 2 / sharpness
+    assert optimizer.threshold(edge) == pytest.approx(sharpness)
+    for eta in (0.99 * edge, 1.01 * edge):
+        assert (norm(w - eta * step - c) > norm(w - c)) == (sharpness > optimizer.threshold(eta))
+    assert lars(0.9).threshold(0.1) == pytest.approx(38) and lamb(0.9).threshold(0.1) == pytest.approx(380)
+
+
+def test_trust_ratios_are_read_off_the_state_of_any_loop_that_keeps_them():
+    model = nnx.Module()
+    model.b, model.a = nnx.Param(PARAMS["b"]), nnx.Param(PARAMS["a"])
+    training = nnx.Optimizer(model, optax.chain(lars(0.0).direction(None), optax.scale(-0.1)), wrt=nnx.Param)
+    gradient = nnx.state(model, nnx.Param)
+    training.update(model, jax.tree.map(lambda w: w / 2, gradient))
+    found = tree.named_leaves(trust_ratios(training.opt_state))
+    assert found == pytest.approx({"a": 2.0, "b": 2.0})
+    D = metric_of_state(lars(0.0), nnx.state(model, nnx.Param), training.opt_state)
+    assert all(np.allclose(d, 2.0) for d in jax.tree.leaves(D))
+    with pytest.raises(ValueError, match=r"opt_state .*trust ratios"):
+        trust_ratios(optax.lamb(0.1).init(PARAMS))
+    direction = lamb().direction(None)
+    with pytest.raises(ValueError, match="params"):
+        direction.update(PARAMS, direction.init(PARAMS))
 
 
 @pytest.mark.parametrize("loop", ["chain", "accumulated", "masked", "TrainState", "nnx.Optimizer"])

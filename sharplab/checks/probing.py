@@ -20,11 +20,13 @@ class Response(NamedTuple):
     """The response for one parameter.
 
     Attributes:
-        learning_rate: the size of the step per size of the gradient for a gradient-like optimizer, else of the step: in
-            root mean square, or in spectral norm where the step is an orthogonal matrix.
-        kind: "sgd", "adam" or "spectral", as `sharplab.scaling.KINDS` says; "frozen" if it does not move at all.
+        learning_rate: the size of the step per size of the gradient for a gradient-like optimizer, per size of the
+            weights for a relative one, else of the step: in root mean square, or in spectral norm where the step is an
+            orthogonal matrix.
+        kind: one of `sharplab.scaling.KINDS`; "frozen" if it does not move at all.
         epsilon: the part of the step that is lost to an ε beside the gradient; 0 for gradient-like optimizers.
-        decay: learning rate × decay: the least-squares c of −c w as the step without gradient.
+        decay: learning rate × decay: the least-squares c of −c w as the step without gradient; 0 for relative steps,
+            whose decay is within the trust ratio.
         coupled: whether the step without gradient is anything but −c w: weight decay as a part of the gradient.
     """
 
@@ -38,7 +40,7 @@ class Response(NamedTuple):
 def probe(
     transformation: optax.GradientTransformation, params: PyTree, gradient: PyTree, key: jax.Array
 ) -> dict[str, Response]:
-    """The response of each parameter, by path: to noise of its gradient's size, then to noise as its weights.
+    """The response of each parameter, by path: to noise of its gradient's size, to noise as its weights, and to both.
 
     Each is the sum of four updates with the same gradient and weights. A gradient that is 0 but for rounding (as that
     of the keys' biases in attention) is taken to be as large as the largest of another parameter.
@@ -59,7 +61,9 @@ def probe(
         respond(tree.scale(jnp.asarray(_LARGE), noise), nothing),
         weights,
         respond(nothing, weights),
-        respond(nothing, tree.scale(jnp.asarray(2.0), weights)),
+        respond(nothing, twice := tree.scale(jnp.asarray(2.0), weights)),
+        respond(noise, weights),
+        respond(noise, twice),
     )
     named = [{path: np.asarray(leaf, float) for path, leaf in tree.named_leaves(given).items()} for given in asked]
     return {path: _response(*(given[path] for given in named)) for path in named[0]}
@@ -100,10 +104,17 @@ def _response(
     weights: np.ndarray,
     once: np.ndarray,
     twice: np.ndarray,
+    from_weights: np.ndarray,
+    from_twice: np.ndarray,
 ) -> Response:
     if not any(x.any() for x in (step, large_step, once, twice)):
         return Response(0.0, "frozen", 0.0, 0.0, False)
     growth = _rms(large_step) / max(_rms(step), np.finfo(float).tiny)
+    epsilon = max(0.0, 1 - 1 / growth) if growth else 0.0
+    # A gradient's part of other steps is the same from weights twice as large.
+    if abs(_rms(from_twice) - 2 * _rms(from_weights)) < 1e-3 * _rms(from_weights):
+        lost = 0.0 if growth > _LARGE / 2 else epsilon
+        return Response(_rms(from_weights) / _rms(weights), "relative", lost, 0.0, False)
     decay = -float(np.vdot(once, weights) / np.vdot(weights, weights))
     # Rounding aside, a decoupled decay is −c w at any w.
     remainder = max(_rms(once + decay * weights), _rms(twice + 2 * decay * weights) / 2)
@@ -112,7 +123,7 @@ def _response(
         return Response(_rms(step) / _rms(noise), "sgd", 0.0, decay, coupled)
     spectral = _spectral_norm(large_step, noise)
     kind, size = ("adam", _rms(large_step)) if spectral is None else ("spectral", spectral)
-    return Response(size, kind, max(0.0, 1 - 1 / growth) if growth else 0.0, decay, coupled)
+    return Response(size, kind, epsilon, decay, coupled)
 
 
 def _rms(x: np.ndarray) -> float:

@@ -197,7 +197,8 @@ class MupCheckOptions(Options):
     widths: tuple[int, ...] = (64, 128, 256, 512)
     """the widths to compare"""
     optimizer: str = "adam"
-    """out of sgd, momentum, nesterov, adam, adamw, lion, muon; beside --own-optimizer, which of these it resembles"""
+    """out of sgd, momentum, nesterov, adam, adamw, lion, muon, lars, lamb; beside --own-optimizer, which of these it is
+    like"""
     learning_rate: str = "2^-8"
     """at the base width, as 0.01 or 2^-8"""
     own_optimizer: str | None = None
@@ -243,7 +244,7 @@ class SuggestOptions(Options):
     minutes: float | None = None
     """the time there is: wide widths and steps that do not fit are left out, and said"""
     optimizer: str = "adam"
-    """out of sgd, momentum, nesterov, adam, adamw, lion, muon"""
+    """out of sgd, momentum, nesterov, adam, adamw, lion, muon, lars, lamb"""
     learning_rates: tuple[str, ...] = ()
     """the grid to begin with, as 0.01 0.02 0.04 or 2^-12:2^-4; by default octaves about the optimizer's usual one"""
     seeds: int = 3

@@ -235,7 +235,7 @@ class TrainingSettings:
         name_in(
             "optimizer",
             "sharplab.optimizers:OPTIMIZERS",
-            listed=("sgd", "momentum", "nesterov", "adam", "adamw", "lion", "muon"),
+            listed=("sgd", "momentum", "nesterov", "adam", "adamw", "lion", "muon", "lars", "lamb"),
             find=_find_optimizer,
         ),
         "the update rule: a name, or module:make@tag",

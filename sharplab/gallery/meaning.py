@@ -262,6 +262,12 @@ MEANINGS: Mapping[str, Meaning] = {
         "Sweep the learning rate: the sharpness after a tenth of training tells it no better than to an octave or two.",
         "A learning rate read off the sharpness is a place to begin a sweep, not an answer.",
     ),
+    "large-batch": Meaning(
+        "rates",
+        "Move LAMB's learning rate as the root of the batch size, and under muP give hidden weights a factor width^−½.",
+        "What is said of LAMB does not all hold here: the numbers say what of batch, gain and width does not.",
+        "What is said of LAMB is partly open here: tune its learning rate at your batch size and width.",
+    ),
     "rewarming": Meaning(
         "rates",
         "Before going back up, measure the checkpoint's critical learning rate: peaks above it spike.",

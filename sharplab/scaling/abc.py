@@ -28,9 +28,12 @@ KINDS: Mapping[str, str] = {
     "sgd": "gradient-like: a step goes with the gradient's size (SGD, momentum, Nesterov)",
     "adam": "sign-like: a step's entries do not depend on the gradient's size (Adam, AdamW, Lion)",
     "spectral": "a step has spectral norm 1 (Muon)",
+    "relative": "a step's norm is a share of the weight's own (LAMB, LARS)",
 }
 # What a multiplier θ in front of a weight does to the learning rate of a kind: it is divided by θ^power.
-SYMMETRY_POWER: Mapping[str, int] = {"sgd": 2, "adam": 1, "spectral": 1}
+SYMMETRY_POWER: Mapping[str, int] = {"sgd": 2, "adam": 1, "spectral": 1, "relative": 0}
+# What the richness γ₀ does to it: it is multiplied by γ₀^power, the power with which steps go with gradients and one.
+RICHNESS_POWER: Mapping[str, int] = {"sgd": 2, "adam": 1, "spectral": 1, "relative": 1}
 
 # The learning-rate exponents c of sign-like steps, for weights without multiplier (Everett et al., arXiv 2407.05872):
 # with steps fully aligned with what they act upon, or not at all.
@@ -60,15 +63,16 @@ def mup_exponents(fan_in: float, fan_out: float) -> Exponents:
     """The exponents of muP without multipliers, for a weight whose fan-in and fan-out go as n^fan_in and n^fan_out.
 
     The spectral condition ‖W‖ ~ ‖ΔW‖ ~ √(fan-out/fan-in) (Yang, Simon, Bernstein, arXiv 2310.17813): at the roles'
-    growths of 0 and 1 it is table 3 of arXiv 2203.03466.
+    growths of 0 and 1 it is table 3 of arXiv 2203.03466. A relative step is as large as Adam's: c is Adam's less b.
 
     >>> mup_exponents(fan_in=1, fan_out=0).c["sgd"]  # the readout's learning rate falls as 1/fan-in
     1
     """
+    b = (fan_in + max(0.0, fan_in - fan_out)) / 2
     return Exponents(
         a=0.0,
-        b=(fan_in + max(0.0, fan_in - fan_out)) / 2,
-        c={"sgd": fan_in - fan_out, "adam": fan_in, "spectral": (fan_in - fan_out) / 2},
+        b=b,
+        c={"sgd": fan_in - fan_out, "adam": fan_in, "spectral": (fan_in - fan_out) / 2, "relative": fan_in - b},
         gradient=-fan_out,
     )
 
@@ -117,10 +121,10 @@ class Parameterization:
     def shift(self, theta: float | Mapping[str, float]) -> "Parameterization":
         """The parameterization with n^theta moved from multiplier to weight, in every role that grows or those named.
 
-        This is the abc symmetry: (a, b) → (a + θ, b − θ) with c → c − 2θ under SGD and c − θ under Adam leaves the
-        trained function unchanged at every step, but for rounding and with Adam's ε scaled as the gradient is
-        (arXiv 2011.14522, section 3; 2203.03466, lemma J.1). The Hessian's eigenvalues change; those in the metric of
-        the optimizer do not.
+        This is the abc symmetry: (a, b) → (a + θ, b − θ) with c → c − 2θ under SGD, c − θ under Adam and c under LAMB
+        leaves the trained function unchanged at every step, but for rounding and with Adam's ε scaled as the gradient
+        is (arXiv 2011.14522, section 3; 2203.03466, lemma J.1). The Hessian's eigenvalues change; those in the metric
+        of the optimizer do not.
 
         >>> mup = parameterization("mup")
         >>> mup.shift(0.5).roles == parameterization("mean_field").roles
@@ -151,7 +155,7 @@ class Parameterization:
 
         def layered(role: str, e: Exponents) -> Exponents:
             c = aligned.get("input" if role == "vector" else role, 0.0) - e.a
-            return replace(e, c=dict(e.c) | {"adam": c, "sgd": c + e.gradient})
+            return replace(e, c=dict(e.c) | {"adam": c, "sgd": c + e.gradient, "relative": c - e.b})
 
         roles = {role: layered(role, e) for role, e in self.roles.items()}
         return replace(self, name=f"{self.name}.per_layer({alignment})", roles=roles)
@@ -207,12 +211,12 @@ def parameterization(name: str) -> Parameterization:
         ValueError: for another name, with the nearest known ones.
 
     >>> parameterization("mup").table().drop(columns="meaning")  # doctest: +NORMALIZE_WHITESPACE
-              a    b  c (sgd)  c (adam)  c (spectral)  gradient
+              a    b  c (sgd)  c (adam)  c (spectral)  c (relative)  gradient
     role
-    input  -0.5  0.5      0.0       0.5           0.0      -0.5
-    hidden  0.0  0.5      0.0       1.0           0.0      -1.0
-    output  0.5  0.5      0.0       0.5           0.0      -0.5
-    vector -0.5  0.5      0.0       0.5           0.0      -0.5
-    scalar  0.0  0.0      0.0       0.0           0.0       0.0
+    input  -0.5  0.5      0.0       0.5           0.0           0.0      -0.5
+    hidden  0.0  0.5      0.0       1.0           0.0           0.5      -1.0
+    output  0.5  0.5      0.0       0.5           0.0           0.0      -0.5
+    vector -0.5  0.5      0.0       0.5           0.0           0.0      -0.5
+    scalar  0.0  0.0      0.0       0.0           0.0           0.0       0.0
     """
     return lookup("parameterization", name, PARAMETERIZATIONS)

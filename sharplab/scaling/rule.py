@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import jax
 
-from sharplab.scaling.abc import GROWTH, KINDS, SYMMETRY_POWER, Parameterization
+from sharplab.scaling.abc import GROWTH, KINDS, RICHNESS_POWER, Parameterization
 from sharplab.scaling.depth import ONE_BLOCK, DepthRule
 
 Number = float | jax.Array  # a scalar: an array within programs that take it as an argument
@@ -80,7 +80,7 @@ class RuleNumbers:
 
     def lr_factor(self, role: str, kind: str = "sgd", *, in_branch: bool = False, unit: Number = 1.0) -> Number:
         """See `Rule.lr_factor`."""
-        return self.roles[role].lr_factors[kind][in_branch] / (1.0 if kind == "sgd" else unit)
+        return self.roles[role].lr_factors[kind][in_branch] / (1.0 if kind in ("sgd", "relative") else unit)
 
     def gradient_scale(self, role: str, *, in_branch: bool = False, unit: Number = 1.0) -> Number:
         """See `Rule.gradient_scale`."""
@@ -124,7 +124,7 @@ class Rule:
         of_gradient = self.ratio**exponents.gradient
 
         def factor(kind: str, of_depth: float) -> float:
-            return self.ratio ** -exponents.c[kind] * of_depth * self.gamma ** SYMMETRY_POWER[kind]
+            return self.ratio ** -exponents.c[kind] * of_depth * self.gamma ** RICHNESS_POWER[kind]
 
         return RoleNumbers(
             size=sqrt(self.ratio) if grows else 1.0,
@@ -153,8 +153,9 @@ class Rule:
     def lr_factor(self, role: str, kind: str = "sgd", *, in_branch: bool = False, unit: float = 1.0) -> float:
         """The factor of the base learning rate for a weight of this role, under an optimizer of this kind.
 
-        Optimizers other than SGD step in proportion to `unit`, so that at the base all parameterizations are one
-        training run. Under SGD they are not: there the literature quotes learning rates of the weights as they are.
+        Optimizers other than SGD step in proportion to `unit`, as relative steps do by themselves, so that at the base
+        all parameterizations are one training run. Under SGD they are not: there the literature quotes learning rates
+        of the weights as they are.
         """
         return float(self.numbers.lr_factor(role, kind, in_branch=in_branch, unit=unit))
 

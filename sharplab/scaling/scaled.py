@@ -69,10 +69,16 @@ class Scaling:
     def lr_factor(self, parameter: ScaledParameter, kind: str) -> float:
         """What the learning rate of an optimizer of this kind is multiplied by."""
         of_depth = self.depth.lr_factor(kind) if parameter.in_branch else 1.0
-        return of_depth / self.decay_factor(parameter, kind)
+        return of_depth / self._of_width(parameter, kind)
 
     def decay_factor(self, parameter: ScaledParameter, kind: str) -> float:
-        """What the parameter's decay is multiplied by, so that LR × decay is the same at every width."""
+        """What the parameter's decay is multiplied by, so that LR × decay is the same at every width.
+
+        1 of relative steps: a trust ratio takes the weights as they are, and decay lies within it.
+        """
+        return 1.0 if kind == "relative" else self._of_width(parameter, kind)
+
+    def _of_width(self, parameter: ScaledParameter, kind: str) -> float:
         return self._ratio ** parameter.growth.exponents.c[kind]
 
     def gradient_scale(self, parameter: ScaledParameter) -> float:

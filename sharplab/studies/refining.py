@@ -52,8 +52,15 @@ def refine_schedule(experiment: Experiment, *, rounds: int = 2) -> list[str]:
 
 
 def norm_of(optimizer: str) -> str:
-    """The norm that weighs the steps of an optimizer: "l2" of those along the gradient, "l1" of all others."""
-    return "l2" if find_optimizer(optimizer).kind("hidden") == "sgd" else "l1"
+    """The norm that weighs the steps of an optimizer: "l2" of those along the gradient, "l1" of all others.
+
+    Raises:
+        ValueError: for steps whose size is that of the weights, as LAMB's, which are in neither.
+    """
+    kind = find_optimizer(optimizer).kind("hidden")
+    if kind == "relative":
+        raise ValueError(f"optimizer {optimizer!r} steps by shares of its weights, of which no norm is known here.")
+    return "l2" if kind == "sgd" else "l1"
 
 
 def refined_name(norms: pd.DataFrame, *, norm: str = "l2") -> str:

@@ -21,7 +21,7 @@ from sharplab.models.building import call_build, takes
 from sharplab.models.layers import Multiplier
 from sharplab.optimizers import Optimizer
 from sharplab.scaling import DepthRule, Rule, Scaling
-from sharplab.scaling.abc import SYMMETRY_POWER
+from sharplab.scaling.abc import RICHNESS_POWER
 from sharplab.scaling.abstract_shapes import hold_arrays, refuse_leaks
 from sharplab.scaling.any_module import scale_module
 from sharplab.scaling.drawn_sizes import drawn_sizes
@@ -218,7 +218,7 @@ def by_roles(scaling: Scaling, optimizer: Optimizer, gamma: float = 1.0) -> ByRo
         kind = optimizer.kind(p.growth.role)
         factor, scale = scaling.lr_factor(p, kind), 1.0 if kind == "sgd" else scaling.gradient_scale(p) / gamma
         known.append(OfParameter(p.path, p.shape, p.growth.role, kind, p.growth.matrix))
-        of_gamma = gamma ** SYMMETRY_POWER[kind]
+        of_gamma = gamma ** RICHNESS_POWER[kind]
         numbers.append(
             NumbersOfParameter(p.init_factor, factor * of_gamma, factor * scaling.decay_factor(p, kind), scale)
         )

@@ -33,6 +33,8 @@ def muon(learning_rate):
         (optax.lion(0.1, weight_decay=0.5), "adam", 0.05, False),
         (optax.adamw(0.1, weight_decay=0.5), "adam", 0.05, False),
         (muon(0.1), "spectral", 0.0, False),
+        (optax.lamb(0.1, weight_decay=0.01), "relative", 0.0, False),
+        (optax.lars(0.1, trust_coefficient=1.0, momentum=0.0), "relative", 0.0, False),
         (optax.chain(optax.add_decayed_weights(0.5), optax.sgd(0.1)), "sgd", 0.05, False),  # the same as decoupled
         (optax.chain(optax.add_decayed_weights(0.5), optax.adam(0.1)), "adam", None, True),
     ],
@@ -67,7 +69,7 @@ def test_the_scaled_optimizer_holds():
     assert table["decay_exponent"].abs().max() < 0.01
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon", "lars"])
 def test_the_optimizers_that_the_library_scales_hold(name):
     assert inspect(name, base=BASE).verdict == "holds"
 

@@ -10,6 +10,7 @@ from flax import nnx
 
 from sharplab.losses import cross_entropy
 from sharplab.models.layers import ScaledLinear, multiplier
+from sharplab.models.mlp import MLP
 from sharplab.optimizers import make_optimizer
 from sharplab.scaling import DepthRule, Rule, parameterization
 from sharplab.training.network import Network
@@ -93,6 +94,32 @@ def test_sign_like_steps_make_all_parameterizations_one_run_at_the_base(float64,
         return np.asarray(run(recipe, OPTIMIZERS[optimizer][1], 11))
 
     assert np.allclose(trajectory(name), trajectory("standard"), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["lamb", "lars"])
+def test_relative_steps_are_the_same_in_all_formulations_and_in_all_parameterizations_at_the_base(float64, name):
+    """They take no learning rate for a multiplier; of a network without zeros, whose first step would be absolute."""
+
+    def trajectory(scaling, base_width):
+        rule = Rule(scaling, WIDTH, base_width, gamma=0.7, depth=DepthRule(3, 1, 0.5))
+        recipe = Recipe(Network(ByRule(MLP, rule, (D,), CLASSES)), cross_entropy, make_optimizer(name), ())
+        return np.asarray(run(recipe, 0.02, 20))
+
+    mup = parameterization("mup")
+    wide, base = trajectory(mup, 4), trajectory(parameterization("standard"), WIDTH)
+    assert min(np.abs(outputs[-1] - outputs[0]).max() for outputs in (wide, base)) > 0.1
+    for shift in (0.3, FORMULATIONS["3: no multipliers"]):
+        assert np.allclose(trajectory(mup.shift(shift), 4), wide, rtol=0, atol=1e-9)
+    for other in ("mup", "ntk"):
+        assert np.allclose(trajectory(parameterization(other), WIDTH), base, rtol=0, atol=1e-9)
+
+
+def test_relative_steps_are_as_large_as_adams_for_weights_as_they_are_drawn():
+    for name in ("mup", "mean_field"):
+        for role, exponents in parameterization(name).roles.items():
+            assert exponents.c["relative"] == exponents.c["adam"] - exponents.b == (0.5 if role == "hidden" else 0)
+            assert parameterization("mup").per_layer("full").roles[role].c == parameterization("mup").roles[role].c
+    assert not any(e.c["relative"] for name in ("standard", "ntk") for e in parameterization(name).roles.values())
 
 
 def test_adams_epsilon_left_as_it_is_would_tell_the_formulations_apart(float64):

@@ -164,6 +164,7 @@ OPTAX = {
     "adam": (optax.adam(0.1, b1=0.8), {"b1": 0.8}),
     "adamw": (optax.adamw(0.1, weight_decay=0.3), {"weight_decay": 0.3}),
     "lion": (optax.lion(0.1, weight_decay=0.0), {}),
+    "lamb": (optax.lamb(0.1), {}),
 }
 
 
@@ -206,6 +207,7 @@ def test_a_schedule_is_followed():
     ("spectral", optax.chain(make_optimizer("muon").direction(
         lambda params: by_path(lambda path, _: "spectral" if path == "second/kernel" else "adam", params)
     ), optax.scale(-0.1)), "muon", {}),
+    ("relative", optax.lamb(0.1), "lamb", {}),
 ])  # fmt: skip
 def test_ones_own_optimizer_is_scaled_as_its_kind(kind, own, name, options):
     params, gradient = params_and_gradient(WIDTH)

@@ -88,3 +88,5 @@ def test_a_round_refines_what_runs_under_the_last_ones_schedule_show(monkeypatch
     assert trained == ["cosine", *names[:2]]
     assert len(set(names)) == 3
     assert [norm_of(name) for name in ("sgd", "momentum", "adam", "muon")] == ["l2", "l2", "l1", "l1"]
+    with pytest.raises(ValueError, match="optimizer 'lamb'"):
+        norm_of("lamb")
