@@ -30,7 +30,8 @@ import sharplab as sl
 from sharplab.gallery.finding import Finding
 
 CLAIM = (
-    "Under muP the optimal learning rate stays where it is as the width grows, for every optimizer that has a table."
+    "Under muP the optimal learning rate stays where it is as the width grows, for SGD with and without momentum, for "
+    "Adam and AdamW, Lion and Muon."
 )
 # The grid's ends in octaves, and that of the rate whose trajectory is shown.
 GRIDS: Mapping[str, tuple[int, int, int]] = {
