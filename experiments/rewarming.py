@@ -230,11 +230,13 @@ def forgetting(runs: pd.DataFrame) -> dict[str, dict[str, float]]:
     part = part[part["data"] != "same"]
     cells = part.groupby(["optimizer", "peak", "data"])
     found = {}
-    ranks = {name: cells[name].rank(pct=True).to_numpy() for name in ("forgetting", "over_relative", "over_critical")}
+    names = ["forgetting", "over_relative", "over_critical"]
+    # Of mean ½ in each cell, whatever its size, so that cells as such correlate nothing.
+    ranks = (cells[names].rank() - 0.5) / cells[names].transform("size").to_numpy()[:, None]
     for name in ("over_relative", "over_critical"):
         for data in ("half", "shifted"):
             of = (part["data"] == data).to_numpy()
-            x, y = ranks[name][of], ranks["forgetting"][of]
+            x, y = (ranks[each][of].to_numpy() for each in (name, "forgetting"))
 
             def statistic(rows: np.ndarray, x: np.ndarray = x, y: np.ndarray = y) -> float:
                 return correlation(x[rows], y[rows])

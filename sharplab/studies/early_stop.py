@@ -116,7 +116,7 @@ def left_out(
     """
     for method in methods:
         lookup("method", method, METHODS)
-    if not stops or not all(1 / BINS <= stop < 1 for stop in stops):
+    if not len(stops) or not all(1 / BINS <= stop < 1 for stop in stops):
         raise ValueError(f"stops must be shares of a run, from {1 / BINS} on and below 1, not {list(stops)}.")
     wholes = _wholes("runs", runs)
     labels, shapes, rows = _labels(groups, len(wholes)), np.array([_shape(run) for run in runs]), []

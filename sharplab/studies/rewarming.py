@@ -105,9 +105,9 @@ def rewarm(
     (True, True)
     """
     order = checked_order(order, data)
-    if not peaks or not all(0 < peak < math.inf for peak in peaks):
+    if not len(peaks) or not all(0 < peak < math.inf for peak in peaks):
         raise ValueError(f"peaks must be positive, finite learning rates, not {list(peaks)}.")
-    if not warmups or not all(0 <= warmup < 1 for warmup in warmups):
+    if not len(warmups) or not all(0 <= warmup < 1 for warmup in warmups):
         raise ValueError(f"warmups must be shares of the steps, from 0 on and below 1, not {list(warmups)}.")
     lanes = pd.DataFrame([(peak, warmup) for peak in peaks for warmup in warmups], columns=["peak", "warmup"])
     rates = np.array([rewarming_rates(peak, warmup, len(order)) for peak in peaks for warmup in warmups], np.float32)

@@ -53,7 +53,7 @@ def test_one_program_serves_other_rates_and_checkpoints():
     train = {"warmups": (0.0, 0.1), "probe": DATA}
     rewarm(loss, PARAMS, optimizer := optax.sgd(1.0), DATA, ORDER, peaks=(0.5, 3.0), **train)
     TRACES.clear()
-    found = rewarm(loss, PARAMS + 1, optimizer, DATA, ORDER, peaks=(1.0, 9.0), **train)
+    found = rewarm(loss, PARAMS + 1, optimizer, DATA, ORDER, peaks=np.array([1.0, 9.0]), **train)
     assert not TRACES
     assert (found.runs["spike"][2:] > 1).all() and (found.runs["spike"][:2] < 0.1).all()  # stable below 2
     assert np.array_equal(found.losses, found.old_losses)
