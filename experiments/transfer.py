@@ -18,7 +18,7 @@ What was changed: at first widths 8 to 64 were compared, where the muP optimum d
 doubling, with 12 seeds. That is at the tolerance, where no number of seeds tells, and says of these widths that they
 are too small; the paper speaks of wider ones.
 
-Cost: about eight minutes on two cores. Expected: a muP shift near 0.15 (the authors', over a factor of 16 in width, is
+Cost: about six minutes on two cores. Expected: a muP shift near 0.15 (the authors', over a factor of 16 in width, is
 0.17), an NTK shift near 0.65 octaves per doubling.
 
     make figure-transfer
