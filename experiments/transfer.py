@@ -225,7 +225,7 @@ def draw(finals: sl.Records, trajectories: sl.Records, transfers: Mapping[str, s
             row[2].set_ylabel("late train loss (nats)")
             log_ticks(row[2])
             leave_room_below(row[2], 0.3)
-            draw_drift(row[3], optima, plateau=PLATEAU, from_size=found.from_size)
+            draw_drift(row[3], optima, plateau=PLATEAU, from_size=found.from_size, all_sizes=widths)
             row[3].set_title(fill(f"{NAMES[name]}: {found.advice.replace(METRIC, 'late train loss')}", 44))
         axes[0, 1].legend(handles=size_legend(widths), loc="upper right")
         plt.close(figure)

@@ -130,14 +130,15 @@ def draw_drift(
     plateau: float,
     from_size: float | None = None,
     size: str = "width",
+    all_sizes: Sequence[float] | None = None,
 ) -> None:
     """The optimum of each size against the size, with its interval; both axes are logarithmic.
 
     Shaded is what lies within `plateau` octaves of the largest size's. `from_size` is marked: from there on the optima
-    surely lie within.
+    surely lie within. Colours are those of `all_sizes`, where others are shown beside these.
     """
     sizes = sorted(optima)
-    colours = size_colours(sizes)
+    colours = size_colours(sizes if all_sizes is None else all_sizes)
     best = [optima[value][0] for value in sizes]
     ax.plot(sizes, best, color="0.6", linewidth=1, zorder=1)
     finite = [end for value in sizes for end in optima[value][1] if 0 < end < np.inf] + best
