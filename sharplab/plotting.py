@@ -130,7 +130,7 @@ def draw_drift(
     plateau: float,
     from_size: float | None = None,
     size: str = "width",
-    all_sizes: Sequence[float] | None = None,
+    all_sizes: Sequence[int] | None = None,
 ) -> None:
     """The optimum of each size against the size, with its interval; both axes are logarithmic.
 
