@@ -1,6 +1,6 @@
 """Stopping early: is a run's final loss told by earlier runs near it, by collapse, or by the annealing law?
 
-Sources: predictive models of learning curves that ask the runs near the one in question; the collapse of loss curves,
+Papers: predictive models of learning curves that ask the runs near the one in question; the collapse of loss curves,
 arXiv 2507.02119; the annealing law, arXiv 2408.11029. `sharplab.studies.early_stop` has all three, each with intervals
 of its errors on the runs that are left.
 

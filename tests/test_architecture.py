@@ -112,6 +112,7 @@ def outcomes(tmp_path_factory):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", added_examples.EXAMPLES)
 def test_what_a_diff_adds_works(outcomes, name):
     assert outcomes[name] == ""

@@ -120,6 +120,7 @@ def test_verdicts_are_seldom_wrong_and_reached_where_the_exponents_differ_plainl
         assert verdicts.count(kind) > 0.8 * DRAWS
 
 
+@pytest.mark.long
 def test_a_misfit_is_told_from_noise():
     assert np.mean([one.misfit.low > 0 for one in found("optima off their law")]) > 0.8
     assert acceptable(sum(one.misfit.low == 0 for one in found("optima that stay")))

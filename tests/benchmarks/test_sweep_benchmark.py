@@ -23,6 +23,7 @@ from sharplab.training.task import find_recipe
 RUNS = Runs(width=4, seeds=2, learning_rates=(0.0625, 0.25), steps=6)
 
 
+@pytest.mark.long
 def test_plain_loop_trains_the_runs_that_the_lab_trains():
     with lab(RUNS) as by_lab, plain_loop(RUNS) as by_hand:
         expected, found = by_lab(RUNS.seeds_of(1)), by_hand(RUNS.seeds_of(1))

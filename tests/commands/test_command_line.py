@@ -101,6 +101,7 @@ def test_a_dry_run_with_a_file_shows_the_plan_and_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == [file]
 
 
+@pytest.mark.long
 def test_an_interrupted_sweep_ends_with_code_130_and_goes_on(tmp_path):
     script = [sys.executable, str(ROOT / "experiments" / "width_sweep.py"), "--preset", "smoke", "--no-refine"]
     endless = [*script, "--store", "runs", "--steps", "100000000"]

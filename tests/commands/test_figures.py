@@ -57,6 +57,7 @@ def test_figures_are_drawn_again_from_their_runs_without_training(tmp_path, caps
     assert after["adam.png"]
 
 
+@pytest.mark.long
 def test_a_figure_whose_evidence_does_not_do_stays_as_it_was(tmp_path, capsys):
     folder = tmp_path / "figures"
     leave(folder, "adam", preset="smoke")

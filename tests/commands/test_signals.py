@@ -29,6 +29,7 @@ def test_a_command_that_is_still_loading_ends_at_once(tmp_path, number, seconds)
     assert "Traceback" not in said and len(said.strip().splitlines()) <= 2
 
 
+@pytest.mark.long
 def test_a_sweep_that_is_terminated_says_so(tmp_path):
     process = start(tmp_path)
     deadline = time.monotonic() + 60

@@ -52,6 +52,7 @@ def test_what_a_method_does_not_tell_counts_as_the_largest_error():
     assert medians["proximity"]["high"] < medians["collapse"]["low"]
 
 
+@pytest.mark.long
 def test_it_is_made(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)

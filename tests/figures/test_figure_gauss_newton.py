@@ -32,6 +32,7 @@ def test_runs_follow_their_closed_trajectories(rows):
         assert ((both[name] - both[f"{name}_closed"]).abs() <= 2 * both[f"{name}_error"] + 1e-4).all()
 
 
+@pytest.mark.long
 def test_the_share_of_gauss_newton_is_that_along_the_top_eigenvector(rows):
     (task,) = tasks(TINY)
     recipe, data = find_recipe(task), sl.data.load_dataset(task.data)

@@ -73,6 +73,7 @@ def test_truth_agrees_with_the_float32_operators_and_shares_their_trace(moment):
         assert truth.values.sum() == pytest.approx(np.trace(dense), rel=1e-4)
 
 
+@pytest.mark.long
 def test_truth_of_a_large_operator_is_its_upper_end(moment, monkeypatch):
     everything = moment.truth("hessian")
     monkeypatch.setattr(script, "DENSE_LIMIT", 10)

@@ -79,6 +79,7 @@ def test_a_mask_leaves_the_logits_of_other_classes_alone():
         assert np.any(slope[:, :2]) and np.any(slope[:, 2:]) != masked
 
 
+@pytest.mark.long
 def test_it_is_made(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)

@@ -84,6 +84,7 @@ def test_derivatives_are_the_plain_ones_through_weights_and_inputs(float64, mode
     assert close(ours, theirs, rtol=1e-11, atol=1e-13)
 
 
+@pytest.mark.long
 def test_third_derivative_is_the_plain_one(float64):
     def along(pool):
         loss, params = two_layers(pool)

@@ -414,6 +414,7 @@ def test_printed_it_says_what_it_is():
     assert len(text.splitlines()) == len(ROLES[one_block]) + 4
 
 
+@pytest.mark.long
 def test_half_precision_parameters_keep_their_type():
     def build(width, rngs):
         return nnx.Linear(3, width, param_dtype=jnp.bfloat16, rngs=rngs)

@@ -73,7 +73,9 @@ def test_gradients_are_those_of_the_dense_matrix(name):
     assert np.allclose(ravel_pytree(gradient(PARAMS))[0], exact, atol=3e-3 * np.abs(exact).max())
 
 
-@pytest.mark.parametrize("which", [pytest.param("SA", marks=pytest.mark.long), "LM", "BE"])
+@pytest.mark.parametrize(
+    "which", [pytest.param("SA", marks=pytest.mark.long), pytest.param("LM", marks=pytest.mark.long), "BE"]
+)
 def test_gradients_are_those_of_finite_differences_at_every_end(which, float64):
     exact = {"SA": [0, 1], "LM": [-1, -2], "BE": [-1, 0]}[which]
     flat, direction = FLAT.astype(jnp.float64), jnp.asarray(RNG.standard_normal(FLAT.size))

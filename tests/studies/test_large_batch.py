@@ -73,6 +73,7 @@ def test_out_of_the_box_every_weight_has_one_learning_rate():
     assert jax.tree.structure(direction.init(like)) == jax.tree.structure(mended.direction(None).init(like))
 
 
+@pytest.mark.long
 def test_trust_ratios_stand_beside_the_curvature_that_they_multiply():
     """After one step Adam's direction is g/(|g| + ε), and its preconditioner that over (1 − β₁) g."""
     table = trust_by_layer(EXPERIMENT)

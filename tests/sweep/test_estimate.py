@@ -113,6 +113,7 @@ def test_a_real_shape_has_positive_figures(quick_measured):
     assert found.compile_seconds > found.step_seconds
 
 
+@pytest.mark.long
 def test_memory_counts_the_data_and_grows_with_the_network(quick_measured):
     group, small = quick_measured
     data = (1024 + 64 + 256) * (16 * 4 + 4)  # training, probe and held-out examples, with their targets

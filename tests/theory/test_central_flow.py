@@ -21,6 +21,7 @@ def matrix_valley(w, batch):
     return (x @ matrix_of(y) @ x) / 2 - jnp.mean(batch, axis=0) @ y
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "drift",
     [np.array([[0.03, 0.02], [0.02, 0.05]]), np.array([[0.03, 0.04], [0.04, 0.02]])],

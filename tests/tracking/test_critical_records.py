@@ -110,6 +110,7 @@ def test_a_run_records_what_a_step_of_its_own_optimizer_meets(name, float64):
     assert np.isclose(dispatched["critical_sharpness"], row["critical_sharpness"], rtol=1e-12)
 
 
+@pytest.mark.long
 def test_an_experiment_records_it_beside_the_effective_sharpness_that_bounds_it(tmp_path):
     observed = ("train_loss", "sharpness", "critical_sharpness")
     grid = Experiment(

@@ -148,6 +148,7 @@ def test_dropout_and_batch_statistics_go_with_the_run_and_not_with_its_records()
     assert recipe.network.abstract.examples_interact
 
 
+@pytest.mark.long
 def test_depth_is_scaled_where_the_module_takes_what_its_branches_are_multiplied_by():
     deep = recipe_of(Branched, depth=4, alpha=0.5)
     assert isinstance(deep.network.source, ByRoles)

@@ -284,6 +284,7 @@ def test_several_runs_on_each_of_eight_devices_stay_within_rounding(loop, run_ba
         assert np.array_equal(np.isnan(off), np.isnan(result.curves["sharpness"]))
 
 
+@pytest.mark.long
 @on_cpu
 def test_dispatched_runs_on_two_devices_give_the_records_of_one(elsewhere):
     names = [name for name in elsewhere if name.startswith("python:1_")]

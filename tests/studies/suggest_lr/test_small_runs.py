@@ -136,6 +136,7 @@ def test_one_that_diverges_counts_as_infinite_even_by_its_last_step(perceptron):
     assert (perceptron.final_losses(WIDTH, (1e8,), 1)[1e8] == np.inf).all()
 
 
+@pytest.mark.long
 def test_a_network_that_convolves_is_dispatched_with_the_same_result(convolving, monkeypatch, tmp_path):
     found = convolving.record(WIDTH, (0.02,), STEPS, ("eval_loss",), records=2).runs
     assert set(found["loop"]) == {"python"}

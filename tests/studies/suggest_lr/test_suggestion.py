@@ -194,6 +194,7 @@ def test_with_a_store_a_second_call_trains_nothing_and_says_the_same(tmp_path, m
     assert told(suggest_learning_rate(Perceptron, classes(), **settings)) == told(first)
 
 
+@pytest.mark.long
 def test_an_interrupted_call_goes_on_from_the_runs_that_are_stored(tmp_path, monkeypatch):
     class Counting(LiveTracker):
         def __init__(self):

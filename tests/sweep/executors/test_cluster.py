@@ -144,6 +144,7 @@ def test_an_address_where_nobody_answers_or_works_is_named(monkeypatch):
         pass
 
 
+@pytest.mark.long
 def test_workers_that_do_not_start_are_an_error(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(RuntimeError, match="did not start"), dask_executor("dask:1"):
