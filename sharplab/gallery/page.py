@@ -35,7 +35,7 @@ from sharplab.gallery.numbers import headline, label, tables
 from sharplab.gallery.readme import made_at
 
 MOST_ROWS = 200  # of a table that is shown as such
-COLOURS = 96  # of a picture: a third of the bytes
+COLOURS = 64  # of a picture: a third of the bytes
 DIGITS = 5  # of numbers in curves
 
 
@@ -175,7 +175,7 @@ def _picture(path: Path) -> bytes:
     packed = BytesIO()
     with Image.open(path) as picture:
         few = picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
-    few.convert("RGB").save(packed, "WEBP", lossless=True)
+    few.convert("RGB").save(packed, "WEBP", lossless=True, quality=100, method=5)
     return packed.getvalue()
 
 
