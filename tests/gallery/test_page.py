@@ -21,6 +21,7 @@ from plotly.offline import get_plotlyjs
 from sharplab.gallery import collect, write_report
 from sharplab.gallery.entries import EXPERIMENTS, MARKS, figure_scripts
 from sharplab.gallery.meaning import meaning
+from sharplab.gallery.page import _picture
 from sharplab.gallery.page import page as page_of
 from sharplab.gallery.readme import readme
 
@@ -84,6 +85,17 @@ def test_pictures_of_the_page_are_those_of_the_folder_in_fewer_colours(folder, p
     ours, original = (Image.open(x).convert("RGB") for x in (BytesIO(shown), folder / "transfer.png"))
     assert ours.size == original.size and ours.getpixel((0, 0)) == original.getpixel((0, 0))
     assert np.abs(np.asarray(ours, int) - np.asarray(original, int)).mean() < 1  # out of 255
+
+
+def test_thin_lines_keep_their_colour_in_a_picture_of_many(tmp_path):
+    # A gradient of many colours, as of a scatter plot, and two lines of one pixel, as of a legend.
+    shades = np.stack(np.meshgrid(np.arange(256), np.arange(256)), -1).astype(np.uint8)
+    drawn = np.dstack([shades, np.full((256, 256), 128, np.uint8)])
+    drawn[10], drawn[20] = (213, 94, 0), (0, 114, 178)
+    Image.fromarray(drawn).save(tmp_path / "a.png")
+    shown = np.asarray(Image.open(BytesIO(_picture(tmp_path / "a.png"))).convert("RGB"), int)
+    assert np.abs(shown[10] - (213, 94, 0)).max() <= 8
+    assert np.abs(shown[20] - (0, 114, 178)).max() <= 8
 
 
 def test_the_library_that_draws_comes_packed_and_once_and_all_together_is_small(page):
