@@ -46,7 +46,13 @@ QUICK = replace(
 PRESETS: Mapping[str, sl.Experiment] = {
     "smoke": shared.smoke(QUICK, shared.octaves(-9, -8), steps=4, widths=(8, 16), base_width=8),
     "quick": QUICK,
-    "full": replace(QUICK, widths=(16, 32, 64, 128, 256), seeds=10, steps=192),
+    "full": replace(
+        QUICK,
+        widths=(16, 32, 64, 128, 256),
+        learning_rates={"standard": shared.octaves(-9, -5), "mup": shared.octaves(-8, -4)},
+        seeds=10,
+        steps=192,
+    ),
     "paper": replace(
         QUICK,
         **shared.VIT_SWEEP,
