@@ -180,6 +180,12 @@ def train_tasks(
         raise ValueError(f"params must have a leading axis of seeds, as long as that of order, {order.shape[0]}.")
     if not len(learning_rates) or not all(0 < rate < math.inf for rate in learning_rates):
         raise ValueError(f"learning_rates must be positive and finite, not {list(learning_rates)}.")
+    for name, (inputs, targets) in (("data", data[:2]), ("probe", probe)):
+        given = np.asarray(targets)
+        if not np.issubdtype(given.dtype, np.integer) or given.ndim != 1 or not len(given) or given.min() < 0:
+            raise ValueError(f"{name} must have targets that are classes, whole numbers from 0 on, one per example.")
+        if len(inputs) != len(given):
+            raise ValueError(f"{name} must have as many inputs as targets, not {len(inputs)} and {len(given)}.")
     tasks, share = _classes(np.asarray(data[1]), order, np.asarray(probe[1]))
     of_task = order.reshape(*order.shape[:2], -1)[..., :examples]
     measured = np.arange(1, order.shape[1] + 1) % every == 0

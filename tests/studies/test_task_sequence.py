@@ -133,11 +133,14 @@ def test_one_program_serves_other_rates_and_starts(runs):
         ("params", {"params": PARAMS[:1]}),
         ("learning_rates", {"learning_rates": [0.1, -1.0]}),
         ("probe", {"probe": (INPUTS[:2], TARGETS[:2])}),
+        ("probe", {"probe": (PROBE[0], PROBE[1] - 1)}),
+        ("data", {"data": (INPUTS, TARGETS - 1)}),
+        ("data", {"data": (INPUTS, TARGETS + 0.0)}),
         ("every", {"every": 3}),
     ],
-    ids=["one seed", "examples", "seeds", "rates", "classes", "no switch"],
+    ids=["one seed", "examples", "seeds", "rates", "classes", "ignored", "negative", "fractions", "no switch"],
 )
 def test_what_cannot_be_trained_is_refused(name, change):
-    given = {"params": PARAMS, "order": ORDER, "learning_rates": RATES, "probe": PROBE} | change
+    given = {"params": PARAMS, "data": DATA, "order": ORDER, "learning_rates": RATES, "probe": PROBE} | change
     with pytest.raises(ValueError, match=name):
-        train_tasks(loss, model, given.pop("params"), SGD, DATA, given.pop("order"), **given)
+        train_tasks(loss, model, optimizer=SGD, **given)
