@@ -89,6 +89,19 @@ def test_it_is_gathered_from_the_runs_kept_with_other_figures():
     assert (known["optimum"].dropna() > 0).all() and known["early"].notna().any()
 
 
+@pytest.mark.long
+def test_the_kept_figure_is_of_all_evidence_that_is_kept():
+    """A figure that is made anew, with other sizes or seeds, wants this one made anew too."""
+    with from_kept(script.FIGURES, script.NAME):
+        kept = script.measured("cases", lambda: pytest.fail("the figure's cases are not kept"))
+    gathered = script.gather(script.FIGURES)
+    columns = ["figure", "width", "depth", "seeds", "optimum"]
+    kept, gathered = (
+        each[each["optimum"].notna()][columns].sort_values(columns).reset_index(drop=True) for each in (kept, gathered)
+    )
+    pd.testing.assert_frame_equal(kept, gathered, rtol=1e-6)
+
+
 def test_no_evidence_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="evidence"):
         script.gather(tmp_path)
