@@ -119,10 +119,10 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "quick": Preset(QUICK, (32, 128, 512, 2048), ALL, WIDTHS, LAYERS),
     "full": Preset(
-        replace(QUICK, seeds=12),
-        (32, 64, 128, 256, 512, 1024, 2048),
+        replace(QUICK, seeds=24),
+        (32, 128, 512, 2048),
         ALL,
-        replace(WIDTHS, widths=(32, 64, 128, 256, 512), seeds={32: 16, 64: 16, 128: 12, 256: 8, 512: 5}),
+        replace(WIDTHS, widths=(32, 64, 128, 256, 512), seeds={32: 24, 64: 20, 128: 16, 256: 12, 512: 8}),
         replace(LAYERS, seeds=8),
     ),
     "paper": Preset(

@@ -175,7 +175,7 @@ QUICK = Setting()
 PRESETS: Mapping[str, Setting] = {
     "smoke": Setting(("MLP, teacher",), (4,), seeds=2, steps=16, octaves=(-6, -5), records=8, probe=16),
     "quick": QUICK,
-    "full": replace(QUICK, widths=(16, 32, 64), seeds=6, steps=480, octaves=(-9, -3)),
+    "full": replace(QUICK, seeds=18),
     "paper": replace(QUICK, widths=(64, 128, 256, 512, 1024), seeds=5, steps=10_000, octaves=(-12, -3), probe=1024),
 }
 

@@ -89,7 +89,7 @@ PEAKS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 PRESETS: Mapping[str, Preset] = {
     "smoke": Preset(("sgd",), (8,), 2, 64, 16, (0.5, 4.0), (0.0, 0.02)),
     "quick": Preset(("sgd", "adamw"), (8, 32, 128), 3, 400, 64, PEAKS),
-    "full": Preset(("sgd", "adamw"), (8, 32, 128, 256), 8, 800, 64, PEAKS),
+    "full": Preset(("sgd", "adamw"), (8, 32, 128, 256), 12, 400, 64, PEAKS),
     "paper": Preset(("sgd", "adamw"), (32, 128, 512, 2048), 8, 8000, 256, PEAKS),
 }
 
