@@ -20,6 +20,7 @@ def test_a_law_without_noise_is_found(p, a):
 
 
 @pytest.mark.parametrize(("p", "df", "known"), [(0.5, 15, True), (1.0, 4, True), (1.0, 4, False)])
+@pytest.mark.long
 def test_limits_and_exponents_are_covered_at_their_rate(p, df, known):
     rng = np.random.default_rng(0)
     truth, sd, hits = 1 + 2 * SIZES**-p, 0.01, np.zeros(2, int)

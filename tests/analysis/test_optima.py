@@ -73,6 +73,7 @@ def test_verdicts_err_at_most_at_their_stated_rate(seeds, outlier):
 
 
 @pytest.mark.parametrize(("seeds", "outlier", "least"), [(3, 0.0, 0.6), (5, 0.0, 0.8), (5, 1.0, 0.3)])
+@pytest.mark.long
 def test_verdicts_are_reached_where_the_shift_is_plain(seeds, outlier, least):
     for shift, right in ((0.0, "transfers"), (1.0, "shifts")):
         assert (verdicts(shift, seeds, outlier) == right).mean() >= least

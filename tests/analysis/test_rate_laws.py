@@ -103,6 +103,7 @@ def test_intervals_of_all_kinds_together_cover_at_their_rate():
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.long
 def test_cells_left_out_are_covered_at_their_rate(kind):
     assert 0.93 <= calibrated(kind)["left_out"].mean() <= 0.999
 

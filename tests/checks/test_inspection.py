@@ -70,6 +70,7 @@ def test_the_scaled_optimizer_holds():
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", "muon", "lars"])
+@pytest.mark.long
 def test_the_optimizers_that_the_library_scales_hold(name):
     assert inspect(name, base=BASE).verdict == "holds"
 

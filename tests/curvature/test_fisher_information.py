@@ -145,8 +145,8 @@ def steps(w, x):
         (single, True, True),
         (column, False, True),
         (column, True, False),
-        (steps, False, False),
-        (steps, True, True),
+        pytest.param(steps, False, False, marks=pytest.mark.long),
+        pytest.param(steps, True, True, marks=pytest.mark.long),
     ],
 )
 def test_all_kinds_are_as_defined_for_one_number_per_prediction(float64, model, axis, integers):

@@ -104,6 +104,7 @@ def test_a_table_without_the_shape_of_curves_makes_none():
 
 
 @pytest.mark.parametrize("name", sorted(set(figure_scripts()) - {"calibration"}))  # which has shares of words
+@pytest.mark.long
 def test_tables_that_were_left_become_curves(name):
     """Of the figures that lie in the repository, whatever their layout."""
     made = figure_scripts()[name].parents[1] / "figures" / f"{name}.csv"

@@ -52,7 +52,11 @@ def plain(params, x, multipliers, norm_axes):
 
 @pytest.mark.parametrize(
     "model, norm_axes",
-    [("residual_convnet_k2", None), ("residual_convnet_layernorm", -1), ("residual_convnet_batchnorm", (0, 1, 2))],
+    [
+        ("residual_convnet_k2", None),
+        ("residual_convnet_layernorm", -1),
+        pytest.param("residual_convnet_batchnorm", (0, 1, 2), marks=pytest.mark.long),
+    ],
 )
 def test_outputs_and_gradient_equal_a_plain_implementation(float64, model, norm_axes):
     recipe = small_recipe(model, 16, depth=6)

@@ -117,7 +117,7 @@ OPTIMIZERS = {
 }
 CASES = [
     *((MLP, optimizer) for optimizer in OPTIMIZERS),
-    (ConvNet, "sgd"),
+    pytest.param(ConvNet, "sgd", marks=pytest.mark.long),
     *(pytest.param(b, "adamw", marks=pytest.mark.long) for b in (one_block, unusual)),
     *(pytest.param(ConvNet, optimizer, marks=pytest.mark.slow) for optimizer in ("adamw", "muon")),
     *(

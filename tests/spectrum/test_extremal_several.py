@@ -174,11 +174,12 @@ def test_stack_of_vectors_starts_the_next_solve_with_fewer_products():
 @pytest.mark.parametrize(
     "kind",
     [
-        pytest.param("gauss_newton", marks=pytest.mark.long),
+        "gauss_newton",
         "preconditioned",
         *(pytest.param(k, marks=pytest.mark.slow) for k in ("fisher", "ntk")),
     ],
 )
+@pytest.mark.long
 def test_the_smaller_space_gives_the_same_eigenpairs(kind):
     recipe, moment = moments_recipe("figure1_convnet"), moments("figure1_convnet")[4]
     args = (recipe.forward, recipe.loss, moment.params, moment.batch)

@@ -62,6 +62,7 @@ def dense(name, flat):
 
 
 @pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.long
 def test_gradients_are_those_of_the_dense_matrix(name):
     weights = jnp.array([1.0, -0.5])
 

@@ -87,6 +87,7 @@ def test_every_operator_multiplies(loss, chunk):
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS.values(), ids=ESTIMATORS)
+@pytest.mark.long
 def test_every_estimator_estimates(estimator):
     made = operators(sl.losses.cross_entropy)
     assert all_finite(jax.jit(estimator)(made["Gauss-Newton"]))

@@ -41,7 +41,7 @@ def steps(matrix, k):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.long) if n == "close together" else n for n in SPECTRA]
+    "name", [pytest.param(n, marks=pytest.mark.long) if n in ("close together", "fivefold") else n for n in SPECTRA]
 )
 def test_rows_stay_orthonormal_and_hold_all_that_the_products_reach(name, float64):
     A = symmetric(SPECTRA[name])

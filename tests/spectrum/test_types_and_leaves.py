@@ -69,14 +69,15 @@ ESTIMATED = {"eagerly": estimates, "under jit": jax.jit(estimates), "from Python
 @pytest.mark.parametrize(
     ("domain", "how"),
     [
-        pytest.param("bfloat16", "eagerly", marks=pytest.mark.long),
+        ("bfloat16", "eagerly"),
         ("bfloat16", "from Python"),
         ("float16 and float32", "under jit"),
-        pytest.param("float32 and empty", "eagerly", marks=pytest.mark.long),
+        ("float32 and empty", "eagerly"),
     ],
 )
 @settings(max_examples=3)
 @given(seed=st.integers(0, 1000), top=st.floats(1, 3))
+@pytest.mark.long
 def test_every_estimate_is_that_of_the_dense_matrix(domain, how, seed, top):
     domain = DOMAINS[domain]
     A = symmetric(np.linspace(-1, 1, SIZE) ** 3 * top, seed=seed)

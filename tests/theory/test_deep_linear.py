@@ -55,6 +55,7 @@ def test_the_limit_solves_its_least_squares_and_falls_as_the_inverse_depth():
     assert one_step_limit(X, Y, depth=4) == pytest.approx(one_step_limit(X, Y, depth=1) / 4)
 
 
+@pytest.mark.long
 def test_the_optimum_comes_to_its_limit_as_the_root_of_the_width():
     limit = one_step_limit(X, Y, depth=2)
 

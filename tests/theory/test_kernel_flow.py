@@ -118,8 +118,9 @@ def gaps_to_the_kernel(loss, share):
     return np.array(found)
 
 
-@pytest.mark.parametrize("share", [pytest.param(0.1, marks=pytest.mark.long), 0.6])
+@pytest.mark.parametrize("share", [0.1, 0.6])
 @pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.long
 def test_networks_come_nearer_to_their_kernel_as_they_grow_wide(loss, share):
     gaps = gaps_to_the_kernel(loss, share)
     slope = np.polyfit(np.log(WIDTHS), np.log(gaps.mean(axis=1)), 1)[0]

@@ -251,6 +251,7 @@ def test_shapes_that_do_not_fit_are_refused():
 
 
 @BOTH
+@pytest.mark.long
 def test_the_lab_trains_its_linear_network_along_the_closed_trajectory(name):
     """Batches of all training examples, in whatever order, are full-batch gradient descent."""
     steps = (0, 3, 20, 60)

@@ -87,7 +87,9 @@ def test_networks_without_second_derivatives_are_recorded():
     assert 0 < row["critical_sharpness_error"] < 0.04 * row["critical_sharpness"]
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "name", ["sgd", "adam", *(pytest.param(n, marks=pytest.mark.long) for n in OPTIMIZERS if n not in ("sgd", "adam"))]
+)
 def test_a_run_records_what_a_step_of_its_own_optimizer_meets(name, float64):
     recipe = make_recipe("residual_mlp", 8, optimizer=make_optimizer(name), observables=("critical_sharpness",))
     if name in ("adam", "adamw"):

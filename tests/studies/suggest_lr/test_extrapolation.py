@@ -45,6 +45,7 @@ def drawn(sweep, rng):
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.long
 def test_the_interval_covers_the_optimum_at_its_stated_rate(case, record_property):
     sweep, rng = CASES[case], np.random.default_rng(0)
     found = [drawn(sweep, rng).interval for _ in range(SIMULATIONS)]
