@@ -49,18 +49,15 @@ seeds and to an octave.
     make figure-lr-free
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import cache
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jax
 import matplotlib.pyplot as plt
 import numpy as np
-import optax
 import pandas as pd
-from jax.tree_util import Partial
+from lr_free_runs import REFERENCE, Setting, best_rate, train_all
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -68,27 +65,14 @@ from matplotlib.lines import Line2D
 from sharplab.analysis.trend import Measured, lies_outside, lies_within, trend_of_means
 from sharplab.core.evidence import measured
 from sharplab.core.statistics import mean_interval
-from sharplab.data import batch_indices, load_dataset
 from sharplab.gallery.finding import Finding, Verdict
-from sharplab.losses import LOSSES
-from sharplab.models import find_model
-from sharplab.optimizers import OPTIMIZERS
 from sharplab.plotting import NAMES, house_style
-from sharplab.scaling import DepthRule, Rule, parameterization
-from sharplab.studies.lr_free import Method, lr_free_methods, nadamw
-from sharplab.studies.method_runs import MethodRuns, run_methods, sharpness_halfway
 from sharplab.studies.performance import PerformanceProfile, performance_profile
-from sharplab.training.network import Network
-from sharplab.training.recipe import Recipe
-from sharplab.training.sources import find_source
 
 CLAIM = (
     "No learning-rate-free method at its defaults reaches the targets as soon as NadamW with one calibrated setting."
 )
-REFERENCE = "nadamw"
-PARAMETERIZATIONS = ("standard", "mup")
 TAUS = np.geomspace(1, 4, 25)
-RECORDS = 24
 TOLERANCE = 0.25
 COLOURS: Mapping[str, str] = {
     "prodigy": "#0072b2",
@@ -103,72 +87,6 @@ COLOURS: Mapping[str, str] = {
     REFERENCE: "black",
 }
 MARKS: Mapping[str, str] = {"dog": "s", "dowg": "s", "momo": "s"}  # of SGD's kind
-
-
-@dataclass(frozen=True)
-class Workload:
-    """What is trained on what.
-
-    Attributes:
-        model: a name of `sharplab.models.MODELS`.
-        loss: a name of `sharplab.losses.LOSSES`.
-        examples: → inputs and targets.
-        classes, depth: of the network.
-        batch: examples of each step.
-    """
-
-    model: str
-    loss: str
-    examples: Callable[[], tuple[np.ndarray, np.ndarray]]
-    classes: int
-    batch: int
-    depth: int = 1
-
-
-def teacher() -> tuple[np.ndarray, np.ndarray]:
-    """The examples of the ReLU teacher."""
-    data = load_dataset("teacher-student")
-    return data.train_inputs, data.train_targets
-
-
-def images() -> tuple[np.ndarray, np.ndarray]:
-    """Fashion-MNIST of 32 × 32 pixels."""
-    data = load_dataset("fashion-mnist-10k")
-    return data.train_inputs, data.train_targets
-
-
-def small_images() -> tuple[np.ndarray, np.ndarray]:
-    """The same of 16 × 16 pixels, means of four."""
-    pixels, targets = images()
-    return pixels.reshape(-1, 16, 2, 16, 2, 1).mean(axis=(2, 4)).astype(np.float32), targets
-
-
-def text() -> tuple[np.ndarray, np.ndarray]:
-    """Stretches of 32 bytes of the King James text and the bytes that follow each."""
-    data = load_dataset("king-james-bytes")
-    return data.train_inputs[:, :32], data.train_targets[:, :32]
-
-
-WORKLOADS: Mapping[str, Workload] = {
-    "MLP, teacher": Workload("mlp", "squared_error", teacher, 4, 32, depth=2),
-    "residual MLP": Workload("residual_mlp", "cross_entropy", small_images, 10, 32, depth=2),
-    "ConvNet": Workload("figure1_convnet", "cross_entropy", images, 10, 32, depth=2),
-    "ViT": Workload("vit", "cross_entropy", small_images, 10, 16),
-    "GPT": Workload("gpt", "cross_entropy", text, 256, 8),
-}
-
-
-@dataclass(frozen=True)
-class Setting:
-    """How large the study is; learning rates of NadamW are in octaves, from first to last."""
-
-    workloads: tuple[str, ...] = tuple(WORKLOADS)
-    widths: tuple[int, ...] = (8, 16, 32)
-    seeds: int = 3
-    steps: int = 240
-    octaves: tuple[int, int] = (-8, -3)
-    records: int = RECORDS
-    probe: int = 256  # of text a quarter
 
 
 QUICK = Setting()
@@ -216,107 +134,6 @@ def find(preset: str, store: Path) -> Finding:
 def stated(values: Mapping[str, Measured]) -> dict[str, dict[str, float]]:
     """Values as the figure's numbers say them."""
     return {name: vars(value) for name, value in values.items()}
-
-
-@cache
-def methods(steps: int) -> Mapping[str, Method]:
-    """The methods and NadamW, with a factor that falls linearly to 0."""
-    schedule = optax.linear_schedule(1.0, 0.0, steps)
-    return {**lr_free_methods(schedule), REFERENCE: nadamw(schedule)}
-
-
-@jax.jit
-def begin(recipe: Recipe, seeds: jax.Array) -> Any:
-    """Parameters of several seeds, with a leading axis."""
-    return jax.lax.map(recipe.init_params, seeds)
-
-
-def train_all(setting: Setting) -> pd.DataFrame:
-    """A row per run: workload, width, parameterization, method, learning_rate, seed; found, sharpness, threshold, loss,
-    target and time."""
-    tables = []
-    for name in setting.workloads:
-        for width in setting.widths:
-            for scaling in PARAMETERIZATIONS:
-                keys = {"workload": name, "parameterization": scaling, "width": width}
-                tables.append(train_one(setting, WORKLOADS[name], scaling, width).assign(**keys))
-    table = pd.concat(tables, ignore_index=True)
-    return table[["workload", "parameterization", "width", *tables[0].columns.drop(list(keys))]]
-
-
-def train_one(setting: Setting, workload: Workload, scaling: str, width: int) -> pd.DataFrame:
-    """The runs of all methods on a workload at one width under one parameterization."""
-    inputs, targets = workload.examples()
-    rule = Rule(
-        parameterization(scaling), width, setting.widths[0], 1.0, DepthRule(workload.depth, workload.depth, 0.5)
-    )
-    source = find_source(find_model(workload.model), rule, inputs.shape[1:], workload.classes, OPTIMIZERS["adam"])
-    recipes = {
-        kind: Recipe(Network(source), LOSSES[workload.loss], OPTIMIZERS[kind], observables=())
-        for kind in ("sgd", "adam")
-    }
-    recipe = recipes["adam"]
-    data = recipe.prepare(inputs), jax.numpy.asarray(targets)
-    probe = jax.tree.map(lambda x: x[: setting.probe // (4 if workload.model == "gpt" else 1)], data)
-    seeds = range(setting.seeds)
-    orders = np.stack([batch_indices(seed, len(targets), workload.batch, 0, setting.steps) for seed in seeds])
-    loss = Partial(Recipe.objective, recipe)
-    params = begin(recipe, np.arange(setting.seeds))
-    low, high = setting.octaves
-    found = run_methods(
-        loss,
-        params,
-        methods(setting.steps),
-        data,
-        orders,
-        probe=probe,
-        rates={REFERENCE: [2.0**k for k in range(low, high + 1)]},
-        factors={kind: each.factors() for kind, each in recipes.items()},
-        records=setting.records,
-    )
-    table = summary(found)
-    known = np.isfinite(found.thresholds) & (
-        table["learning_rate"].isna() | (table["learning_rate"] == best_rate(table))
-    )
-    lanes = np.flatnonzero(known)
-    one = jax.tree.map(lambda w: w[0], params)
-    table.loc[lanes, "sharpness"] = sharpness_halfway(loss, found, one, probe, lanes)
-    return table
-
-
-def summary(found: MethodRuns) -> pd.DataFrame:
-    """The lanes with found, threshold, loss, target and time, as of `train_all`."""
-    share = found.steps / found.steps[-1]
-    window = (share > 0.25) & (share <= 0.5)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        used = np.exp(np.log(found.rates[window]).mean(axis=0))
-    last = np.where(np.isfinite(found.losses[-1]), found.losses[-1], np.inf)
-    table = found.lanes.assign(found=used, threshold=found.thresholds, sharpness=np.nan, loss=last)
-    tuned = (table["learning_rate"] == best_rate(table)).to_numpy()
-    target = float(found.losses[np.searchsorted(share, 0.5)][tuned].mean())
-    return table.assign(target=target, time=[time_to(target, found.steps, curve) for curve in found.losses.T])
-
-
-def best_rate(runs: pd.DataFrame) -> float:
-    """The learning rate of NadamW with the least mean of last losses."""
-    losses = runs[runs["method"] == REFERENCE].groupby("learning_rate")["loss"].mean()
-    return float(losses.idxmin())
-
-
-def time_to(target: float, steps: np.ndarray, losses: np.ndarray) -> float:
-    """The first step at which a curve is at or below the target, by lines through log loss; inf if at no record.
-
-    >>> time_to(0.5, np.array([0, 10, 20]), np.array([2.0, 1.0, 0.25]))
-    15.0
-    """
-    at = np.flatnonzero(losses <= target)
-    if not len(at):
-        return np.inf
-    i = at[0]
-    if i == 0 or not losses[i - 1] > target:
-        return float(max(steps[i], 1))
-    high, low = np.log(losses[i - 1]), np.log(losses[i])
-    return float(steps[i - 1] + (steps[i] - steps[i - 1]) * (high - np.log(target)) / (high - low))
 
 
 def calibrated(runs: pd.DataFrame) -> dict[str, dict[str, float]]:

@@ -11,6 +11,7 @@ from jax.sharding import NamedSharding
 
 from sharplab.core import tree
 from sharplab.core.arguments import checked
+from sharplab.core.heap import give_back_freed
 from sharplab.core.loops import Loop
 from sharplab.core.naming import lookup
 from sharplab.core.tree import PyTree
@@ -255,6 +256,9 @@ def _solve_tight(
     if outside_of is not None:
         first = _without(first, outside_of)
     first = jax.tree.map(lambda x: jnp.expand_dims(x, 0), first)
+    if loop == "compiled" and not tree.is_traced((op, first)):
+        _run_in_place.lower(solver, op, first, flat, loop).compile()  # which the call below has then no need to do
+        give_back_freed()
     state = (_run_in_place if loop == "compiled" else _run_tight)(solver, op, first, flat, loop)
     return _shaped(solver, state, op.domain, flat)
 

@@ -1,6 +1,7 @@
 """The figure of learning-rate-free methods: its rule on made-up runs, its times, and that it can be made."""
 
 import json
+import sys
 import warnings
 
 import numpy as np
@@ -12,6 +13,7 @@ from sharplab.analysis.trend import Measured
 from sharplab.gallery.finding import plain
 
 script = load("lr-free")
+training = sys.modules["lr_free_runs"]  # which the script imports from beside it
 WORKLOADS, WIDTHS, SEEDS = ("one", "two", "three"), (8, 16), 3
 METHODS = ("prodigy", "dog", "cocob")
 BEST = {"one": 2.0**-5, "two": 2.0**-5, "three": 2.0**-3}  # of NadamW on each workload
@@ -21,7 +23,7 @@ def made_up(lateness, slope=0.0):
     """Methods that take `lateness` times as long as NadamW at 2^-5, and find a rate that goes as width^slope."""
     rng = np.random.default_rng(0)
     rows = []
-    for scaling in script.PARAMETERIZATIONS:
+    for scaling in training.PARAMETERIZATIONS:
         for workload in WORKLOADS:
             for width in WIDTHS:
                 for seed in range(SEEDS):
@@ -86,10 +88,10 @@ def test_slopes_of_what_is_found_and_the_edge():
 
 def test_times_are_read_off_lines_through_log_loss():
     steps = np.array([0, 10, 20])
-    assert script.time_to(0.5, steps, np.array([2.0, 1.0, 0.25])) == pytest.approx(15)
-    assert script.time_to(0.2, steps, np.array([2.0, 1.0, 0.25])) == np.inf
-    assert script.time_to(3.0, steps, np.array([2.0, 1.0, 0.25])) == 1
-    assert script.time_to(0.5, steps, np.array([2.0, np.nan, 0.25])) == 20
+    assert training.time_to(0.5, steps, np.array([2.0, 1.0, 0.25])) == pytest.approx(15)
+    assert training.time_to(0.2, steps, np.array([2.0, 1.0, 0.25])) == np.inf
+    assert training.time_to(3.0, steps, np.array([2.0, 1.0, 0.25])) == 1
+    assert training.time_to(0.5, steps, np.array([2.0, np.nan, 0.25])) == 20
 
 
 @pytest.mark.long

@@ -1,6 +1,7 @@
 """The figure of tasks in sequence: its rule on made-up runs, and that it can be made."""
 
 import json
+import sys
 import warnings
 
 import jax
@@ -13,6 +14,7 @@ from sharplab.analysis.trend import Measured
 from sharplab.gallery.finding import plain
 
 script = load("task-sequence")
+training = sys.modules["task_sequence_runs"]  # which the script imports from beside it
 
 
 def scores(old, new):
@@ -66,16 +68,16 @@ def test_what_was_put_into_runs_comes_out():
 def test_a_step_of_the_readout_moves_logits_as_far_at_every_width():
     x = np.random.default_rng(0).normal(size=(16, 196)).astype(np.float32)
     for width in (32, 128):
-        first, hidden, readout = script.begin(width, 196, seed=0)
-        units = script.model([first, hidden, np.eye(width)], x)  # the kernel is the sum of squares: base width × 1
-        assert np.mean(np.sum(np.square(units), axis=1)) == pytest.approx(script.BASE, rel=0.15)
+        first, hidden, readout = training.begin(width, 196, seed=0)
+        units = training.model([first, hidden, np.eye(width)], x)  # the kernel is the sum of squares: base width × 1
+        assert np.mean(np.sum(np.square(units), axis=1)) == pytest.approx(training.BASE, rel=0.15)
         assert np.std(readout) == pytest.approx(width**-0.5, rel=0.1)
 
 
 def test_a_mask_leaves_the_logits_of_other_classes_alone():
-    params, x = script.begin(8, 4, seed=1), np.ones((6, 4), np.float32)
+    params, x = training.begin(8, 4, seed=1), np.ones((6, 4), np.float32)
     for masked in (True, False):
-        slope = jax.grad(script.loss)(params, (x, np.arange(6) % 2, np.full(6, masked)))[2]
+        slope = jax.grad(training.loss)(params, (x, np.arange(6) % 2, np.full(6, masked)))[2]
         assert np.any(slope[:, :2]) and np.any(slope[:, 2:]) != masked
 
 

@@ -8,7 +8,7 @@ import pytest
 from jax.extend import core as jex_core
 
 from sharplab.curvature import hessian
-from sharplab.spectrum import eigsh
+from sharplab.spectrum import eigsh, extremal
 from sharplab.tracking import Tracker
 
 MARK = "marked_product"
@@ -86,6 +86,15 @@ def test_a_first_solve_compiles_little_beside_its_program(compiled):
     programs = compiled()[before:]
     assert programs.count("_run") == 1
     assert len(programs) <= 4, programs
+
+
+def test_few_vectors_are_made_when_what_compiling_freed_is_given_back(compiled, monkeypatch):
+    params, batch = network(21)
+    before, programs = len(compiled()), []
+    monkeypatch.setattr(extremal, "give_back_freed", lambda: programs.append(compiled()[before:]))
+    eigsh(hessian(loss, params, batch), basis=4)
+    assert [names.count("_run_tight") for names in programs] == [1]
+    assert compiled()[before:].count("_run_tight") == 1
 
 
 def test_a_first_record_compiles_one_program(compiled):
