@@ -50,7 +50,14 @@ QUICK = replace(
 PRESETS: Mapping[str, sl.Experiment] = {
     "smoke": shared.smoke(QUICK, shared.octaves(-2, -1), steps=2, widths=(2,), base_width=2, depths=(3, 6)),
     "quick": QUICK,
-    "full": replace(QUICK, depths=(3, 6, 12, 24), seeds=4, steps=192),
+    "full": replace(
+        QUICK,
+        depths=(3, 6, 12, 24),
+        learning_rates=tuple(2.0 ** (i / 2) for i in range(-2, 7)),
+        refine=False,
+        seeds=8,
+        steps=192,
+    ),
     "paper": replace(
         QUICK,
         **shared.CIFAR_SWEEP,

@@ -22,6 +22,7 @@ SETTINGS: Mapping[str, str] = {  # every program, however soon compiled and howe
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
 }
 ZLIB = b"\x78"  # the first byte of what zlib has compressed
+PIECE = 1 << 20  # bytes inflated at a time, which a damaged entry might hold a thousand times over
 CHECKED = ".checked"
 
 
@@ -89,7 +90,9 @@ def _whole(entry: Path) -> bool:
         return bool(held)
     stream = zlib.decompressobj()
     try:
-        stream.decompress(held)
+        made = held
+        while (made or held) and not stream.eof:
+            made, held = stream.decompress(held, PIECE), stream.unconsumed_tail
     except zlib.error:
         return False
     return stream.eof

@@ -68,6 +68,14 @@ def test_the_oldest_entries_go_first_and_those_cut_short_at_once(tmp_path):
         (tmp_path / name).write_bytes(whole)
         os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
     (tmp_path / "cut").write_bytes(whole[:-1])
+    (tmp_path / "large and cut").write_bytes(zlib.compress(bytes(caches.PIECE + 1))[:-1])
     (tmp_path / "empty").touch()
     caches.tidy(tmp_path, 2 * len(whole))
     assert {path.name for path in tmp_path.iterdir()} == {"newest", "middle", caches.CHECKED}
+
+
+@pytest.mark.parametrize("size", [caches.PIECE - 1, caches.PIECE, caches.PIECE + 1])
+def test_entries_larger_than_what_is_inflated_at_a_time_stay(tmp_path, size):
+    (tmp_path / "entry").write_bytes(zlib.compress(bytes(size)))
+    caches.tidy(tmp_path)
+    assert (tmp_path / "entry").exists()
