@@ -73,7 +73,14 @@ def _first_calls(folder: Path) -> str:
 
 def _memory(folder: Path) -> str:
     made = _read(folder, "memory")
-    heads = ("basis", "parameters", "products", "peak above the start, in vectors", "relative error")
+    heads = (
+        "basis",
+        "parameters",
+        "products",
+        "peak above the start, in vectors",
+        "relative error",
+        "so that 80 GB hold networks of",
+    )
     rows = (
         (
             row["basis"] or "not given",
@@ -81,6 +88,7 @@ def _memory(folder: Path) -> str:
             row["products"],
             f"{row['vectors']:.0f}",
             f"{row['error']:.1e}",
+            f"{80 / (4 * (1 + row['vectors'])):.2g} billion",  # in 32 bits, themselves and those vectors
         )
         for row in made["parts"]["memory"]["found"]
     )

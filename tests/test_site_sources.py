@@ -68,10 +68,12 @@ def test_the_benchmarks_page_has_every_table_and_the_numbers_of_the_files(monkey
 def test_other_numbers_make_another_page_and_a_report_that_lacks_some_is_refused(monkeypatch, tmp_path):
     tables = load("bench_tables", monkeypatch)
     made = json.loads((BENCH / "memory.json").read_text())
-    made["parts"]["memory"]["found"] = [made["parts"]["memory"]["found"][0] | {"products": 77, "error": 0.5}]
+    made["parts"]["memory"]["found"] = [
+        made["parts"]["memory"]["found"][0] | {"products": 77, "error": 0.5, "vectors": 31.0, "parameters": 254_592}
+    ]
     (tmp_path / "memory.json").write_text(json.dumps(made))
     page = tables.fill("<!-- benchmark: memory -->", tmp_path)
-    assert "| 4 | 254,592 | 77 | 31 | 5.0e-01 |" in page
+    assert "| 4 | 254,592 | 77 | 31 | 5.0e-01 | 0.62 billion |" in page
     with pytest.raises(FileNotFoundError, match=r"spectrum\.json"):
         tables.fill("<!-- benchmark: errors -->", tmp_path)
     del made["parts"]["memory"]["hardware"]
