@@ -4,6 +4,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise, product
+from statistics import median
 
 import numpy as np
 import pandas as pd
@@ -70,15 +71,16 @@ def tasks(experiment: Experiment) -> Iterator[Task]:
 def wanted_runs(experiment: Experiment, task: Task, losses: Mapping[str, float]) -> tuple[Run, ...]:
     """The runs that an experiment wants of a task, given the final train losses known so far, by run identity.
 
-    With `refine`, learning rates are added by this rule, on the mean over seeds of the final train loss, in
-    which a diverged run counts as infinite:
+    With `refine`, learning rates are added by this rule, on the final train losses of the seeds, in which a diverged
+    run counts as infinite:
 
     1. the experiment's own grid;
-    2. while the best learning rate is the lowest or highest of the grid (the lowest, where all diverge), another
-       one beyond it, at the ratio of the two rates that end the experiment's own grid on that side, at most six
-       times per side;
-    3. once it is inside, the geometric mean of it and a neighbour, wherever their ratio exceeds √2, until the
-       best has both neighbours within √2.
+    2. while the mean or the median over seeds is best at the lowest or highest learning rate of the grid (the lowest,
+       where all diverge), another one beyond it, at the ratio of the two rates that end the experiment's own grid on
+       that side, at most six times per side. The mean ends where the first seed diverges; the optimum of most seeds
+       may lie beyond;
+    3. once both are inside, the geometric mean of the mean's best and a neighbour, wherever their ratio exceeds √2,
+       until it has both neighbours within √2.
 
     Rates whose runs are not all known are waited for.
     """
@@ -86,45 +88,48 @@ def wanted_runs(experiment: Experiment, task: Task, losses: Mapping[str, float])
     rates = list(experiment.rates_of(task.parameterization))
     own = tuple(rates)
     while experiment.refine:
-        means = _mean_losses(task, rates, seeds, losses)
-        if means is None:
+        found = [[losses.get(run_id(task, Run(rate, seed))) for seed in seeds] for rate in rates]
+        if any(None in of_rate for of_rate in found):
             break
-        added = refined(rates, means, own)
+        added = refined(rates, found, own)  # type: ignore[arg-type]
         if not added:
             break
         rates = sorted({*rates, *added})
     return tuple(Run(rate, seed) for rate in rates for seed in seeds)
 
 
-def _mean_losses(
-    task: Task, rates: Sequence[float], seeds: Sequence[int], losses: Mapping[str, float]
-) -> list[float] | None:
-    means = []
-    for rate in rates:
-        found = [losses.get(run_id(task, Run(rate, seed))) for seed in seeds]
-        if None in found:
-            return None
-        mean = sum(found) / len(found)  # type: ignore[arg-type]
-        means.append(mean if math.isfinite(mean) else math.inf)
-    return means
+def refined(rates: Sequence[float], losses: Sequence[Sequence[float]], own: Sequence[float]) -> list[float]:
+    """The learning rates to add, ascending; none when the optimum is bracketed within √2. Losses are by rate and seed.
 
-
-def refined(rates: Sequence[float], means: Sequence[float], own: Sequence[float]) -> list[float]:
-    """The learning rates to add, ascending; none when the optimum is bracketed within √2."""
-    best = min(range(len(rates)), key=lambda i: (means[i], rates[i]))
+    >>> refined([1.0, 2.0, 4.0], [[0.9, 0.9, 0.9], [0.8, 0.8, 0.8], [0.7, 0.7, float("inf")]], [1.0, 2.0, 4.0])
+    [8.0]
+    """
     if len(own) == 1:
         return []
-    if best == 0:
+    finite = [[x if math.isfinite(x) else math.inf for x in of_rate] for of_rate in losses]
+    best, of_most = _lowest([_mean(of_rate) for of_rate in finite]), _lowest([median(of_rate) for of_rate in finite])
+    last, beyond = len(rates) - 1, []
+    if 0 in (best, of_most):
         ratio = own[1] / own[0]
         lower = rounded(rates[0] / ratio)
-        return [lower] if own[0] / lower <= ratio**MOST_EXTENSIONS * SLACK else []
-    if best == len(rates) - 1:
+        beyond += [lower] if own[0] / lower <= ratio**MOST_EXTENSIONS * SLACK else []
+    if last in (best, of_most):
         ratio = own[-1] / own[-2]
         higher = rounded(rates[-1] * ratio)
-        return [higher] if higher / own[-1] <= ratio**MOST_EXTENSIONS * SLACK else []
+        beyond += [higher] if higher / own[-1] <= ratio**MOST_EXTENSIONS * SLACK else []
+    if beyond or best in (0, last):
+        return beyond
     neighbours = (rates[best - 1], rates[best + 1])
     apart = [n for n in neighbours if max(n / rates[best], rates[best] / n) > FINE_RATIO * SLACK]
     return sorted(rounded(math.sqrt(n * rates[best])) for n in apart)
+
+
+def _lowest(values: Sequence[float]) -> int:
+    return min(range(len(values)), key=lambda i: values[i])  # the first of equals, which is the lowest rate
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)  # statistics.mean is exact, and slow
 
 
 def serving_rows(observables: Collection[str], record_steps: Collection[int], known: pd.DataFrame) -> pd.DataFrame:

@@ -2,13 +2,26 @@
 
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 from fake_training import FakeTrainer, experiment
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sharplab.sweep.plan import Group, Shard, divide, make_plan, missing_groups, serving_rows, tasks, wanted_ids
+from sharplab.analysis.seed_optima import edges_of
+from sharplab.analysis.valley import Losses
+from sharplab.sweep.plan import (
+    Group,
+    Shard,
+    divide,
+    make_plan,
+    missing_groups,
+    refined,
+    serving_rows,
+    tasks,
+    wanted_ids,
+)
 from sharplab.sweep.store.directory import read_rows
 from sharplab.sweep.store.identity import run_id
 
@@ -152,6 +165,30 @@ def test_divergence_counts_as_the_worst_loss():
     # Beyond 1.2 times the optimum all diverge: the best rate then has a diverged neighbour above it.
     rates = complete(one_size(learning_rates=(0.5, 1.0, 2.0)), FakeTrainer(edge=1.2))
     assert rates == pytest.approx([0.5, 2**-0.5, 1.0, 2**0.5, 2.0])
+
+
+@pytest.mark.parametrize("diverging", [1, 2])
+def test_the_grid_reaches_beyond_the_optimum_of_most_seeds(diverging):
+    """Some seeds diverge from learning rate 4 on; the valleys of the others are lowest at 8."""
+
+    def losses(rate):
+        return [
+            math.inf if seed < diverging and rate >= 4 else (math.log2(rate) - 3) ** 2 + 0.1 * seed for seed in range(5)
+        ]
+
+    rates = [0.5, 1.0, 2.0]
+    while added := refined(rates, [losses(rate) for rate in rates], (0.5, 1.0, 2.0)):
+        rates = sorted({*rates, *added})
+    assert rates == pytest.approx([0.5, 1.0, 2**0.5, 2.0, 8**0.5, 4.0, 8.0, 16.0])
+    assert edges_of(Losses(np.log2(rates), np.array([losses(rate) for rate in rates]))) == (False, False)
+
+
+def test_the_grid_grows_on_both_sides_where_mean_and_median_say_so():
+    most = [[1.0, 1.0, 1.0], [0.8, 0.8, math.inf], [0.6, 0.6, math.inf]]
+    assert refined([1.0, 2.0, 4.0], most, (1.0, 2.0, 4.0)) == [0.5, 8.0]
+    rates = [2.0**i for i in range(-6, 9)]
+    spent = [[1.0 - 0.01 * i, 1.0 - 0.01 * i, 1.0 if not i else math.inf] for i in range(len(rates))]
+    assert refined(rates, spent, (1.0, 2.0, 4.0)) == []
 
 
 def test_a_grid_that_diverges_everywhere_is_extended_downwards_and_no_further_than_six_steps():

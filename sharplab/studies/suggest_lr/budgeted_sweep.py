@@ -109,7 +109,7 @@ def _search(
     while wanted:
         found |= train(wanted)
         ordered = sorted(found)
-        wanted = refined(ordered, [float(found[rate].mean()) for rate in ordered], own)
+        wanted = refined(ordered, [found[rate].tolist() for rate in ordered], own)
         if wanted and not in_time(len(wanted)):
             break
     return found
