@@ -53,7 +53,7 @@ PRESETS: Mapping[str, sl.Experiment] = {
     "full": replace(
         QUICK,
         depths=(3, 6, 12, 24),
-        learning_rates=tuple(2.0 ** (i / 2) for i in range(-2, 7)),
+        learning_rates=shared.octaves(-1, 3, 2),
         refine=False,
         seeds=8,
         steps=192,

@@ -33,15 +33,15 @@ CLAIM = (
     "Under muP the optimal learning rate stays where it is as the width grows, for SGD with and without momentum, for "
     "Adam and AdamW, Lion and Muon."
 )
-# The grid's ends in octaves, and that of the rate whose trajectory is shown.
-GRIDS: Mapping[str, tuple[int, int, int]] = {
-    "sgd": (0, 4, 1),
-    "momentum": (-2, 2, -1),
-    "nesterov": (-2, 2, -1),
-    "adam": (-8, -5, -8),
-    "adamw": (-8, -5, -8),
-    "lion": (-11, -8, -11),
-    "muon": (-7, -4, -7),
+# Each grid's ends in octaves, the rate whose trajectory is shown, and rates to an octave: Lion's valleys are steep.
+GRIDS: Mapping[str, tuple[int, int, int, int]] = {
+    "sgd": (0, 4, 1, 1),
+    "momentum": (-2, 2, -1, 1),
+    "nesterov": (-2, 2, -1, 1),
+    "adam": (-8, -5, -8, 1),
+    "adamw": (-8, -5, -8, 1),
+    "lion": (-11, -7, -11, 2),
+    "muon": (-7, -4, -7, 1),
 }
 QUICK = replace(
     shared.SWEEP,
@@ -61,8 +61,8 @@ PRESETS: Mapping[str, sl.Experiment] = {
 def find(preset: str, store: Path) -> Finding:
     """Train the runs that the store lacks, draw the figure, and judge the claim."""
     columns = []
-    for name, (low, high, shown) in GRIDS.items():
-        sweep = replace(PRESETS[preset], optimizer=name, learning_rates=shared.octaves(low, high))
+    for name, (low, high, shown, to_each) in GRIDS.items():
+        sweep = replace(PRESETS[preset], optimizer=name, learning_rates=shared.octaves(low, high, to_each))
         columns.append(shared.measure(name, sweep, 2.0**shown, store))
     verdict = shared.judge_all(column.found for column in columns)
     return shared.finding(columns, CLAIM, verdict)

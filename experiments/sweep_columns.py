@@ -33,9 +33,9 @@ KEYS = ["parameterization", "optimizer", "width", "depth", "learning_rate", "see
 LOSS_LABELS = {"cross_entropy": "train loss (nats)", "squared_error": "train loss, ½‖f − y‖²"}
 
 
-def octaves(low: int, high: int) -> tuple[float, ...]:
-    """The powers of two 2^low … 2^high."""
-    return tuple(2.0**i for i in range(low, high + 1))
+def octaves(low: int, high: int, to_each: int = 1) -> tuple[float, ...]:
+    """The learning rates from 2^low to 2^high, so many to each octave."""
+    return tuple(2.0 ** (i / to_each) for i in range(low * to_each, high * to_each + 1))
 
 
 # What the presets of many figures have in common. Learning-rate sweeps: "quick", and what the other presets change.
