@@ -17,9 +17,9 @@ optimum transfers under every optimizer; "fails" if it shifts under any; else "i
 Cost: about six minutes on two cores; at full, widths to 512 and 16 seeds, half an hour. Expected: shifts within ±0.25
 everywhere, the widest intervals under SGD and momentum, whose optimum lies at the edge of stability. Found at quick:
 Lion and Muon at about +0.35, open. Found at full: the optimum stays under SGD, momentum, Nesterov's, Adam, AdamW and
-Muon, where it drifts by +0.16 [0.10, 0.22]. Lion's moves by +0.21 [0.16, 0.27], at the tolerance, which more seeds would
-not tell; most of it below width 256, from which on it stays. A first run at full had one rate to an octave for Lion,
-+0.21 [0.15, 0.26], and left Nesterov's open at width 32, where the grid ended before most seeds' optimum.
+Muon, where it drifts by +0.16 [0.10, 0.22]. Lion's moves by +0.21 [0.16, 0.27], at the tolerance, which more seeds
+would not tell; most of it below width 256, from which on it stays. A first run at full had one rate to an octave for
+Lion, +0.21 [0.15, 0.26], and left Nesterov's open at width 32, where the grid ended before most seeds' optimum.
 
     make figure-optimizers
 """
