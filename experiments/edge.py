@@ -62,7 +62,7 @@ import sharplab as sl
 from sharplab.analysis.edge_cycles import edge_cycles
 from sharplab.analysis.stable_time import threshold_of
 from sharplab.analysis.trend import Measured, lies_outside, lies_within
-from sharplab.core.evidence import measured
+from sharplab.core.evidence import measured, measured_parts
 from sharplab.core.statistics import OPEN, mean_interval
 from sharplab.gallery.finding import Finding, Verdict
 from sharplab.plotting import draw_threshold, house_style
@@ -138,11 +138,12 @@ def find(preset: str, store: Path) -> Finding:
     thrown = catapults(sl.run(replace(base, steps=steps, records=min(65, steps + 1), **few), store).curves)
     path = partial(path_of, base, size.way)
     seeds = seeds_of(size.paths)
-    flows = measured("flows", lambda: pd.concat([along_flows(path(seed), seed) for seed in seeds]))
+    (flows,) = measured_parts(["flows"], {f"seed {s}": lambda s=s: [along_flows(path(s), s)] for s in seeds})
     predicted = measured(
         "predicted", lambda: pd.DataFrame([predict(path(seed), run) for seed, run in flows.groupby("seed")])
     )
-    products = measured("products", lambda: pd.concat([count_products(path(seed), seed) for seed in seeds]))
+    counted = {f"seed {s}": lambda s=s: [count_products(path(s), s)] for s in seeds}
+    (products,) = measured_parts(["products"], counted)
     parts = {"edge": edge, "cycles": cycles, "catapult": thrown, "flow": flows, "products": products}
     table = pd.concat([part.assign(part=name) for name, part in parts.items()], ignore_index=True)
     verdict = judge(places)

@@ -63,7 +63,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from sharplab.analysis.trend import Measured, lies_outside, lies_within, trend_of_means
-from sharplab.core.evidence import measured
+from sharplab.core.evidence import measured_parts
 from sharplab.core.statistics import mean_interval
 from sharplab.gallery.finding import Finding, Verdict
 from sharplab.plotting import NAMES, house_style
@@ -100,7 +100,7 @@ PRESETS: Mapping[str, Setting] = {
 
 def find(preset: str, store: Path) -> Finding:
     """Train all methods, draw the figure, and judge the claim."""
-    runs = measured("runs", lambda: train_all(PRESETS[preset]))
+    (runs,) = measured_parts(["runs"], train_all(PRESETS[preset]))
     chosen = calibrated(runs)
     profiles = {name: profile(part, chosen[name]) for name, part in runs.groupby("parameterization", sort=False)}
     gains = {name: behind(each) for name, each in profiles.items()}

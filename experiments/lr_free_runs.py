@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from itertools import product
 from typing import Any
 
 import jax
@@ -106,17 +107,20 @@ def begin(recipe: Recipe, seeds: jax.Array) -> Any:
     return jax.lax.map(recipe.init_params, seeds)
 
 
-def train_all(setting: Setting) -> pd.DataFrame:
-    """A row per run: workload, width, parameterization, method, learning_rate, seed; found, sharpness, threshold, loss,
-    target and time."""
-    tables = []
-    for name in setting.workloads:
-        for width in setting.widths:
-            for scaling in PARAMETERIZATIONS:
-                keys = {"workload": name, "parameterization": scaling, "width": width}
-                tables.append(train_one(setting, WORKLOADS[name], scaling, width).assign(**keys))
-    table = pd.concat(tables, ignore_index=True)
-    return table[["workload", "parameterization", "width", *tables[0].columns.drop(list(keys))]]
+def train_all(setting: Setting) -> dict[str, Callable[[], list[pd.DataFrame]]]:
+    """By workload, parameterization and width what trains there: a row per run; the columns are those three, method,
+    learning_rate, seed, found, sharpness, threshold, loss, target and time."""
+    parts = {}
+    for name, width, scaling in product(setting.workloads, setting.widths, PARAMETERIZATIONS):
+        parts[f"{name}, {scaling}, width {width}"] = partial(train_cell, setting, name, scaling, width)
+    return parts
+
+
+def train_cell(setting: Setting, name: str, scaling: str, width: int) -> list[pd.DataFrame]:
+    """One part of `train_all`."""
+    keys = {"workload": name, "parameterization": scaling, "width": width}
+    table = train_one(setting, WORKLOADS[name], scaling, width)
+    return [pd.DataFrame(keys, index=table.index).join(table)]
 
 
 def train_one(setting: Setting, workload: Workload, scaling: str, width: int) -> pd.DataFrame:

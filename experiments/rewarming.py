@@ -47,7 +47,6 @@ warm-up of 2 % keeps few runs from spiking and hardly moves the final loss.
 
 import math
 from collections.abc import Iterator, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +60,7 @@ from rewarming_checkpoints import MIDDLE, Preset, train_all
 
 from sharplab.analysis.prediction import group_interval, roc_area
 from sharplab.analysis.trend import Measured
-from sharplab.core.evidence import measured
+from sharplab.core.evidence import measured_parts
 from sharplab.core.statistics import mean_interval
 from sharplab.gallery.finding import Finding, Verdict
 from sharplab.optimizers import OPTIMIZERS
@@ -97,9 +96,8 @@ PRESETS: Mapping[str, Preset] = {
 def find(preset: str, store: Path) -> Finding:
     """Train checkpoints and what follows them, draw the figure, and judge the claim."""
     size = PRESETS[preset]
-    trained = cache(lambda: train_all(size))
-    runs = scored(measured("runs", lambda: trained()[0]))
-    curves = measured("curves", lambda: trained()[1])
+    runs, curves = measured_parts(["runs", "curves"], train_all(size))
+    runs = scored(runs)
     found = areas(runs)
     checkpoints = runs["checkpoint"].nunique()
     verdict = judge(found, checkpoints)

@@ -1,8 +1,8 @@
 """The checkpoints of the figure `rewarming`: training on one mixture of classes, then up again on others."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import NamedTuple
 
 import jax
@@ -67,44 +67,49 @@ def mixture(targets: np.ndarray, share: float, shape: tuple[int, int], rng: np.r
     return np.concatenate([rng.choice(later, (steps, late)), rng.choice(early, (steps, batch - late))], axis=1)
 
 
-def train_all(size: Preset) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A row per checkpoint, data, peak and warm-up, and the curves from one checkpoint of each optimizer."""
+def train_all(size: Preset) -> dict[str, Callable[[], list[pd.DataFrame | None]]]:
+    """By width and seed what trains there: a row per checkpoint, data, peak and warm-up; and the curves from one
+    checkpoint of each optimizer."""
+    places = product(size.widths, range(1, size.seeds + 1))
+    return {f"width {width}, seed {seed}": partial(train_one, size, width, seed) for width, seed in places}
+
+
+def train_one(size: Preset, width: int, seed: int) -> list[pd.DataFrame | None]:
+    """One part of `train_all`."""
     inputs, targets = images()
     data = jnp.asarray(inputs), jnp.asarray(targets)
     tables, curves = [], []
-    for width in size.widths:
-        for seed in range(1, size.seeds + 1):
-            rng = np.random.default_rng(seed)
-            probes = {name: mixture(targets, share, (1, EXAMPLES), rng)[0] for name, share in SHARES.items()}
-            batches = {name: jax.tree.map(lambda x, rows=rows: x[rows], data) for name, rows in probes.items()}
-            shape = (size.steps, size.batch)
-            first = mixture(targets, OLD, shape, rng)
-            orders = {name: mixture(targets, share, shape, rng) for name, share in SHARES.items()}
-            for optimizer in size.optimizers:
-                peaks = [MIDDLE[optimizer] * each for each in EARLIER]
-                train = partial(rewarm, loss, optimizer=MOMENTS[optimizer], data=data)
-                start = begin(width, inputs.shape[1], seed)
-                trained = train(start, order=first, peaks=peaks, warmups=(0.02,), probe=batches["same"])
-                for lane, peak in enumerate(peaks):
-                    if not np.isfinite(trained.losses[-1, lane]):
-                        continue
-                    params, state = jax.tree.map(lambda x, i=lane: x[i], (trained.params, trained.opt_state))
-                    keys = {"optimizer": optimizer, "width": width, "seed": seed, "earlier": peak}
-                    for name, order in orders.items():
-                        followed = train(
-                            params,
-                            order=order,
-                            peaks=[MIDDLE[optimizer] * each for each in size.peaks],
-                            warmups=size.warmups,
-                            probe=batches[name],
-                            old=batches["same"],
-                            opt_state=state,
-                        )
-                        rates = checkpoint_rates(optimizer, params, state, batches[name], batches["same"])
-                        tables.append(followed.runs.assign(**keys, data=name, **rates))
-                        if (width, seed, peak) == (size.widths[-1], 1, min(peaks)) and name != "half":
-                            curves.append(along(followed).assign(**keys, data=name, **rates))
-    return pd.concat(tables, ignore_index=True), pd.concat(curves, ignore_index=True)
+    rng = np.random.default_rng(seed)
+    probes = {name: mixture(targets, share, (1, EXAMPLES), rng)[0] for name, share in SHARES.items()}
+    batches = {name: jax.tree.map(lambda x, rows=rows: x[rows], data) for name, rows in probes.items()}
+    shape = (size.steps, size.batch)
+    first = mixture(targets, OLD, shape, rng)
+    orders = {name: mixture(targets, share, shape, rng) for name, share in SHARES.items()}
+    for optimizer in size.optimizers:
+        peaks = [MIDDLE[optimizer] * each for each in EARLIER]
+        train = partial(rewarm, loss, optimizer=MOMENTS[optimizer], data=data)
+        start = begin(width, inputs.shape[1], seed)
+        trained = train(start, order=first, peaks=peaks, warmups=(0.02,), probe=batches["same"])
+        for lane, peak in enumerate(peaks):
+            if not np.isfinite(trained.losses[-1, lane]):
+                continue
+            params, state = jax.tree.map(lambda x, i=lane: x[i], (trained.params, trained.opt_state))
+            keys = {"optimizer": optimizer, "width": width, "seed": seed, "earlier": peak}
+            for name, order in orders.items():
+                followed = train(
+                    params,
+                    order=order,
+                    peaks=[MIDDLE[optimizer] * each for each in size.peaks],
+                    warmups=size.warmups,
+                    probe=batches[name],
+                    old=batches["same"],
+                    opt_state=state,
+                )
+                rates = checkpoint_rates(optimizer, params, state, batches[name], batches["same"])
+                tables.append(followed.runs.assign(**keys, data=name, **rates))
+                if (width, seed, peak) == (size.widths[-1], 1, min(peaks)) and name != "half":
+                    curves.append(along(followed).assign(**keys, data=name, **rates))
+    return [pd.concat(found, ignore_index=True) if found else None for found in (tables, curves)]
 
 
 def along(followed: Rewarming) -> pd.DataFrame:

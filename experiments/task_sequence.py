@@ -42,7 +42,6 @@ four.
 """
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +54,7 @@ from task_sequence_runs import ARMS, MAIN, Preset, train_all
 
 import sharplab as sl
 from sharplab.analysis.trend import Measured
-from sharplab.core.evidence import measured
+from sharplab.core.evidence import measured_parts
 from sharplab.core.statistics import mean_interval
 from sharplab.gallery.finding import Finding, Verdict
 from sharplab.plotting import draw_sweep, house_style, size_colours
@@ -94,10 +93,7 @@ PRESETS: Mapping[str, Preset] = {
 def find(preset: str, store: Path) -> Finding:
     """Train through the sequences, draw the figure, and judge the claim."""
     size = PRESETS[preset]
-    trained = cache(lambda: train_all(size))
-    runs = measured("runs", lambda: trained()[0])
-    curves = measured("curves", lambda: trained()[1])
-    switches = measured("switches", lambda: trained()[2])
+    runs, curves, switches = measured_parts(["runs", "curves", "switches"], train_all(size))
     widest, compared = size.widths[-1], size.compared
     gains = {arm: mean_of(at_best(runs, arm, widest)["gain"]) for arm in MAIN}
     shifts = {(arm, when, of): best_rates(runs, arm, when, of) for arm in MAIN for when in WHEN for of in OF}

@@ -1,6 +1,7 @@
 """The runs of the figure `task-sequence`: networks through sequences of tasks, and what is measured at switches."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -93,36 +94,40 @@ def images() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarra
     return data, (((held_out[kept] - mean) / deviation).astype(np.float32), others[kept])
 
 
-def train_all(size: Preset) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """A row per run; the mean curves over seeds; and a row per measured switch of the two main arms."""
+def train_all(size: Preset) -> dict[str, Callable[[], list[pd.DataFrame | None]]]:
+    """By arm and width what trains there: a row per run; the mean curves over seeds; and of the two main arms a row per
+    measured switch."""
+    places = [(name, width) for name in ARMS for width in (size.widths if name in MAIN else [size.compared])]
+    return {f"{name}, width {width}": partial(train_one, size, name, width) for name, width in places}
+
+
+def train_one(size: Preset, name: str, width: int) -> list[pd.DataFrame | None]:
+    """One part of `train_all`."""
     data, probe = images()
-    runs, curves, switches = [], [], []
-    low, high = size.octaves
-    grid = 2.0 ** np.arange(low, high + 0.1, 0.5)
-    for name, arm in ARMS.items():
-        given = *map(jnp.asarray, data), jnp.full(len(data[1]), arm.masked)
-        for width in size.widths if name in MAIN else [size.compared]:
-            seeds = [1000 * width + seed for seed in range(1, size.seeds + 1)]
-            order = np.stack([order_of(data[1], arm, size, seed) for seed in seeds])
-            start = jax.tree.map(lambda *w: jnp.stack(w), *(begin(width, data[0].shape[1], seed) for seed in seeds))
-            found = train_tasks(
-                loss,
-                model,
-                start,
-                SGD,
-                given,
-                order,
-                learning_rates=grid.tolist(),
-                probe=probe,
-                examples=min(SHARP, order[0, 0].size),
-                every=size.every,
-            )
-            runs.append(run_table(found, width).assign(arm=name))
-            curves.append(mean_curves(found, size.steps).assign(arm=name, width=width))
-            if name in MAIN:
-                kept = found.switches.assign(width=width, seed=lambda t, w=width: 1000 * w + t["seed"])[KEPT]
-                switches.append(kept.astype(dict.fromkeys(KEPT[5:], np.float32)).assign(arm=name))
-    return tuple(pd.concat(tables, ignore_index=True) for tables in (runs, curves, switches))
+    arm, (low, high) = ARMS[name], size.octaves
+    seeds = [1000 * width + seed for seed in range(1, size.seeds + 1)]
+    order = np.stack([order_of(data[1], arm, size, seed) for seed in seeds])
+    start = jax.tree.map(lambda *w: jnp.stack(w), *(begin(width, data[0].shape[1], seed) for seed in seeds))
+    found = train_tasks(
+        loss,
+        model,
+        start,
+        SGD,
+        (*map(jnp.asarray, data), jnp.full(len(data[1]), arm.masked)),
+        order,
+        learning_rates=(2.0 ** np.arange(low, high + 0.1, 0.5)).tolist(),
+        probe=probe,
+        examples=min(SHARP, order[0, 0].size),
+        every=size.every,
+    )
+    runs, curves = (
+        run_table(found, width).assign(arm=name),
+        mean_curves(found, size.steps).assign(arm=name, width=width),
+    )
+    if name not in MAIN:
+        return [runs, curves, None]
+    kept = found.switches.assign(width=width, seed=lambda t: 1000 * width + t["seed"])[KEPT]
+    return [runs, curves, kept.astype(dict.fromkeys(KEPT[5:], np.float32)).assign(arm=name)]
 
 
 def order_of(targets: np.ndarray, arm: Arm, size: Preset, seed: int) -> np.ndarray:

@@ -16,9 +16,10 @@ from sharplab.core.evidence import Evidence, gathering
 from sharplab.core.naming import lookup
 from sharplab.gallery import figure_scripts, write_readme
 from sharplab.gallery.claims import TESTED_BY
-from sharplab.gallery.entries import HEADLINE, load_script, read_made
+from sharplab.gallery.entries import EXPERIMENTS, HEADLINE, load_script, read_made
 from sharplab.gallery.finding import Finding, save_finding
 from sharplab.gallery.keeping import from_kept, is_kept, keep
+from sharplab.gallery.parts import kept_parts
 
 
 def make_figure(options: FigureOptions) -> None:
@@ -103,10 +104,12 @@ def _make(options: FigureOptions, place: str = "") -> Finding:
     script = _script(options.name, options.preset)
     console.print(f"[bold]figure {options.name}[/] {place}({options.preset}): {script.CLAIM}")
     began = perf_counter()
-    with gathering(Evidence()) as evidence:
+    parts = kept_parts(options.folder, options.name, options.preset, EXPERIMENTS, console)
+    with gathering(Evidence(compute=parts.compute)) as evidence:
         finding = script.find(options.preset, options.store)
     picture = save_finding(finding, options.name, options.folder, preset=options.preset, seconds=perf_counter() - began)
     keep(evidence, options.store, options.folder, options.name)
+    parts.clear()
     verdict = _coloured(finding.verdict)
     console.print(f"  the claim {verdict}; {picture}, .csv, .json after {perf_counter() - began:.0f} s\n")
     return finding

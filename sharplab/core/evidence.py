@@ -3,14 +3,24 @@
 Kept beside the figure, they draw it again, with the same numbers and verdict, without training.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+Tables = Sequence["pd.DataFrame | None"]
+Compute = Callable[[], Tables]
+
+
+def at_once(parts: Mapping[str, Compute]) -> list[Tables]:
+    """What the parts give, one after another."""
+    return [compute() for compute in parts.values()]
 
 
 @dataclass(frozen=True)
@@ -21,11 +31,13 @@ class Evidence:
         run_ids: the identities of the runs.
         tables: what was computed, by name.
         complete: whether nothing may be added, as where a figure is drawn again.
+        compute: how the parts of a long computation are gone through.
     """
 
     run_ids: set[str] = field(default_factory=set)
     tables: "dict[str, pd.DataFrame]" = field(default_factory=dict)
     complete: bool = False
+    compute: Callable[[Mapping[str, Compute]], list[Tables]] = at_once
 
 
 _CURRENT: ContextVar[Evidence | None] = ContextVar("evidence", default=None)
@@ -68,3 +80,29 @@ def measured(name: str, compute: "Callable[[], pd.DataFrame]") -> "pd.DataFrame"
     if evidence is not None:
         evidence.tables[name] = table
     return table
+
+
+def measured_parts(names: Sequence[str], parts: Mapping[str, Compute]) -> "list[pd.DataFrame]":
+    """The tables of these names, as `measured` gives them, put together of parts that are computed one by one.
+
+    Where a figure is made by a command, each part is kept as soon as it is there, so that one that was interrupted goes
+    on, and a line a minute says how far it is.
+
+    Args:
+        names: of the tables.
+        parts: by a title that tells them apart, what gives a part of each table; None where it has none.
+    """
+    import pandas as pd
+
+    @cache
+    def tables() -> "list[pd.DataFrame]":
+        evidence = _CURRENT.get()
+        compute = at_once if evidence is None else evidence.compute
+        found = compute({f"{', '.join(names)}: {title}": part for title, part in parts.items()})
+        columns = zip(*found, strict=True)
+        return [pd.concat([part for part in column if part is not None], ignore_index=True) for column in columns]
+
+    def one(i: int) -> "pd.DataFrame":
+        return tables()[i]
+
+    return [measured(name, partial(one, i)) for i, name in enumerate(names)]

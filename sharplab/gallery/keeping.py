@@ -63,7 +63,7 @@ def from_kept(folder: Path, name: str) -> Iterator[Path]:
     kept = folder / KEPT / name
     if not is_kept(folder, name):
         raise ValueError(f"{kept} is missing, the runs that the figure was drawn from: make it anew.")
-    tables = {path.stem: _read_table(path) for path in sorted((kept / TABLES).glob("*.parquet"))}
+    tables = {path.stem: read_table(path) for path in sorted((kept / TABLES).glob("*.parquet"))}
     with TemporaryDirectory() as scratch:
         store = Path(scratch) / "store"  # sweeps leave notes where they look for their runs
         shutil.copytree(kept, store, ignore=shutil.ignore_patterns(TABLES))
@@ -72,7 +72,12 @@ def from_kept(folder: Path, name: str) -> Iterator[Path]:
             yield store
 
 
-def _read_table(path: Path) -> "pd.DataFrame":
+def read_table(path: Path) -> "pd.DataFrame":
+    """A table that was kept.
+
+    Raises:
+        ValueError: if it is not as it was written.
+    """
     try:
         return pq.read_table(pa.BufferReader(read_regular(path, LARGEST)), use_threads=False).to_pandas()
     except MemoryError:
