@@ -29,9 +29,9 @@ of its forecast, which the search may have chosen before. It is to be made anew.
     make figure-autolrs
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -45,10 +45,10 @@ from matplotlib.figure import Figure
 
 import sharplab as sl
 from sharplab.analysis.trend import Measured
-from sharplab.core.evidence import measured
+from sharplab.core.evidence import measured_parts
 from sharplab.core.statistics import mean_interval
 from sharplab.core.tree import PyTree
-from sharplab.data import batch_indices, load_dataset
+from sharplab.data import batch_indices
 from sharplab.gallery.finding import Finding, Verdict
 from sharplab.plotting import house_style, log_ticks
 from sharplab.studies.autolrs import autolrs, train_lanes
@@ -56,7 +56,7 @@ from sharplab.sweep.plan import tasks
 from sharplab.training.layout import DeviceLayout
 from sharplab.training.programs import place_arrays
 from sharplab.training.recipe import Recipe, RunState
-from sharplab.training.task import find_recipe
+from sharplab.training.task import Task, find_recipe
 
 CLAIM = (
     "A learning rate that AutoLRS searches for stage by stage reaches the loss of tuned schedules in fewer steps, "
@@ -146,9 +146,8 @@ PRESETS: Mapping[str, Mapping[str, Setting]] = {
 def find(preset: str, store: Path) -> Finding:
     """Train the runs that the store lacks, search for learning rates, draw the figure, and judge the claim."""
     settings = PRESETS[preset]
-    searched = cache(lambda: search_all(settings))
-    curves = pd.concat([tuned(settings, store), measured("curves", lambda: searched()[0])], ignore_index=True)
-    stages = measured("stages", lambda: searched()[1])
+    searched, stages = measured_parts(["curves", "stages"], search_all(settings))
+    curves = pd.concat([tuned(settings, store), searched], ignore_index=True)
     gains = {
         name: speed_ups(table, stages[stages["network"] == name])
         for name, table in curves.groupby("network", sort=False)
@@ -201,34 +200,38 @@ def _loss(recipe: Recipe, run: RunState, batch: PyTree) -> jax.Array:
     return recipe.objective(run.params, batch, run.variables)
 
 
-def search_all(settings: Mapping[str, Setting]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The curves of AutoLRS, as `tuned` has them, and its stages beside the best of whole ones."""
-    curves, stages = [], []
+def search_all(settings: Mapping[str, Setting]) -> dict[str, Callable[[], list[pd.DataFrame]]]:
+    """By network and seed what searches there: the curve, as `tuned` has them, and stages beside the best of whole ones."""
+    parts = {}
     for name, setting in settings.items():
         task = next(iter(tasks(setting.sweep)))
-        recipe = find_recipe(task)
-        arrays = place_arrays(recipe, DeviceLayout((jax.devices()[0],), 1), task)
-        step = Partial(_step, recipe)
-        examples = len(load_dataset(task.data).train_targets)
         for seed in setting.sweep.seeds_of(task.width):
-            order = jnp.asarray(batch_indices(seed, examples, task.batch_size, 0, task.steps))
-            states: dict[int, RunState] = {}
-            search = partial(autolrs, low=setting.low, high=setting.high, trial_steps=setting.trial_steps)
-            found = search(step, recipe.begin(seed), arrays.train, order, observe=states.__setitem__)
-            losses = [(at, float(_loss(recipe, state, arrays.probe))) for at, state in states.items()]
-            rates = np.append(found.learning_rates, found.learning_rates[-1])
-            curve = pd.DataFrame(losses, columns=["step", "train_loss"])
-            curves.append(curve.assign(network=name, schedule="AutoLRS", seed=seed, learning_rate=rates[curve["step"]]))
-            table = found.stages.assign(network=name, seed=seed)
-            grid = np.geomspace(setting.low, setting.high, setting.oracle)
-            for i, stage in table.iterrows():
-                first, length = int(stage["first"]), int(stage["steps"])
-                whole = order[first : first + length]
-                seen = train_lanes(step, states[first], grid, arrays.train, whole, setting.trial_steps)
-                late = np.where(np.isfinite(seen), seen, np.inf)[-(length // 10) :].mean(axis=0)
-                table.loc[i, ["best_loss", "best_rate"]] = late.min(), grid[late.argmin()]
-            stages.append(table)
-    return pd.concat(curves, ignore_index=True), pd.concat(stages, ignore_index=True)
+            parts[f"{name}, seed {seed}"] = partial(search_one, name, setting, task, seed)
+    return parts
+
+
+def search_one(name: str, setting: Setting, task: Task, seed: int) -> list[pd.DataFrame]:
+    """One part of `search_all`."""
+    recipe = find_recipe(task)
+    arrays = place_arrays(recipe, DeviceLayout((jax.devices()[0],), 1), task)
+    step = Partial(_step, recipe)
+    order = jnp.asarray(batch_indices(seed, len(arrays.train[1]), task.batch_size, 0, task.steps))
+    states: dict[int, RunState] = {}
+    search = partial(autolrs, low=setting.low, high=setting.high, trial_steps=setting.trial_steps)
+    found = search(step, recipe.begin(seed), arrays.train, order, observe=states.__setitem__)
+    losses = [(at, float(_loss(recipe, state, arrays.probe))) for at, state in states.items()]
+    rates = np.append(found.learning_rates, found.learning_rates[-1])
+    curve = pd.DataFrame(losses, columns=["step", "train_loss"])
+    curve = curve.assign(network=name, schedule="AutoLRS", seed=seed, learning_rate=rates[curve["step"]])
+    stages = found.stages.assign(network=name, seed=seed)
+    grid = np.geomspace(setting.low, setting.high, setting.oracle)
+    for i, stage in stages.iterrows():
+        first, length = int(stage["first"]), int(stage["steps"])
+        whole = order[first : first + length]
+        seen = train_lanes(step, states[first], grid, arrays.train, whole, setting.trial_steps)
+        late = np.where(np.isfinite(seen), seen, np.inf)[-(length // 10) :].mean(axis=0)
+        stages.loc[i, ["best_loss", "best_rate"]] = late.min(), grid[late.argmin()]
+    return [curve, stages]
 
 
 def speed_ups(curves: pd.DataFrame, stages: pd.DataFrame) -> dict[tuple[str, bool], Measured]:

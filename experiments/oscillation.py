@@ -34,7 +34,7 @@ of the size of the least that counts; at η = 6 it is larger where training reco
     make figure-oscillation
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -49,7 +49,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import sharplab as sl
-from sharplab.core.evidence import measured
+from sharplab.core.evidence import measured, measured_parts
 from sharplab.core.statistics import OPEN, Interval, mean_interval
 from sharplab.gallery.finding import Finding, Verdict
 from sharplab.plotting import draw_threshold, house_style, size_colours
@@ -105,7 +105,7 @@ def find(preset: str, store: Path) -> Finding:
     """Train what the store lacks, draw the figure, and judge the claim."""
     size = PRESETS[preset]
     toy = measured("two_signals", toy_runs)
-    patches = measured("two_patches", lambda: patch_runs(size))
+    (patches,) = measured_parts(["two_patches"], patch_runs(size))
     images = pd.concat([image_curves(draw, rate, size.time, store) for draw in size.draws for rate in size.rates])
     effects = {"two_patches": gain(patches, "multiple", COMPARED), "planted_images": gain_of_images(images)}
     verdict = judge(toy, effects)
@@ -162,27 +162,29 @@ def train_patches(seed: jax.Array, rate: jax.Array, steps: jax.Array) -> dict[st
     return {"train_loss": patch_loss(weights, batch), "accuracy": jnp.mean(right), "weak": learned, "weights": weights}
 
 
-def patch_runs(size: Preset) -> pd.DataFrame:
-    """Two patches at each multiple of η* and seed, with the sharpness at the end."""
-    tables = []
-    for multiple in MULTIPLES:
-        rate = multiple * THRESHOLD
-        steps = round(size.steps * 0.5 / multiple)
-        found = jax.vmap(train_patches, (0, None, None))(jnp.arange(size.seeds), rate, steps)
-        weights = found.pop("weights")
-        keys = [jax.random.split(jax.random.key(seed), 3)[0] for seed in range(size.seeds)]
-        pairs = [
-            sl.eigsh(sl.hessian(patch_loss, one, patch_examples(key, EXAMPLES, SHARE)))
-            for one, key in zip(weights, keys, strict=True)
-        ]
-        found |= {
-            "sharpness": [pair.values[0] for pair in pairs],
-            "sharpness_error": [pair.errors[0] for pair in pairs],
-        }
-        table = pd.DataFrame({name: np.asarray(values, float) for name, values in found.items()})
-        keys_of_run = {"seed": range(size.seeds), "multiple": multiple, "learning_rate": rate, "step": steps}
-        tables.append(table.assign(**keys_of_run, diverged=~np.isfinite(table["train_loss"])))
-    return pd.concat(tables, ignore_index=True)
+def patch_runs(size: Preset) -> dict[str, Callable[[], list[pd.DataFrame]]]:
+    """By multiple of η* what trains on two patches there: a row per seed, with the sharpness at the end."""
+    return {f"{multiple} η*": partial(patch_runs_at, size, multiple) for multiple in MULTIPLES}
+
+
+def patch_runs_at(size: Preset, multiple: float) -> list[pd.DataFrame]:
+    """One part of `patch_runs`."""
+    rate = multiple * THRESHOLD
+    steps = round(size.steps * 0.5 / multiple)
+    found = jax.vmap(train_patches, (0, None, None))(jnp.arange(size.seeds), rate, steps)
+    weights = found.pop("weights")
+    keys = [jax.random.split(jax.random.key(seed), 3)[0] for seed in range(size.seeds)]
+    pairs = [
+        sl.eigsh(sl.hessian(patch_loss, one, patch_examples(key, EXAMPLES, SHARE)))
+        for one, key in zip(weights, keys, strict=True)
+    ]
+    found |= {
+        "sharpness": [pair.values[0] for pair in pairs],
+        "sharpness_error": [pair.errors[0] for pair in pairs],
+    }
+    table = pd.DataFrame({name: np.asarray(values, float) for name, values in found.items()})
+    keys_of_run = {"seed": range(size.seeds), "multiple": multiple, "learning_rate": rate, "step": steps}
+    return [table.assign(**keys_of_run, diverged=~np.isfinite(table["train_loss"]))]
 
 
 def image_curves(draw: int, rate: float, time: float, store: Path) -> pd.DataFrame:
