@@ -201,7 +201,7 @@ def _loss(recipe: Recipe, run: RunState, batch: PyTree) -> jax.Array:
 
 
 def search_all(settings: Mapping[str, Setting]) -> dict[str, Callable[[], list[pd.DataFrame]]]:
-    """By network and seed what searches there: the curve, as `tuned` has them, and stages beside the best of whole ones."""
+    """By network and seed what searches there: the curve, as in `tuned`, and stages beside the best of whole ones."""
     parts = {}
     for name, setting in settings.items():
         task = next(iter(tasks(setting.sweep)))
