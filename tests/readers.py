@@ -218,7 +218,7 @@ READERS = {
     "group": Reader("x.parquet", lambda path: path.write_bytes(_GROUP), read_group),
     "store": Reader(MARKER, a_store, read_quietly(read_store, StoreWarning)),
     "figure": Reader("x.json", a_figure, lambda path: read_made(path.parent, "x")),
-    "evidence": Reader("x.parquet", SWEEP.to_parquet, keeping._read_table),
+    "evidence": Reader("x.parquet", SWEEP.to_parquet, keeping.read_table),
     "orbax": Reader("x", an_orbax, read_named_arrays),
 }
 
