@@ -36,6 +36,14 @@ hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, prin
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 
+@pytest.hookimpl(tryfirst=True)  # before markers choose
+def pytest_collection_modifyitems(items):
+    """The examples of whole studies take seconds each, as tests that are marked `long`."""
+    for item in items:
+        if isinstance(item, pytest.DoctestItem) and "studies" in item.path.parts:
+            item.add_marker(pytest.mark.long)
+
+
 @pytest.fixture
 def float64():
     """Double precision for the length of one test."""

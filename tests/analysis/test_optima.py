@@ -247,6 +247,7 @@ def test_the_text_names_sizes_interval_and_what_to_mend():
     assert re.search(r"width 8.*: at 16 .*0\.025 of eval_loss, at most 0\.", regret)
 
 
+@pytest.mark.long
 def test_the_difference_of_shifts_has_an_interval():
     rng = np.random.default_rng(4)
     hits, draws = 0, 60

@@ -69,6 +69,7 @@ def test_a_forgotten_readout_multiplier_fails():
     assert not any("optimizer" in reason for reason in found.reasons)
 
 
+@pytest.mark.long
 def test_attention_over_the_root_of_the_head_size_fails_and_over_the_head_size_does_not():
     wrong = check(lambda width, rngs: Attention(width, rngs, power=0.5), Attention, widths=(16, 256), seeds=8)
     assert wrong.verdict == "fails"

@@ -86,6 +86,7 @@ def test_stored_runs_are_read_without_what_trains_and_draws(words, store, tmp_pa
     assert imported.isdisjoint(HEAVY)
 
 
+@pytest.mark.long
 def test_a_report_is_written_without_what_trains(tmp_path):
     leave(tmp_path, "transfer")
     imported, code = imported_by(tmp_path, "report", "--folder", str(tmp_path))
@@ -93,6 +94,7 @@ def test_a_report_is_written_without_what_trains(tmp_path):
     assert imported.isdisjoint({"jax", "flax", "optax", "scipy"})
 
 
+@pytest.mark.long
 def test_a_table_is_judged_without_what_trains(tmp_path):
     rows = "".join(f"{2.0**x},{width},{2 + (x - 0.3) ** 2}\n" for width in (8, 16) for x in range(-3, 4))
     (tmp_path / "runs.csv").write_text(f"learning_rate,width,eval_loss\n{rows}")

@@ -20,6 +20,7 @@ def product(v):
     return A @ v
 
 
+@pytest.mark.long
 def test_products_of_numpy_get_certified_eigenvalues_densities_and_traces(float64):
     calls = []
 

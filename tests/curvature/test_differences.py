@@ -49,6 +49,7 @@ def test_eigenvalues_lie_within_their_stated_errors(scale):
         assert float(op.error) <= found.floor <= 2e-3 * abs(true).max()
 
 
+@pytest.mark.long
 def test_the_stated_error_covers_products_along_what_bends_most(float64):
     w = params(1.0, np.float64)
     op, H = by_differences(w), np.asarray(exact(w))

@@ -54,7 +54,7 @@ def plain(params, x, multipliers, norm_axes):
     "model, norm_axes",
     [
         ("residual_convnet_k2", None),
-        ("residual_convnet_layernorm", -1),
+        pytest.param("residual_convnet_layernorm", -1, marks=pytest.mark.long),
         pytest.param("residual_convnet_batchnorm", (0, 1, 2), marks=pytest.mark.long),
     ],
 )

@@ -35,6 +35,7 @@ def test_steps_of_adam_are_the_same_in_all_parameterizations_at_the_base(float64
     assert np.allclose(course("gpt_tied", BASE_WIDTH, "mean_field", adam, 0.02), expected, rtol=0, atol=1e-10)
 
 
+@pytest.mark.long
 def test_mup_without_multipliers_is_the_same_run_beyond_the_base(float64):
     """Of a model with norms in its branches: their gains and biases are scaled as input weights are."""
     sgd = make_optimizer("sgd")

@@ -93,6 +93,7 @@ def test_memory_grows_by_the_vectors_of_the_basis_alone():
     assert abs(more - few - 4) <= 0.3, (few, more)
 
 
+@pytest.mark.long
 def test_under_jit_from_a_start_and_in_a_domain_of_leaves():
     A = symmetric(SPECTRA["outliers"]).astype(np.float32)
     op = matrix_operator(A, {"w": jnp.zeros((4, 10)), "b": jnp.zeros(40)})

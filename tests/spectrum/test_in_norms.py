@@ -40,6 +40,7 @@ def test_one_spectrum_has_different_spectral_norm_sharpness(v, sharpness, float6
     assert np.isclose(norm_sharpness(op, "euclidean").value, 1.1, rtol=1e-6)
 
 
+@pytest.mark.long
 def test_of_rank_one_it_is_the_square_of_the_dual_norm_of_leaves_that_interact():
     """S = ‖v‖*² of vvᵀ, ‖v‖* the sum over leaves of nuclear norms, or of moduli: more than the sum of its layers."""
     rng = np.random.default_rng(0)

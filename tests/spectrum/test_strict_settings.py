@@ -78,7 +78,8 @@ def all_finite(found):
     return all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
 
 
-@pytest.mark.parametrize(("loss", "chunk"), [(LOSSES[0], None), pytest.param(LOSSES[1], 4, marks=pytest.mark.long)])
+@pytest.mark.parametrize(("loss", "chunk"), [(LOSSES[0], None), (LOSSES[1], 4)])
+@pytest.mark.long
 def test_every_operator_multiplies(loss, chunk):
     for name, op in operators(loss, chunk).items():
         A = op.dense()

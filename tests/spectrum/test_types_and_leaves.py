@@ -140,7 +140,8 @@ def dense():
     return {"hessian": np.asarray(H, np.float64), "gauss_newton": np.asarray(J.T @ J / 6, np.float64), "ntk": J @ J.T}
 
 
-@pytest.mark.parametrize("chunk", [pytest.param(None, marks=pytest.mark.long), 4])
+@pytest.mark.parametrize("chunk", [None, 4])
+@pytest.mark.long
 def test_numbers_empty_leaves_and_none_are_parameters_of_every_operator(dense, chunk):
     operators = {
         "hessian": sl.hessian(loss, ODD, BATCH, chunk=chunk),

@@ -96,6 +96,7 @@ def test_a_law_that_does_not_hold_shows_in_its_misfit():
     assert fit_spike_law(dict(zip(SIZES, steps, strict=True)), N).misfit > 100
 
 
+@pytest.mark.long
 def test_a_convex_loss_has_no_law_of_the_smallest(found):
     assert BatchSpectra(found.table.assign(smallest=0.5), N).smallest is None
     assert "not negative" in str(BatchSpectra(found.table.assign(smallest=0.5), N))

@@ -33,6 +33,7 @@ EXPERIMENT = sl.Experiment(
 )
 
 
+@pytest.mark.long
 def test_norms_are_those_of_the_steps_of_training_and_one_program_serves_all_schedules(tmp_path):
     found = gradient_norms(EXPERIMENT)
     curves = sl.run(EXPERIMENT, tmp_path).curves.query("step < 6")

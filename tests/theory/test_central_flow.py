@@ -47,6 +47,7 @@ def curved_valley(w, batch):
     return (3 + y + z**2) * x**2 / 2 - jnp.mean(batch) * (y + 2 * z)
 
 
+@pytest.mark.long
 def test_along_the_edge_it_is_the_average_of_descent_and_gradient_flow_is_not():
     drift, steps = 0.003, 400
     batch = jnp.array([drift])

@@ -178,6 +178,7 @@ def test_inputs_of_different_networks_are_refused():
 @pytest.mark.parametrize(
     "model", ["mlp", *(pytest.param(m, marks=pytest.mark.long) for m in ("residual_mlp", "figure1_convnet"))]
 )
+@pytest.mark.long
 def test_wide_networks_have_these_kernels_on_average(model):
     """Each entry within four standard errors over seeds, and outputs that do not mix."""
     width, seeds = (512, 24) if model != "figure1_convnet" else (128, 24)
@@ -226,6 +227,7 @@ def test_convnet_on_constant_images_is_in_closed_form():
         assert np.all(stderr <= 0.02 * np.abs(wanted).max())
 
 
+@pytest.mark.long
 def test_convnet_draws_of_the_first_layer_against_pairwise_simulation():
     """NNGP and NTK of a ConvNet whose first layer is drawn anew for every pair, channel by channel, in NumPy."""
     x = images(2, channels=2, seed=3)

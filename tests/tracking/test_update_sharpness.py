@@ -65,6 +65,7 @@ def test_half_way_needs_a_learning_rate():
         Tracker(whole_loss, BATCH, ["midpoint_sharpness"])
 
 
+@pytest.mark.long
 def test_runs_record_them_at_their_own_scheduled_learning_rate(float64):
     recipe = make_recipe("residual_mlp", 8, optimizer=make_optimizer("adam"), observables=tuple(OBSERVED))
     recipe = replace(recipe, schedule=tabulated(find_schedule("linear", 4), 4))

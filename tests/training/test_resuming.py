@@ -112,6 +112,7 @@ def test_orders_of_batches_are_bounded_and_change_no_bit(monkeypatch):
 
 
 @on_cpu
+@pytest.mark.long
 def test_killed_while_it_writes_a_checkpoint_it_goes_on_from_the_one_before(tmp_path):
     folder, script = tmp_path / "checkpoints", Path(__file__).with_name("killed_training.py")
     killed = subprocess.run([sys.executable, script, folder, "5"], capture_output=True, text=True, timeout=300)

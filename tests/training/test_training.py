@@ -170,6 +170,7 @@ def test_users_convolution_is_dispatched_agrees_with_the_loop_and_may_diverge(mo
         assert np.allclose(found.curves["sharpness"], wanted.curves["sharpness"], rtol=0.02, equal_nan=True)
 
 
+@pytest.mark.long
 def test_augmented_images_are_prepared_batch_by_batch(monkeypatch):
     images = np.random.default_rng(0).standard_normal((24, 32, 32, 1)).astype(np.float32)
     classes = np.arange(24, dtype=np.int32) % 3
