@@ -9,8 +9,13 @@ Rule of the verdict, by `sharplab.transfer` with a tolerance of ±0.25 octaves p
 optimum transfers with one layer per block and shifts with two and with three; "fails" if it shifts with one, or
 transfers with two or with three; else "inconclusive".
 
-Cost: about six minutes on two cores. Expected: at these depths the three can hardly be told apart (the paper's own
-optimum for two layers moves by a factor of 2.7 from depth 3 to 48).
+Cost: about six minutes on two cores; at full, depths to 24, 192 steps and eight to sixteen seeds, half an hour.
+Expected: at these depths the three can hardly be told apart (the paper's own optimum for two layers moves by a factor
+of 2.7 from depth 3 to 48). Found at full: so; −0.10 [−0.31, 0.11] octaves per doubling with one layer per block, −0.16
+[−0.36, 0.04] with two and +0.09 [−0.17, 0.35] with three, all of which end at a cliff that lies elsewhere for each
+seed. More than 50 seeds at each depth would decide one layer and three. A first run at full had four seeds and a grid
+that ended before most seeds' optimum; a second had eight, of which two layers, −0.03 [−0.30, 0.25], seemed near a
+verdict and got sixteen.
 
     make figure-depth-convnet
 """
