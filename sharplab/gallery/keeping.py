@@ -38,10 +38,7 @@ def keep(evidence: Evidence, store: Path, folder: Path, name: str) -> None:
             pack(store, evidence.run_ids, new)
         for title, table in evidence.tables.items():
             (new / TABLES).mkdir(parents=True, exist_ok=True)
-            content = io.BytesIO()
-            rows = pa.Table.from_pandas(table, preserve_index=False)
-            pq.write_table(rows, content, compression="zstd", compression_level=LEVEL)
-            write_whole(new / TABLES / f"{title}.parquet", content.getvalue())
+            write_table(new / TABLES / f"{title}.parquet", table)
         shutil.rmtree(kept, ignore_errors=True)
         if new.exists():
             new.replace(kept)
@@ -70,6 +67,14 @@ def from_kept(folder: Path, name: str) -> Iterator[Path]:
         open_store(store)
         with gathering(Evidence(tables=tables, complete=True)):
             yield store
+
+
+def write_table(path: Path, table: "pd.DataFrame") -> None:
+    """Keep a table without its index."""
+    content = io.BytesIO()
+    rows = pa.Table.from_pandas(table, preserve_index=False)
+    pq.write_table(rows, content, compression="zstd", compression_level=LEVEL)
+    write_whole(path, content.getvalue())
 
 
 def read_table(path: Path) -> "pd.DataFrame":

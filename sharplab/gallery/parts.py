@@ -5,7 +5,6 @@ a share in them, and are taken away when the figure is made. Those of other code
 """
 
 import hashlib
-import io
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,16 +13,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from rich.console import Console
 
 from sharplab.core.evidence import Compute, Tables
+from sharplab.core.files import write_whole
 from sharplab.core.provenance import versions
 from sharplab.core.text import printable
-from sharplab.gallery.keeping import KEPT, read_table
+from sharplab.gallery.keeping import KEPT, read_table, write_table
 
 PARTS = ".parts"
+NONE = b"none"  # what stands for no table: an empty file is what a loss of power leaves of one
 FIRST_LINE_SECONDS, LINE_SECONDS = 10.0, 60.0
 
 
@@ -82,10 +81,11 @@ def _write(tables: Tables, path: Path) -> None:
         new = Path(scratch) / path.name
         new.mkdir()
         for i, table in enumerate(tables):
-            content = io.BytesIO()
-            if table is not None:
-                pq.write_table(pa.Table.from_pandas(table, preserve_index=False), content)
-            (new / f"{i}.parquet").write_bytes(content.getvalue())
+            file = new / f"{i}.parquet"
+            if table is None:
+                write_whole(file, NONE)
+            else:
+                write_table(file, table)
         try:
             new.replace(path)
         except OSError:
@@ -99,7 +99,7 @@ def _read(path: Path) -> Tables:
         return ()
     try:
         files = sorted(path.iterdir(), key=lambda file: int(file.stem))
-        return [read_table(file) if file.stat().st_size else None for file in files]
+        return [None if file.read_bytes() == NONE else read_table(file) for file in files]
     except ValueError:
         shutil.rmtree(path)
         return ()

@@ -36,6 +36,7 @@ from sharplab.spectrum.thick_restart import State, ThickRestart, ritz_vectors
 RANDOM_SHARE = 0.1  # of a warm start's norm: noise that holds eigenvectors orthogonal to the start
 LEAST_SPARE = 3  # vectors that the search for an eigenpair keeps beside it
 NEXT_SHARE = 0.3  # weight of start vectors beyond the k wanted, which may have come to the top since
+LARGE = 1 << 24  # bytes of a vector, from which on what compiling has freed counts, and a millisecond does not
 ASYMMETRY_LIMIT = 1e-2  # of ‖A‖: no rounding is that large
 
 
@@ -256,7 +257,8 @@ def _solve_tight(
     if outside_of is not None:
         first = _without(first, outside_of)
     first = jax.tree.map(lambda x: jnp.expand_dims(x, 0), first)
-    if loop == "compiled" and not tree.is_traced((op, first)):
+    large = not tree.is_traced((op, first)) and sum(x.nbytes for x in jax.tree.leaves(first)) >= LARGE
+    if large and loop == "compiled":
         _run_in_place.lower(solver, op, first, flat, loop).compile()  # which the call below has then no need to do
         give_back_freed()
     state = (_run_in_place if loop == "compiled" else _run_tight)(solver, op, first, flat, loop)

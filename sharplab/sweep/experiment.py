@@ -83,7 +83,7 @@ class Experiment(TrainingSettings):
         default=False,
         column=None,
         option_default=True,
-        help="extend the grid where the optimum lies at an edge, then take steps of sqrt(2) around it",
+        help="extend the grid until the optimum of most seeds lies inside, then take steps of sqrt(2) around it",
     )
     seeds: Any = setting(
         SEEDS,
