@@ -39,7 +39,7 @@ Muon at 0.98. Found at quick: descent and heavy ball within a tenth; Adam at 0.9
 seeds its sharpness fell to 0.6 and had not come up again, and Muon at 0.93 [0.89, 0.97]. Found at full: all four within
 a tenth, descent at 1.01 [1.00, 1.01], heavy ball at 0.95 [0.94, 0.97], Adam at 0.93 [0.92, 0.95], Muon at 0.93
 [0.92, 0.94]. A first look at full with 24 seeds left Adam open, 0.92 [0.89, 0.95], so that there are 64 now; intervals
-do not count that look, and one of 99.8 %, which does, leaves Adam above 0.9 too.
+do not count that look, and Adam's lies above 0.9 at 99.8 % too.
 
     make figure-edge
 """
