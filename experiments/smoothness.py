@@ -26,6 +26,7 @@ same rule a first run of ten draws failed too; it cut systems off at 200 product
 1,000 terms doubled the exact Hessian's iterations.
 
 Cost: about two minutes on two cores. Expected: two to three times as many iterations, as in a trial of other draws.
+Found at full (thirty draws): 2.3 times as many [2.2, 2.4] in both norms.
 
     make figure-smoothness
 """
