@@ -64,14 +64,6 @@ def test_bad_input_gets_one_sentence_and_a_non_zero_exit(words, says, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_a_store_in_a_directory_of_other_files_is_refused(tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
-    done = sharplab("sweep", "--preset", "smoke", "--store", str(tmp_path), cwd=tmp_path)
-    assert done.returncode == 2
-    assert tmp_path.name in done.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt"]
-
-
 @pytest.mark.parametrize("over, options", [("width", ()), ("depth", ("--optimizer", "adam", "--alpha", "1"))])
 @pytest.mark.long
 def test_the_sweep_scripts_print_optima_and_a_verdict_and_draw(over, options, tmp_path):

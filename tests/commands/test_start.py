@@ -1,5 +1,6 @@
 """What commands import before they begin: a library that one does not need must not make it wait."""
 
+import json
 import subprocess
 import sys
 
@@ -13,77 +14,65 @@ from sharplab.sweep.runner import run_with
 HEAVY = ("jax", "flax", "optax", "scipy", "matplotlib")
 TABLES = ("pandas", "pyarrow")
 CODE = """
-import atexit, sys
-atexit.register(lambda: print("imported:", *(name for name in sys.modules if "." not in name)))
+import json, sys
 from sharplab.__main__ import main
-sys.argv[0] = "sharplab"
-main()
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["sharplab", *words]
+    try:
+        main()
+    except SystemExit as ended:
+        print("\\nended:", json.dumps([ended.code, [name for name in sys.modules if "." not in name]]))
 """
+
+
+def after_each(cwd, *commands):
+    """The exit code of each command of one process, and the modules and packages that are imported when it ends."""
+    done = subprocess.run([sys.executable, "-c", CODE, json.dumps(commands)], cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == 0 and "Traceback" not in done.stderr
+    ended = [json.loads(line.removeprefix("ended:")) for line in done.stdout.splitlines() if line.startswith("ended:")]
+    assert len(ended) == len(commands)
+    return [(code, set(imported)) for code, imported in ended]
 
 
 def imported_by(cwd, *words):
     """The modules and packages that a command has imported when it ends, and its exit code."""
-    done = subprocess.run([sys.executable, "-c", CODE, *words], cwd=cwd, capture_output=True, text=True)
-    assert "Traceback" not in done.stderr
-    return set(done.stdout.rpartition("imported:")[2].split()), done.returncode
+    ((code, imported),) = after_each(cwd, words)
+    return imported, code
 
 
-@pytest.mark.parametrize("words", [(), *((name,) for name in COMMANDS)], ids=lambda words: " ".join(words) or "all")
-def test_help_imports_no_library_that_works(words, tmp_path):
-    imported, code = imported_by(tmp_path, *words, "--help")
-    assert code == 0
-    assert imported.isdisjoint({*HEAVY, *TABLES, "plotly"})
+def test_help_imports_no_library_that_works(tmp_path):
+    commands = [("--help",), *((name, "--help") for name in COMMANDS)]
+    for words, (code, imported) in zip(commands, after_each(tmp_path, *commands), strict=True):
+        assert code == 0, words
+        assert imported.isdisjoint({*HEAVY, *TABLES, "plotly"}), words
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("--learning-rates", "0.1", "-1"),
-        ("--seeds", "1.5"),
-        ("--parameterizations", "mpu"),
-        ("--optimizer", "sdg"),
-        ("--config", "nosuch.toml"),
-    ],
-    ids=lambda words: words[0],
+REFUSED = (
+    ("sweep", "--learning-rates", "0.1", "-1"),
+    ("sweep", "--seeds", "1.5"),
+    ("sweep", "--parameterizations", "mpu"),
+    ("sweep", "--optimizer", "sdg"),
+    ("sweep", "--config", "nosuch.toml"),
+    ("figure", "transfr"),
+    ("mup-check", "nosuch:build"),
+    ("suggest-lr", "nosuch:build", "--base", "8", "--width", "64"),
+    ("transfer", "nosuch.csv"),
+    ("spectrum", "nosuch.npz", "--model", "nosuch:build"),
 )
-def test_a_sweep_is_refused_before_training_is_imported(words, tmp_path):
-    imported, code = imported_by(tmp_path, "sweep", *words)
-    assert code == 2
-    assert imported.isdisjoint({*HEAVY, *TABLES})
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("figure", "transfr"),
-        ("mup-check", "nosuch:build"),
-        ("suggest-lr", "nosuch:build", "--base", "8", "--width", "64"),
-        ("transfer", "nosuch.csv"),
-        ("spectrum", "nosuch.npz", "--model", "nosuch:build"),
-    ],
-    ids=lambda words: words[0],
-)
-def test_what_is_not_there_is_refused_before_training_is_imported(words, tmp_path):
-    imported, code = imported_by(tmp_path, *words)
-    assert code == 2
-    assert imported.isdisjoint({*HEAVY, *TABLES})
+def test_bad_input_is_refused_before_training_is_imported(tmp_path):
+    for words, (code, imported) in zip(REFUSED, after_each(tmp_path, *REFUSED), strict=True):
+        assert code == 2, words
+        assert imported.isdisjoint({*HEAVY, *TABLES}), words
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("stored") / "runs"
-    run_with(FakeTrainer(), experiment(widths=4), folder)
-    return str(folder)
-
-
-@pytest.mark.parametrize(
-    "words", [("status",), ("export", "tables"), ("merge", "--into", "merged")], ids=lambda w: w[0]
-)
-def test_stored_runs_are_read_without_what_trains_and_draws(words, store, tmp_path):
-    command, *rest = words
-    imported, code = imported_by(tmp_path, command, store, *rest)
-    assert code == 0
-    assert imported.isdisjoint(HEAVY)
+def test_stored_runs_are_read_without_what_trains_and_draws(tmp_path):
+    run_with(FakeTrainer(), experiment(widths=4), tmp_path / "runs")
+    commands = [("status", "runs"), ("export", "runs", "tables"), ("merge", "runs", "--into", "merged")]
+    for words, (code, imported) in zip(commands, after_each(tmp_path, *commands), strict=True):
+        assert code == 0, words
+        assert imported.isdisjoint(HEAVY), words
 
 
 @pytest.mark.long

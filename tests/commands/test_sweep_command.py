@@ -4,8 +4,6 @@ import dataclasses
 import inspect
 import math
 import re
-import subprocess
-import sys
 import textwrap
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -14,8 +12,8 @@ import numpy as np
 import pytest
 import tyro
 
-from sharplab.commands import sweep as command_line
-from sharplab.commands import sweep_options
+from sharplab.commands import command_line, sweep_options
+from sharplab.commands import sweep as sweep_command
 from sharplab.commands.exit_codes import exit_code_of
 from sharplab.commands.sweep import SweepOptions, default_options, main
 from sharplab.core.signals import Terminated
@@ -64,8 +62,8 @@ def calls(monkeypatch):
         seen.executors.append(text)
         yield Executor()
 
-    monkeypatch.setattr(command_line, "run", run)
-    monkeypatch.setattr(command_line, "open_executor", open_executor)
+    monkeypatch.setattr(sweep_command, "run", run)
+    monkeypatch.setattr(sweep_command, "open_executor", open_executor)
     return seen
 
 
@@ -192,7 +190,7 @@ def test_a_part_prints_the_line_for_all_and_what_is_stored_and_no_verdict(calls,
 def test_a_dry_run_shows_the_plan_trains_nothing_and_makes_no_store(calls, tmp_path, capsys, monkeypatch):
     measured = Measured(1, 1, 6.0, 0.0, 3600.0, 0.0, 0.0, 1000)
     monkeypatch.setattr(estimate, "measure", lambda group: measured)
-    monkeypatch.setattr(command_line.jax, "local_device_count", lambda: 2)
+    monkeypatch.setattr(sweep_command.jax, "local_device_count", lambda: 2)
     totals = {}
     for executor in ("here", "processes", "processes:2", "processes:9", "dask:tcp://10.0.0.1:8786", "slurm:4"):
         words = (*SMALL, "--steps", "3", "--executor", executor, "--store", str(tmp_path / "runs"))
@@ -274,15 +272,21 @@ def test_help_explains_every_option_and_the_exit_codes(capsys):
     assert "None" not in said
 
 
+def test_a_store_in_a_directory_of_other_files_is_refused(tmp_path, calls, capsys):
+    (tmp_path / "notes.txt").write_text("mine")
+    assert code_of(*SMALL, "--store", str(tmp_path)) == 2
+    assert tmp_path.name in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.txt"]
+
+
 @pytest.mark.parametrize("words", [("report", "--folder"), ("figures", "--preset", "smoke", "--folder")])
-def test_a_folder_that_is_a_file_is_told_in_a_sentence(words, tmp_path):
+def test_a_folder_that_is_a_file_is_told_in_a_sentence(words, tmp_path, monkeypatch, capsys):
     (tmp_path / "file").write_text("x")
-    done = subprocess.run(
-        [sys.executable, "-m", "sharplab", *words, str(tmp_path / "file" / "figures")],
-        cwd=tmp_path, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert done.stderr.startswith("error: ") and "file" in done.stderr
+    monkeypatch.setattr(command_line, "use_all_cores", lambda: None)
+    monkeypatch.chdir(tmp_path)
+    assert command_line.run([*words, str(tmp_path / "file" / "figures")]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and "file" in said
 
 
 DECIDE = (*SMALL, "--decide", "4", "--learning-rates", "2^-3:2^2", "--parameterizations", "mup")

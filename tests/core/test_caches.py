@@ -49,6 +49,7 @@ def test_a_second_process_compiles_nothing_that_a_first_one_compiled(environment
     assert run() == [value, 0, misses]
 
 
+@pytest.mark.long
 def test_it_can_be_switched_off_and_yields_to_ones_own(environment):
     assert run(SHARPLAB_COMPILATION_CACHE="off")[2] == 0
     assert not (environment / "compiled").exists()

@@ -123,6 +123,7 @@ def test_what_has_no_gradient_here_gives_nan_and_not_zero():
     assert np.isfinite(pairs.vectors).all() and value == pairs.values[0]
 
 
+@pytest.mark.long
 def test_a_penalty_on_sharpness_trains_to_a_flatter_minimum():
     optimizer = optax.sgd(0.02)
 

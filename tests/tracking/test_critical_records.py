@@ -88,7 +88,7 @@ def test_networks_without_second_derivatives_are_recorded():
 
 
 @pytest.mark.parametrize(
-    "name", ["sgd", "adam", *(pytest.param(n, marks=pytest.mark.long) for n in OPTIMIZERS if n not in ("sgd", "adam"))]
+    "name", ["adam", *(pytest.param(n, marks=pytest.mark.long) for n in OPTIMIZERS if n != "adam")]
 )
 def test_a_run_records_what_a_step_of_its_own_optimizer_meets(name, float64):
     recipe = make_recipe("residual_mlp", 8, optimizer=make_optimizer(name), observables=("critical_sharpness",))
@@ -103,7 +103,7 @@ def test_a_run_records_what_a_step_of_its_own_optimizer_meets(name, float64):
     seen, row = jax.jit(recipe.observe)(state, tracker, 0, batch, batch)
     types = [[(x.dtype, x.weak_type) for x in jax.tree.leaves(of)] for of in (tracker, seen)]
     assert types[0] == types[1]
-    after = recipe.update(state, 1.0, batch)[0].params
+    after = jax.jit(recipe.update)(state, 1.0, batch)[0].params
     update = jax.tree.map(jnp.subtract, after, state.params)
     objective = Partial(type(recipe).objective, recipe)
     cold = critical_sharpness(objective, state.params, update, batch, tol=1e-3)

@@ -132,6 +132,7 @@ def test_a_package_that_is_not_installed_is_named(monkeypatch, text, package):
         pass
 
 
+@pytest.mark.long
 def test_an_address_where_nobody_answers_or_works_is_named(monkeypatch):
     monkeypatch.setattr(cluster, "ANSWER_SECONDS", 0.5)
     with pytest.raises(ValueError, match=r"scheduler.*tcp://"), dask_executor("dask:tcp://localhost:1"):

@@ -162,6 +162,7 @@ def test_a_full_disk_ends_the_run_and_what_was_written_is_safe(tmp_path):
     ]
 
 
+@pytest.mark.long
 def test_a_file_system_that_turns_read_only_is_said_and_its_runs_still_load(tmp_path):
     lines = on_small_file_system(
         tmp_path,
