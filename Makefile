@@ -16,6 +16,9 @@ ESSENTIALS := tests/core tests/data tests/test_losses.py tests/test_optimizers.p
 	tests/commands/test_table_verdict.py \
 	tests/commands/test_command_line.py::test_help_lists_each_command_with_the_beginning_of_its_own
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Bytecode is kept, in .venv and beside the sources, also where this is set, as in many containers: without it each start
+# of a process compiles all that it imports, which takes three seconds.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup figures gallery redraw report docs test test-long test-browser test-faults test-oldest test-newest lint package audit bench bench-spectrum bench-memory bench-sweep bench-figure1 clean
