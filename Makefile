@@ -21,7 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup figures gallery redraw report docs test test-long test-browser test-faults test-oldest test-newest lint package audit bench bench-spectrum bench-memory bench-sweep bench-figure1 clean
+.PHONY: help setup figures gallery redraw report docs test test-long test-browser test-faults test-oldest test-newest lint package audit bench bench-spectrum bench-memory bench-sweep bench-figure1 bench-waits clean
 
 ifeq ($(filter $(PRESET),smoke quick full paper),)
 $(error PRESET is '$(PRESET)': give smoke (seconds), quick (minutes, the default), full (up to 45 minutes a figure) or paper (hours, wants a GPU))
@@ -118,6 +118,9 @@ bench-sweep: $(STAMP) ## Time sweeps against a plain loop and a pool; cost of 10
 
 bench-figure1: $(STAMP) ## Time the paper's Figure-1 study against a plain port of its script (half an hour)
 	$(PY) experiments/benchmarks/figure1.py
+
+bench-waits: $(STAMP) ## Time first calls, further programs and commands beside an earlier version (ten minutes)
+	$(PY) experiments/benchmarks/waits.py
 
 clean: ## Remove .venv and caches; keep figures/ and the stored runs/
 	rm -rf $(VENV) .venv-oldest .venv-newest build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -129,6 +129,17 @@ def _study(folder: Path) -> str:
     return _table(heads, rows) + _made(made, "study")
 
 
+def _waits(folder: Path) -> str:
+    made = _read(folder, "waits")
+    columns = {"before": ".2f", "here": ".2f", "times_as_fast": ".1f"}
+    rows = (
+        (name, *(_range(row[column], spec) for column, spec in columns.items()))
+        for name, row in made["parts"]["waits"]["found"].items()
+    )
+    heads = ("wait", f"at commit {made['before']}, s", "now, s", "times as fast")
+    return _table(heads, rows) + _made(made, "waits")
+
+
 def _targets(folder: Path) -> str:
     rows = [
         (name, _plain(target["target"]), _plain(target["measured"]), "yes" if target["met"] else "**no**")
@@ -148,6 +159,7 @@ TABLES = {
     "training": _training,
     "sweeps": _sweeps,
     "study": _study,
+    "waits": _waits,
     "targets": _targets,
 }
 

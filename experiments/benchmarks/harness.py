@@ -126,7 +126,9 @@ class JobFailed(Exception):
     """A job ended without an answer."""
 
 
-def in_process(job: Callable[..., Any], *, double: bool = False, **settings: Any) -> Any:
+def in_process(
+    job: Callable[..., Any], *, double: bool = False, variables: Mapping[str, str] | None = None, **settings: Any
+) -> Any:
     """`job(**settings)` in a process of its own: nothing compiled, no cached program, no other's memory.
 
     Settings and answer pass as JSON; dataclasses arrive as dicts.
@@ -134,6 +136,7 @@ def in_process(job: Callable[..., Any], *, double: bool = False, **settings: Any
     Args:
         job: a function of a module's top level, which the process imports.
         double: whether jax computes in float64.
+        variables: of its environment, beside those of this process.
 
     Raises:
         JobFailed: with the last line that the process wrote to its standard error.
@@ -142,6 +145,8 @@ def in_process(job: Callable[..., Any], *, double: bool = False, **settings: Any
         answer = Path(folder) / "answer.json"
         environment = os.environ | {"SHARPLAB_CACHE": folder, "JAX_ENABLE_X64": str(int(double))}
         environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+        environment |= {"JAX_TRACEBACK_FILTERING": "off"}  # so that the last line is the exception
+        environment |= variables or {}
         call = json.dumps([job.__module__, job.__name__, settings], default=_plain)
         command = [sys.executable, __file__, call, str(answer)]
         process = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True, check=False)

@@ -174,12 +174,13 @@ def _multipliers(source: ByRule | ByRoles | AsBuilt) -> tuple[float, ...]:
     if not jax.tree.leaves(_abstract(jax.tree.structure(source)).multipliers):
         return ()
     with jax.enable_x64(True), jax.ensure_compile_time_eval():  # also within the trace of a program
-        return tuple(map(float, _drawn_multipliers(source)))
+        return tuple(map(float, _drawn_multipliers(source, 0)))
 
 
+# With the seed as an argument nothing is drawn: here, what depends on no argument is computed as it is traced.
 @jax.jit
-def _drawn_multipliers(source: ByRule | ByRoles) -> list[jax.Array]:
-    _, _, multipliers, *_ = split_module(source.draw(jax.random.key(0)))
+def _drawn_multipliers(source: ByRule | ByRoles, seed: int) -> list[jax.Array]:
+    _, _, multipliers, *_ = split_module(source.draw(jax.random.key(seed)))
     return jax.tree.leaves(multipliers)
 
 

@@ -327,17 +327,18 @@ def find_source(
 def abstract_module(structure: jax.tree_util.PyTreeDef) -> tuple[nnx.Module, bool]:
     """The module that a source of this structure draws, without numbers, and whether it scales itself by a rule."""
     number = jax.ShapeDtypeStruct((), jnp.result_type(float), weak_type=True)
-    numbers, key = [number] * structure.num_leaves, jax.random.key(0)
+    numbers = [number] * structure.num_leaves
     source = jax.tree.unflatten(structure, numbers)
     if isinstance(source, AsBuilt):
-        return source.draw(key), False  # it may scale itself by numbers that it draws, which cannot be traced
+        # It may scale itself by numbers that it draws, which cannot be traced.
+        return source.draw(jax.random.key(0)), False
 
     def draw(numbers: list[Any], key: jax.Array) -> nnx.Module:
         module = jax.tree.unflatten(structure, numbers).draw(key)
         refuse_leaks(module)
         return module
 
-    return nnx.eval_shape(draw, numbers, key), isinstance(source, ByRule)
+    return nnx.eval_shape(draw, numbers, jax.eval_shape(jax.random.key, 0)), isinstance(source, ByRule)
 
 
 def _takes_numbers(source: ByRule) -> bool:

@@ -152,9 +152,18 @@ def test_speed_is_of_whole_processes_and_judged_against_ten():
 
 def test_runs_that_diverge_are_no_best_ones():
     network = compare(STUDY, answers())["networks"]["ntk-3"]
-    assert network["best_rate"] == {"plain": 3.0, "here": 3.0}
-    assert network["diverged_rates"] == {"plain": [60.0], "here": [60.0]}
+    assert network["best_rate"] == {"plain": 3.0, "here": 3.0, "processes": 3.0}
+    assert network["diverged_rates"] == {"plain": [60.0], "here": [60.0], "processes": [60.0]}
     assert network["final_difference"] == [0.0] * 4 + [None]
+
+
+def test_the_best_rates_are_the_same_where_one_of_the_labs_processes_has_them():
+    found = answers()
+    finals = {network.label: [0.5, 1.0, 1.5, 3.0, None] for network in STUDY.networks}
+    other = [answer | {"finals": finals} for answer in found["here"]]
+    assert compare(STUDY, found)["same_best_rates"]
+    assert compare(STUDY, found | {"here": other})["same_best_rates"]
+    assert not compare(STUDY, found | {"here": other, "processes": other})["same_best_rates"]
 
 
 def test_runs_that_begin_apart_are_not_compared():

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import figure1
 import harness
+import memory
 import pytest
 import spectrum
 import sweep_speed
 import training_speed
+import waits
 from harness import FOLDER, Benchmark, in_process, in_turn, main, spread
 
 
@@ -59,7 +61,9 @@ def test_report_keeps_what_is_not_measured_again(benchmark, tmp_path):
     assert found("--preset", "smoke", "--parts", "first") == {"first": {"x": 3}}
 
 
-@pytest.mark.parametrize("module", [figure1, spectrum, sweep_speed, training_speed], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [figure1, memory, spectrum, sweep_speed, training_speed, waits], ids=lambda module: module.__name__
+)
 def test_committed_reports_are_read_and_drawn(module):
     benchmark = module.BENCHMARK
     report = json.loads((Path(__file__).parents[2] / FOLDER / f"{benchmark.name}.json").read_text())

@@ -1,0 +1,130 @@
+"""What a user waits for, beside an earlier version of the package: steps, first calls, further programs, commands.
+
+Both versions answer in turn from processes of their own, with the same Python and dependencies. A training step is
+timed on one core. Commands, and programs after the first, are counted in seconds of CPU; the second sweep is the same
+command once more, into another store, so that it finds what the first has compiled.
+
+Cost: ten minutes. Leaves figures/bench/waits.json.
+
+    make bench-waits
+"""
+
+import io
+import subprocess
+import tarfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from harness import Benchmark, Say, in_process, in_turn, main, spread
+from spectra.first_call import first_call
+from waiting import SWEEP, further_program, last_command, package_folder, step
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+ROOT = Path(__file__).parents[2]
+BEFORE = "553b2c0"  # the last commit of version 0.1 at which nothing was kept from process to process
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What is timed, how often, and beside which commit; None: beside itself."""
+
+    before: str | None
+    repetitions: int
+    channels: tuple[int, ...]  # of the Figure-1 ConvNet
+    steps: int
+
+
+PRESETS: Mapping[str, Preset] = {
+    "smoke": Preset(before=None, repetitions=1, channels=(4,), steps=2),
+    "full": Preset(before=BEFORE, repetitions=3, channels=(64, 128, 256), steps=12),
+}
+
+
+def jobs(preset: Preset) -> dict[str, Callable[..., float]]:
+    """What is timed, by name: each in a process of its own that takes the variables it is given."""
+    swept = [*SWEEP, "--store", "runs"]
+    return {
+        **{
+            f"step of the Figure-1 ConvNet, {channels} channels": partial(
+                in_process, step, channels=channels, steps=preset.steps
+            )
+            for channels in preset.channels
+        },
+        "first eigsh": partial(in_process, first_call, contestant="eigsh, top-1"),
+        "first record of a tracker": partial(in_process, first_call, contestant="tracker, sharpness"),
+        "one more parameterization or γ": partial(in_process, further_program, gammas=(0.5, 2.0)),
+        "first sweep": partial(in_process, last_command, commands=[swept]),
+        "second sweep": partial(in_process, last_command, commands=[swept, [*SWEEP, "--store", "others"]]),
+        "--help": partial(in_process, last_command, commands=[["--help"]]),
+        "status": partial(in_process, last_command, commands=[swept, ["status", "runs"]]),
+        "export": partial(in_process, last_command, commands=[swept, ["export", "runs", "tables"]]),
+    }
+
+
+@contextmanager
+def sources(commit: str | None) -> Iterator[Path]:
+    """The folder that holds the package as it was at a commit.
+
+    Raises:
+        SystemExit: where there is no such commit.
+    """
+    if commit is None:
+        yield ROOT
+        return
+    done = subprocess.run(["git", "archive", commit, "sharplab"], cwd=ROOT, capture_output=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"there is no commit {commit} here: fetch the whole history (git fetch --unshallow).")
+    with TemporaryDirectory() as folder:
+        with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+            archive.extractall(folder, filter="data")
+        yield Path(folder)
+
+
+def _waits(preset: Preset, say: Say) -> dict[str, Any]:
+    found = {}
+    with sources(preset.before) as before:
+        folders = {"before": before, "here": ROOT}
+        environments = {version: {"PYTHONPATH": str(folder)} for version, folder in folders.items()}
+        for version, folder in folders.items():
+            if (imported := in_process(package_folder, variables=environments[version])) != str(folder):
+                raise SystemExit(f"Python imports sharplab from {imported}, not from {folder}: nothing was timed.")
+        for name, job in jobs(preset).items():
+            contestants = {version: partial(job, variables=found_by) for version, found_by in environments.items()}
+            # The first round compiles Python's bytecode.
+            seconds = in_turn(contestants, preset.repetitions, warm_up=True)
+            found[name] = {version: spread(values) for version, values in seconds.items()}
+            found[name]["times_as_fast"] = spread(seconds["before"] / seconds["here"])
+            say(f"{name}: {found[name]['times_as_fast']['median']:.2f} times as fast")
+    return found
+
+
+def tables(found: Mapping[str, Any]) -> Iterable["Table"]:
+    """Seconds of both, and their ratio."""
+    from rich.table import Table
+
+    table = Table("wait", "before, s", "here, s", "times as fast")
+    for name, row in found.get("waits", {}).items():
+        seconds = (f"{row[version]['median']:.3f}" for version in ("before", "here"))
+        table.add_row(name, *seconds, f"{row['times_as_fast']['median']:.2f}")
+    yield table
+
+
+BENCHMARK = Benchmark(
+    name="waits",
+    about=__doc__,
+    presets=PRESETS,
+    parts={"waits": _waits},
+    tables=tables,
+    summary=lambda found: {"before": BEFORE},
+)
+
+
+if __name__ == "__main__":
+    main(BENCHMARK)

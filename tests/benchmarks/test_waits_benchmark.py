@@ -1,0 +1,54 @@
+"""Waits beside those of an earlier version: which package a job imports, what is timed, and how it is told."""
+
+import json
+from contextlib import nullcontext
+from dataclasses import replace
+
+import harness
+import pytest
+import waits
+from harness import in_process, main
+from waiting import package_folder
+
+
+def test_the_package_is_that_of_the_commit():
+    if not (waits.ROOT / ".git").exists():
+        pytest.skip("there is no history here")
+    with waits.sources("HEAD") as folder:
+        assert folder != waits.ROOT
+        assert in_process(package_folder, variables={"PYTHONPATH": str(folder)}) == str(folder)
+    with pytest.raises(SystemExit, match="no commit 0000 here: fetch the whole history"), waits.sources("0000"):
+        pass
+
+
+def test_versions_take_turns_and_the_ratio_is_of_pairs(monkeypatch, tmp_path):
+    folder, output = tmp_path / "before", tmp_path / "waits.json"
+    asked = []
+
+    def job(variables):
+        asked.append(variables["PYTHONPATH"])
+        return len(asked) * (4.0 if variables["PYTHONPATH"] == str(folder) else 1.0)
+
+    monkeypatch.setattr(harness, "in_process", lambda job: {"cpu": "any", "cores": 2, "device": "cpu"})
+    monkeypatch.setattr(waits, "in_process", lambda job, variables: variables["PYTHONPATH"])
+    monkeypatch.setattr(waits, "sources", lambda commit: nullcontext(folder))
+    monkeypatch.setattr(waits, "jobs", lambda preset: {"any": job})
+    twice = replace(waits.BENCHMARK, presets={"full": replace(waits.PRESETS["full"], repetitions=2)})
+    main(twice, ["--output", str(output)])
+    assert asked == [str(folder), str(waits.ROOT)] * 3
+    (row,) = json.loads(output.read_text())["parts"]["waits"]["found"].values()
+    assert row["before"] == {"median": 16.0, "min": 12.0, "max": 20.0}
+    assert row["times_as_fast"] == pytest.approx({"median": (3 + 10 / 3) / 2, "min": 3.0, "max": 10 / 3})
+
+
+def test_another_package_than_was_asked_for_is_refused(monkeypatch):
+    monkeypatch.setattr(waits, "in_process", lambda job, variables: "elsewhere")
+    with pytest.raises(SystemExit, match="imports sharplab from elsewhere, not from"):
+        waits.BENCHMARK.parts["waits"](waits.PRESETS["smoke"], print)
+
+
+@pytest.mark.long
+def test_every_wait_is_timed():
+    seconds = {name: job(variables={}) for name, job in waits.jobs(waits.PRESETS["smoke"]).items()}
+    assert all(0 < value < 120 for value in seconds.values())
+    assert seconds["second sweep"] < 0.8 * seconds["first sweep"]
