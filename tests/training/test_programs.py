@@ -100,6 +100,17 @@ def rule_of(name, model="", gamma=0.5):
     return Rule(parameterization(name), 8, 2, gamma, DepthRule(3 if "convnet" in model else 2, 1, 0.5))
 
 
+def test_a_networks_numbers_are_known_without_drawing_its_weights():
+    def leaves(width):
+        rule = replace(rule_of("mup"), width=width)
+        return jax.tree.leaves(recipe_of("residual_mlp", rule).network)
+
+    leaves(20)
+    with counting_compilations() as compiled:
+        assert leaves(28) != leaves(36)
+    assert len(compiled) == 2  # one for the numbers of each; a draw would compile one for each shape of weights
+
+
 @pytest.mark.parametrize("model", [name for name in MODELS if name not in ("figure1_convnet", "linear_network")])
 def test_every_model_of_the_lab_keeps_the_rules_numbers_as_arguments(model):
     structures = {jax.tree.structure(recipe_of(model, rule_of(name, model))) for name in PARAMETERIZATIONS}
