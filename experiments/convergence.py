@@ -18,7 +18,10 @@ gap to width 256 itself, as the paper fits them, are steeper; they are in the le
 
 Cost: about three minutes on two cores. Expected: the loss converges as about N^−1. At this scale its gap shrinks after
 the first fifty steps, as does the loss, and only the gap in proportion to the loss stays; and the gaps of sharpness and
-NTK eigenvalue are lost in the seeds' noise, which is what super consistency says of the sharpness.
+NTK eigenvalue are lost in the seeds' noise, which is what super consistency says of the sharpness. Found at full (24
+seeds, widths to 512, 1,024 steps): so, the loss's gap goes as t^−0.28 [−0.36, −0.20]; the loss comes to its limit as
+N^−0.97 early and N^−0.78 [−0.87, −0.69] late, as the paper's; the sharpness as N^−0.7 from the second third on and its
+gap grows; the NTK eigenvalue's exponent in width stays unknown.
 
     make figure-convergence
 """
