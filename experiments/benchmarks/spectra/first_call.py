@@ -27,8 +27,8 @@ def first_call(contestant: str) -> float:
 def _loss(params: Params, batch: tuple[jax.Array, jax.Array]) -> jax.Array:
     x, labels = batch
     for weight, bias in params[:-1]:
-        x = jnp.tanh(x @ weight + bias)
-    logs = jax.nn.log_softmax(x @ params[-1][0] + params[-1][1])
+        x = jnp.tanh(x @ weight + bias[None])
+    logs = jax.nn.log_softmax(x @ params[-1][0] + params[-1][1][None])
     return -jnp.mean(jnp.take_along_axis(logs, labels[:, None], axis=1))
 
 
