@@ -116,7 +116,7 @@ bench-memory: $(STAMP) ## Count products, vectors and bytes of the largest eigen
 bench-sweep: $(STAMP) ## Time sweeps against a plain loop and a pool; cost of 100 to 10,000 runs (half an hour)
 	$(PY) experiments/benchmarks/sweep_speed.py
 
-bench-figure1: $(STAMP) ## Time the paper's Figure-1 study against a plain port of its script (half an hour)
+bench-figure1: $(STAMP) ## Time the paper's Figure-1 study against a plain port of its script (a quarter of an hour)
 	$(PY) experiments/benchmarks/figure1.py
 
 bench-waits: $(STAMP) ## Time first calls, further programs and commands beside an earlier version (ten minutes)

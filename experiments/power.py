@@ -167,7 +167,13 @@ def find(preset: str, store: Path) -> Finding:
             "law_at_width": narrow,
             "left_out_covered": law.share_covered,
             "optimum_at_width_4w": {
-                str(tokens): {"measured": value, "interval": interval, "predicted": predicted, "low": low, "high": high}
+                str(tokens): {
+                    "measured": value,
+                    "interval": interval,
+                    "predicted": predicted,
+                    "predicted_low": low,
+                    "predicted_high": high,
+                }
                 for tokens, value, interval, (predicted, (low, high)) in zip(
                     measured.sizes,
                     measured.optimum,

@@ -88,7 +88,7 @@ def sources(commit: str | None) -> Iterator[Path]:
 
 
 def _waits(preset: Preset, say: Say) -> dict[str, Any]:
-    found = {}
+    rows = {}
     with sources(preset.before) as before:
         folders = {"before": before, "here": ROOT}
         environments = {version: {"PYTHONPATH": str(folder)} for version, folder in folders.items()}
@@ -99,10 +99,10 @@ def _waits(preset: Preset, say: Say) -> dict[str, Any]:
             contestants = {version: partial(job, variables=found_by) for version, found_by in environments.items()}
             # The first round compiles Python's bytecode.
             seconds = in_turn(contestants, preset.repetitions, warm_up=True)
-            found[name] = {version: spread(values) for version, values in seconds.items()}
-            found[name]["times_as_fast"] = spread(seconds["before"] / seconds["here"])
-            say(f"{name}: {found[name]['times_as_fast']['median']:.2f} times as fast")
-    return found
+            rows[name] = {version: spread(values) for version, values in seconds.items()}
+            rows[name]["times_as_fast"] = spread(seconds["before"] / seconds["here"])
+            say(f"{name}: {rows[name]['times_as_fast']['median']:.2f} times as fast")
+    return {"before": preset.before, "rows": rows}
 
 
 def tables(found: Mapping[str, Any]) -> Iterable["Table"]:
@@ -110,7 +110,7 @@ def tables(found: Mapping[str, Any]) -> Iterable["Table"]:
     from rich.table import Table
 
     table = Table("wait", "before, s", "here, s", "times as fast")
-    for name, row in found.get("waits", {}).items():
+    for name, row in found["waits"]["rows"].items():
         seconds = (f"{row[version]['median']:.3f}" for version in ("before", "here"))
         table.add_row(name, *seconds, f"{row['times_as_fast']['median']:.2f}")
     yield table
@@ -122,7 +122,7 @@ BENCHMARK = Benchmark(
     presets=PRESETS,
     parts={"waits": _waits},
     tables=tables,
-    summary=lambda found: {"before": BEFORE},
+    summary=lambda found: {},
 )
 
 

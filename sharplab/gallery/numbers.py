@@ -37,8 +37,8 @@ def flatten(numbers: Mapping[str, Any]) -> Iterator[Number]:
     """The leaves of nested numbers in their order, each with its interval or standard error.
 
     `X_interval` belongs to X, else to the number before it whose name begins with X; the pair `X_low`, `X_high` and
-    `X_stderr` belong to X; plain `interval`, `low` and `high`, and `stderr` to the number before them. A part that
-    has but a `value` is that value.
+    `X_stderr` belong to X; plain `low` and `high` to `value`, `interval` and `stderr` to the number before them. A
+    part that has but a `value` is that value.
     """
     intervals: dict[str, tuple[Any, Any]] = {}
     errors: dict[str, Any] = {}
@@ -46,12 +46,12 @@ def flatten(numbers: Mapping[str, Any]) -> Iterator[Number]:
     for key, item in numbers.items():
         stem, _, ending = key.rpartition("_")
         owner = _owner(stem, key, numbers)
-        high = f"{key.removesuffix('low')}high"
+        of, high = stem or "value", f"{key.removesuffix('low')}high"
         if ending == "interval" and _is_pair(item) and owner is not None and owner not in intervals:
             intervals[owner] = (item[0], item[1])
             taken.add(key)
-        elif ending == "low" and high in numbers and owner is not None and stem in (owner, ""):
-            intervals[owner] = (item, numbers[high])
+        elif ending == "low" and of in numbers and high in numbers:
+            intervals[of] = (item, numbers[high])
             taken |= {key, high}
         elif ending == "stderr" and owner is not None and owner not in errors:
             errors[owner] = item

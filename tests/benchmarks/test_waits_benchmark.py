@@ -37,7 +37,9 @@ def test_versions_take_turns_and_the_ratio_is_of_pairs(monkeypatch, tmp_path):
     twice = replace(waits.BENCHMARK, presets={"full": replace(waits.PRESETS["full"], repetitions=2)})
     main(twice, ["--output", str(output)])
     assert asked == [str(folder), str(waits.ROOT)] * 3
-    (row,) = json.loads(output.read_text())["parts"]["waits"]["found"].values()
+    found = json.loads(output.read_text())["parts"]["waits"]["found"]
+    (row,) = found["rows"].values()
+    assert found["before"] == waits.BEFORE
     assert row["before"] == {"median": 16.0, "min": 12.0, "max": 20.0}
     assert row["times_as_fast"] == pytest.approx({"median": (3 + 10 / 3) / 2, "min": 3.0, "max": 10 / 3})
 

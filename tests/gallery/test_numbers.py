@@ -22,7 +22,7 @@ def test_intervals_go_to_their_numbers_and_none_is_lost():
         "pair_interval": [1, 2],
         "growth": {"value": 7.0, "interval": [6.0, 8.0]},
         "share": {"value": 0.5, "low": 0.4, "high": 0.6},
-        "budgets": {"low": 0.1, "high": 0.9},
+        "budgets": {"trials": 3, "low": 0.1, "high": 0.9},
     }
     found = {number.path: str(number) for number in flatten(numbers)}
     assert found == {
@@ -38,6 +38,7 @@ def test_intervals_go_to_their_numbers_and_none_is_lost():
         ("pair_interval",): "1; 2",
         ("growth",): "7 [6, 8]",
         ("share",): "0.5 [0.4, 0.6]",
+        ("budgets", "trials"): "3",
         ("budgets", "low"): "0.1",
         ("budgets", "high"): "0.9",
     }

@@ -19,7 +19,7 @@ def compare(study: Study, answers: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "times": times(answers),
         "largest": _largest(networks),
-        # Those of the lab differ by rounding alone, which moves the best rate where two are as good.
+        # Those of the lab differ by rounding alone, which moves the ends of runs near the cliff.
         "same_best_rates": all(
             row["best_rate"]["plain"] in (row["best_rate"]["here"], row["best_rate"]["processes"])
             for row in networks.values()
