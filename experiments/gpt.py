@@ -47,7 +47,7 @@ QUICK = replace(
 )
 PRESETS: Mapping[str, sl.Experiment] = {
     "smoke": shared.smoke(
-        QUICK, shared.octaves(-9, -8), steps=8, widths=(8, 16), base_width=8, depths=(1,), base_depth=1
+        QUICK, shared.octaves(-9, -8), steps=4, widths=(8, 16), base_width=8, depths=(1,), base_depth=1
     ),
     "quick": QUICK,
     "full": replace(QUICK, widths=(16, 32, 64, 128), seeds=5),

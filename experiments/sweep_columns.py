@@ -154,7 +154,7 @@ def smoke(sweep: sl.Experiment, rates: tuple[float, ...], steps: int, **sizes: A
         steps=steps,
         schedule="constant",
         observables=(METRIC, "sharpness"),
-        records=min(9, steps + 1),
+        records=3,
         probe_size=16,
         refine=False,
     )

@@ -56,23 +56,25 @@ class DeviceLayout:
         )
 
     # Indexing or stacking arrays that lie on several devices would be a program of all of them, whose parts wait for
-    # each other; among programs that are dispatched to one device alone they may wait for ever.
+    # each other; among programs that are dispatched to one device alone they may wait for ever. That one is the first,
+    # whichever the run's own is: each device would compile the programs again.
 
     def run(self, i: int, stacked: PyTree) -> Any:
-        """Run i of arrays with a leading run axis, on its own device."""
+        """Run i of arrays with a leading run axis, on the first device."""
         device, place = divmod(i, self.per_device)
-        return jax.tree.map(lambda x: _on(self.devices[device], x)[place], stacked)
+        return jax.tree.map(lambda x: self._on_first(x, self.devices[device])[place], stacked)
 
-    def replica(self, i: int, shared: PyTree) -> Any:
-        """What `place` has put onto the device of run i."""
-        return jax.tree.map(lambda x: _on(self.devices[i // self.per_device], x), shared)
+    def replica(self, shared: PyTree) -> Any:
+        """What `replicate` has put onto the first device."""
+        return jax.tree.map(lambda x: self._on_first(x, self.devices[0]), shared)
 
     def stack(self, runs: Sequence[PyTree]) -> Any:
-        """Arrays with a leading run axis, of runs that are each on their own device."""
+        """Arrays with a leading run axis, of runs that are all on the first device."""
 
         def stack(*leaves: jax.Array) -> jax.Array:
             parts = [
-                jnp.stack(leaves[first : first + self.per_device]) for first in range(0, self.size, self.per_device)
+                jax.device_put(jnp.stack(leaves[i * self.per_device : (i + 1) * self.per_device]), device)
+                for i, device in enumerate(self.devices)
             ]
             shape = (self.size, *leaves[0].shape)
             return jax.make_array_from_single_device_arrays(
@@ -85,8 +87,7 @@ class DeviceLayout:
     def _mesh(self) -> Mesh:
         return Mesh(np.array(self.devices), ("runs",))
 
-
-def _on(device: jax.Device, x: jax.Array) -> jax.Array:
-    """The part of an array that lies on a device (`addressable_data` of a replicated array is always the first's)."""
-    (part,) = (shard.data for shard in x.addressable_shards if shard.device == device)
-    return part
+    def _on_first(self, x: jax.Array, device: jax.Device) -> jax.Array:
+        """The part of an array that lies on a device, on the first (`addressable_data(0)` is always the first's)."""
+        (part,) = (shard.data for shard in x.addressable_shards if shard.device == device)
+        return jax.device_put(part, self.devices[0])

@@ -137,11 +137,11 @@ def observe_dispatched(
     held_out: PyTree,
 ) -> tuple[TrackerState, dict[str, jax.Array]]:
     """As `observe`, with each curvature product a program of its own."""
+    recipe, probe, held_out = layout.replica((recipe, probe, held_out))
     observed = []
     for i in range(layout.size):
         run, tracker = layout.run(i, (runs, trackers))
-        on_device, of_probe, of_held_out = layout.replica(i, (recipe, probe, held_out))
-        observed.append(on_device.observe(run, tracker, seeds[i], of_probe, of_held_out, rates[i], loop="python"))
+        observed.append(recipe.observe(run, tracker, seeds[i], probe, held_out, rates[i], loop="python"))
     return layout.stack(observed)
 
 

@@ -292,3 +292,5 @@ def test_dispatched_runs_on_two_devices_give_the_records_of_one(elsewhere):
     assert any("sharpness" in name for name in names)
     for name in names:
         assert np.array_equal(elsewhere[name], elsewhere[name.replace(":1_", ":2_")], equal_nan=True), name
+    assert elsewhere["solves of python:1"] > 0  # programs that serve however many devices hold the runs
+    assert elsewhere["solves of python:2"] == 0
