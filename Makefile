@@ -70,7 +70,7 @@ test: $(STAMP) ## Run the tests and the docstrings' examples (minutes)
 	$(PY) -m pytest -n 2 --dist loadfile
 
 test-long: $(STAMP) ## Run the tests of whole commands, figures, processes, simulations and the documentation's code
-	$(PY) -m pytest -n 2 --dist loadfile -m long
+	$(PY) -m pytest -n 2 --dist loadfile -m 'long and not slow'
 
 test-browser: $(STAMP) ## Read the report in a headless Chromium (Debian: apt install chromium chromium-driver)
 	$(PY) -m pytest -m browser tests/browser

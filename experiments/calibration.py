@@ -20,7 +20,8 @@ each rate of error at most 5 %, with a one-sided confidence of 95 % (all at once
 "fails" if some coverage is below 90 % or some rate above 5 %, with a one-sided confidence of 95 % after Bonferroni's
 correction for their number; else "inconclusive".
 
-Cost: two minutes on two cores. Expected: coverages of 93 to 100 %; errors of at most 3 %.
+Cost: two minutes on two cores. Expected: coverages of 93 to 100 %; errors of at most 3 %. Found at full, with 1,000
+sweeps of each kind: 95.5 % or more; errors of at most 1.8 %.
 
     make figure-calibration
 """
