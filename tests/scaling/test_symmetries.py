@@ -31,25 +31,26 @@ class Trace(NamedTuple):
     effective: np.ndarray
 
 
+@jax.jit
+def run(recipe, inputs, classes, learning_rate):
+    """The outputs and losses of `STEPS` full-batch steps, the Hessians at both ends, and the state at the first."""
+
+    def step(run, _):
+        outputs = recipe.forward(run.params, inputs)
+        return recipe.step(run, learning_rate, (inputs, classes)), (outputs, recipe.loss(outputs, classes))
+
+    dense = dense_hessian(recipe)
+    first = recipe.begin(0)
+    last, (outputs, losses) = jax.lax.scan(step, first, length=STEPS)
+    ends = jax.tree.map(lambda *ends: jnp.stack(ends), first.params, last.params)
+    return outputs, losses, jax.lax.map(lambda params: dense(params, (inputs, classes)), ends), first
+
+
 def train(model, scaling, learning_rate):
-    """`STEPS` full-batch steps in float64, beyond the base width, as one program."""
+    """What a run of `STEPS` steps in float64, beyond the base width, shows."""
     recipe = make_recipe(model, 12 if model == "residual_mlp" else 6, scaling)
     images, classes = make_batch(model, examples=8)
-    inputs = recipe.prepare(images.astype(np.float64))
-    dense = dense_hessian(recipe)
-
-    @jax.jit
-    def run(inputs):
-        def step(run, _):
-            outputs = recipe.forward(run.params, inputs)
-            return recipe.step(run, learning_rate, (inputs, classes)), (outputs, recipe.loss(outputs, classes))
-
-        first = recipe.begin(0)
-        last, (outputs, losses) = jax.lax.scan(step, first, length=STEPS)
-        ends = jax.tree.map(lambda *ends: jnp.stack(ends), first.params, last.params)
-        return outputs, losses, jax.lax.map(lambda params: dense(params, (inputs, classes)), ends), first
-
-    outputs, losses, hessians, first = run(inputs)
+    outputs, losses, hessians, first = run(recipe, recipe.prepare(images.astype(np.float64)), classes, learning_rate)
     metric = jax.tree.map(np.full_like, first.params, recipe.metric(first.params, first.opt_state))
     root = np.sqrt(np.concatenate([np.ravel(d) for d in jax.tree.leaves(metric)]))
     raw = np.linalg.eigvalsh(hessians)[:, -1]
