@@ -36,7 +36,7 @@ from sharplab.gallery.readme import made_at
 
 MOST_ROWS = 200  # of a table that is shown as such
 COLOURS = 96  # of a picture: a third of the bytes
-DIGITS = 5  # of numbers in curves
+DIGITS = 4  # of numbers in curves, as many as are shown at a point
 
 
 def write_report(folder: Path, entries: Sequence[Entry] | None = None) -> Path:

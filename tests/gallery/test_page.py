@@ -140,9 +140,9 @@ def test_curves_in_the_page_are_those_of_the_table(page):
     assert {trace["name"] for figure in figures for trace in figure["data"]} == {"width 8", "width 16"}
 
 
-def test_numbers_of_curves_have_five_digits(page):
+def test_numbers_of_curves_have_four_digits(page):
     spread = curves(page)[-1]["data"][0]["error_y"]["array"]  # of seeds whose sharpness differs by 1
-    assert spread == [0.70711] * 3
+    assert spread == [0.7071] * 3
 
 
 def test_a_table_that_is_no_curve_is_shown_as_a_table(page):
