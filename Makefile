@@ -66,6 +66,9 @@ $(VENV)/.docs: $(STAMP)
 	@$(PY) -m pip install --quiet -c constraints.txt -e '.[docs]'
 	@touch $@
 
+# Each of the two processes has a core, which threads of linear algebra would fight for.
+test test-long: export OPENBLAS_NUM_THREADS := 1
+
 test: $(STAMP) ## Run the tests and the docstrings' examples (minutes)
 	$(PY) -m pytest -n 2 --dist loadfile
 

@@ -16,7 +16,7 @@ slow = pytest.mark.slow
 SIZES = {
     "adam": ("width", 2),
     "depth": ("depth", 3),
-    "optimizers": ("width", 7),
+    "optimizers": ("width", 3),
     "gpt": ("width", 2),
     "depth-convnet": ("depth", 3),
     "depth-vit": ("depth", 1),
