@@ -78,7 +78,7 @@ SHOWN_RATE = 2.0**-1
 # Where a first look with the preset's seeds said that so many would decide.
 MORE_SEEDS: Mapping[tuple[str, str], int] = {("full", "two layers per block"): 16}
 # Images that the sharpness is of; quick: of 512 its products would see more than the sweep's steps.
-PROBES: Mapping[str, int] = {"smoke": 16, "quick": 128, "full": 128, "paper": 1024}
+PROBES: Mapping[str, int] = {"smoke": 4, "quick": 128, "full": 128, "paper": 1024}
 
 
 def find(preset: str, store: Path) -> Finding:

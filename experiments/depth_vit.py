@@ -58,7 +58,7 @@ PRESETS: Mapping[str, sl.Experiment] = {
 }
 SHOWN_RATE = 2.0**-9
 # Images that the sharpness is of; quick: of 512 it takes longer than the sweep.
-PROBES: Mapping[str, int] = {"smoke": 16, "quick": 128, "full": 128, "paper": 1024}
+PROBES: Mapping[str, int] = {"smoke": 4, "quick": 128, "full": 128, "paper": 1024}
 
 
 def find(preset: str, store: Path) -> Finding:

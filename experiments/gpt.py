@@ -66,7 +66,7 @@ PRESETS: Mapping[str, sl.Experiment] = {
 }
 SHOWN_RATE = 2.0**-9
 # Windows that the sharpness is of; quick: of 64 its products would see nearly as many as the sweep's steps.
-PROBES: Mapping[str, int] = {"smoke": 16, "quick": 32, "full": 32, "paper": 256}
+PROBES: Mapping[str, int] = {"smoke": 4, "quick": 32, "full": 32, "paper": 256}
 
 
 def find(preset: str, store: Path) -> Finding:

@@ -155,7 +155,7 @@ def smoke(sweep: sl.Experiment, rates: tuple[float, ...], steps: int, **sizes: A
         schedule="constant",
         observables=(METRIC, "sharpness"),
         records=3,
-        probe_size=16,
+        probe_size=4,
         refine=False,
     )
 
