@@ -27,7 +27,7 @@ def by_differences(w, batch=BATCH, **options):
 @jax.jit
 def exact(w):
     flat, unravel = ravel_pytree(w)
-    return jax.hessian(lambda w: cross_entropy(PLAIN(unravel(w), BATCH[0]), BATCH[1]))(flat)
+    return jax.jit(jax.hessian(lambda w: cross_entropy(PLAIN(unravel(w), BATCH[0]), BATCH[1])))(flat)
 
 
 def eigenvalues(w):

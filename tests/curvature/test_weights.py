@@ -111,10 +111,10 @@ def weighted_matrices(weight):
         return tanh_model(w.reshape(3, 3), X)
 
     flat, targets = W.reshape(-1), (Y, weight)
-    J, f = jax.jacrev(of_params)(flat), of_params(flat)
-    H = jax.hessian(lambda w: weighted_loss(of_params(w), targets))(flat)
+    J, f = jax.jit(jax.jacrev(of_params))(flat), of_params(flat)
+    H = jax.jit(jax.hessian(lambda w: weighted_loss(of_params(w), targets)))(flat)
     J2 = J.reshape(18, 9)
-    G = J2.T @ jax.hessian(weighted_loss)(f, targets).reshape(18, 18) @ J2
+    G = J2.T @ jax.jit(jax.hessian(weighted_loss))(f, targets).reshape(18, 18) @ J2
     gradients = jnp.einsum("nc,ncp->np", 3 * (f - Y) ** 2 * jnp.sign(f - Y), J)
     return H, G, jnp.einsum("n,np,nq->pq", weight, gradients, gradients) / weight.sum()
 

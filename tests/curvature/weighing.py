@@ -40,9 +40,9 @@ def dense(batch=BATCH):
         return model(unravel(w), tokens)
 
     f = outputs(flat)
-    J = jax.jacrev(outputs)(flat).reshape(f.size, -1)
-    H = jax.hessian(lambda w: masked_loss(outputs(w), targets))(flat)
-    G = J.T @ jax.hessian(masked_loss)(f, targets).reshape(f.size, f.size) @ J
+    J = jax.jit(jax.jacrev(outputs))(flat).reshape(f.size, -1)
+    H = jax.jit(jax.hessian(lambda w: masked_loss(outputs(w), targets)))(flat)
+    G = J.T @ jax.jit(jax.hessian(masked_loss))(f, targets).reshape(f.size, f.size) @ J
     residuals = jax.nn.softmax(f) - jax.nn.one_hot(targets[0], WORDS)
     gradients = jnp.einsum("ntc,ntcp->ntp", residuals, J.reshape(*f.shape, -1))
     F = jnp.einsum("nt,ntp,ntq->pq", targets[1], gradients, gradients) / targets[1].sum()

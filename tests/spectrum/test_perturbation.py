@@ -49,7 +49,7 @@ OPERATORS = {
 
 def dense(name, flat):
     """The same matrices without operators."""
-    H = jax.hessian(lambda w: loss(UNRAVEL(w), BATCH))(flat)
+    H = jax.jit(jax.hessian(lambda w: loss(UNRAVEL(w), BATCH)))(flat)
     J = jax.jacobian(lambda w: model(UNRAVEL(w), BATCH[0]).ravel())(flat)
     metric = 1 + flat**2
     return {
@@ -88,13 +88,13 @@ def test_gradients_are_those_of_finite_differences_at_every_end(which, float64):
 
     @jax.jit
     def differences(t):
-        return jnp.linalg.eigvalsh(jax.hessian(lambda w: loss(unravel(w), batch))(flat + t * direction))
+        return jnp.linalg.eigvalsh(jax.jit(jax.hessian(lambda w: loss(unravel(w), batch)))(flat + t * direction))
 
     h = 1e-5
     assert np.allclose(values(0.0), differences(0.0)[jnp.array(exact)])
     slopes = (differences(h) - differences(-h))[jnp.array(exact)] / (2 * h)
-    assert np.allclose(jax.jacfwd(values)(0.0), slopes, rtol=1e-4)
-    assert np.allclose(jax.jacrev(values)(0.0), slopes, rtol=1e-4)
+    assert np.allclose(jax.jit(jax.jacfwd(values))(0.0), slopes, rtol=1e-4)
+    assert np.allclose(jax.jit(jax.jacrev(values))(0.0), slopes, rtol=1e-4)
 
 
 def test_a_function_is_differentiated_in_what_it_holds():
@@ -118,7 +118,7 @@ def test_what_has_no_gradient_here_gives_nan_and_not_zero():
     d = jnp.array([1.0, 5.0, 2.0])
     for of in ("vectors", "residuals", "errors", "floor"):
         assert np.isnan(jax.grad(lambda d, of=of: getattr(sl.eigsh(operator(d)), of).sum())(d)).all(), of
-    assert np.isnan(jax.hessian(lambda d: sl.eigsh(operator(d)).values[0])(d)).all()
+    assert np.isnan(jax.jit(jax.hessian(lambda d: sl.eigsh(operator(d)).values[0]))(d)).all()
     value, pairs = jax.value_and_grad(lambda d: (lambda p: (p.values[0], p))(sl.eigsh(operator(d))), has_aux=True)(d)[0]
     assert np.isfinite(pairs.vectors).all() and value == pairs.values[0]
 

@@ -135,7 +135,7 @@ ODD = {
 @pytest.fixture(scope="module")
 def dense():
     flat, unravel = ravel_pytree(jax.tree.map(lambda w: jnp.asarray(w, jnp.float32), ODD))
-    H = jax.hessian(lambda w: loss(unravel(w), BATCH))(flat)
+    H = jax.jit(jax.hessian(lambda w: loss(unravel(w), BATCH)))(flat)
     J = jax.jacobian(lambda w: model(unravel(w), BATCH[0]).ravel())(flat)
     return {"hessian": np.asarray(H, np.float64), "gauss_newton": np.asarray(J.T @ J / 6, np.float64), "ntk": J @ J.T}
 
