@@ -55,4 +55,5 @@ def test_each_kind_of_wait_is_timed():
     jobs = waits.jobs(waits.PRESETS["smoke"])
     kinds = {job.args[0]: job for job in jobs.values()}  # the last of each: `export`, after a sweep, of the commands
     assert len(kinds) == 4
-    assert all(0 < job(variables={}) < math.inf for job in kinds.values())
+    # Not that each is above 0: a step is a difference of two times, which other work on the machine may turn around.
+    assert all(math.isfinite(job(variables={})) for job in kinds.values())
