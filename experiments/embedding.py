@@ -15,9 +15,9 @@ parameterization with the embedding's learning rate times the width's ratio: "ho
 if it shifts; else "inconclusive". The difference of its shift from those of muP and of standard is stated.
 
 Cost: about nine minutes on two cores; standard and muP are runs of the figure `gpt` too. Expected: a shift between the
-two: hidden layers too have steps that grow with their fan-in. Found at full: so it is, by −1.04 [−1.31, −0.78] octaves
-per doubling; of standard itself it differs by −0.03 [−0.39, 0.33]. The faster embedding mends nothing here, and takes
-the first steps far over the threshold.
+two: hidden layers too have steps that grow with their fan-in. Found at full: a shift as large as standard's, −1.12
+[−1.37, −0.86] octaves per doubling, which differs from that by −0.03 [−0.39, 0.33] and from muP's by −1.04 [−1.31,
+−0.78]. The faster embedding mends nothing here, and takes the first steps of widths 64 and 128 far over the threshold.
 
     make figure-embedding
 """

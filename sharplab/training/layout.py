@@ -1,7 +1,8 @@
 """How the runs of a batch lie on the devices, and what is done to each of them there."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import jax
@@ -59,14 +60,16 @@ class DeviceLayout:
     # each other; among programs that are dispatched to one device alone they may wait for ever. That one is the first,
     # whichever the run's own is: each device would compile the programs again.
 
-    def run(self, i: int, stacked: PyTree) -> Any:
-        """Run i of arrays with a leading run axis, on the first device."""
-        device, place = divmod(i, self.per_device)
-        return jax.tree.map(lambda x: self._on_first(x, self.devices[device])[place], stacked)
+    def each(self, stacked: PyTree) -> Iterator[Any]:
+        """The runs of arrays with a leading run axis, one after another on the first device."""
+        for device in self.devices:
+            part = self._on_first(stacked, device)
+            for place in range(self.per_device):
+                yield jax.tree.map(itemgetter(place), part)
 
     def replica(self, shared: PyTree) -> Any:
         """What `replicate` has put onto the first device."""
-        return jax.tree.map(lambda x: self._on_first(x, self.devices[0]), shared)
+        return self._on_first(shared, self.devices[0])
 
     def stack(self, runs: Sequence[PyTree]) -> Any:
         """Arrays with a leading run axis, of runs that are all on the first device."""
@@ -87,7 +90,11 @@ class DeviceLayout:
     def _mesh(self) -> Mesh:
         return Mesh(np.array(self.devices), ("runs",))
 
-    def _on_first(self, x: jax.Array, device: jax.Device) -> jax.Array:
-        """The part of an array that lies on a device, on the first (`addressable_data(0)` is always the first's)."""
-        (part,) = (shard.data for shard in x.addressable_shards if shard.device == device)
-        return jax.device_put(part, self.devices[0])
+    def _on_first(self, arrays: PyTree, device: jax.Device) -> Any:
+        """The parts of arrays that lie on a device, on the first (`addressable_data(0)` is always the first's)."""
+
+        def on_first(x: jax.Array) -> jax.Array:
+            (part,) = (shard.data for shard in x.addressable_shards if shard.device == device)
+            return jax.device_put(part, self.devices[0])
+
+        return jax.tree.map(on_first, arrays)

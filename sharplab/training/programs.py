@@ -139,8 +139,7 @@ def observe_dispatched(
     """As `observe`, with each curvature product a program of its own."""
     recipe, probe, held_out = layout.replica((recipe, probe, held_out))
     observed = []
-    for i in range(layout.size):
-        run, tracker = layout.run(i, (runs, trackers))
+    for i, (run, tracker) in enumerate(layout.each((runs, trackers))):
         observed.append(recipe.observe(run, tracker, seeds[i], probe, held_out, rates[i], loop="python"))
     return layout.stack(observed)
 

@@ -60,6 +60,11 @@ def test_of_one_seed_the_spread_is_the_error_that_the_table_states():
     assert found["spread"].tolist() == [0.1, 0.2]
 
 
+def test_equal_values_have_no_spread():
+    found = average(pd.DataFrame({"step": [0, 0, 0], "top": [0.1, 0.1, 0.1]}), "step", "top")
+    assert found.to_dict("list") == {"step": [0], "mean": [0.1], "spread": [0.0], "count": [3]}
+
+
 def test_of_a_long_line_the_ends_and_every_peak_stay():
     rng = np.random.default_rng(0)
     y = rng.normal(size=10_000)

@@ -18,7 +18,7 @@ class CompiledSolves(logging.Handler):
     count = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.count += record.getMessage().startswith("Compiling jit(_run)")
+        self.count += record.getMessage().startswith("Finished XLA compilation of jit(_run)")
 
 
 if __name__ == "__main__":
