@@ -22,6 +22,8 @@ TOLERANCE = 1 / 16
 FARTHEST = 96.0  # octaves from a learning rate of 1 at which the search ends
 FIRST_STRIDE = 1.9  # brackets: below 2, so that halving ends within one
 ROUNDING = 4  # units of ε·|L| that a loss is taken to be rounded by
+NUDGES, NUDGED = 3, 32  # changes of all weights in their last digit; times what they do to L is its rounding, if more
+SURE = 2.0**-12  # share by which rounding as above may move η_c, below which it is not asked for
 
 
 @partial(
@@ -66,11 +68,13 @@ def critical_sharpness(
     the effective sharpness. Only the loss itself is computed, so that any network will do which has a gradient, or an
     update from elsewhere. η_c is looked for from `start` on in strides that double, and then between the last two: of
     several places where the loss comes to exceed L(w), one is found. From the η_c of an earlier point that takes 4
-    evaluations where it moved by at most an eighth, and 6 where it did by less than half.
+    or 5 evaluations where it moved by at most an eighth, and 6 where it did by less than half.
 
     Losses that are not finite count as larger than L(w). The value is NaN where L(w) is not finite and where no η
     lowers the loss by more than its rounding: an update of 0, or one that does not descend. It is 0, but for less than
-    1e-28, where no η raises the loss.
+    1e-28, where no η raises the loss. A mean is rounded by more than its last digit where it is small next to what it
+    is computed from, as the cross-entropy of large logits is: where the loss is lowered by less than a thousandth or so
+    of it, three more evaluations tell how much it moves as each weight does in its last digit.
 
     Args:
         loss, params, batch, model, weight, chunk: as of `hessian`; a batch on the host is read for each evaluation.
@@ -131,10 +135,11 @@ class _State(NamedTuple):
     loss: jax.Array  # at the point itself
     low: jax.Array  # the largest x so far at which the loss was no larger; −inf before
     high: jax.Array  # the least x at which it was; inf before
+    rounding: jax.Array  # of a loss
     x: jax.Array  # to be tried next
     stride: jax.Array  # to the one after that, while there is no bracket
     fall: jax.Array  # the most by which a loss was seen to be smaller
-    checking: jax.Array  # whether the bracket is found, and x only asks how far the loss falls
+    asked: jax.Array  # evaluations since the bracket is found: at 1 x asks how far the loss falls, then for rounding
     finished: jax.Array
     evaluations: jax.Array
 
@@ -145,12 +150,12 @@ def _search(
     streamed = isinstance(examples, HostBatches)
     mean = _mean_loss if streamed else _mean_loss_compiled
 
-    def at(x: jax.Array) -> jax.Array:
-        return mean((shared[0], _moved(shared[1], update, x)), examples)
+    def at(state: _State) -> jax.Array:
+        return mean((shared[0], _moved(shared[1], update, state)), examples)
 
     width = -jnp.log2(1 - jnp.asarray(tol, tree.dtype(shared[1])))
     state = _begin(mean(shared, examples), start, width)
-    last = repeat_while(lambda s: ~s.finished, lambda s: _next(s, at(s.x), width), state, loop)
+    last = repeat_while(lambda s: ~s.finished, lambda s: _next(s, at(s), width), state, loop)
     return _result(last)
 
 
@@ -171,9 +176,14 @@ _mean_loss_compiled = jax.jit(_mean_loss)
 
 
 @jax.jit
-def _moved(params: PyTree, update: PyTree, x: jax.Array) -> PyTree:
-    """The point w + 2ˣ Δ."""
-    return tree.moved(params, jnp.exp2(x), update)
+def _moved(params: PyTree, update: PyTree, state: _State) -> PyTree:
+    """The point w + 2ˣ Δ, or where the rounding is asked for w with other last digits."""
+
+    def nudged() -> PyTree:
+        noise = tree.normal(jax.random.key(state.asked), params)
+        return jax.tree.map(lambda w, n: w * (1 + jnp.finfo(w.dtype).eps * n).astype(w.dtype), params, noise)
+
+    return jax.lax.cond(state.asked > 1, nudged, lambda: tree.moved(params, jnp.exp2(state.x), update))
 
 
 @jax.jit
@@ -184,10 +194,11 @@ def _begin(loss: jax.Array, start: jax.typing.ArrayLike, width: jax.Array) -> _S
         loss=loss,
         low=none - jnp.inf,
         high=none + jnp.inf,
+        rounding=ROUNDING * jnp.finfo(loss.dtype).eps * jnp.abs(loss),
         x=jnp.where(jnp.abs(x) < FARTHEST, x, 0),
         stride=FIRST_STRIDE * width,
         fall=jnp.zeros_like(loss),
-        checking=jnp.asarray(False),
+        asked=jnp.zeros((), jnp.int32),
         finished=~jnp.isfinite(loss),
         evaluations=jnp.ones((), jnp.int32),
     )
@@ -195,14 +206,16 @@ def _begin(loss: jax.Array, start: jax.typing.ArrayLike, width: jax.Array) -> _S
 
 @jax.jit
 def _next(state: _State, loss: jax.Array, width: jax.Array) -> _State:
-    """The state after the loss at `state.x`."""
-    risen, x = ~(loss <= state.loss), state.x
-    low = jnp.where(risen | state.checking, state.low, x)
-    high = jnp.where(risen & ~state.checking, x, state.high)
+    """The state after the loss where `_moved` says."""
+    searching, nudged = state.asked == 0, state.asked > 1
+    risen, x, change = ~(loss <= state.loss), state.x, loss - state.loss
+    low = jnp.where(searching & ~risen, x, state.low)
+    high = jnp.where(searching & risen, x, state.high)
     state = state._replace(
         low=low,
         high=high,
-        fall=jnp.maximum(state.fall, jnp.where(risen, 0, state.loss - loss)),
+        rounding=jnp.maximum(state.rounding, jnp.where(nudged, NUDGED * jnp.abs(change), 0)),
+        fall=jnp.maximum(state.fall, jnp.where(risen | nudged, 0, -change)),
         evaluations=state.evaluations + 1,
     )
     bracketed = jnp.isfinite(low) & jnp.isfinite(high)
@@ -211,20 +224,21 @@ def _next(state: _State, loss: jax.Array, width: jax.Array) -> _State:
     beyond = ~bracketed & (jnp.abs(x) >= FARTHEST)
     found = settled | beyond
     farther = jnp.clip(x + jnp.where(risen, -1, 1) * state.stride, -FARTHEST, FARTHEST)
+    noise = _noise(state)
+    told = (noise < SURE) | (~searching & ~(noise < 1)) | (state.asked > NUDGES)
     # Of a parabola that crosses at η the lowest point is at η/2.
     return state._replace(
         x=jnp.where(found, low - 1, jnp.where(bracketed, middle, farther)),
         stride=2 * state.stride,
-        checking=found,
-        finished=state.checking | (found & (_noise(state) < 1)) | (beyond & risen),
+        asked=state.asked + found,
+        finished=found & (told | (beyond & searching & risen)),
     )
 
 
 def _noise(state: _State) -> jax.Array:
     """By what share of itself rounding of losses may move η_c, on a parabola at most as deep as was seen."""
-    rounding = ROUNDING * jnp.finfo(state.loss.dtype).eps * jnp.abs(state.loss)
     deep = state.fall > 0
-    return jnp.where(deep, rounding / jnp.where(deep, 4 * state.fall, 1), jnp.inf)
+    return jnp.where(deep, state.rounding / jnp.where(deep, 4 * state.fall, 1), jnp.inf)
 
 
 @jax.jit

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -41,8 +42,8 @@ class TaskRuns:
             new_sharpness: the effective sharpness λ of the last and of the next task's loss, with errors;
             old_over_threshold, new_over_threshold: λ over its threshold; over_critical, over_relative: the learning
             rate over the least at which an update for the next task raises that task's loss, or the last task's,
-            infinite where it lowers it at no learning rate; slope: the rise of the last task's loss by such an update,
-            to first order, in nats.
+            infinite where it lowers it at no learning rate by more than its rounding; slope: the rise of the last
+            task's loss by such an update, to first order, in nats.
         params: at the end, with leading axes (learning rates, seeds).
     """
 
@@ -288,28 +289,34 @@ def _train(
             critical = critical_sharpness(loss, params, updates, new, other=(loss, batch))
             return top.values[0], top.errors[0], critical.learning_rate
 
-        seen = jax.vmap(both)(jax.tree.map(lambda *x: jnp.stack(x), old, new))
+        seen = jax.lax.map(both, jax.tree.map(lambda *x: jnp.stack(x), old, new))
         names = (SHARPNESS[::2], SHARPNESS[1::2], CRITICAL)
         found = {name: x[i] for of, x in zip(names, seen, strict=True) for i, name in enumerate(of)}
         found["slope"] = jax.jvp(lambda params: loss(params, old), (params,), (updates,))[1]
+        found["relative"] = jnp.where(found["slope"] < 0, found["relative"], jnp.nan)
         return {name: each.astype(share.dtype) for name, each in found.items()}
 
-    def lane(state: tuple[PyTree, PyTree], rate: jax.Array, orders: tuple[jax.Array, jax.Array]) -> tuple:
-        def task(state: tuple[PyTree, PyTree], of: tuple) -> tuple:
-            rows, old, new, here = of
-            state, _ = jax.lax.scan(lambda state, rows: step(state, rows, rate), state, rows)
-            nothing = {name: jnp.full((), jnp.nan, share.dtype) for name in (*SHARPNESS, *CRITICAL, "slope")}
-            seen = jax.lax.cond(here, lambda: measure(state, old, new), lambda: nothing)
-            return state, (judged(state[0]), seen)
+    def train(state: tuple[PyTree, PyTree], rate: jax.Array, rows: jax.Array) -> tuple[PyTree, PyTree]:
+        return jax.lax.scan(lambda state, rows: step(state, rows, rate), state, rows)[0]
 
-        order, few = orders
-        first = judged(state[0])
-        later: tuple[jax.Array, jax.Array]
-        seen: dict[str, jax.Array]
-        (params, _), (later, seen) = jax.lax.scan(task, state, (order, few, jnp.roll(few, -1, axis=0), measured))
-        return params, *(jnp.concatenate([one[None], rest]) for one, rest in zip(first, later, strict=True)), seen
+    lanes = jax.vmap(jax.vmap(train, (0, None, 0)), (0, 0, None))
+    judge = jax.vmap(jax.vmap(judged))
 
-    over_seeds = jax.vmap(lane, (0, None, 0))
-    found: tuple[PyTree, jax.Array, jax.Array, dict[str, jax.Array]]
-    found = jax.vmap(over_seeds, (None, 0, None))(begin, rates, orders)
-    return found
+    def task(state: tuple[PyTree, PyTree], of: tuple) -> tuple:
+        rows, old, new, here = of
+        state = lanes(state, rates, rows)
+        # One lane at a time: each solve keeps a basis of its own, and all at once would need that of every lane.
+        one_by_one = partial(jax.lax.map, lambda states: jax.lax.map(lambda of: measure(*of), (states, old, new)))
+        found = jax.eval_shape(one_by_one, state)
+        nothing = jax.tree.map(lambda x: jnp.full(x.shape, jnp.nan, x.dtype), found)
+        return state, (judge(state[0]), jax.lax.cond(here, one_by_one, lambda _: nothing, state))
+
+    begin = jax.tree.map(lambda x: jnp.broadcast_to(x, (len(rates), *x.shape)), begin)
+    order, few = (jnp.moveaxis(each, 1, 0) for each in orders)
+    later: tuple[jax.Array, jax.Array]
+    seen: dict[str, jax.Array]
+    (params, _), (later, seen) = jax.lax.scan(task, begin, (order, few, jnp.roll(few, -1, axis=0), measured))
+    losses, accuracies = (jnp.concatenate([one[None], rest]) for one, rest in zip(judge(begin[0]), later, strict=True))
+    by_lane: tuple[jax.Array, jax.Array, dict[str, jax.Array]]
+    by_lane = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 2), (losses, accuracies, seen))
+    return params, *by_lane

@@ -44,7 +44,7 @@ def test_on_quadratics_it_is_the_rayleigh_quotient_in_the_metric_from_any_start(
     assert np.isclose(found.learning_rate * found.value, 2)
 
 
-@pytest.mark.parametrize(("moved", "most"), [(1.0, 4), (1.1, 4), (0.9, 4), (1.4, 6), (0.7, 6), (2.3, 8), (1e6, 18)])
+@pytest.mark.parametrize(("moved", "most"), [(1.0, 5), (1.1, 4), (0.9, 4), (1.4, 6), (0.7, 6), (2.3, 8), (1e6, 18)])
 def test_evaluations_from_the_last_learning_rate_are_few(moved, most):
     H, D, w = problem(0)
     evaluated = []
@@ -78,6 +78,34 @@ def test_what_rounding_moves_is_part_of_the_error():
         assert abs(found.value - exact) <= found.error, size
         assert found.error > 1e-3 * found.value
     assert np.isnan(critical_sharpness(quadratic, {"a": 1e-5 * w}, {"a": 1e-5 * d}, H).value)
+
+
+def test_where_a_loss_is_small_next_to_its_logits_its_rounding_is_not_taken_for_a_descent():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 5, 128)
+    x = (5 * np.eye(5)[labels] + rng.standard_normal((128, 5))).astype(np.float32)
+    w = (1.5 * np.eye(5) + 0.02 * rng.standard_normal((5, 5)) + 20 * rng.standard_normal((5, 1))).astype(np.float32)
+
+    def loss(w, batch):
+        return optax.softmax_cross_entropy_with_integer_labels(batch[0] @ w, batch[1]).mean()
+
+    def of(update, dtype=np.float32):
+        return critical_sharpness(loss, w.astype(dtype), update.astype(dtype), (x.astype(dtype), labels))
+
+    assert loss(w, (x, labels)) < 0.03
+    g = np.asarray(jax.grad(loss)(w, (x, labels)), float)
+    told = []
+    for _ in range(50):
+        aside = rng.standard_normal((5, 5))
+        aside -= (aside * g).sum() / (g * g).sum() * g
+        update = 10 ** rng.uniform(-4, 1) * g + np.sqrt((g * g).sum()) * aside
+        assert np.isnan(of(update).value)
+        found = of(-update)
+        with jax.enable_x64(True):
+            exact = jax.tree.map(float, of(-update, float))
+        told.append(np.isfinite(found.value))
+        assert not told[-1] or abs(found.value - exact.value) <= found.error + exact.error
+    assert 10 < sum(told) < 50
 
 
 def test_of_networks_it_is_where_the_loss_comes_to_exceed_its_value(float64):
