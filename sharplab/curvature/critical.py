@@ -222,7 +222,7 @@ def _next(state: _State, loss: jax.Array, width: jax.Array) -> _State:
     middle = (low + high) / 2
     settled = bracketed & ((high - low <= width) | (middle <= low) | (middle >= high))
     beyond = ~bracketed & (jnp.abs(x) >= FARTHEST)
-    found = settled | beyond
+    found = ~searching | settled | beyond
     farther = jnp.clip(x + jnp.where(risen, -1, 1) * state.stride, -FARTHEST, FARTHEST)
     noise = _noise(state)
     told = (noise < SURE) | (~searching & ~(noise < 1)) | (state.asked > NUDGES)
@@ -230,7 +230,7 @@ def _next(state: _State, loss: jax.Array, width: jax.Array) -> _State:
     return state._replace(
         x=jnp.where(found, low - 1, jnp.where(bracketed, middle, farther)),
         stride=2 * state.stride,
-        asked=state.asked + found,
+        asked=jnp.where(found, state.asked + 1, 0),
         finished=found & (told | (beyond & searching & risen)),
     )
 
