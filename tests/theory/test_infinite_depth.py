@@ -59,6 +59,15 @@ def test_relu_interpolates_between_layers_that_are_computed(monkeypatch):
     assert deep_log_kernel(gaps, "relu", 900) == pytest.approx(directly, abs=1e-8)
 
 
+@pytest.mark.parametrize("dual", [OPTIMAL[1], OPTIMAL[2], (0, 0.5, *[0] * 29, 0.5), (0, 0, 1)])
+@pytest.mark.parametrize("depth", [2, 40])
+def test_many_gaps_have_the_kernels_that_each_has(dual, depth):
+    gaps = np.concatenate([[0.0, 1.0], np.geomspace(1e-20, 0.9, 90_000), 1 - np.geomspace(1e-9, 0.1, 10_000)])
+    few = np.append(np.arange(0, len(gaps), 101), [1, len(gaps) - 1])
+    of_many, alone = (deep_log_kernel(gaps, dual, depth)[few], deep_log_kernel(gaps[few], dual, depth))
+    assert of_many == pytest.approx(alone, rel=1e-13 if depth == 40 and dual[1] == 0 else 0, abs=1e-10)
+
+
 def test_relu_kernels_forget_their_inputs():
     gaps = np.array([0.0, 1e-3, 0.3, 1.0])
     same, *others = np.exp(deep_log_kernel(gaps, "relu", 5000)) / 5001
