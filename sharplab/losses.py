@@ -47,14 +47,20 @@ def cross_entropy(outputs: jax.Array, targets: jax.Array, ignore: int | None = N
     >>> float(cross_entropy(outputs, targets, ignore=-100)) == float(jnp.log(2.0))
     True
     """
+    return _cross_entropy(optax.softmax_cross_entropy_with_integer_labels, outputs, targets, ignore)
+
+
+def _cross_entropy(
+    of_each: Callable[[jax.Array, jax.Array], jax.Array], outputs: jax.Array, targets: jax.Array, ignore: int | None
+) -> jax.Array:
     check_targets(cross_entropy, outputs, targets, ignore)
     outputs, targets = jnp.asarray(outputs), jnp.asarray(targets)
     if ignore is None:
-        return optax.softmax_cross_entropy_with_integer_labels(outputs, targets).mean()
+        return of_each(outputs, targets).mean()
     counted = targets != ignore
     if not isinstance(counted, Tracer) and not counted.any():
         raise ValueError(f"targets are all {ignore}, which ignore= leaves out: give some that count.")
-    losses = optax.softmax_cross_entropy_with_integer_labels(outputs, jnp.where(counted, targets, 0))
+    losses = of_each(outputs, jnp.where(counted, targets, 0))
     wide = jnp.promote_types(losses.dtype, jnp.float32)  # in which whole numbers stay exact
     total = jnp.sum(jnp.where(counted, losses, 0), dtype=wide)
     return (total / jnp.maximum(jnp.sum(counted), 1).astype(wide)).astype(losses.dtype)
@@ -104,7 +110,12 @@ class OutputHessian:
     product: Callable[[jax.Array], Map]  # outputs → (u → H u)
     root: Callable[[jax.Array], tuple[Map, Map]]  # outputs → (u → Bᵀ u, w → B w), with H = B Bᵀ
     sample: Callable[[jax.Array, jax.Array], jax.Array]  # (key, outputs) → targets drawn from the likelihood
+    precise: Callable[[jax.Array, jax.Array, Any], jax.Array]  # the loss, its derivatives good to their last digits
     ignore: Any = None  # as of `cross_entropy`
+
+    def value(self, outputs: jax.Array, targets: jax.Array) -> jax.Array:
+        """The loss as it is differentiated twice: small where the network is sure, and right there too."""
+        return self.precise(outputs, targets, self.ignore)
 
     def check(self, outputs: Any, targets: Any) -> None:
         """Raise a ValueError for outputs and targets that the loss does not take."""
@@ -195,19 +206,74 @@ def _are_numbers(outputs: Any, targets: Any) -> bool:
     return targets.shape in shapes
 
 
+def _first_largest(outputs: jax.Array) -> jax.Array:
+    """Where the first of the largest outputs of each prediction stands, as a mask."""
+    return jax.nn.one_hot(jnp.argmax(outputs, -1), outputs.shape[-1], dtype=bool)
+
+
+def _precise_cross_entropy(outputs: jax.Array, targets: jax.Array, ignore: int | None) -> jax.Array:
+    return _cross_entropy(_surprise, outputs, targets, ignore)
+
+
+@jax.custom_jvp
+def _surprise(outputs: jax.Array, targets: jax.Array) -> jax.Array:
+    """−ln p of the target, f_m − f_y + ln(1 + Σ exp(f_k − f_m)) over k ≠ m, the first of the largest outputs.
+
+    Nothing is subtracted from 1, here and in its derivatives: p may round to 1, but what it lacks does not.
+    """
+    below = outputs - jnp.max(outputs, -1, keepdims=True)
+    others = jnp.where(_first_largest(outputs), 0, jnp.exp(below))
+    return jnp.log1p(jnp.sum(others, -1)) - jnp.take_along_axis(below, targets[..., None], -1)[..., 0]
+
+
+@jax.custom_jvp
+def _excess(outputs: jax.Array, targets: jax.Array) -> jax.Array:
+    """The derivative p − e_y in the outputs."""
+    p, own = jax.nn.softmax(outputs), jax.nn.one_hot(targets, outputs.shape[-1], dtype=bool)
+    return jnp.where(own, -jnp.sum(jnp.where(own, 0, p), -1, keepdims=True), p)
+
+
+@_surprise.defjvp
+def _surprise_along(primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, Any]) -> tuple:
+    return _surprise(*primals), jnp.sum(_excess(*primals) * tangents[0], -1)
+
+
+@_excess.defjvp
+def _excess_along(primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, Any]) -> tuple:
+    return _excess(*primals), _softmax_product(primals[0])(tangents[0])
+
+
+def _precise_squared_error(outputs: jax.Array, targets: jax.Array, ignore: None) -> jax.Array:
+    return squared_error(outputs, targets)
+
+
 def _softmax_product(outputs: jax.Array) -> Map:
-    p = jax.nn.softmax(outputs)
-    return lambda u: p * (u - jnp.sum(p * u, -1, keepdims=True))
+    p, here = jax.nn.softmax(outputs), _first_largest(outputs)
+
+    def product(u: jax.Array) -> jax.Array:
+        # H 1 = 0: less its entry at the largest p, so that there 1 − p is the sum of the others.
+        u = u - jnp.sum(jnp.where(here, u, 0), -1, keepdims=True)
+        return p * (u - jnp.sum(p * u, -1, keepdims=True))
+
+    return product
 
 
 def _softmax_root(outputs: jax.Array) -> tuple[Map, Map]:
-    """B = diag(√p) − p√pᵀ: BBᵀ = diag(p) − ppᵀ − ppᵀ + (Σp) ppᵀ = diag(p) − ppᵀ."""
-    root = jnp.exp(0.5 * jax.nn.log_softmax(outputs))
+    """B = diag(√p) − p√pᵀ: BBᵀ = diag(p) − ppᵀ − ppᵀ + (Σp) ppᵀ = diag(p) − ppᵀ; with 1 − p as in the product."""
+    root, here = jnp.exp(0.5 * jax.nn.log_softmax(outputs)), _first_largest(outputs)
     p = root**2
-    return (
-        lambda u: root * (u - jnp.sum(p * u, -1, keepdims=True)),
-        lambda w: root * (w - root * jnp.sum(root * w, -1, keepdims=True)),
-    )
+    lacks = jnp.sum(jnp.where(here, 0, p), -1, keepdims=True)  # 1 − p of the largest
+
+    def transposed(u: jax.Array) -> jax.Array:
+        u = u - jnp.sum(jnp.where(here, u, 0), -1, keepdims=True)
+        return root * (u - jnp.sum(p * u, -1, keepdims=True))
+
+    def product(w: jax.Array) -> jax.Array:
+        others = jnp.sum(jnp.where(here, 0, root * w), -1, keepdims=True)
+        top = jnp.sum(jnp.where(here, root * w, 0), -1, keepdims=True)
+        return root * jnp.where(here, w * lacks - root * others, w - root * (others + top))
+
+    return transposed, product
 
 
 def _identity(outputs: jax.Array) -> Map:
@@ -227,6 +293,6 @@ def _sample_normal(key: jax.Array, outputs: jax.Array) -> jax.Array:
 
 
 _OUTPUT_HESSIANS = (
-    OutputHessian(cross_entropy, _softmax_product, _softmax_root, _sample_classes),
-    OutputHessian(squared_error, _identity, _identity_root, _sample_normal),
+    OutputHessian(cross_entropy, _softmax_product, _softmax_root, _sample_classes, _precise_cross_entropy),
+    OutputHessian(squared_error, _identity, _identity_root, _sample_normal, _precise_squared_error),
 )

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from optax import contrib
 
+from sharplab.core import tree
 from sharplab.core.arguments import checked
 from sharplab.core.imports import find
 from sharplab.core.tree import PyTree, named_leaves
@@ -113,8 +114,10 @@ def adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, weight_decay: fl
         (t,) = jax.tree.leaves(moments.count)  # which `nnx.Optimizer` wraps
 
         def inverse(v: jax.Array) -> jax.Array:
-            root = jnp.sqrt(v / (1 - b2 ** t.astype(v.dtype)))
-            return jnp.where(t > 0, 1 / ((1 - b1 ** t.astype(v.dtype)) * (root + eps)), jnp.nan)
+            wide = jnp.promote_types(v.dtype, jnp.float32)  # in 16 bits β₂ may be 1
+            steps = t.astype(wide)
+            root = jnp.sqrt(v.astype(wide) / (1 - b2**steps))
+            return jnp.where(t > 0, 1 / ((1 - b1**steps) * (root + eps)), jnp.nan)
 
         return jax.tree.map(inverse, moments.nu)
 
@@ -178,9 +181,11 @@ def _scale_by_trust_ratio(coefficient: float = 1.0) -> optax.GradientTransformat
             raise ValueError("params are needed by the trust ratio: give update(gradients, state, params).")
 
         def ratio(u: jax.Array, w: jax.Array) -> jax.Array:
-            of_weight, of_update = jnp.linalg.norm(w.ravel()), jnp.linalg.norm(u.ravel())
+            (w_scaled, w_unit), (u_scaled, u_unit) = tree.in_own_unit(w), tree.in_own_unit(u)
+            of_weight, of_update = jnp.linalg.norm(w_scaled.ravel()), jnp.linalg.norm(u_scaled.ravel())
             moves = (of_weight > 0) & (of_update > 0)
-            return jnp.where(moves, coefficient * of_weight / jnp.where(moves, of_update, 1), 1).astype(w.dtype)
+            scaled = coefficient * of_weight / jnp.where(moves, of_update, 1)
+            return jnp.where(moves, scaled * (w_unit / u_unit), 1).astype(w.dtype)
 
         ratios = jax.tree.map(ratio, updates, params)
         return jax.tree.map(jnp.multiply, updates, ratios), TrustRatioState(ratios)

@@ -77,6 +77,30 @@ def test_root_of_the_softmax_is_exact_where_shares_underflow(float64):
     assert np.isclose(transposed(jnp.array([[0.0, 1.0, 0.0]]))[0, 1], np.exp(-400.0), rtol=1e-12, atol=0)
 
 
+def test_what_is_differentiated_is_the_loss_and_right_where_it_is_small():
+    sure = 18 * np.eye(5)[CLASSES] + RNG.standard_normal((8, 5))
+    wrong = 18 * np.eye(5)[(CLASSES + 1) % 5] + RNG.standard_normal((8, 5))
+    closed, infinite = output_hessian(cross_entropy), np.where(np.eye(5)[CLASSES] > 0, OUTPUTS, -np.inf)
+    for outputs in (OUTPUTS, sure, wrong, np.zeros((8, 5)), infinite, OUTPUTS[:, :1]):
+        targets = np.minimum(CLASSES, outputs.shape[1] - 1)
+        u = RNG.standard_normal(outputs.shape)
+
+        def of_all(dtype, outputs=outputs, targets=targets, u=u):
+            f, v = (jnp.asarray(x, dtype) for x in (outputs, u))
+            value = closed.value(f, targets)
+            slope, curved = jax.jvp(jax.grad(lambda f: closed.value(f, targets)), (f,), (v,))
+            transposed, product = closed.root(f)
+            return value, slope, curved, closed.product(f)(v), product(transposed(v))
+
+        with jax.enable_x64(True):
+            exact = [np.asarray(x) for x in of_all(np.float64)]
+            assert np.isclose(exact[0], cross_entropy(jnp.asarray(outputs), targets), rtol=1e-6, atol=1e-14)
+        assert np.allclose(8 * exact[2], exact[3], rtol=1e-9, atol=1e-18)
+        for found, right in zip(of_all(np.float32), exact, strict=True):
+            assert np.allclose(found, right, rtol=1e-4, atol=3e-6 * np.abs(right).max())
+    assert 0 < closed.value(sure.astype(np.float32), CLASSES) < 1e-6
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_samples_have_the_likelihood_whose_information_is_the_output_hessian(float64, name):
     """The covariance of the loss's gradient in the outputs, over 20,000 draws, within 5 standard errors."""

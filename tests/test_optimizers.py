@@ -215,6 +215,21 @@ def test_a_state_of_other_parameters_is_refused():
     assert metric_of_state(momentum(), PARAMS, None) == {"a": 1.0, "b": 1.0}
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_adams_metric_of_16_bits_is_that_of_its_moments(dtype):
+    params = {"w": jnp.zeros(2, dtype)}
+    _, state = optax.adam(0.1).update({"w": jnp.array([2.0, 0.5], dtype)}, optax.adam(0.1).init(params))
+    assert np.allclose(metric_of_state(adam(), params, state)["w"], [5, 20], rtol=4 * float(jnp.finfo(dtype).eps))
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("float16", 2.0**-13), ("float32", 2.0**-80), ("float32", 2.0**70)])
+def test_trust_ratios_are_those_of_vectors_whose_squares_are_no_floats(dtype, size):
+    params = {"w": jnp.ones(16, dtype)}
+    direction = lars(0.0).direction({"w": "relative"})
+    _, state = direction.update({"w": jnp.full(16, size, dtype)}, direction.init(params), params)
+    assert trust_ratios(state)["w"] == 1 / size
+
+
 def test_adams_metric_is_undefined_before_its_first_step():
     state = adam().direction(None).init(PARAMS)
     assert all(np.isnan(d).all() for d in jax.tree.leaves(step_metric(adam(), FACTORS, FACTORS, state)))

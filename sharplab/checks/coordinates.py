@@ -53,7 +53,7 @@ class CoordinateCheck:
         `size` is mean |x|, `change` mean |x − x at step 0|; means are over all `coordinates` that the module puts out
         for the batch. Their `kind` is "output" for the network's own, "hidden" if their number goes with width,
         "logits" for what attention gives to its softmax, else "free". A change below 100 units of rounding counts as
-        none.
+        none, in 16 bits one below a single unit.
         """
         return self.records.copy()
 
@@ -245,6 +245,9 @@ def _outputs_of_modules(recipe: Recipe, params: PyTree, variables: Variables, in
 
 
 def _sizes(x: jax.Array, before: jax.Array) -> dict[str, jax.Array]:
+    eps = float(jnp.finfo(x.dtype).eps)
+    x, before = (y.astype(jnp.promote_types(y.dtype, jnp.float32)) for y in (x, before))
     size, change = jnp.mean(jnp.abs(x)), jnp.mean(jnp.abs(x - before))
-    changed = ~(change <= 100 * jnp.finfo(x.dtype).eps * size)
+    # In 16 bits a hundred roundings are as large as any change; the mean of many coordinates is finer than one.
+    changed = ~(change <= min(100 * eps, max(eps, 1e-4)) * size)
     return {"coordinates": jnp.asarray(x.size), "size": size, "change": jnp.where(changed, change, 0)}

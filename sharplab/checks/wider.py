@@ -14,7 +14,7 @@ from sharplab.checks.comparison import Comparison, check_counts
 from sharplab.checks.trainee import Build, Loss, OptimizerLike, make_trainee
 from sharplab.checks.verdict import Verdict, judge, overall
 from sharplab.core.arguments import checked
-from sharplab.core.statistics import Interval, mean_interval
+from sharplab.core.statistics import OPEN, Interval, mean_interval
 from sharplab.training.recipe import Recipe, RunState
 
 if TYPE_CHECKING:
@@ -55,11 +55,12 @@ class WiderIsBetter:
         table = table.where(np.isfinite(table), np.inf)
         widths = sorted(self.losses["width"].unique())
         first = float(table.loc[(widths[0], 0)].mean())
+        allowed = self.tolerance * abs(first) if np.isfinite(first) else 0.0
         rows = []
         for (narrow, wide), step in ((pair, step) for pair in pairwise(widths) for step in steps):
             before, after = (table.loc[(width, step)].to_numpy() for width in (narrow, wide))
             rise, interval = _rise(before, after)
-            verdict = judge(interval, (-np.inf, self.tolerance * first))
+            verdict = judge(interval, (-np.inf, allowed))
             rows.append((narrow, wide, step, rise, *interval, verdict))
         return pd.DataFrame(rows, columns=["narrow", "wide", "step", "rise", "low", "high", "verdict"])
 
@@ -94,10 +95,11 @@ class WiderIsBetter:
 
 
 def _rise(before: np.ndarray, after: np.ndarray) -> tuple[float, Interval]:
-    if np.isinf(before).any():  # nothing is worse than that
-        return -np.inf, (-np.inf, -np.inf)
-    if np.isinf(after).any():
-        return np.inf, (np.inf, np.inf)
+    more = int(np.isinf(after).sum()) - int(np.isinf(before).sum())
+    if more:
+        return more * np.inf, (more * np.inf, more * np.inf)
+    if np.isinf(before).any():  # as many diverge: what the others say is not the mean over all
+        return np.nan, OPEN
     return mean_interval(after - before, CONFIDENCE)
 
 

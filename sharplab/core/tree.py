@@ -2,7 +2,7 @@
 
 import operator
 import sys
-from functools import lru_cache
+from functools import lru_cache, partial, reduce
 from typing import Any
 
 import jax
@@ -106,6 +106,29 @@ def moved(x: PyTree, factor: Any, v: PyTree) -> PyTree:
         return (a + b * c).astype(leaf.dtype)
 
     return jax.tree.map(one, x, v)
+
+
+def binary_size(x: PyTree) -> jax.Array:
+    """A power of two near the largest modulus of an entry of a wide vector, 0 for zeros and what is not finite."""
+    sizes = [jnp.abs(leaf).max() for leaf in jax.tree.leaves(x) if leaf.size]
+    largest = reduce(jnp.maximum, sizes, jnp.zeros((), dtype(x)))
+    _, exponent = jnp.frexp(largest)  # exp2 is not exact
+    exponent = jnp.minimum(exponent - 1, -jnp.finfo(largest.dtype).minexp)  # so that its reciprocal is a float
+    size = jnp.where(jnp.isfinite(largest) & (largest > 0), jnp.ldexp(jnp.ones_like(largest), exponent), 0)
+    return jax.lax.stop_gradient(size)  # a unit is no part of what is measured in it
+
+
+@partial(jax.jit, inline=True)
+def in_own_unit(x: PyTree) -> tuple[PyTree, jax.Array]:
+    """The wide vector x/u and u, its `binary_size`, or 1: squares of x/u stay in the range of floats, digits as in x.
+
+    >>> in_own_unit(2.0**-100 * jnp.array([3.0, -0.5]))[0].tolist()
+    [1.5, -0.25]
+    """
+    x = wide(x)
+    size = binary_size(x)
+    unit = jnp.where(size > 0, size, 1)
+    return scale(1 / unit, x), unit
 
 
 def named_leaves(tree: PyTree) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 from sharplab.core import tree
 from sharplab.core.arguments import checked
 from sharplab.core.tree import PyTree
+from sharplab.curvature.factor import LinearMap
 from sharplab.curvature.functions import as_partial, objective
 from sharplab.curvature.jacobian import linearized_gradient
 from sharplab.curvature.linear_operator import LinearOperator, an_operator, match_structure
@@ -43,7 +44,18 @@ def directional_sharpness(op: LinearOperator, g: PyTree) -> jax.Array:
     >>> float(directional_sharpness(op, jnp.array([1.0, 1.0])))
     2.0
     """
-    return _dot(g, op(g)) / _dot(g, g)
+    curved, square = forms_along(g, g, op)
+    return curved / square
+
+
+def forms_along(g: PyTree, step: PyTree, product: LinearMap) -> tuple[jax.Array, jax.Array]:
+    """The forms sᵀAs and gᵀs of a step s, in one unit of both, given v → A v.
+
+    The unit is a power of two, so that no square leaves the range of floats: gradients may be as small as 1e-25.
+    """
+    g, size = tree.in_own_unit(g)
+    step, unit = tree.in_own_unit(step)
+    return unit / size * _dot(step, product(step)), tree.dot(g, step)
 
 
 @checked()
@@ -103,7 +115,7 @@ def leaf_shares(vector: PyTree) -> dict[str, jax.Array]:
     >>> {path: float(share) for path, share in leaf_shares({"a": jnp.ones(3), "b": jnp.ones(1)}).items()}
     {'a': 0.75, 'b': 0.25}
     """
-    squares = {path: tree.dot(leaf, leaf) for path, leaf in tree.named_leaves(vector).items()}
+    squares = {path: tree.dot(leaf, leaf) for path, leaf in tree.named_leaves(tree.in_own_unit(vector)[0]).items()}
     total = sum(squares.values())
     return {path: square / total for path, square in squares.items()}
 
@@ -119,6 +131,7 @@ def subspace_overlap(g: PyTree, vectors: PyTree) -> jax.Array:
     >>> round(float(subspace_overlap(jnp.array([3.0, 4.0]), jnp.array([[1.0, 0.0]]))), 6)
     0.36
     """
+    g, _ = tree.in_own_unit(g)
     coefficients = jax.vmap(_dot, (0, None))(match_structure(g, vectors, "vectors"), g)
     return jnp.sum(coefficients**2) / _dot(g, g)
 
@@ -127,7 +140,8 @@ def subspace_overlap(g: PyTree, vectors: PyTree) -> jax.Array:
 def _sharpness_of_batch(functions: PyTree, params: PyTree, batch: PyTree) -> jax.Array:
     with jax.default_matmul_precision("highest"):
         g, hvp = linearized_gradient(lambda w: objective(functions, w, batch), params)
-        return tree.dot(g, hvp(g)) / tree.dot(g, g)
+        curved, square = forms_along(g, g, lambda v: hvp(tree.cast(v, params)))
+        return curved / square
 
 
 def _dot(x: PyTree, y: PyTree) -> jax.Array:

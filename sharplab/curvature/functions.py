@@ -12,6 +12,7 @@ import jax
 from jax.tree_util import Partial
 
 from sharplab.core.tree import PyTree
+from sharplab.losses import output_hessian
 
 MANY = 8  # different function objects from one place in the source, for params of one shape, before a warning
 
@@ -34,12 +35,16 @@ def as_partial(function: Callable[..., Any], params: PyTree) -> Partial:
 
 
 def objective(functions: tuple[Partial, Partial | None], params: PyTree, batch: PyTree) -> jax.Array:
-    """The value loss(params, batch), or with a model loss(model(params, inputs), targets)."""
+    """The value loss(params, batch), or with a model loss(model(params, inputs), targets).
+
+    A loss of `sharplab.losses` is in the form whose derivatives keep their last digits where the loss is small.
+    """
     loss, model = functions
     if model is None:
         return loss(params, batch)
     inputs, targets = batch
-    return loss(model(params, inputs), targets)
+    closed = output_hessian(loss)
+    return (loss if closed is None else closed.value)(model(params, inputs), targets)
 
 
 def abstract_outputs(model: Partial, params: PyTree, inputs: PyTree) -> PyTree:

@@ -214,11 +214,11 @@ def _message(declared: bool, first: int, second: int, found: float, expected: fl
 
 
 def _key(check: Callable[..., Any], functions: PyTree, examples: Examples) -> Hashable | None:
-    """What a check is remembered by; None where it cannot be."""
+    """What a check is remembered by; None where it cannot be. What functions hold is part of it, parameters are not."""
     known = [identity(function) for function in functions if isinstance(function, Partial)]
     if any(part is None for part in known):
         return None
-    return (check, *known, *map(_digest, jax.tree.leaves(examples)))
+    return (check, *known, *map(_digest, jax.tree.leaves((functions, examples))))
 
 
 def _digest(leaf: Any) -> Hashable:

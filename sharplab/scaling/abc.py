@@ -126,6 +126,9 @@ class Parameterization:
         is (arXiv 2011.14522, section 3; 2203.03466, lemma J.1). The Hessian's eigenvalues change; those in the metric
         of the optimizer do not.
 
+        Raises:
+            ValueError: for a role that there is not.
+
         >>> mup = parameterization("mup")
         >>> mup.shift(0.5).roles == parameterization("mean_field").roles
         True
@@ -133,6 +136,8 @@ class Parameterization:
         0.0
         """
         thetas = theta if isinstance(theta, Mapping) else dict.fromkeys(set(self.roles) - {"scalar"}, theta)
+        for role in thetas:
+            lookup("role", role, self.roles)
         shifted = {role: e.shift(thetas.get(role, 0.0)) for role, e in self.roles.items()}
         label = f"{theta:g}" if not isinstance(theta, Mapping) else ", ".join(f"{r} {t:g}" for r, t in theta.items())
         return replace(self, name=f"{self.name}.shift({label})", roles=shifted)
@@ -155,7 +160,8 @@ class Parameterization:
 
         def layered(role: str, e: Exponents) -> Exponents:
             c = aligned.get("input" if role == "vector" else role, 0.0) - e.a
-            return replace(e, c=dict(e.c) | {"adam": c, "sgd": c + e.gradient, "relative": c - e.b})
+            orthogonal = {"spectral": -e.a} if role == "hidden" else {}  # moves what enters by its norm, aligned or not
+            return replace(e, c=dict(e.c) | {"adam": c, "sgd": c + e.gradient, "relative": c - e.b} | orthogonal)
 
         roles = {role: layered(role, e) for role, e in self.roles.items()}
         return replace(self, name=f"{self.name}.per_layer({alignment})", roles=roles)

@@ -15,7 +15,7 @@ from sharplab.scaling.abstract_shapes import abstract_shapes
 from sharplab.scaling.branches import NO_BRANCHES, find_branches
 from sharplab.scaling.depth import DEPTH_RULES, ONE_BLOCK, DepthRule
 from sharplab.scaling.drawn_sizes import DrawnSize, drawn_sizes, init_change, size_ratio
-from sharplab.scaling.inference import Growth, Widths, infer
+from sharplab.scaling.inference import Growth, Widths, infer, refuse_drawn_vector
 from sharplab.scaling.parameters import ScaledParameter
 from sharplab.scaling.scaled import Scaling
 
@@ -143,6 +143,8 @@ def _drawn(
     ratio = widths.wide.size[0] / widths.base.size[0]
 
     def parameter(path: str, growth: Growth) -> ScaledParameter:
+        if growth.by_shape and not base[path].constant:
+            refuse_drawn_vector(widths, path)
         tuned = sizes(*bases)[widths.branches.counterpart(path)] if len(bases) > 1 else base[path]
         change = init_change(base[path], probe[path], wide[path], ratio, widths.rounded(path))
         exponent = growth.exponents.b

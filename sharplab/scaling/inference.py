@@ -32,6 +32,7 @@ class Growth:
         matrix: for a hidden parameter, the axes of its fan-in and its fan-out, where they are known.
         remark: what is unusual about it.
         parameterization: a name of `WITHOUT_MULTIPLIERS`.
+        by_shape: whether the role is told from the shape alone, of no known layer: a vector may be a bias or a readout.
     """
 
     role: str
@@ -42,6 +43,7 @@ class Growth:
     remark: str = ""
     parameterization: str = "mup"
     of_shapes: tuple[float, float] | None = None
+    by_shape: bool = False
 
     @property
     def fans(self) -> tuple[float, float]:
@@ -211,9 +213,15 @@ def _without_layer(widths: Widths, path: str, growing: tuple[int, ...]) -> Growt
     if not growing:
         return Growth("scalar", 0, 0)
     if len(growing) == ndim == 1:
-        return _of_fans("vector", Power(0, 0), widths.power(path, growing))
+        return replace(_of_fans("vector", Power(0, 0), widths.power(path, growing)), by_shape=True)
     likely = "hidden" if len(growing) == 2 else "input"
     _refuse(f"the role of parameter {path!r} cannot be told from its shape", widths, path, _remedy(path, likely))
+
+
+def refuse_drawn_vector(widths: Widths, path: str) -> NoReturn:
+    """Refuse a vector of no known layer that is not constant at the start, as gains and biases are."""
+    problem = f"parameter {path!r} is drawn at random, so that it may be a gain or bias or the weights of a readout"
+    _refuse(problem, widths, path, _remedy(path, "output"))
 
 
 def _remedy(path: str, role: str) -> str:

@@ -19,12 +19,17 @@ from sharplab.spectrum.products import (
     rademacher,
     require_at_least,
     require_finite,
+    rounding_of,
     widened,
 )
 from sharplab.spectrum.tridiagonal import Rule, gauss_rule, tridiagonalize
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["nodes", "weights", "coarser", "matvecs"], meta_fields=["size"])
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["nodes", "weights", "coarser", "matvecs"],
+    meta_fields=["size", "rounding"],
+)
 @dataclass(frozen=True)
 class SpectralDensity:
     """The density φ(t) = (1/P) Σ_i δ(t − λ_i) of eigenvalues, by a quadrature rule for each random probe.
@@ -36,6 +41,7 @@ class SpectralDensity:
             both tells the error of the quadrature.
         matvecs: the number of products made.
         size: P.
+        rounding: ε of the products, where they are of fewer bits than the nodes; 0 where they are not.
 
     Every standard error here is √(sampling² + quadrature²): the spread over probes ÷ √probes, and the change that
     the last quarter of the steps made.
@@ -46,6 +52,7 @@ class SpectralDensity:
     coarser: Rule
     matvecs: jax.Array
     size: int
+    rounding: float = 0.0
 
     def integrate(self, function: Callable[[jax.Array], jax.Array]) -> Estimate:
         """The integral ∫ f φ = tr f(A)/P of a function that works elementwise on arrays (probes, steps).
@@ -53,7 +60,8 @@ class SpectralDensity:
         A function with values of shape (..., probes, steps) gives an estimate of shape (...).
         """
         values, coarser_values = function(self.nodes), function(self.coarser.nodes)
-        mean, stderr = _mean(self.weights, values, self.coarser.weights, coarser_values)
+        eps = max(self.rounding, float(jnp.finfo(self.nodes.dtype).eps))
+        mean, stderr = _mean(self.weights, values, self.coarser.weights, coarser_values, eps)
         return Estimate(mean, stderr, self.matvecs)
 
     def moment(self, p: int) -> jax.Array:
@@ -93,15 +101,15 @@ class SpectralDensity:
         return self.integrate(partial(_bumps, grid, self.default_width(grid) if width is None else width))
 
 
-@jax.jit
+@partial(jax.jit, static_argnames="eps")
 def _mean(
-    weights: jax.Array, values: jax.Array, coarser_weights: jax.Array, coarser_values: jax.Array
+    weights: jax.Array, values: jax.Array, coarser_weights: jax.Array, coarser_values: jax.Array, eps: float
 ) -> tuple[jax.Array, jax.Array]:
     weights, coarser_weights = (jax.lax.broadcast_to_rank(w, values.ndim) for w in (weights, coarser_weights))
     mean, sampling = mean_of(jnp.sum(weights * values, axis=-1))
     quadrature = mean - jnp.sum(coarser_weights * coarser_values, axis=-1).mean(-1)
     magnitude = jnp.sum(weights * jnp.abs(values), axis=-1).mean(-1)
-    return mean, with_rounding(jnp.hypot(sampling, quadrature), magnitude)
+    return mean, with_rounding(eps, jnp.hypot(sampling, quadrature), magnitude)
 
 
 @jax.jit
@@ -144,7 +152,7 @@ def spectral_density(
     run = _rules_compiled if loop == "compiled" else _rules
     fine, coarser, matvecs = run(op, keys, min(steps, op.shape[0]), loop)
     require_finite(fine)
-    return SpectralDensity(fine.nodes, fine.weights, coarser, matvecs, op.shape[0])
+    return SpectralDensity(fine.nodes, fine.weights, coarser, matvecs, op.shape[0], rounding_of(op))
 
 
 def _rules(op: LinearOperator, keys: jax.Array, steps: int, loop: Loop) -> tuple[Rule, Rule, jax.Array]:

@@ -38,6 +38,6 @@ def mean_of(samples: jax.Array) -> tuple[jax.Array, jax.Array]:
     return samples.mean(-1), samples.std(-1, ddof=1) / jnp.sqrt(samples.shape[-1])
 
 
-def with_rounding(stderr: jax.Array, magnitude: jax.Array) -> jax.Array:
-    """The standard error including the rounding of a sum whose terms have moduli that sum to `magnitude`."""
-    return jnp.hypot(stderr, ROUNDING * jnp.finfo(stderr.dtype).eps * magnitude)
+def with_rounding(eps: float, stderr: jax.Array, magnitude: jax.Array) -> jax.Array:
+    """The standard error including the rounding of a sum of terms, given ε of these and the sum of their moduli."""
+    return jnp.hypot(stderr, ROUNDING * eps * magnitude)

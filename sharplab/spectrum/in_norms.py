@@ -43,7 +43,8 @@ class NormSharpness:
         gain: by what share of `value` the last step of its ascent raised it, inf where none was made; of the Euclidean
             norm, the relative error that `eigsh` estimates.
         lowest: the least value at which one of the ascents ended: how much it matters where they begin.
-        upper: λmax(A) · max ‖d‖₂², which S does not exceed, as far as the error estimate of λmax holds.
+        upper: λmax(A) · max ‖d‖₂², or 0 where that is less, which S does not exceed, as far as the error estimate of
+            λmax holds.
         matvecs: the number of products made.
     """
 
@@ -131,7 +132,7 @@ def _of_eigenpair(top: Eigenpairs) -> NormSharpness:
         gap=2 * (jnp.hypot(value, residual) - value),
         gain=error / jnp.abs(value),
         lowest=value,
-        upper=value + error,
+        upper=jnp.maximum(value + error, 0),
         matvecs=top.matvecs,
     )
 
@@ -141,7 +142,7 @@ def _ascended(
 ) -> NormSharpness:
     ascend = _best_compiled if loop == "compiled" else best_ascent
     best = ascend(op, ball, top.vectors, key, STARTS, tol, loop)
-    upper = (top.values[0] + top.errors[0]) * ball.most_square(op.domain)
+    upper = jnp.maximum(top.values[0] + top.errors[0], 0) * ball.most_square(op.domain)
     return NormSharpness(
         value=best.value,
         direction=best.d,

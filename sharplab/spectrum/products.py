@@ -93,6 +93,13 @@ def _wide_factor(op: LinearOperator) -> tuple[LinearMap, LinearMap]:
     return lambda v: tree.wide(forward(tree.cast(v, op.domain))), lambda u: tree.wide(backward(tree.cast(u, outputs)))
 
 
+def rounding_of(op: LinearOperator) -> float:
+    """ε of the narrowest type that vectors have in products with `op`, which `widened` no longer shows."""
+    narrow = (op.domain, None if op.factor is None else op.factor.range)
+    kinds = {op.dtype, *(leaf.dtype for leaf in jax.tree.leaves(narrow))}
+    return max(float(jnp.finfo(kind).eps) for kind in kinds)
+
+
 def flat_product(op: LinearOperator, loop: Loop) -> Callable[[jax.Array], jax.Array]:
     """The map v → A v for flat v of shape (P,)."""
     return op if loop == "python" else flattened(op).matvec()

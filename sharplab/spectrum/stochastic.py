@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,7 @@ from sharplab.spectrum.products import (
     rademacher,
     require_at_least,
     require_finite,
+    rounding_of,
     widened,
 )
 
@@ -28,7 +30,17 @@ from sharplab.spectrum.products import (
 # up to this factor on flat, decaying, indefinite and low-rank spectra (tests/spectrum/test_stochastic.py).
 CORRELATION = 2**0.5
 
-Method = Callable[[LinearOperator, jax.Array, int, Loop], Estimate]
+
+class Sampled(NamedTuple):
+    """What a method finds: an estimate before the rounding of products is counted."""
+
+    value: PyTree
+    stderr: PyTree
+    magnitude: PyTree  # the moduli that add up to the value, whose rounding is a share of these
+    matvecs: int
+
+
+Method = Callable[[LinearOperator, jax.Array, int, Loop], Sampled]
 
 
 @checked(op=an_operator)
@@ -108,17 +120,15 @@ def _run(method: Method, exact: Method, op: LinearOperator, key: jax.Array, matv
 def _evaluate(method: Method, op: LinearOperator, key: jax.Array, matvecs: int, loop: Loop) -> Estimate:
     # Cancellations here do not survive the short mantissas that accelerators multiply float32 with by default.
     with jax.default_matmul_precision("highest"):
-        return method(widened(op), key, matvecs, loop)
+        found = method(widened(op), key, matvecs, loop)
+        stderr = jax.tree.map(partial(with_rounding, rounding_of(op)), found.stderr, found.magnitude)
+    return Estimate(found.value, stderr, jnp.asarray(found.matvecs, jnp.int32))
 
 
 _evaluate_compiled = jax.jit(_evaluate, static_argnames=("method", "matvecs", "loop"))
 
 
-def _estimate_of(value: PyTree, stderr: PyTree, matvecs: int) -> Estimate:
-    return Estimate(value, stderr, jnp.asarray(matvecs, jnp.int32))
-
-
-def _hutchinson(op: LinearOperator, key: jax.Array, matvecs: int, loop: Loop) -> Estimate:
+def _hutchinson(op: LinearOperator, key: jax.Array, matvecs: int, loop: Loop) -> Sampled:
     matvec = product(op, loop)
 
     def one(key: jax.Array) -> jax.Array:
@@ -126,11 +136,10 @@ def _hutchinson(op: LinearOperator, key: jax.Array, matvecs: int, loop: Loop) ->
         return tree.dot(z, matvec(z))
 
     samples = each(one, jax.random.split(key, matvecs), loop)
-    mean, stderr = mean_of(samples)
-    return _estimate_of(mean, with_rounding(stderr, jnp.abs(samples).mean()), matvecs)
+    return Sampled(*mean_of(samples), jnp.abs(samples).mean(), matvecs)
 
 
-def _hutch_plus_plus(op: LinearOperator, key: jax.Array, matvecs: int, loop: Loop) -> Estimate:
+def _hutch_plus_plus(op: LinearOperator, key: jax.Array, matvecs: int, loop: Loop) -> Sampled:
     """The estimate tr(QᵀAQ), Q a basis of a random sketch, plus Hutchinson's in the complement."""
     matvec, size = flat_product(op, loop), op.shape[0]
     rank = matvecs // 3
@@ -148,10 +157,10 @@ def _hutch_plus_plus(op: LinearOperator, key: jax.Array, matvecs: int, loop: Loo
 
     captured = each(lambda q: q @ matvec(q), Q.T, loop)
     mean, stderr = mean_of(each(rest, jax.random.split(for_rest, matvecs - 2 * rank), loop))
-    return _estimate_of(captured.sum() + mean, with_rounding(stderr, jnp.abs(captured).sum()), matvecs)
+    return Sampled(captured.sum() + mean, stderr, jnp.abs(captured).sum(), matvecs)
 
 
-def _xtrace(op: LinearOperator, key: jax.Array, matvecs: int, loop: Loop) -> Estimate:
+def _xtrace(op: LinearOperator, key: jax.Array, matvecs: int, loop: Loop) -> Sampled:
     """The mean of Hutch++ estimates, each with one test vector left out of the sketch and used for the rest."""
     matvec, half = flat_product(op, loop), matvecs // 2
     omega = jax.random.normal(key, (half, op.shape[0]), op.dtype)
@@ -160,7 +169,7 @@ def _xtrace(op: LinearOperator, key: jax.Array, matvecs: int, loop: Loop) -> Est
     del omega  # frees its memory under the Python loop
     H = each(lambda q: matvec(q) @ Q, Q.T, loop)
     value, stderr = _leave_one_out(R, W, (H + H.T) / 2, squares, op.shape[0])
-    return _estimate_of(value, stderr, 2 * half)
+    return Sampled(value, stderr, jnp.abs(jnp.diagonal(H)).sum(), 2 * half)
 
 
 @partial(jax.jit, static_argnames="size")
@@ -185,10 +194,10 @@ def _leave_one_out(
     length = squares - jnp.sum(kept**2, axis=0)
     rest = rest * (size - len(R) + 1) / length
     mean, stderr = mean_of(jnp.trace(H) - jnp.sum(S * (H @ S), axis=0) + rest)
-    return mean, with_rounding(CORRELATION * stderr, jnp.abs(jnp.diagonal(H)).sum())
+    return mean, CORRELATION * stderr
 
 
-def _diagonal(op: LinearOperator, key: jax.Array, matvecs: int, loop: Loop) -> Estimate:
+def _diagonal(op: LinearOperator, key: jax.Array, matvecs: int, loop: Loop) -> Sampled:
     matvec, keys = product(op, loop), jax.random.split(key, matvecs)
     blank = jax.tree.map(jnp.zeros_like, op.domain)
 
@@ -201,7 +210,7 @@ def _diagonal(op: LinearOperator, key: jax.Array, matvecs: int, loop: Loop) -> E
     else:
         mean, squares = dispatch(lambda state, i: step(jnp.asarray(i), state), (blank, blank), matvecs)
     stderr = jax.tree.map(lambda s: jnp.sqrt(s / (matvecs * (matvecs - 1))), squares)
-    return _estimate_of(mean, jax.tree.map(lambda e, m: with_rounding(e, jnp.abs(m)), stderr, mean), matvecs)
+    return Sampled(mean, stderr, jax.tree.map(jnp.abs, mean), matvecs)
 
 
 @jax.jit
@@ -222,16 +231,15 @@ def _entries(op: LinearOperator, loop: Loop) -> jax.Array:
     return each(entry, jnp.arange(op.shape[0]), loop)
 
 
-def _exact_diagonal(op: LinearOperator, key: jax.Array, matvecs: int, loop: Loop) -> Estimate:
-    entries = _entries(op, loop)
-    stderr = with_rounding(jnp.zeros_like(entries), jnp.abs(entries))
-    return _estimate_of(tree.unravel(entries, op.domain), tree.unravel(stderr, op.domain), matvecs)
+def _exact_diagonal(op: LinearOperator, key: jax.Array, matvecs: int, loop: Loop) -> Sampled:
+    entries = tree.unravel(_entries(op, loop), op.domain)
+    return Sampled(entries, jax.tree.map(jnp.zeros_like, entries), jax.tree.map(jnp.abs, entries), matvecs)
 
 
-def _exact_trace(op: LinearOperator, key: jax.Array, matvecs: int, loop: Loop) -> Estimate:
+def _exact_trace(op: LinearOperator, key: jax.Array, matvecs: int, loop: Loop) -> Sampled:
     entries = _entries(op, loop)
     total = entries.sum()
-    return _estimate_of(total, with_rounding(jnp.zeros_like(total), jnp.abs(entries).sum()), matvecs)
+    return Sampled(total, jnp.zeros_like(total), jnp.abs(entries).sum(), matvecs)
 
 
 _qr = jax.jit(jnp.linalg.qr)

@@ -136,7 +136,7 @@ class ThickRestart:
         """The next state, given the product of A with `next_direction(state)`."""
         before, k = state.ritz, self.target.k
         checking = state.converged.all()
-        unit = jnp.where(state.unit > 0, state.unit, _binary_size(product))
+        unit = jnp.where(state.unit > 0, state.unit, tree.binary_size(product))
         product = tree.scale(jnp.where(unit > 0, 1 / unit, 1), product)
         negligible, slot = 0.1 * rounding_floor(state.space, before), state.space.in_use
         if self.target.is_tight:
@@ -344,13 +344,6 @@ def spectral_scale(ritz: RitzPairs) -> jax.Array:
 
 def _if(condition: jax.Array, change: Callable[[Subspace], Subspace], space: Subspace) -> Subspace:
     return jax.lax.fori_loop(0, jnp.where(condition, 1, 0), lambda _, space: change(space), space)
-
-
-def _binary_size(v: PyTree) -> jax.Array:
-    """A power of two near the largest modulus of an entry, 0 for zeros and what is not finite."""
-    largest = jnp.stack([jnp.abs(x).max() for x in jax.tree.leaves(v) if x.size]).max()
-    _, exponent = jnp.frexp(largest)  # exp2 is not exact
-    return jnp.where(jnp.isfinite(largest) & (largest > 0), jnp.ldexp(jnp.ones_like(largest), exponent - 1), 0)
 
 
 def _holds_domain(space: Subspace) -> bool:

@@ -29,6 +29,7 @@ class Tridiagonal(NamedTuple):
     off_diagonal: jax.Array  # (m,): entry j couples rows j and j + 1; 0 where the Krylov space is exhausted
     filled: jax.Array
     exhausted: jax.Array
+    unit: jax.Array  # the power of two that T is in units of, so that its squares are floats; 1 in the end
 
 
 def tridiagonalize(
@@ -38,7 +39,8 @@ def tridiagonalize(
 
     Memory: `rows` vectors.
     """
-    return repeat_while(_unfinished, lambda s: _lanczos_step(s, matvec(_last_row(s))), _init(start, rows), loop)
+    last = repeat_while(_unfinished, lambda s: _lanczos_step(s, matvec(_last_row(s))), _init(start, rows), loop)
+    return _in_unit_one(last)
 
 
 @partial(jax.jit, static_argnames="rows")
@@ -46,7 +48,7 @@ def _init(start: PyTree, rows: int) -> Tridiagonal:
     unit = tree.scale(1 / tree.norm(start), start)
     basis = jax.tree.map(lambda q: jnp.zeros((rows, *q.shape), q.dtype).at[0].set(q), unit)
     blank = jnp.zeros(rows, tree.dtype(start))
-    return Tridiagonal(basis, blank, blank, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
+    return Tridiagonal(basis, blank, blank, jnp.zeros((), jnp.int32), jnp.zeros((), bool), jnp.zeros((), blank.dtype))
 
 
 @jax.jit
@@ -63,6 +65,8 @@ def _last_row(state: Tridiagonal) -> PyTree:
 def _lanczos_step(state: Tridiagonal, w: PyTree) -> Tridiagonal:
     """The state with the product w = A q_filled: its column of T, and its part outside of the basis as a new row."""
     j = state.filled
+    unit = jnp.where(state.unit > 0, state.unit, tree.binary_size(w))
+    w = tree.scale(jnp.where(unit > 0, 1 / unit, 1), w)
     column = jnp.zeros_like(state.diagonal)
     # One pass of classical Gram-Schmidt loses orthogonality at the level of ε·κ; two keep it at ε.
     for _ in range(2):
@@ -73,13 +77,22 @@ def _lanczos_step(state: Tridiagonal, w: PyTree) -> Tridiagonal:
     whole = jnp.maximum(jnp.abs(state.diagonal).max(), state.off_diagonal.max())
     rounding = jnp.maximum(OF_COLUMN * jnp.linalg.norm(column), OF_WHOLE * whole) * jnp.finfo(column.dtype).eps
     exhausted = ~(beta > rounding)
-    unit = tree.scale(jnp.where(exhausted, 0, 1 / beta), w)
+    q = tree.scale(jnp.where(exhausted, 0, 1 / beta), w)
     return Tridiagonal(
-        jax.tree.map(lambda Q, u: Q.at[j + 1].set(u, mode="drop"), state.basis, unit),
+        jax.tree.map(lambda Q, x: Q.at[j + 1].set(x, mode="drop"), state.basis, q),
         state.diagonal.at[j].set(column[j]),
         state.off_diagonal.at[j].set(jnp.where(exhausted, 0, beta)),
         j + 1,
         exhausted,
+        unit,
+    )
+
+
+@partial(jax.jit, donate_argnums=0)
+def _in_unit_one(state: Tridiagonal) -> Tridiagonal:
+    unit = jnp.where(state.unit > 0, state.unit, 1)
+    return state._replace(
+        diagonal=unit * state.diagonal, off_diagonal=unit * state.off_diagonal, unit=jnp.ones_like(unit)
     )
 
 
@@ -99,6 +112,7 @@ def gauss_rule(diagonal: jax.Array, off_diagonal: jax.Array, count: jax.Array) -
     [-1.0, 1.0, 0.5, 0.5]
     """
     rows = len(diagonal)
+    (diagonal, off_diagonal), unit = tree.in_own_unit((diagonal, off_diagonal))  # the norm below is of squares
     inside = jnp.arange(rows) < count
     coupling = jnp.where(inside[1:], off_diagonal[:-1], 0)
     T = jnp.diag(jnp.where(inside, diagonal, 0)) + jnp.diag(coupling, 1) + jnp.diag(coupling, -1)
@@ -108,4 +122,4 @@ def gauss_rule(diagonal: jax.Array, off_diagonal: jax.Array, count: jax.Array) -
     nodes, vectors = jnp.linalg.eigh(T + jnp.diag(jnp.where(inside, 0, below)))
     used = jnp.arange(rows) >= rows - count
     weights = jnp.where(used, vectors[0] ** 2, 0)
-    return Rule(jnp.where(used, nodes, nodes[rows - count]), weights / weights.sum())
+    return Rule(unit * jnp.where(used, nodes, nodes[rows - count]), weights / weights.sum())

@@ -12,6 +12,7 @@ from jax.tree_util import Partial
 from sharplab.core import tree
 from sharplab.core.loops import Loop
 from sharplab.core.tree import PyTree
+from sharplab.curvature.functions import objective as value_of
 from sharplab.losses import output_hessian
 
 
@@ -130,7 +131,8 @@ def _loss(objective: Objective, params: PyTree, batch: PyTree) -> jax.Array:
 
 @jax.jit
 def _gradient(objective: Objective, params: PyTree, batch: PyTree) -> PyTree:
-    return jax.grad(lambda w: _loss(objective, w, batch))(params)
+    # To its last digits where the loss is small; the loss that is recorded is the one that is trained on.
+    return jax.grad(lambda w: value_of((objective.loss, objective.model), w, batch))(params)
 
 
 def _are_classes(outputs: Any, targets: Any) -> bool:

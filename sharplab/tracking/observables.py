@@ -146,7 +146,7 @@ _TABLE: tuple[Recorded, ...] = (
     Observable(
         "batch_sharpness",
         _CURVATURE,
-        "the mean over batches of the probe of gᵀD H D g / gᵀD g, g and H of the batch",
+        "the mean over batches drawn from the probe of gᵀD H D g / gᵀD g, g and H of the batch",
         (),
         _Quantity("batch_sharpness"),
     ),

@@ -9,14 +9,17 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from sharplab import curvature
 from sharplab.core import tree
 from sharplab.core.tree import PyTree
 from sharplab.curvature import LinearOperator
 from sharplab.curvature.critical import find_critical
+from sharplab.curvature.directional import forms_along
 from sharplab.curvature.functions import objective
 from sharplab.curvature.streaming import examples_of_loss
+from sharplab.losses import output_hessian
 from sharplab.spectrum.estimate import mean_of
 from sharplab.spectrum.products import each
 from sharplab.spectrum.stochastic import unchecked_trace
@@ -97,17 +100,26 @@ def directional_sharpness(context: Context) -> Row:
     return {"directional_sharpness": curvature.directional_sharpness(hessian(context), _gradient_in_metric(context))}
 
 
+def _batches(probe: PyTree, size: int, count: int) -> PyTree:
+    """So many batches of so many of the probe's examples, with leading axes (count, size).
+
+    They are drawn, without putting back and always the same: neighbours in the probe may be alike, as sorted ones are.
+    """
+    drawn = np.random.default_rng(0).permutation(len(jax.tree.leaves(probe)[0]))[: size * count]
+    return jax.tree.map(lambda x: x[drawn].reshape(count, size, *x.shape[1:]), probe)
+
+
 def batch_sharpness(context: Context) -> Row:
-    """The mean over the probe's whole batches of `chunk` examples, and its standard error."""
-    size = len(jax.tree.leaves(context.probe)[0])
-    chunk = min(context.chunk or size, size)
-    batches = jax.tree.map(lambda x: x[: size // chunk * chunk].reshape(-1, chunk, *x.shape[1:]), context.probe)
+    """The mean over batches of `chunk` of the probe's examples, as many as it has, and its standard error."""
+    number = len(jax.tree.leaves(context.probe)[0])
+    size = min(context.chunk or number, number)
+    batches = _batches(context.probe, size, number // size)
 
     def one(i: jax.Array) -> jax.Array:
         batch = jax.tree.map(lambda x: x[i], batches)
         return _sharpness_of_batch(context.objective, context.params, batch, context.metric)
 
-    mean, stderr = mean_of(each(one, jnp.arange(size // chunk), context.loop))
+    mean, stderr = mean_of(each(one, jnp.arange(number // size), context.loop))
     return {"batch_sharpness": mean, "batch_sharpness_error": stderr}
 
 
@@ -124,8 +136,8 @@ def midpoint_sharpness(context: Context) -> Row:
 
 
 def _along_update(context: Context, op: LinearOperator) -> jax.Array:
-    descent = -tree.dot(context.gradient, context.update)
-    curved = tree.dot(context.update, op(context.update))
+    curved, slope = forms_along(context.gradient, context.update, op)
+    descent = -slope
     return jnp.where(descent > 0, curved / jnp.where(descent > 0, descent, 1), jnp.nan)
 
 
@@ -134,14 +146,22 @@ def gradient_noise_scale(context: Context) -> Row:
     number = len(jax.tree.leaves(context.probe)[0])
     count = min(NOISE_BATCHES, number)
     size = number // count
-    batches = jax.tree.map(lambda x: x[: size * count].reshape(count, size, *x.shape[1:]), context.probe)
+    batches = _batches(context.probe, size, count)
 
     def one(i: jax.Array) -> PyTree:
         return context.objective.gradient(context.params, jax.tree.map(lambda x: x[i], batches))
 
     gradients = each(one, jnp.arange(count), context.loop)
-    value, stderr = noise_scale(_inner_products(gradients, context.root), size)
+    found = noise_scale(_inner_products(gradients, context.root), size)
+    value, stderr = (jnp.where(_all_count(context, batches), x, jnp.nan) for x in found)
     return {"gradient_noise_scale": value, "gradient_noise_scale_error": stderr}
+
+
+def _all_count(context: Context, batches: PyTree) -> jax.Array | bool:
+    """Whether each batch has a prediction that counts: the gradient of one without is 0 and tells nothing."""
+    closed = None if context.model is None else output_hessian(context.loss)
+    counted = None if closed is None else closed.counted(batches[1])
+    return True if counted is None else counted.reshape(len(counted), -1).any(axis=1).all()
 
 
 @jax.jit
@@ -154,12 +174,13 @@ def _inner_products(gradients: PyTree, root: PyTree) -> jax.Array:
 
 
 @jax.jit
-def _sharpness_of_batch(objective: Objective, params: PyTree, batch: PyTree, D: PyTree) -> jax.Array:
+def _sharpness_of_batch(of: Objective, params: PyTree, batch: PyTree, D: PyTree) -> jax.Array:
     """gᵀD H D g / gᵀD g of one batch."""
     with jax.default_matmul_precision("highest"):
-        g, curve = jax.linearize(jax.grad(lambda w: objective(w, batch)), params)
+        g, curve = jax.linearize(jax.grad(lambda w: objective((of.loss, of.model), w, batch)), params)
         step = tree.wide(g) if D is None else tree.multiply(D, tree.wide(g))
-        return tree.dot(step, curve(tree.cast(step, params))) / tree.dot(g, step)
+        curved, slope = forms_along(g, step, lambda v: curve(tree.cast(v, params)))
+        return curved / slope
 
 
 def critical_sharpness(context: Context) -> Row:

@@ -25,6 +25,7 @@ from sharplab.training.network import Network, Variables
 from sharplab.training.sources import UNKNOWN, Scaled
 
 DIVERGED_MULTIPLE = 100.0  # of a run's first loss; catapults of large learning rates stay well below
+FITTED_SHARE = 1e-3  # of it, up to which a gradient of 0 is that of a batch which is fitted
 TRAINABLE: Mapping[str, tuple[str, ...]] = {"all": (*ROLES, "tied", UNKNOWN), "readout": ("output", "scalar")}
 
 
@@ -184,8 +185,10 @@ class Recipe:
         """One update, pure. A run that has diverged stays as it is."""
         after, loss, gradient = self.update(run, learning_rate, batch)
         first_loss = jnp.where(run.step == 0, loss, run.first_loss).astype(run.first_loss.dtype)
-        # A gradient of exactly 0 is what a step too large leaves of a ReLU network: every unit dead, for good.
-        sound = jnp.isfinite(loss) & (loss <= DIVERGED_MULTIPLE * abs(first_loss)) & (_largest(gradient) > 0)
+        # A gradient of exactly 0 is what a step too large leaves of a ReLU network: every unit dead, for good. One that
+        # fits its examples to the last digit has it too, at a loss of nearly 0.
+        learns = (_largest(gradient) > 0) | (loss <= FITTED_SHARE * abs(first_loss))
+        sound = jnp.isfinite(loss) & (loss <= DIVERGED_MULTIPLE * abs(first_loss)) & learns
         alive = (run.diverged_step < 0) & sound
         return RunState(
             tree.where(alive, after.params, run.params),

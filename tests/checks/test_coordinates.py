@@ -1,5 +1,6 @@
 """The coordinate check: its numbers in closed form, its verdict on sound and broken networks."""
 
+import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
@@ -8,6 +9,7 @@ from checked_models import CLASSES, FEATURES, Attention, Lever, Perceptron, batc
 from flax import nnx
 
 from sharplab.checks import coordinate_check
+from sharplab.checks.coordinates import _sizes
 from sharplab.losses import cross_entropy
 
 WIDTHS = (32, 256)
@@ -38,6 +40,15 @@ def test_changes_and_slopes_are_those_of_the_closed_form():
     slopes = found.slopes()
     assert set(slopes["step"]) == {1, 2}  # nothing to see at the start, where all is 0
     np.testing.assert_allclose(slopes[["slope", "low", "high"]], 0.5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_a_tenth_of_a_size_is_a_change_in_every_type_and_a_rounding_is_none(dtype):
+    before = jnp.asarray(np.random.default_rng(0).normal(size=1000), dtype)
+    found = _sizes(before * jnp.asarray(0.9, dtype), before)
+    assert found["change"] == pytest.approx(0.1 * float(found["size"]) / 0.9, rel=0.02)
+    rounded = before * (1 + jnp.finfo(dtype).eps * jnp.asarray(np.arange(1000) % 4 == 0, dtype))
+    assert (rounded != before).any() and _sizes(rounded, before)["change"] == 0
 
 
 @pytest.mark.parametrize(("power", "verdict"), [(0.0, "holds"), (0.5, "fails"), (-0.5, "fails")])

@@ -5,10 +5,12 @@ import re
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
+import pandas as pd
 import pytest
 from checked_models import Lever, Perceptron, batch_of, scaled_adam
 
 from sharplab.checks import wider_is_better
+from sharplab.checks.wider import WiderIsBetter
 from sharplab.losses import cross_entropy
 
 
@@ -69,6 +71,24 @@ def test_the_picture_has_a_line_per_width():
     (ax,) = figure.axes
     assert len(ax.lines) == 2 and ax.get_ylabel() == "training loss"
     plt.close(figure)
+
+
+def test_seeds_that_diverge_are_counted_and_the_tolerance_is_a_size():
+    def verdict(narrow, wide):
+        rows = [
+            (w, s, t, 1.0 if t == 0 else x[s]) for w, x in ((16, narrow), (64, wide)) for s in range(5) for t in (0, 1)
+        ]
+        return WiderIsBetter(pd.DataFrame(rows, columns=["width", "seed", "step", "loss"]), 0.05).verdict
+
+    fine, one, all_of_them = [0.5] * 5, [0.5] * 4 + [np.nan], [np.nan] * 5
+    assert verdict(one, all_of_them) == verdict(fine, one) == "fails"
+    assert verdict(all_of_them, one) == verdict(one, fine) == "holds"
+    assert verdict(all_of_them, all_of_them) == verdict(one, one) == "inconclusive"
+    negative = pd.DataFrame(
+        [(w, s, t, -10 + 0.01 * s) for w in (16, 64) for s in range(5) for t in (0, 1)],
+        columns=["width", "seed", "step", "loss"],
+    )
+    assert WiderIsBetter(negative, 0.05).verdict == "holds"
 
 
 def test_one_seed_is_refused():

@@ -32,6 +32,29 @@ def test_sharpness_along_nothing_is_nan():
     assert np.isnan(directional_sharpness(matrix_operator(np.eye(8, dtype=np.float32), DOMAIN), np.zeros(8)))
 
 
+@pytest.mark.parametrize("c", [2.0**-90, 2.0**90])
+def test_a_multiple_of_the_direction_changes_nothing_bit_by_bit(c):
+    """Though its squares leave the range of float32."""
+    rng = np.random.default_rng(0)
+    op, g = matrix_operator(symmetric(np.linspace(-1, 3, 8)).astype(np.float32)), rng.standard_normal(8)
+    g, V = jnp.asarray(g, jnp.float32), jnp.eye(8)[:3]
+    assert directional_sharpness(op, c * g) == directional_sharpness(op, g)
+    assert directional_sharpness(c * op, g) == c * directional_sharpness(op, g)
+    assert subspace_overlap(c * g, V) == subspace_overlap(g, V)
+    parts, small = ({"a": x[:3], "b": x[3:]} for x in (g, c * g))
+    assert leaf_shares(small) == leaf_shares(parts)
+
+
+def test_batch_sharpness_of_a_multiple_of_the_loss_is_the_multiple():
+    def loss(w, batch):
+        factor, x = batch
+        return factor * jnp.mean((x @ w) ** 2)
+
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((4, 3)), jnp.float32)
+    one, small = (batch_sharpness(loss, jnp.ones(3), [(c, x)]).value for c in (jnp.ones(()), jnp.full((), 2.0**-80)))
+    assert np.isclose(small, 2.0**-80 * one, rtol=1e-6)
+
+
 def test_batch_sharpness_is_the_mean_over_batches(float64):
     *_, params, (x, y) = made = in_precision("dict")
     parts = [np.s_[:3], np.s_[3:6], np.s_[4:]]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.tree_util import Partial
 from weighing import BATCH as TOKENS
 from weighing import LENGTHS, PARAMS, masked_loss, model
 
@@ -171,6 +172,24 @@ def test_function_that_passed_on_one_batch_is_checked_on_the_next():
     for batch in (unequal, jax.tree.map(jnp.asarray, unequal)):
         with pytest.raises(ValueError, match="weight"):
             hessian(masked_loss, PARAMS, batch, model=model, chunk=2)
+
+
+def test_what_a_function_holds_is_checked_again_when_it_changes():
+    targets = np.arange(12) // 4
+    batch = np.random.default_rng(0).normal(size=(12, 5)).astype(np.float32), targets
+
+    def loss(weights, outputs, targets):
+        counts = weights[targets]
+        return (
+            counts * -jnp.take_along_axis(jax.nn.log_softmax(outputs), targets[:, None], 1)[:, 0]
+        ).sum() / counts.sum()
+
+    def of(weights):
+        return hessian(Partial(loss, jnp.asarray(weights)), jnp.ones((5, 3)), batch, model=lambda w, x: x @ w, chunk=4)
+
+    of([1.0, 1.0, 1.0])
+    with pytest.raises(ValueError, match="weight="):
+        of([0.1, 1.0, 10.0])
 
 
 def test_array_that_was_changed_in_place_is_checked_again():

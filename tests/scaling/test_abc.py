@@ -110,6 +110,14 @@ def test_per_layer_rates_are_two_classes_under_the_symmetry():
     assert parameterization("mup").per_layer("full").roles == parameterization("mup").roles
 
 
+@pytest.mark.parametrize("alignment", ["full", "none"])
+@pytest.mark.parametrize("name", PARAMETERIZATIONS)
+def test_per_layer_rates_let_an_orthogonal_step_move_as_much_at_every_width(name, alignment):
+    """Whose norm it is by which it moves a vector, aligned or not."""
+    hidden = parameterization(name).per_layer(alignment).roles["hidden"]
+    assert hidden.c["spectral"] + hidden.a == 0
+
+
 @pytest.mark.parametrize("alpha, sgd, adam", [(0.5, 1, 4**-0.5), (1.0, 4, 1), (0.75, 2, 4**-0.25), (0.0, 1, 1)])
 def test_rates_within_branches_go_with_depth(alpha, sgd, adam):
     rule = Rule(parameterization("mup"), 8, 8, depth=DepthRule(12, 3, alpha))
@@ -185,6 +193,8 @@ def test_shift_moves_size_from_multiplier_to_weight():
     assert shifted.roles["scalar"] == parameterization("ntk").roles["scalar"]
     assert shifted.name == "ntk.shift(0.25)"
     assert parameterization("mup").shift(0.5).roles == parameterization("mean_field").roles
+    with pytest.raises(ValueError, match="readout"):
+        parameterization("mup").shift({"readout": 0.5})
 
 
 def test_table_lists_every_role_with_its_exponents():

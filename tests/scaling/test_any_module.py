@@ -259,6 +259,7 @@ def bare(**shapes):
 @pytest.mark.parametrize("build, message", [
     (bare(w=("n", "n")), r"'w'.*\(8, 8\) at width 8, \(16, 16\) at width 16\..*roles=\{'w': 'hidden'\}"),
     (bare(w=(3, "n")), r"roles=\{'w': 'input'\}"),
+    (bare(w=("n",)), r"'w' is drawn at random.*\(8,\) at width 8.*roles=\{'w': 'output'\}"),
     (bare(b=("n²",)), r"axis 0 .*'b'.*\(64,\)"),
     (lambda width, rngs: nnx.Embed(width, width, rngs=rngs), "'embedding' grows"),
     (lambda width, rngs: nnx.Dropout(0.5), "without an nnx.Param"),
@@ -273,7 +274,7 @@ def test_what_cannot_be_told_is_an_error_that_names_it(build, message):
 
 def test_roles_are_declared_by_pattern_or_in_the_module():
     build = bare(w=("n", "n"), table=(3, "n"), gain=("n",), scale=(), out=("n", 2))
-    roles = {"w": "hidden", "t*": "input", "out": "output"}
+    roles = {"w": "hidden", "t*": "input", "gain": "vector", "out": "output"}
     table = by_shapes(build, roles=roles)
     assert dict(table["role"]) == {
         "w": "hidden", "table": "input", "gain": "vector", "scale": "scalar", "out": "output",

@@ -210,6 +210,16 @@ def test_jit_dispatch_and_eager_agree(float64):
         assert found.size == N
 
 
+@pytest.mark.parametrize("exponent", [-90, 90])
+def test_multiples_of_an_operator_have_the_multiples_of_its_rules(exponent):
+    """By powers of two bit by bit, though squares of the products leave the range of float32."""
+    one, other = (
+        spectral_density(factor * operator("indefinite", np.float32), **BUDGET) for factor in (1, 2.0**exponent)
+    )
+    assert np.array_equal(other.nodes, one.nodes * 2.0**exponent) and np.array_equal(other.weights, one.weights)
+    assert np.array_equal(other.coarser.nodes, one.coarser.nodes * 2.0**exponent) and other.matvecs == one.matvecs
+
+
 def test_another_key_means_other_probes():
     op = operator("indefinite", np.float32)
     first, second = (spectral_density(op, **BUDGET, key=jax.random.key(i)) for i in (1, 2))

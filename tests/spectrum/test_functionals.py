@@ -61,6 +61,13 @@ def test_standard_errors_are_as_large_as_the_errors(float64, functional):
     assert np.mean(np.abs(error) <= 2.365 * stderr) >= 0.85
 
 
+def test_of_a_multiple_the_log_determinant_has_more_by_the_logarithm():
+    A, c = matrix_operator(symmetric(np.linspace(0, 2, N)).astype(np.float32)), 1e-20
+    one, small = logdet(A, 1.0), logdet(c * A, c)
+    assert np.isclose(float(small), float(one) + N * np.log(c), atol=4 * float(small.stderr))
+    assert np.isclose(float(effective_dimension(c * A, c)), float(effective_dimension(A, 1.0)), rtol=1e-4)
+
+
 def test_too_few_steps_for_the_condition_show_in_the_error(float64):
     exact = np.geomspace(1e-8, 1, N)
     op = matrix_operator(symmetric(exact))

@@ -154,6 +154,28 @@ def test_numbers_empty_leaves_and_none_are_parameters_of_every_operator(dense, c
         assert np.isclose(float(sl.trace(op)), np.trace(dense[name]), rtol=1e-3), name
 
 
+@pytest.mark.parametrize("kind", [jnp.bfloat16, jnp.float16])
+def test_errors_of_exact_estimates_state_the_rounding_of_products_in_16_bits(kind):
+    hidden, readout = (jnp.asarray(RNG.standard_normal(shape) / 2, kind) for shape in ((3, 4), (4, 2)))
+    half = {"hidden": hidden, "readout": readout, "scale": jnp.asarray(0.7, kind)}
+    ops = [sl.hessian(loss, params, BATCH) for params in (half, tree.wide(half))]
+    for estimator in (sl.trace, sl.diagonal):
+        found, exact = (estimator(op, matvecs=op.shape[0]) for op in ops)
+        error = tree.norm(jax.tree.map(jnp.subtract, found.value, exact.value))
+        assert 20 * tree.norm(exact.stderr) < error <= tree.norm(found.stderr), estimator
+        eps = jnp.finfo(kind).eps
+        assert np.isclose(tree.norm(found.stderr) / tree.norm(exact.stderr), eps / jnp.finfo(jnp.float32).eps, rtol=0.1)
+
+
+@pytest.mark.parametrize("domain", ["bfloat16", "float16 and float32"])
+def test_errors_of_exact_rules_state_the_rounding_of_products_in_16_bits(domain):
+    op = LinearOperator(lambda c: partial(tree.scale, c), jnp.float32(1.3), DOMAINS[domain])
+    found = sl.spectral_density(op, probes=4).integrate(lambda x: x)
+    assert 1e-4 < abs(float(found) - 1.3) <= found.stderr < 0.1
+    whole = sl.logdet(op, 1.0, probes=4)
+    assert 1e-3 < abs(float(whole) - SIZE * np.log(2.3)) <= whole.stderr
+
+
 class Dropping(nnx.Module):
     def __init__(self):
         self.layer, self.dropout = nnx.Linear(2, 2, rngs=nnx.Rngs(0)), nnx.Dropout(0.5, rngs=nnx.Rngs(0))

@@ -1,10 +1,13 @@
 """The gradient noise scale: its two parts without bias, its error covering, and closed form for linear regression."""
 
+from functools import partial
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from problems import symmetric
 
+from sharplab.losses import cross_entropy
 from sharplab.sweep import Experiment, run
 from sharplab.tracking.noise_scale import noise_scale
 from sharplab.tracking.tracker import Tracker
@@ -82,13 +85,33 @@ def test_trackers_record_it_of_their_probe_in_the_metric(factors, float64):
     metric = None if factors is None else lambda w, opt_state: jnp.asarray(factors)
     tracker = Tracker(loss, (jnp.asarray(x), jnp.asarray(y)), ["gradient_noise_scale"], metric=metric)
     w, root = np.full(DIMENSIONS, 0.2), 1.0 if factors is None else np.sqrt(factors)
-    gradients = (x * (x @ w - y)[:, None])[:512].reshape(16, 32, DIMENSIONS).mean(1) * root
+    drawn = np.random.default_rng(0).permutation(517)[:512]
+    gradients = (x * (x @ w - y)[:, None])[drawn].reshape(16, 32, DIMENSIONS).mean(1) * root
     value, error = noise_scale(gradients @ gradients.T, 32)
     row = tracker.record(0, jnp.asarray(w))
     assert np.isclose(row["gradient_noise_scale"], value, rtol=1e-10)
     assert np.isclose(row["gradient_noise_scale_error"], error, rtol=1e-8)
     if factors is None:
         assert abs(row["gradient_noise_scale"] - closed_form(w)) < 4 * row["gradient_noise_scale_error"]
+
+
+def test_the_order_of_the_probe_is_no_matter(float64):
+    x, y = regression(3, 2048)
+    w = np.full(DIMENSIONS, 0.2)
+    order = np.argsort(x @ w - y)
+    row = Tracker(loss, (jnp.asarray(x[order]), jnp.asarray(y[order])), ["gradient_noise_scale"]).record(0, w)
+    assert abs(row["gradient_noise_scale"] - closed_form(w)) < 4 * row["gradient_noise_scale_error"] < closed_form(w)
+
+
+def test_a_batch_in_which_nothing_counts_makes_it_unknown():
+    x, y = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32), np.arange(64) % 3
+    of = partial(cross_entropy, ignore=-100)
+    few = np.where(np.arange(64) < 3, y, -100)  # in at most three of the 16 batches
+    rows = [
+        Tracker(of, (x, targets), ["gradient_noise_scale"], model=lambda w, x: x @ w).record(0, jnp.ones((3, 3)))
+        for targets in (y, few)
+    ]
+    assert np.isfinite(rows[0]["gradient_noise_scale"]) and np.isnan(rows[1]["gradient_noise_scale"])
 
 
 def test_experiments_record_it(tmp_path):

@@ -313,7 +313,7 @@ def test_traces_are_within_their_errors_of_the_dense_matrix(several):
         assert abs(row["hessian_trace"] - eigenvalues.sum()) < 4 * row["hessian_trace_error"]
 
 
-def test_batch_sharpness_is_the_mean_over_chunks_of_the_probe(several):
+def test_batch_sharpness_is_the_mean_over_batches_drawn_from_the_probe(several):
     tracker, visited = several
 
     def sharpness(params, batch):
@@ -321,7 +321,9 @@ def test_batch_sharpness_is_the_mean_over_chunks_of_the_probe(several):
         along = np.concatenate(jax.tree.leaves(gradient(params, batch)), None) * ROOT
         return along @ H @ along / (along @ along)
 
-    batches = [tuple(x[start : start + 8] for x in BATCH) for start in range(0, len(BATCH[0]) // 8 * 8, 8)]
+    number = len(BATCH[0])
+    drawn = np.random.default_rng(0).permutation(number)[: number // 8 * 8].reshape(-1, 8)
+    batches = [tuple(x[rows] for x in BATCH) for rows in drawn]
     for row, params in list(zip(tracker.rows, visited, strict=True))[::4]:
         values = [float(sharpness(params, batch)) for batch in batches]
         assert np.isclose(row["batch_sharpness"], np.mean(values), rtol=1e-3)

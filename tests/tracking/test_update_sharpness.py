@@ -60,6 +60,22 @@ def test_half_way_a_cubic_tells_how_the_slope_changes_over_the_step():
     assert np.isclose(row["midpoint_sharpness"], (g - after) @ g / (eta * g @ g), rtol=1e-4)
 
 
+def test_of_a_tiny_loss_and_a_tiny_update_they_are_multiples():
+    names, c = ["update_sharpness", "midpoint_sharpness", "directional_sharpness", "batch_sharpness"], 2.0**-80
+
+    def recorded(factor, update):
+        def loss(w, x):
+            return factor * jnp.mean((x @ w) ** 2)
+
+        tracker = Tracker(loss, jnp.diag(jnp.array([1.0, 2.0, 3.0])), names, learning_rate=0.1, update=update)
+        return tracker.record(0, jnp.ones(3))
+
+    one, tiny = (recorded(factor, None) for factor in (1.0, c))
+    assert np.allclose([tiny[name] / c for name in names], [one[name] for name in names], rtol=1e-5)
+    one, tiny = (recorded(1.0, lambda g, w, s, size=size: -size * jnp.sign(g)) for size in (1.0, c))
+    assert np.allclose([tiny[name] / c for name in names[:2]], [one[name] for name in names[:2]], rtol=1e-5)
+
+
 def test_half_way_needs_a_learning_rate():
     with pytest.raises(ValueError, match="learning_rate"):
         Tracker(whole_loss, BATCH, ["midpoint_sharpness"])

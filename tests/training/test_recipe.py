@@ -201,6 +201,15 @@ def test_diverged_run_is_flagged_with_its_step_and_frozen(cause):
         assert np.array_equal(a, b)
 
 
+@pytest.mark.parametrize(("share", "diverged"), [(0.0, -1), (5e-4, -1), (0.5, 1)])
+def test_a_gradient_of_0_is_that_of_a_dead_network_unless_the_loss_is_small(share, diverged):
+    """Softmax that rounds to 1 at every target has it too."""
+    recipe, step, run, batch = begin()
+    run = step(run, 0.01, batch)
+    flat = replace(recipe, loss=lambda outputs, targets: 0 * outputs.sum() + share * run.first_loss)
+    assert flat.step(run, 0.01, batch).diverged_step == diverged
+
+
 def test_an_update_is_a_step_that_takes_no_note_of_divergence():
     recipe, step, run, (inputs, classes) = begin()
     update = partial(UPDATE, recipe)
