@@ -88,6 +88,9 @@ class AnnealingLaw:
     def predict(self, learning_rates: Any, steps: Any = None) -> np.ndarray:
         """The losses of a run with these learning rates, (T,), after so many `steps` of it, (n,), or after each step.
 
+        Within 1e-4 of the law for long schedules, whose drops are merged where rates fall or rise for long. Where they
+        go up and down all the time, the time is that of the square of the steps: for 30,000, half a minute for all.
+
         Raises:
             ValueError: for what are no learning rates, and steps that the run does not have.
         """

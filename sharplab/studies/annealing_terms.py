@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 MERGED = 1024  # drops of a schedule that has more are merged within this many parts of it
-TOGETHER = 256  # steps seen at once, which bounds the memory
+ALIKE = 0.01  # of the logarithms of rates, within which drops to them are merged
+TOGETHER = 2**19  # drops of all steps seen at once, which bounds the memory
 
 
 @dataclass(frozen=True)
@@ -53,30 +54,41 @@ class View(NamedTuple):
 
 
 def views(schedule: Schedule, steps: np.ndarray) -> Iterator[View]:
-    """The schedule as seen after so many of its steps, at most `TOGETHER` at a time.
+    """The schedule as seen after so many of its steps, as many at a time as memory allows.
 
-    Drops are merged to one at their mean step, as far as they lie in the same of `MERGED` parts of the schedule and no
-    step of the view separates them. Schedules with fewer drops are seen as they are.
+    Drops are seen as one at their mean step, where that changes little: as far as they follow each other with one sign,
+    lie in the same of `MERGED` parts of the schedule, lead to rates within `ALIKE` of each other, and no step of the
+    view separates them. Those of rates that go up and down are all seen. So is every drop of a schedule with fewer.
     """
     sums, drops = schedule.sums(), schedule.drops()
     at = np.flatnonzero(drops)
-    drops, before, rates = drops[at], sums[at], schedule.rates[at]
-    parts = np.linspace(0, len(schedule.rates), MERGED + 1).astype(int)
-    for i in range(0, len(steps), TOGETHER):
-        some = steps[i : i + TOGETHER]
-        columns: tuple[np.ndarray, ...] = (drops, at.astype(float), before, rates)
-        if len(at) > MERGED:
-            edges = np.union1d(parts, some)
-            columns = _merged(np.searchsorted(edges, at, side="right"), *columns)
-        yield View(some, sums[some], *columns)
+    columns = (drops[at], at.astype(float), sums[at], schedule.rates[at])
+    firsts = _firsts(at, columns[0], columns[-1], len(schedule.rates))
+    together = max(TOGETHER // (len(firsts) + 1), 1)
+    for i in range(0, len(steps), together):
+        some = steps[i : i + together]
+        seen = int(np.searchsorted(at, some.max()))
+        cuts = np.union1d(firsts, np.searchsorted(at, some))
+        yield View(some, sums[some], *_merged(cuts[cuts < seen], *(column[:seen] for column in columns)))
 
 
-def _merged(part: np.ndarray, drops: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, ...]:
-    """The sum of the drops of each part, and the means of the others, weighted by the drops' sizes."""
-    sizes = np.bincount(part, abs(drops))
-    some = sizes > 0
-    means = (np.bincount(part, abs(drops) * other)[some] / sizes[some] for other in others)
-    return (np.bincount(part, drops)[some], *means)
+def _firsts(at: np.ndarray, drops: np.ndarray, rates: np.ndarray, steps: int) -> np.ndarray:
+    """The indices of the drops that are not merged with the one before."""
+    if len(at) <= MERGED:
+        return np.arange(len(at))
+    alike = np.stack([at * MERGED // steps, np.sign(drops), np.floor(np.log(_above_zero(rates)) / ALIKE)])
+    return np.append(0, 1 + np.flatnonzero(np.diff(alike).any(axis=0)))
+
+
+def _merged(firsts: np.ndarray, drops: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The sum of the drops from each first to the next, and the means of the others, weighted by the drops' sizes."""
+    if len(firsts) == len(drops):
+        return (drops, *others)
+    sizes = np.add.reduceat(abs(drops), firsts)
+    return (
+        np.add.reduceat(drops, firsts),
+        *(np.add.reduceat(abs(drops) * other, firsts) / sizes for other in others),
+    )
 
 
 class Slopes(NamedTuple):

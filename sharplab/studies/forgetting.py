@@ -50,7 +50,8 @@ def told(
     ROC curve of that; less_rate, the area less that of the learning rate itself; and within, the correlation of ranks
     of score and rise of the old loss among switches alike in `cells`; each with _low and _high, the ends of the 95 %
     interval of seeds drawn anew, which is a little narrow below 20 seeds. Runs that have diverged before a switch are
-    left out; a score that is NaN at one that has not counts as infinite.
+    left out, and those that diverge in it have forgotten all. A score that is NaN at one that has not counts as
+    infinite.
 
     Args:
         switches: as of `sharplab.studies.task_sequence.TaskRuns`, of several widths too.
@@ -64,9 +65,12 @@ def told(
     missing = {*scores, *cells, RIVAL, "seed"} - set(switches)
     if missing:
         raise ValueError(f"switches must have the columns {', '.join(sorted(missing))}.")
-    rows = switches[np.isfinite(switches["old_loss"])].reset_index(drop=True).fillna(np.inf)
+    rows = switches[np.isfinite(switches["old_loss"])].reset_index(drop=True)
     if rows.empty:
         raise ValueError("switches must have a row of a run that has not diverged.")
+    # What diverges in the switch has lost all.
+    after = {"old_accuracy_after": 0.0, "old_loss_after": np.inf}
+    rows = rows.fillna(dict.fromkeys((*scores, RIVAL), np.inf) | after)
     forgotten = (rows["old_accuracy_after"] <= (1 - lost) * rows["old_accuracy"]).to_numpy()
     rise = rows["old_loss_after"] - rows["old_loss"]
     cell = rows.assign(rise=rise).groupby(list(cells))[["rise", *scores]]

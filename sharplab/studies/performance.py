@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from sharplab.analysis.trend import Measured
 from sharplab.core.arguments import checked, several
@@ -21,19 +22,26 @@ class PerformanceProfile:
             the least of all methods with the same seed.
         scores: by method, score, low, high: the mean of the share over tau from 1 to the largest, (methods,).
         redrawn: the scores with seeds drawn anew, (draws, methods); None with one seed, where intervals are open.
+        trials: workloads and seeds.
     """
 
     shares: pd.DataFrame
     scores: pd.DataFrame
     redrawn: np.ndarray | None
+    trials: tuple[int, int]
 
     def less(self, first: str, second: str, confidence: float = 0.95) -> Measured:
-        """The score of the first method less that of the second, on the same seeds."""
+        """The score of the first method less that of the second, on the same seeds; open with fewer than three.
+
+        Two seeds often agree by chance, and intervals from how they differ would cover 85 % where they say 95.
+        """
         value = float(self.scores["score"][first] - self.scores["score"][second])
-        if self.redrawn is None:
+        if self.redrawn is None or self.trials[1] < 3:
             return Measured(value, -np.inf, np.inf)
         i, j = (self.scores.index.get_loc(name) for name in (first, second))
-        return Measured(value, *_ends(self.redrawn[:, i] - self.redrawn[:, j], confidence))
+        drawn = self.redrawn[:, i] - self.redrawn[:, j]
+        low, high = _stretched(np.array(value), drawn, self.trials, confidence)
+        return Measured(value, max(float(low), -1.0), min(float(high), 1.0))
 
 
 @checked(taus=several)
@@ -42,7 +50,10 @@ def performance_profile(times: Mapping[str, np.ndarray], taus: Sequence[float]) 
 
     A method that does not reach a target is within no tau of the best, and where none does, no method is. Runs of one
     seed are compared with each other. For the intervals the seeds of each workload are drawn anew, one fewer than there
-    are, which makes the variance of a mean right; they are about these workloads, not about others like them.
+    are, which makes the variance of a mean right, and their distances from the value are stretched by what few seeds
+    leave unknown (t for their degrees of freedom). Those of shares hold at least the interval of Clopper and Pearson,
+    and those of scores what an event would make of them that is so rare that no run shows it. All are about these
+    workloads, not about others like them.
 
     Args:
         times: by method, the time to the target of each workload and seed, (workloads, seeds), inf where it was not
@@ -79,15 +90,20 @@ def performance_profile(times: Mapping[str, np.ndarray], taus: Sequence[float]) 
     score = np.clip((grid[-1] - ratios) / (grid[-1] - 1), 0, 1)  # the integral over tau, exactly
     names, seeds = list(given), table.shape[2]
     shares, scores = within.mean(axis=(1, 2)), score.mean(axis=(1, 2))
+    trials = table.shape[1], seeds
     low, high, redrawn = np.zeros_like(shares), np.ones_like(shares), None
-    ends = np.tile([0.0, 1.0], (len(names), 1))
+    bottom, top = np.zeros_like(scores), np.ones_like(scores)
     if seeds > 1:
         weights = np.random.default_rng(0).multinomial(seeds - 1, [1 / seeds] * seeds, (DRAWS, table.shape[1]))
         weights = weights / (seeds - 1) / table.shape[1]
-        drawn = np.einsum("dws,mwst->dmt", weights, within)
-        low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+        low, high = _stretched(shares, np.einsum("dws,mwst->dmt", weights, within), trials)
+        exact = _binomial(within.sum(axis=(1, 2)), table[0].size)
+        low, high = np.minimum(low, exact[0]).clip(0), np.maximum(high, exact[1]).clip(None, 1)
         redrawn = np.einsum("dws,mws->dm", weights, score)
-        ends = np.array([_ends(redrawn[:, i], 0.95) for i in range(len(names))])
+        bottom, top = _stretched(scores, redrawn, trials)
+        unseen = _binomial(np.array(0), table[0].size)[1]  # the largest probability of what no run shows
+        bottom = np.minimum(bottom, (1 - unseen) * scores).clip(0)
+        top = np.maximum(top, scores + unseen * (1 - scores)).clip(None, 1)
     long = pd.DataFrame(
         {
             "method": np.repeat(names, len(grid)),
@@ -98,10 +114,23 @@ def performance_profile(times: Mapping[str, np.ndarray], taus: Sequence[float]) 
         }
     )
     index = pd.Index(names, name="method")
-    found = pd.DataFrame({"score": scores, "low": ends[:, 0], "high": ends[:, 1]}, index=index)
-    return PerformanceProfile(long, found, redrawn)
+    found = pd.DataFrame({"score": scores, "low": bottom, "high": top}, index=index)
+    return PerformanceProfile(long, found, redrawn, trials)
 
 
-def _ends(draws: np.ndarray, confidence: float) -> tuple[float, float]:
-    low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+def _stretched(
+    value: np.ndarray, drawn: np.ndarray, trials: tuple[int, int], confidence: float = 0.95
+) -> tuple[np.ndarray, np.ndarray]:
+    """The ends of the interval about a mean over workloads and seeds, from what it is with seeds drawn anew."""
+    workloads, seeds = trials
+    tail = (1 - confidence) / 2
+    stretch = stats.t.isf(tail, workloads * (seeds - 1)) / stats.norm.isf(tail)
+    low, high = value + stretch * np.quantile(drawn - value, [tail, 1 - tail], axis=0)
+    return low, high
+
+
+def _binomial(hits: np.ndarray, trials: int) -> tuple[np.ndarray, np.ndarray]:
+    """The 95 % interval of Clopper and Pearson for a probability, of as many hits as there are."""
+    low = stats.beta.ppf(0.025, np.maximum(hits, 1), trials - hits + 1)
+    high = stats.beta.isf(0.025, hits + 1, np.maximum(trials - hits, 1))
+    return np.where(hits > 0, low, 0.0), np.where(hits < trials, high, 1.0)

@@ -55,8 +55,8 @@ def rank_schedules(
         metric: a loss, positive.
 
     Raises:
-        ValueError: for a missing column, losses that are not positive, fewer than three seeds or two schedules, and
-            schedules that a cell or seed lacks.
+        ValueError: for a missing column, losses that are not positive, fewer than three seeds or two schedules,
+            schedules that a cell or seed lacks, and where no learning rate of one can be chosen for a seed.
 
     >>> steps, names = (50, 100), {"constant": 1.1, "linear": 1.0}
     >>> runs = pd.DataFrame([
@@ -101,7 +101,13 @@ def chosen_losses(records: Records, *, cells: Sequence[str], metric: str = "trai
                 f"cell: {', '.join(map(str, key))} has {len(seeds)} seeds."
             )
         for i, seed in enumerate(seeds):
-            best = int(np.delete(values, i, axis=0).mean(axis=0).argmin())
+            means = np.delete(values, i, axis=0).mean(axis=0)
+            if not np.isfinite(means).any():
+                raise ValueError(
+                    f"records must have a learning rate, for each schedule and cell, at which no seed diverged: of "
+                    f"{', '.join(map(str, key))} none can be chosen for seed {seed}. Give lower ones."
+                )
+            best = int(means.argmin())
             named = dict(zip([*cells, "schedule"], key, strict=True))
             diverged = not np.isfinite(values[i, best])
             loss = part["worst"].iloc[0] if diverged else values[i, best]

@@ -64,13 +64,17 @@ def two_signals(
 def weak_signal_limit(learning_rate: float, *, strong: float = 1.0, weak: float = 0.04) -> float:
     """The b² at which oscillation ends, (V − 1/(2η))/(V − U), or 0 for η up to 1/(2V), where there is none.
 
-    Descent comes to rest a little above it, just below the edge of stability. Arguments and errors as of `two_signals`.
+    Descent comes to rest a little above it, just below the edge of stability. For U above 1/(2η) too, there is no rest:
+    even at b² = 1 the sharpness is above 2/η. Arguments and errors as of `two_signals`, and such U is refused.
 
     >>> [round(weak_signal_limit(rate), 4) for rate in (0.3, 0.55, 1.0)]
     [0.0, 0.0947, 0.5208]
     """
     _check(learning_rate, strong, weak)
-    return min(max((strong - 1 / (2 * learning_rate)) / (strong - weak), 0.0), 1.0)
+    edge = 1 / (2 * learning_rate)
+    if weak > edge:
+        raise ValueError(f"weak must be at most 1/(2 learning_rate), {edge}, not {weak}: oscillation does not end.")
+    return max((strong - edge) / (strong - weak), 0.0)
 
 
 def _check(learning_rate: float, strong: float, weak: float) -> None:

@@ -73,7 +73,8 @@ def cosine_gaps(inputs: np.ndarray, others: np.ndarray) -> np.ndarray:
     >>> float(cosine_gaps(np.array([[1.0, 0.0]]), np.array([[1.0, 1e-9]]))[0, 0])
     5e-19
     """
-    rows, columns = (np.asarray(x, float) / np.linalg.norm(x, axis=1, keepdims=True) for x in (inputs, others))
+    given = (np.asarray(x, float) for x in (inputs, others))  # first of all: squares of half a float overflow
+    rows, columns = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in given)
     return np.stack([((row - columns) ** 2).sum(axis=1) / 2 for row in rows])
 
 

@@ -14,11 +14,11 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
 
 
-@partial(jax.jit, static_argnames="loss")
 def descend(
     kernel: jax.Array,
     outputs: jax.Array,
@@ -36,7 +36,8 @@ def descend(
         loss: `loss(outputs, targets)`, a mean over examples.
 
     Raises:
-        ValueError: for shapes that do not belong together.
+        ValueError: for shapes that do not belong together, and indices of others than the training examples, where
+            they are not traced.
 
     >>> from sharplab.losses import squared_error
     >>> kernel, start = jnp.array([[2.0, 1.0]]), jnp.zeros((2, 1))  # one training example, and another that follows
@@ -54,6 +55,22 @@ def descend(
             f"kernel has the shape {kernel.shape} where there are {len(outputs)} outputs and {len(targets)} targets: "
             f"give outputs of all {m} examples that are followed, and the targets of the {n} of training."
         )
+    if not isinstance(batches, jax.core.Tracer):
+        rows = np.asarray(batches)
+        if not np.issubdtype(rows.dtype, np.integer) or ((rows < 0) | (rows >= n)).any():
+            raise ValueError(f"batches must be indices of the {n} training examples, whole numbers from 0 to {n - 1}.")
+    return _descend(kernel, outputs, targets, batches, learning_rate, loss)
+
+
+@partial(jax.jit, static_argnames="loss")
+def _descend(
+    kernel: jax.Array,
+    outputs: jax.Array,
+    targets: jax.Array,
+    batches: jax.Array,
+    learning_rate: jax.typing.ArrayLike,
+    loss: Loss,
+) -> jax.Array:
     slope = jax.grad(loss)
 
     def step(outputs: jax.Array, rows: jax.Array) -> tuple[jax.Array, None]:

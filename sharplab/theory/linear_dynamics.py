@@ -64,7 +64,7 @@ class LinearTrajectory:
         state: with leading axis T.
         loss: ½ mean‖f − y‖², shape (T,).
         hessian: λmax(G + R), shape (T,).
-        gauss_newton: every eigenvalue of G that need not be 0, descending; shape (T, D·C).
+        gauss_newton: every eigenvalue of G that need not be 0, descending; shape (T, min(P, D)·C) for P examples.
         residual: √k σᵢ(g), descending, shape (T, min(D, C)): with its negative, each is an eigenvalue of R once per
             neuron; all others are 0.
     """
@@ -156,12 +156,16 @@ def linear_trajectory(
 ) -> LinearTrajectory:
     """The trajectory of gradient descent on `losses.squared_error` from `state`, at some steps.
 
-    Each record solves some ten dense eigenproblems of size D·C. Usable under `jit` and `vmap`.
+    Each record solves some ten dense eigenproblems of size min(P, D)·C. Usable under `jit` and `vmap`.
 
     Args:
         inputs: X, shape (P, D).
         targets: shape (P, C), or class indices (P,).
         learning_rate: the base learning rate η.
+        steps: whole numbers from 0 on, ascending.
+
+    Raises:
+        ValueError: for other steps, where they are not traced.
 
     >>> X = jnp.eye(2)
     >>> lazy = LinearState(jnp.zeros((2, 1)), jnp.eye(1), jnp.eye(2), jnp.zeros(()))
@@ -171,7 +175,15 @@ def linear_trajectory(
     >>> trajectory.gauss_newton[0].round(4).tolist(), trajectory.residual[0].tolist()
     ([1.0, 1.0], [0.0])
     """
+    if not any(isinstance(step, jax.core.Tracer) for step in jax.tree.leaves(steps)):
+        _check_steps(np.asarray(steps))
     return _trajectory(state, jnp.asarray(inputs), jnp.asarray(targets), learning_rate, jnp.asarray(steps))
+
+
+def _check_steps(steps: np.ndarray) -> None:
+    whole = steps.ndim == 1 and np.issubdtype(steps.dtype, np.integer)
+    if not whole or (np.diff(steps, prepend=0) < 0).any():
+        raise ValueError(f"steps must be whole numbers from 0 on, ascending, not {steps.tolist()}.")
 
 
 @jax.jit

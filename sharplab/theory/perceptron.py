@@ -87,7 +87,7 @@ def separate(
     >>> [separate(*worst_case(1000), method=name, learning_rate=100.0).steps for name in METHODS]
     [308, 2, 301, 2]
     """
-    signed = _signed(inputs, labels)
+    signed = jnp.asarray(_signed(inputs, labels), float)
     steps, separated, theta = _separate(signed, float(learning_rate), max_steps, _known(method))
     return Separation(int(steps), bool(separated), theta)
 
@@ -105,7 +105,7 @@ def separating_iterates(
 
     Arguments and errors are those of `separate`.
     """
-    return _iterates(_signed(inputs, labels), float(learning_rate), steps, _known(method))
+    return _iterates(jnp.asarray(_signed(inputs, labels), float), float(learning_rate), steps, _known(method))
 
 
 def largest_margin(inputs: jax.typing.ArrayLike, labels: jax.typing.ArrayLike) -> Margin:
@@ -113,15 +113,16 @@ def largest_margin(inputs: jax.typing.ArrayLike, labels: jax.typing.ArrayLike) -
 
     μ is the distance from 0 to the convex hull of the z_i, and the α ≥ 0 that make ‖Zᵀα‖² + (1ᵀα − 1)² least are a
     multiple of the weights of its nearest point: at α = sβ with 1ᵀβ = 1 the best s leaves p/(1 + p), p = ‖Zᵀβ‖².
+    In float64, in which margins below 1e-8 of the largest ‖z_i‖ may not be found.
 
     Raises:
-        ValueError: for examples that no direction through 0 separates.
+        ValueError: for examples that no direction through 0 is found to separate.
 
     >>> lower, upper, direction = largest_margin(*worst_case(10))
     >>> round(lower, 12), round(upper, 12), direction.round(12) + 0.0
     (0.5, 0.5, array([1., 0.]))
     """
-    signed = np.asarray(_signed(inputs, labels), float)
+    signed = _signed(inputs, labels)
     n, features = signed.shape
     # In units of the largest example, so that both terms of the sum of squares are alike in size.
     scale = float(np.linalg.norm(signed, axis=1).max())
@@ -133,9 +134,12 @@ def largest_margin(inputs: jax.typing.ArrayLike, labels: jax.typing.ArrayLike) -
         if upper > 0:
             direction = nearest / upper
             lower = float((signed @ direction).min())
-            if lower > 0:
+            if lower > features * np.finfo(float).eps * scale:  # the error of a margin of that direction
                 return Margin(lower, upper, direction)
-    raise ValueError("inputs and labels are not separable through 0: give features, or a bias column, that separate.")
+    raise ValueError(
+        "inputs and labels are not separable through 0, or by a margin below 1e-8 of the largest input: give features, "
+        "or a bias column, that separate."
+    )
 
 
 @checked(learning_rate=positive, margin=positive, radius=positive, examples=count)
@@ -167,14 +171,14 @@ def _known(method: Method) -> Method:
     return method
 
 
-def _signed(inputs: jax.typing.ArrayLike, labels: jax.typing.ArrayLike) -> jax.Array:
-    """The z_i = y_i a_i, shape (n, D)."""
-    examples, signs = np.asarray(inputs), np.asarray(labels)
+def _signed(inputs: jax.typing.ArrayLike, labels: jax.typing.ArrayLike) -> np.ndarray:
+    """The z_i = y_i a_i, shape (n, D), in float64."""
+    examples, signs = np.asarray(inputs, float), np.asarray(labels)
     if examples.ndim != 2 or not len(examples) or not np.isfinite(examples).all():
         raise ValueError(f"inputs must be finite numbers of shape (n, D), not of shape {examples.shape}.")
     if signs.shape != examples.shape[:1] or not np.isin(signs, (-1, 1)).all():
         raise ValueError(f"labels must be +1 or -1, one for each of the {len(examples)} inputs.")
-    return jnp.asarray(signs[:, None] * examples, float)
+    return signs[:, None] * examples
 
 
 def _weights(margins: jax.Array, method: Method) -> jax.Array:

@@ -53,6 +53,20 @@ def test_runs_that_had_diverged_are_left_out_and_scores_that_overflow_are_the_la
         told(table, ["over_critical"])
 
 
+def test_runs_that_diverge_in_the_switch_have_forgotten():
+    table = switches()
+    lost = table["slope"] > 0.3
+    nan = table.assign(
+        old_accuracy_after=table["old_accuracy_after"].where(~lost), old_loss_after=table["old_loss_after"].where(~lost)
+    )
+    zero = table.assign(
+        old_accuracy_after=table["old_accuracy_after"].where(~lost, 0.0),
+        old_loss_after=table["old_loss_after"].where(~lost, np.inf),
+    )
+    assert told(nan, ["slope"]).loc["slope", "area"] == 1
+    pd.testing.assert_frame_equal(told(nan, ["slope"]), told(zero, ["slope"]))
+
+
 def test_slopes_are_of_least_squares_after_the_first_task():
     accuracy = np.concatenate([np.full((5, 1), 9.0), RNG.random((5, 7))], axis=1)
     expected = [np.polyfit(np.arange(1, 8), each[1:], 1)[0] for each in accuracy]

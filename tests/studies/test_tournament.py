@@ -83,6 +83,12 @@ def test_a_run_that_diverged_is_last_and_counts_as_the_worst_of_its_cell():
     assert np.isfinite(found.losses.to_numpy()).all()
 
 
+def every_rate_diverges_somewhere(runs):
+    """Of one schedule, each rate with another seed."""
+    at = runs["learning_rate"].map({rate: seed for seed, rate in enumerate(RATES)})
+    return runs.assign(diverged=(runs["schedule"] == "good") & (runs["seed"] == at))
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -92,8 +98,9 @@ def test_a_run_that_diverged_is_last_and_counts_as_the_worst_of_its_cell():
         (lambda runs: runs[runs["schedule"] == "bad"], "same two schedules"),
         (lambda runs: runs.assign(train_loss=-1.0), "train_loss"),
         (lambda runs: pd.concat([runs, runs]), "cells"),
+        (every_rate_diverges_somewhere, "no seed diverged: of mlp, 50, good none can be chosen for seed 3"),
     ],
-    ids=["column", "seeds", "cell", "alone", "negative", "twice"],
+    ids=["column", "seeds", "cell", "alone", "negative", "twice", "diverged"],
 )
 def test_what_cannot_be_ranked_is_refused(change, said):
     with pytest.raises(ValueError, match=said):

@@ -42,6 +42,14 @@ def test_below_the_threshold_the_weak_signal_keeps_about_its_start(rate):
     assert float(run.weak[-1]) ** 2 < 0.0135 and run.loss[-1] < 1e-8
 
 
+def test_where_both_signals_oscillate_there_is_no_limit():
+    run = two_signals(1.0, steps=4000, weak=0.6)
+    assert run.loss[-500:].max() > 0.01
+    with pytest.raises(ValueError, match=r"weak .*0\.5"):
+        weak_signal_limit(1.0, weak=0.6)
+    assert weak_signal_limit(1.0, weak=0.5) == 1
+
+
 def test_small_steps_raise_both_signals_together():
     """Under gradient flow ln b grows by U/V of what ln a does."""
     run = two_signals(0.01, steps=3000)

@@ -108,3 +108,9 @@ def test_what_is_wrong_is_named():
     ):
         with pytest.raises(ValueError, match=name):
             call()
+
+
+def test_gaps_of_half_floats_are_those_of_their_values():
+    """Of rows whose squared norm float16 does not hold."""
+    rows = (100 * np.random.default_rng(0).uniform(size=(3, 50))).astype(np.float16)
+    np.testing.assert_array_equal(cosine_gaps(rows, rows[:2]), cosine_gaps(rows.astype(float), rows[:2].astype(float)))

@@ -14,6 +14,7 @@ from sharplab.models.patches import image_patches
 from sharplab.optimizers import OPTIMIZERS
 from sharplab.scaling import DepthRule, Rule, parameterization
 from sharplab.theory.infinite_convnet import figure1_convnet_kernels
+from sharplab.theory.infinite_depth import cosine_gaps, deep_log_kernel
 from sharplab.theory.infinite_kernels import mlp_kernels, relu_duals, residual_mlp_kernels
 from sharplab.training.network import Network
 from sharplab.training.recipe import Recipe
@@ -170,9 +171,47 @@ def test_an_input_of_zeros_has_zero_kernel_and_spoils_no_other():
         assert np.all(off <= np.where(opposite, 1e-3, 1e-6))
 
 
-def test_inputs_of_different_networks_are_refused():
+RULE = DepthRule(4)
+both = pytest.mark.parametrize(("kernels", "depth"), [(mlp_kernels, 3), (residual_mlp_kernels, RULE)])
+
+
+@both
+@pytest.mark.parametrize("kind", [np.uint8, np.int8, np.float16, jnp.bfloat16])
+def test_images_of_few_bits_have_the_kernel_of_their_values(kernels, depth, kind):
+    small = 1e-3 if kind == np.float16 else 1.0  # whose squares float16 does not hold
+    x = (small * np.random.default_rng(0).integers(0, 128, (3, 40))).astype(kind)
+    for found, wanted in zip(kernels(x, depth=depth), kernels(x.astype(np.float32), depth=depth), strict=True):
+        assert found.dtype == jnp.float32
+        np.testing.assert_array_equal(found, wanted)
+
+
+def test_expectations_of_small_variances_do_not_vanish():
+    product, slope = relu_duals(*(jnp.float32(x) for x in (1e-24, 1e-24, 4e-24)))  # at 60°, whose product underflows
+    assert float(product) == pytest.approx(2e-24 * (3**0.5 / 2 + np.pi / 3) / (2 * np.pi), rel=1e-5)
+    assert float(slope) == pytest.approx(1 / 3, rel=1e-5)
+
+
+@pytest.mark.parametrize("off", [0.0, 1e-6, 1e-3])
+def test_deep_kernels_near_a_training_point_are_those_of_the_gap_of_angles(off):
+    """Against the recursion in 1 − t of `infinite_depth`, which cancels nothing; in float32 the angle was lost."""
+    rng, depth = np.random.default_rng(1), 50
+    x = rng.standard_normal((4, 784)).astype(np.float32)
+    near = (x * (1 + off * rng.standard_normal(x.shape))).astype(np.float32)
+    scale = np.outer(*(np.sqrt((each.astype(float) ** 2).mean(axis=1)) for each in (x, near))) / 2
+    wanted = scale * np.exp(deep_log_kernel(np.minimum(cosine_gaps(x, near), 1), "relu", depth))
+    found = mlp_kernels(x, near, depth=depth).ntk
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(np.diag(found), np.diag(wanted), rtol=2e-6)
+    np.testing.assert_allclose(np.diag(mlp_kernels(x, depth=depth).ntk), (depth + 1) * np.diag(scale), rtol=off + 1e-6)
+
+
+def test_wrong_calls_are_refused():
     with pytest.raises(ValueError, match=r"others .*5.*inputs 6"):
         mlp_kernels(np.ones((2, 6)), np.ones((2, 5)), depth=1)
+    with pytest.raises(ValueError, match="depth"):
+        mlp_kernels(np.ones((2, 6)), depth=0)
+    with pytest.raises(ValueError, match="depth must be a DepthRule"):
+        residual_mlp_kernels(np.ones((2, 6)), depth=3)
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,9 @@ def test_arguments_that_do_not_belong_together_are_refused():
         descend(kernel.T, outputs, classes, full_batches(1), learning_rate=1.0, loss=squared_error)
     with pytest.raises(ValueError, match=r"kernel .*12 outputs and 12 targets"):
         descend(kernel, outputs[:N], classes, full_batches(1), learning_rate=1.0, loss=squared_error)
+    for wrong in ([[0, N]], [[-1, 0]], [[0.0, 1.0]]):
+        with pytest.raises(ValueError, match=r"batches .*0 to 11"):
+            descend(kernel, outputs, classes, jnp.array(wrong), learning_rate=1.0, loss=squared_error)
 
 
 WIDTHS = (32, 128, 512)

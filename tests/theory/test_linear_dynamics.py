@@ -245,6 +245,20 @@ def test_class_indices_are_one_hot_targets(float64):
     np.testing.assert_allclose(indexed.loss, one_hot.loss, rtol=1e-12)
 
 
+def test_fewer_examples_than_features_leave_fewer_eigenvalues_and_steps_must_ascend():
+    state = LinearState(jnp.zeros((3, 2)), jnp.eye(2), jnp.eye(3), jnp.zeros(()))
+    X = jnp.array([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0]])
+    found = linear_trajectory(state, X, jnp.ones((2, 2)), 0.1, [0, 3, 3])
+    # XXᵀ/P ⊗ 1 of both s and Q; the third direction is flat.
+    np.testing.assert_allclose(found.gauss_newton[0], [4, 4, 1, 1], rtol=1e-6)
+    assert found.loss[1] == found.loss[2]
+    for steps in ([2, 0, 1], [-1, 0], [0.5, 1.0], 3):
+        with pytest.raises(ValueError, match="steps"):
+            linear_trajectory(state, X, jnp.ones((2, 2)), 0.1, steps)
+    traced = jax.jit(lambda steps: linear_trajectory(state, X, jnp.ones((2, 2)), 0.1, steps).loss)
+    np.testing.assert_allclose(traced(jnp.array([0, 3, 3])), found.loss, rtol=1e-6)
+
+
 def test_shapes_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"first .*\(5, 4\) and readout .*\(4, 1\).*width 8"):
         linear_state(jnp.ones((5, 4)), jnp.ones((4, 1)), make_rule("mup", 8))

@@ -1,5 +1,6 @@
 """Separating methods: counts known exactly, the perceptron as a limit, bounds, and margins with their certificate."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -101,6 +102,18 @@ def test_margins_scale_with_the_examples_and_two_points_have_theirs():
     inputs, labels = np.array([[3.0, 0.0], [0.0, -4.0]]), np.array([1, -1])
     for scale in (1e-6, 1.0, 1e6):
         assert largest_margin(scale * inputs, labels).lower == pytest.approx(2.4 * scale)  # 3·4/5
+
+
+def test_a_small_margin_of_large_examples_is_enclosed_where_jax_has_float32():
+    """Whose rounding would be a third of it."""
+    rng = np.random.default_rng(0)
+    labels = np.where(np.arange(50) % 2, 1.0, -1.0)
+    a = rng.uniform(1e5, 2e5, 50)
+    inputs = np.column_stack([a, a - labels * rng.uniform(0.02, 0.04, 50)])
+    with jax.enable_x64(False):
+        lower, upper, u = largest_margin(inputs, labels)
+    assert lower <= (labels[:, None] * inputs @ u).min() * (1 + 1e-9) <= upper
+    assert lower >= 0.9 * (labels * (inputs @ [1, -1])).min() / 2**0.5 and upper <= 1.1 * lower
 
 
 WRONG = [
