@@ -73,19 +73,18 @@ def _outputs_after(X: jax.Array, y: jax.Array, width: int, depth: int, key: jax.
     of_first, of_last, *of_hidden = jax.random.split(key, depth + 2)
     first = jax.random.normal(of_first, (width, features)) / features**0.5
     readout = jax.random.normal(of_last, (width,)) / width
-    hidden = [jax.random.normal(one, (width, width)) / width**0.5 for one in of_hidden]
-    forward = [first @ X.T]  # h_l, (n, m)
-    for weights in hidden:
-        forward.append(weights @ forward[-1])
-    backward = [readout]  # what an output changes by with h_l, from the last on
-    for weights in hidden[::-1]:
-        backward.append(weights.T @ backward[-1])
-    slopes = (y - readout @ forward[-1]) / m  # −∂L/∂f
-    powers = [forward[0]]  # of η, each (n, m)
-    for weights, before, after in zip(hidden, forward[:-1], backward[-2::-1], strict=True):
+    hidden = jax.vmap(lambda one: jax.random.normal(one, (width, width)) / width**0.5)(jnp.stack(of_hidden))
+    # What enters each hidden layer, h_l (n, m), and what an output changes by with what leaves it, (n,).
+    last, forward = jax.lax.scan(lambda h, weights: (weights @ h, h), first @ X.T, hidden)
+    _, backward = jax.lax.scan(lambda b, weights: (weights.T @ b, b), readout, hidden, reverse=True)
+    slopes = (y - readout @ last) / m  # −∂L/∂f
+
+    def layer(powers: jax.Array, of: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, None]:
         # The step W ← W + η b (Σ_i slope_i h_i)ᵀ, of rank one.
-        inner = before @ slopes
-        kept, moved = ([weights @ h for h in powers], [jnp.outer(after, inner @ h) for h in powers])
-        none = jnp.zeros_like(powers[0])
-        powers = [a + b for a, b in zip([*kept, none], [none, *moved], strict=True)]
-    return jnp.stack([readout @ h for h in powers])
+        weights, before, after = of
+        moved = jnp.einsum("n,km->knm", after, jnp.einsum("n,knm->km", before @ slopes, powers))
+        return weights @ powers + jnp.roll(moved, 1, axis=0), None  # the last of them is 0 yet
+
+    start = jnp.zeros((depth + 1, width, m)).at[0].set(forward[0])  # the coefficients of η⁰ … η^L in h
+    powers, _ = jax.lax.scan(layer, start, (hidden, forward, backward))
+    return jnp.einsum("n,knm->km", readout, powers)
