@@ -166,6 +166,27 @@ def _check(name: str, table: pd.DataFrame, needed: Iterable[str]) -> None:
         raise ValueError(f"{name} has no rows: give at least one run.")
 
 
+def has_diverged(runs: pd.DataFrame) -> pd.Series:
+    """Whether each run is marked as diverged, by `diverged` True or 1; a missing entry, or column, marks none.
+
+    Raises:
+        ValueError: for other values, as texts: whichever way they were taken, some runs would count for the opposite.
+
+    >>> has_diverged(pd.DataFrame({"diverged": [True, None, 0]})).tolist()
+    [True, False, False]
+    """
+    if "diverged" not in runs:
+        return pd.Series(False, index=runs.index)
+    marks = runs["diverged"]
+    wrong = [mark for mark in marks[marks.notna()] if mark not in (True, False)]
+    if wrong:
+        raise ValueError(
+            f"diverged must be True or False, 1 or 0, or missing in every run, not {wrong[0]!r}: make truth values of "
+            "it, as by runs['diverged'].eq('yes')."
+        )
+    return marks.isin([True]).astype(bool)
+
+
 def mixed_setting(runs: pd.DataFrame, *, apart_from: Sequence[str], also: Iterable[str] = ()) -> str | None:
     """The first setting, those of `also` among them, in which runs differ that are to be compared; None if in none."""
     for column in (*SETTINGS, *also):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sharplab.records import RATE_DISTANCE, Records, join_rates, require_one_setting
+from sharplab.records import RATE_DISTANCE, Records, has_diverged, join_rates, require_one_setting
 
 RUNS = pd.DataFrame({"width": [8, 8, 16], "learning_rate": [0.1, 0.2, 0.1], "seed": 0, "eval_loss": [1.0, 2.0, 3.0]})
 
@@ -66,6 +66,18 @@ def test_all_missing_columns_are_named_and_empty_tables_refused():
 def test_missing_settings_count_as_a_setting_of_their_own():
     with pytest.raises(ValueError, match=r"steps = 100\.0, nan"):
         require_one_setting(RUNS.assign(steps=[100.0, 100.0, None]), apart_from=["width"])
+
+
+@pytest.mark.parametrize("marks", [[True, False, None], [1, 0, 0], [1.0, np.nan, 0.0], pd.array([True, None, False])])
+def test_divergence_is_true_or_one_and_a_missing_mark_is_none(marks):
+    assert has_diverged(RUNS.assign(diverged=marks)).tolist() == [True, False, False]
+    assert not has_diverged(RUNS).any()
+
+
+@pytest.mark.parametrize("marks", ["False", "yes", 2, 0.5])
+def test_divergence_that_is_no_truth_is_refused_with_the_remedy(marks):
+    with pytest.raises(ValueError, match=f"diverged .*{marks}.*eq"):
+        has_diverged(RUNS.assign(diverged=marks))
 
 
 def test_arrays_hold_the_curves_by_their_keys():

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from sharplab.analysis.grids import final_losses
 from sharplab.records import RUN_KEYS, SETTINGS, Records, join_rates, require_one_setting
 
 LATE = "late_"  # begins the name of a metric that is a mean over the end of training
@@ -17,10 +18,11 @@ def with_metric(records: Records, metric: str) -> Records:
     A metric "late_X" that is no column of theirs is the mean of X over a run's records in the last quarter of its
     training: near the edge of stability, where optima lie, single steps differ widely. Runs of one length are averaged
     over the steps that all of them recorded, lest losses differ by where they were taken. It is NaN where the run
-    diverged, or X is not finite there.
+    diverged, by `diverged` or its own X among the runs, or where X is not finite there.
 
     Raises:
-        ValueError: where it needs curves of X that are missing, or runs that cannot be told apart.
+        ValueError: where it needs curves of X that are missing, or runs that cannot be told apart; where curves end
+            long before others of their sweep, which neither divergence nor `steps` explains.
     """
     runs, curves, quantity = records.runs, records.curves, metric.removeprefix(LATE)
     if metric in runs or metric == quantity:
@@ -41,10 +43,27 @@ def with_metric(records: Records, metric: str) -> Records:
     joined = runs.join(means, on=keys)
     if joined[metric].isna().any():
         raise ValueError(f"metric {metric!r}: {joined[metric].isna().sum()} of the runs have no curve.")
-    sound = np.isfinite(joined[metric])
-    if "diverged" in runs:
-        sound &= ~runs["diverged"].eq(True)
+    sound = np.isfinite(final_losses(joined, metric))
+    if quantity in runs:  # a loop may record nothing more once its loss is no number
+        sound &= np.isfinite(final_losses(runs, quantity))
+    ends = joined[keys].join(curves.groupby(keys, dropna=False)["step"].max(), on=keys)["step"]
+    _require_alike_ends(metric, runs[sound], ends[sound])
     return Records(joined.assign(**{metric: joined[metric].where(sound)}), curves)
+
+
+def _require_alike_ends(metric: str, runs: pd.DataFrame, ends: pd.Series) -> None:
+    """Refuse curves that end before the last quarter of another of their setting: the run may have diverged there."""
+    setting = [
+        key for key in (*RUN_KEYS, *SETTINGS, "optimizer") if key in runs and key not in ("learning_rate", "seed")
+    ]
+    longest = ends.groupby([np.zeros(len(runs)), *(runs[key] for key in setting)], dropna=False).transform("max")
+    short = ends < LATE_FROM * longest
+    if short.any():
+        raise ValueError(
+            f"metric {metric!r}: {short.sum()} curves end long before others of their setting, the first at step "
+            f"{ends[short].iloc[0]:g} of {longest[short].iloc[0]:g}: give the runs a column diverged if they diverged, "
+            "or steps if they were to be shorter."
+        )
 
 
 def curves_by_name(

@@ -37,16 +37,16 @@ def edge_cycles(times: Any, sharpness: Any, threshold: float) -> EdgeCycles:
     if at.shape != values.shape or at.ndim != 1 or len(at) < 2 or not (np.diff(at) > 0).all():
         raise ValueError("times must ascend, two or more, and sharpness be as many values.")
     at, values = at[np.isfinite(values)], values[np.isfinite(values)]
-    up, down = (_crossings(at, sign * values) for sign in (1, -1))
+    change = np.diff((values >= 0).astype(int))
+    up, down = (_zeros(at, values, np.flatnonzero(change == sign)) for sign in (1, -1))
     if not len(up):
         return EdgeCycles(np.inf, np.nan, np.nan, 0)
-    returns = down[down > up[0]]
+    returns = down[down >= up[0]]  # at once where the curve only touches the threshold
     gaps = np.diff(up)
     above = float(returns[0] - up[0]) if len(returns) else np.inf
     return EdgeCycles(float(up[0]), above, float(np.median(gaps)) if len(gaps) else np.nan, len(gaps))
 
 
-def _crossings(at: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Where the lines through the values go from below 0 to 0 or above."""
-    i = np.flatnonzero((values[:-1] < 0) & (values[1:] >= 0))
+def _zeros(at: np.ndarray, values: np.ndarray, i: np.ndarray) -> np.ndarray:
+    """Where the lines from these values to the next ones are 0."""
     return at[i] - values[i] * (at[i + 1] - at[i]) / (values[i + 1] - values[i])

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from sharplab.analysis.valley import Losses
-from sharplab.records import require_one_setting
+from sharplab.records import has_diverged, require_one_setting
 
 
 def check_runs(runs: pd.DataFrame, columns: Sequence[str], metric: str, *, also: Iterable[str] = ()) -> None:
@@ -48,10 +48,7 @@ def refuse_repeats(name: str, runs: pd.DataFrame, over: Sequence[str]) -> None:
 def final_losses(runs: pd.DataFrame, metric: str) -> np.ndarray:
     """The final loss of each run, (runs,): inf where it diverged."""
     losses = runs[metric].to_numpy(float)
-    unstable = ~np.isfinite(losses)
-    if "diverged" in runs:
-        unstable |= runs["diverged"].eq(True).to_numpy(bool)  # a missing entry is no divergence
-    return np.where(unstable, np.inf, losses)
+    return np.where(~np.isfinite(losses) | has_diverged(runs).to_numpy(), np.inf, losses)
 
 
 def grid_of(runs: pd.DataFrame, metric: str) -> Losses:

@@ -16,9 +16,11 @@ def roc_area(scores: np.ndarray, events: np.ndarray) -> float:
     >>> roc_area(np.array([1.0, 2.0, 2.0, 3.0]), np.array([False, True, False, True]))
     0.875
     """
-    scores, events = np.asarray(scores, float), np.asarray(events, bool)
-    if np.isnan(scores).any():
-        raise ValueError("scores must not be NaN.")
+    scores = np.asarray(scores, float)
+    for name, values in (("scores", scores), ("events", np.asarray(events, float))):
+        if np.isnan(values).any():
+            raise ValueError(f"{name} must not be NaN.")
+    events = np.asarray(events, bool)
     n = events.sum()
     pairs = n * (len(events) - n)
     if pairs == 0:

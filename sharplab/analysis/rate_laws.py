@@ -180,8 +180,8 @@ def learning_rate_law(
     if not sizes_of or len(set(columns)) < len(columns) or "learning_rate" in columns:
         raise ValueError(f"over and tuned must be different columns of sizes, not {sizes_of} and {along}.")
     check_runs(records.runs, columns, metric, also=("parameterization", "optimizer"))
-    refuse_repeats("the table", records.runs, columns)
     runs = join_rates(records.runs)
+    refuse_repeats("the table", runs, columns)  # of joined rates too: one run of the two would be lost
     sizes, parts = [], []
     for values, part in runs.groupby(list(sizes_of)):
         sizes.append(dict(zip(sizes_of, map(_plain, values), strict=True)))

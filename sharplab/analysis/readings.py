@@ -11,7 +11,7 @@ from sharplab.analysis.stable_time import threshold_of
 from sharplab.analysis.trend import Measured
 from sharplab.core.arguments import checked, text
 from sharplab.core.statistics import OPEN
-from sharplab.records import SETTINGS, Records, some_records
+from sharplab.records import SETTINGS, Records, has_diverged, some_records
 
 EARLY = 0.1  # of the steps
 NEAR = 2.0  # the factor within which a record counts as made there
@@ -53,7 +53,7 @@ def readings(records: Records, *, quantity: str = "sharpness", loss: str = "trai
             raise ValueError(f"the runs have no column {name!r}; they have {', '.join(runs)}.")
     curves = _recorded(records, quantity, settings)
     rows = []
-    for number, (over, sweep) in enumerate(_sweeps(runs[runs[loss].notna() | runs["diverged"].eq(True)], settings)):
+    for number, (over, sweep) in enumerate(_sweeps(runs[runs[loss].notna() | has_diverged(runs)], settings)):
         cells = _cell(sweep, settings)
         if not cells.isin(curves["cell"]).any():
             continue

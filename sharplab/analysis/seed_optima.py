@@ -26,7 +26,7 @@ BETWEEN = 0.2  # the same between sizes of one sweep
 SHAPE_ERROR = 0.3  # of a size's asymmetry, relatively: terms beyond the cubic
 LARGEST_ASYMMETRY = 1.5
 COMMON = 0.5  # share of the doubt about shape that all sizes have in common, and that differences are free of
-LARGEST_DOUBT = 0.25  # octaves²
+LARGEST_DOUBT = 0.25  # octaves², where neighbours lie an octave apart or less: ¾ of a uniform place between them
 LEAST_CURVATURE = 0.5  # in units of the parabola's
 STEEPEST = 9.0  # a parabola's rise to one neighbour on a grid, in units of that to the other, at most
 GUARD = 0.8  # quantile of F beyond which optima lie on no line within their noise
@@ -174,7 +174,8 @@ def own_optimum(x: np.ndarray, y: np.ndarray, noise: float, asymmetry: Asymmetry
     if cliff and position > 0:
         doubt += (high - x[best]) ** 2 / 12  # up to the cliff nothing was measured
     leverage = np.sum(weights**2) / curvature**2
-    return Lowest(float(x[best] + position), float(min(doubt, LARGEST_DOUBT)), float(leverage))
+    largest = LARGEST_DOUBT * max(1.0, (high - low) / 2) ** 2  # on a coarse grid the optimum may lie further off
+    return Lowest(float(x[best] + position), float(min(doubt, largest)), float(leverage))
 
 
 def _bound(y: np.ndarray, best: int) -> float:

@@ -3,7 +3,8 @@
 How far losses lie off a smooth valley tells their noise, but not that another seed has its optimum elsewhere, which
 moves the whole curve. So the optima's scatter about the law, a line in log₂ size, is the noise of the shift, with
 Student's t of as many degrees of freedom as sizes beyond two; and what of that scatter the valleys do not explain is
-added to each optimum's own noise.
+added to each optimum's own noise. On grids coarser than an octave optima are all pulled to the same grid points, which
+hides their scatter and bends the law: there the doubt about the valleys' shape adds to the noise of the shift.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import numpy as np
 
 from sharplab.analysis.seed_optima import (
     COMMON,
+    LARGEST_DOUBT,
     Asymmetry,
     SizeOptimum,
     curves,
@@ -57,7 +59,9 @@ def single_seed_optima(sizes: Sequence[float], grids: Sequence[Losses]) -> tuple
         SizeOptimum(float(value), Noise(float(own_noise + between), df), float(doubt), edges_of(grid))
         for value, own_noise, doubt, grid in zip(values, of_losses, doubts, grids, strict=True)
     ]
-    return optima, Trend(slope, Noise(scatter / float(np.sum(z**2)), df))
+    pulled = (1 - COMMON) * np.maximum(doubts - LARGEST_DOUBT, 0.0)  # 0 on grids of an octave and finer
+    of_shift = Noise(scatter / float(np.sum(z**2)), df) + Noise(float(z**2 @ pulled / np.sum(z**2) ** 2), np.inf)
+    return optima, Trend(slope, of_shift)
 
 
 def residual_noise(own: Sequence[tuple[np.ndarray, np.ndarray]], asymmetry: Asymmetry) -> float:

@@ -18,7 +18,7 @@ from sharplab.core.arguments import checked
 from sharplab.core.arguments import path as a_path
 from sharplab.core.files import DamagedFile, read_regular
 from sharplab.core.text import printable
-from sharplab.records import NAMED, RUN_KEYS, Records
+from sharplab.records import NAMED, RUN_KEYS, Records, has_diverged
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,7 +29,8 @@ SEPARATORS = ",\t;"
 PREFIXES = ("config.", "summary.", "summary_metrics.")  # where W&B keeps what a run was given, and what it gave
 MISSING = frozenset(("", "nan", "none", "null", "na", "n/a", "<na>"))
 TEXTS = {*NAMED, "parameterization", "seed"}  # columns that may hold names
-OUTCOMES = ("loss", "accuracy", "error", "perplexity", "diverged")  # words in the names of what a run gave
+OUTCOMES = ("loss", "accuracy", "error", "perplexity")  # words in the names of what a run gave, and of some settings
+OWN_OUTCOMES = ("train_loss", "eval_loss")  # names under which the lab knows what a run gave
 UNFINISHED = frozenset(("running", "pending", "preempting", "preempted"))
 BROKEN = frozenset(("crashed", "failed", "killed"))
 STATES = UNFINISHED | BROKEN | {"finished"}
@@ -49,7 +50,8 @@ def read_sweep(path: str | Path, **columns: str) -> Records:
     The file is CSV (.csv, .tsv), Parquet (.parquet) or JSON lines (.jsonl, .ndjson), or one of these with .gz behind.
     `columns` say what is called otherwise there: `learning_rate="lr", width="d_model", eval_loss="final loss"`. Columns
     that are not named keep their names. Every run needs a learning_rate; without a column seed, rows that are alike in
-    all settings count as seeds 0, 1, …. A loss that is empty, NaN or infinite is that of a run that diverged.
+    all settings count as seeds 0, 1, …, and rows that are alike in their losses too are refused. A loss that is empty,
+    NaN or infinite is that of a run that diverged, as is one marked in a column diverged, of truths or 0 and 1.
 
     In an export of the runs table of Weights & Biases, "config.lr" is "lr" too. Runs that are still running are left
     out, and those that crashed, failed or were killed count as diverged, each with a warning.
@@ -72,7 +74,7 @@ def read_sweep(path: str | Path, **columns: str) -> Records:
     if not len(table.columns):
         raise ValueError(f"{file} has no rows: give a table with a row per run.")
     named = _renamed(file, table.columns, columns)
-    numbers = {*columns, "learning_rate", "width", "depth"} - TEXTS
+    numbers = {*columns, "learning_rate", "width", "depth", "diverged"} - TEXTS
     runs = pd.DataFrame({name: _typed(file, name, named[name], table.places, name in numbers) for name in named})
     rates = runs["learning_rate"]
     if (wrong := np.flatnonzero(~((rates > 0) & (rates < np.inf)))).size:
@@ -85,6 +87,7 @@ def read_sweep(path: str | Path, **columns: str) -> Records:
     if not outcomes:
         raise ValueError(f"{file} has no column of losses; it has {_listed(table.columns)}.")
     if "seed" not in runs:
+        _refuse_copies(file, runs, table.places)
         runs["seed"] = runs.groupby(settings_of(runs), dropna=False).cumcount()
     return Records(runs.reset_index(drop=True))
 
@@ -324,9 +327,10 @@ def _typed(file: Path, name: str, column: pd.Series, places: Sequence[str], must
         return numbers
     if must:
         first = wrong[0]
+        remedy = "true or false" if name == "diverged" else "numbers; leave the loss of a diverged run empty"
         raise ValueError(
             f"{file}: column {column.name!r}, to be {name}, has the text {texts.iloc[first][:40]!r} in "
-            f"{places[first]}: give numbers; leave the loss of a diverged run empty."
+            f"{places[first]}: give {remedy}."
         )
     return texts.mask(missing, None)
 
@@ -344,9 +348,20 @@ def _by_state(file: Path, runs: pd.DataFrame) -> pd.DataFrame:
         warnings.warn(f"{file}: {unfinished.sum()} runs have not ended, and are left out.", stacklevel=4)
     if broken.any():
         warnings.warn(f"{file}: {broken.sum()} runs broke off ({column}), and count as diverged.", stacklevel=4)
-        before = runs["diverged"].eq(True) if "diverged" in runs else False
-        runs = runs.assign(diverged=broken | before)
+        runs = runs.assign(diverged=broken | has_diverged(runs))
     return runs[~unfinished]
+
+
+def _refuse_copies(file: Path, runs: pd.DataFrame, places: Sequence[str]) -> None:
+    """Refuse a run that stands in the table twice, lest it pass for two seeds; all that diverged may look alike."""
+    once = runs.drop_duplicates()  # where all runs stand there twice, no loss is different in most rows
+    given = once.select_dtypes("number").columns.difference(settings_of(once))
+    copies = runs.duplicated() & np.isfinite(runs[given]).any(axis=1) & ~has_diverged(runs)
+    if copies.any():
+        raise ValueError(
+            f"{file}: {places[copies.idxmax()]} repeats an earlier one in every column, as where a run was exported "
+            "twice: leave it out, or give a column seed."
+        )
 
 
 def settings_of(runs: pd.DataFrame) -> list[str]:
@@ -354,6 +369,17 @@ def settings_of(runs: pd.DataFrame) -> list[str]:
     return [
         name
         for name, column in runs.items()
-        if name in RUN_KEYS
-        or (not any(word in str(name).lower() for word in OUTCOMES) and column.astype(str).nunique() <= len(runs) / 2)
+        if name in RUN_KEYS or not (_is_outcome(str(name), column) or column.astype(str).nunique() > len(runs) / 2)
     ]
+
+
+def _is_outcome(name: str, column: pd.Series) -> bool:
+    """Whether a run gave what is in a column: settings may be called alike, as z_loss is, but have few values."""
+    lower = name.lower()
+    if name in OWN_OUTCOMES or "diverged" in lower:
+        return True
+    numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+    if not numeric or not any(word in lower for word in OUTCOMES):
+        return False
+    known = column[np.isfinite(column)]
+    return known.nunique() > len(known) / 2

@@ -13,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 REACH = 1.0 + 1e-6  # octaves on either side of the best learning rate that are fitted
+FURTHEST = 2 * REACH  # octaves to second neighbours on a coarse grid: further off little is known of a valley's shape
 EXCESS = 0.25  # of the lowest loss: points that lie further above it are not fitted
 FLATNESS = 0.25  # standard deviation of the quartic coefficient, in units of the quadratic one, per octave²
 
@@ -50,8 +51,8 @@ def neighbourhood(x: np.ndarray, losses: np.ndarray, *, always: int = 1) -> np.n
     So many neighbours on either side always count, however steep the loss.
     """
     best = int(np.argmin(losses))
-    steps = np.abs(np.arange(len(x)) - best)
-    near = (losses <= bounded(losses[best])) & ((np.abs(x - x[best]) <= REACH) | (steps <= 2))
+    steps, apart = np.abs(np.arange(len(x)) - best), np.abs(x - x[best])
+    near = (losses <= bounded(losses[best])) & ((apart <= REACH) | ((steps <= 2) & (apart <= FURTHEST)))
     return np.isfinite(losses) & (near | (steps <= always))
 
 

@@ -24,7 +24,7 @@ from sharplab.core.provenance import versions
 from sharplab.core.text import printable
 from sharplab.gallery.finding import plain
 from sharplab.plotting import draw_predictions, house_style, save_figure
-from sharplab.records import Records, join_rates, listed, mixed_setting, sorted_values
+from sharplab.records import Records, has_diverged, join_rates, listed, mixed_setting, sorted_values
 
 Results = Mapping[str, Transfer] | Mapping[str, LearningRateLaw]
 
@@ -181,8 +181,7 @@ def _draw(records: Records, found: Results, options: TransferOptions, picture: P
     }
     if transfers:
         runs = records.runs
-        if "diverged" in runs:
-            runs = runs.assign(**{options.metric: runs[options.metric].mask(runs["diverged"].eq(True), np.nan)})
+        runs = runs.assign(**{options.metric: runs[options.metric].mask(has_diverged(runs), np.nan)})
         names = {name: runs[name].map(_literal) for name in ("parameterization", "optimizer") if name in runs}
         shown = Records(runs.assign(**names).rename(columns=_literal))
         draw_transfer(shown, transfers, _literal(options.metric), picture, unit="")

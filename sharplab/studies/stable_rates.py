@@ -11,7 +11,7 @@ import pandas as pd
 from sharplab.analysis.edges import Edges, mean_edges
 from sharplab.analysis.trend import Measured
 from sharplab.core.arguments import checked, positive
-from sharplab.records import Records
+from sharplab.records import Records, has_diverged
 from sharplab.sweep.experiment import Experiment
 from sharplab.sweep.runner import run
 
@@ -113,7 +113,7 @@ def _trains(records: Records, over: str) -> pd.DataFrame:
     assert records.curves is not None
     first = records.curves.sort_values("step").groupby("run_id")["train_loss"].first()
     runs = records.runs
-    trains = ~runs["diverged"].astype(bool) & (runs["train_loss"] < runs["run_id"].map(first))
+    trains = ~has_diverged(runs) & (runs["train_loss"] < runs["run_id"].map(first))
     return runs[[over, "seed", "learning_rate"]].assign(trains=trains)
 
 

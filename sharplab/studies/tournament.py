@@ -9,7 +9,7 @@ from scipy import stats
 
 from sharplab.core.arguments import checked, several, text
 from sharplab.core.statistics import half_width
-from sharplab.records import Records, some_records
+from sharplab.records import Records, has_diverged, some_records
 
 FEWEST_SEEDS = 3  # two choose the learning rate of the third
 
@@ -132,7 +132,7 @@ def _read(runs: pd.DataFrame, cells: list[str], metric: str) -> pd.DataFrame:
     if missing := [column for column in (*keys, metric) if column not in runs]:
         raise ValueError(f"records lack the column {', '.join(missing)}: add it, or name other cells or metric.")
     loss = runs[metric].to_numpy(float)
-    diverged = ~np.isfinite(loss) | runs.get("diverged", pd.Series(False, index=runs.index)).to_numpy(bool)
+    diverged = ~np.isfinite(loss) | has_diverged(runs).to_numpy()
     if (loss[~diverged] <= 0).any():
         raise ValueError(f"metric {metric!r} must be a positive loss, whose logarithms are compared.")
     if runs.duplicated(keys).any():

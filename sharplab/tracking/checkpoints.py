@@ -193,18 +193,18 @@ def _content(arrays: PyTree, *texts: str) -> str:
 
 def _write(file: Path, row: dict[str, float], density: SpectralDensity | None) -> None:
     parts = [] if density is None else [density.nodes, density.weights, *density.coarser, density.matvecs]
-    size = None if density is None else density.size
-    write_arrays(file, list(map(np.asarray, parts)), {"row": row, "size": size})
+    size, rounding = (None, 0.0) if density is None else (density.size, density.rounding)
+    write_arrays(file, list(map(np.asarray, parts)), {"row": row, "size": size, "rounding": rounding})
 
 
 def _read(file: Path) -> tuple[dict[str, float], SpectralDensity | None] | None:
     """What was kept; None where there is nothing, or not as it was written."""
     try:
         arrays, note = read_arrays(file)
-        row, size = note["row"], note["size"]
+        row, size, rounding = note["row"], note["size"], float(note.get("rounding", 0.0))
         if size is None:
             return row, None
         nodes, weights, coarse_nodes, coarse_weights, matvecs = map(jnp.asarray, arrays)
     except (FileNotFoundError, DamagedFile, KeyError, TypeError, ValueError):
         return None
-    return row, SpectralDensity(nodes, weights, Rule(coarse_nodes, coarse_weights), matvecs, size)
+    return row, SpectralDensity(nodes, weights, Rule(coarse_nodes, coarse_weights), matvecs, size, rounding)

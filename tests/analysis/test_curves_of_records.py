@@ -63,6 +63,23 @@ def test_runs_are_told_apart_by_identity_or_by_any_setting_that_curves_have(colu
         late(Records(same_seed.runs.drop(columns=column), same_seed.curves))
 
 
+SHORT = {(8, 0): [4.0, 4.0, 3.0], (8, 1): [4.0] * 11, (16, 0): [5.0, 5.0, 4.0], (16, 1): [5.0] * 11}
+
+
+def test_a_run_whose_own_loss_is_no_number_has_diverged_though_its_curve_ends_before():
+    for final in (np.nan, np.inf):
+        assert np.isnan(late(records(SHORT, train_loss=[final, 4.0, final, 5.0]))[::2]).all()
+        assert late(records(SHORT, train_loss=[final, 4.0, final, 5.0]))[1::2] == [4.0, 5.0]
+
+
+def test_curves_that_end_long_before_others_need_a_reason():
+    with pytest.raises(ValueError, match=r"2 curves end .* step 8 of 40.*diverged.*steps"):
+        late(records(SHORT))
+    shorter = records(SHORT)
+    assert late(Records(shorter.runs.assign(steps=[8, 40] * 2), shorter.curves)) == [3.0, 4.0, 4.0, 5.0]
+    np.testing.assert_equal(late(records(SHORT, diverged=[True, False] * 2)), [np.nan, 4.0, np.nan, 5.0])
+
+
 def test_a_column_of_the_runs_counts_for_more_than_curves():
     given = records()
     assert with_metric(given, "train_loss") is given

@@ -21,6 +21,8 @@ def test_times_of_a_wave_about_the_threshold_whatever_its_unit():
         ([0.5, 1.5, 2.0, 1.2], 0.5, np.inf),
         ([2.0, 0.5, 1.5, 0.5], 1.5, 1.0),  # above at first is no crossing
         ([0.5, 1.5, np.nan, np.nan], 0.5, np.inf),  # diverged
+        ([0.0, 1.0, 0.0, 0.5], 1.0, 0.0),  # touched from below
+        ([0.0, 2.0, 1.0, 2.0], 0.5, np.inf),  # touched from above
     ],
 )
 def test_what_does_not_occur_is_inf_or_nan(values, crossing, above):

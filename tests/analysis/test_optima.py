@@ -140,7 +140,7 @@ def test_divergence_by_nan_inf_or_flag_is_one_and_the_same():
     runs = exact({8: 0.0, 16: 0.0})
     beyond = runs["learning_rate"] > 2
     tables = [runs.assign(eval_loss=runs["eval_loss"].mask(beyond, value)) for value in (np.nan, np.inf)]
-    tables.append(runs.assign(diverged=beyond))
+    tables += [runs.assign(diverged=flag) for flag in (beyond, beyond.astype(int), beyond.astype(object).where(beyond))]
     results = [transfer(Records(table))["mup"] for table in tables]
     for found in results:
         assert found.optimum == results[0].optimum
@@ -209,6 +209,27 @@ def test_an_optimum_beside_the_edge_of_stability_may_lie_anywhere_up_to_it():
     assert all(2 < rate <= 2**1.5 for rate in found.optimum)
 
 
+@pytest.mark.parametrize("seeds", [1, 4])
+@pytest.mark.parametrize("step", [2.0, np.log2(10)])
+def test_intervals_cover_on_grids_coarser_than_an_octave(step, seeds):
+    """Where valleys are lopsided; far from the best learning rate a parabola with small terms beyond it is none."""
+    rates, shift, optima_hit, shifts_hit = np.arange(-round(8 / step), round(6 / step) + 1) * step, 0.15, [], []
+    for draw in range(12):
+        rng, rows = np.random.default_rng(draw), []
+        optima = rng.uniform(-step / 2, step / 2) + shift * np.arange(7)
+        for width, optimum in zip(2 ** np.arange(3, 10), optima, strict=True):
+            for seed in range(seeds):
+                d = 1.2 * (rates - optimum - 0.1 * rng.normal())
+                losses = 2.5 + 0.07 * (np.expm1(d) - d) + 0.004 * rng.normal(size=len(rates))
+                rows.append(
+                    pd.DataFrame({"width": width, "learning_rate": 2**rates, "seed": seed, "eval_loss": losses})
+                )
+        found = transfer(Records(pd.concat(rows)))["runs"]
+        optima_hit += map(covers, np.log2(found.optimum_interval), optima)
+        shifts_hit.append(covers(found.shift_interval, shift))
+    assert acceptable(sum(optima_hit), len(optima_hit)) and acceptable(sum(shifts_hit), len(shifts_hit))
+
+
 def test_several_optimizers_are_answered_apart():
     runs = exact({8: 0.0, 16: 0.0})
     both = pd.concat([runs.assign(optimizer="sgd"), runs.assign(optimizer="adam")])
@@ -268,6 +289,9 @@ def test_the_difference_of_shifts_has_an_interval():
         (lambda runs: runs.assign(learning_rate=0.0), "learning_rate .*0.0"),
         (lambda runs: runs.assign(width=np.nan), "width .*nan"),
         (lambda runs: runs.assign(eval_loss="low"), "metric 'eval_loss'"),
+        (lambda runs: runs.assign(diverged="False"), "diverged .*'False'.*eq"),
+        (lambda runs: runs.assign(diverged=["no", "yes"] * (len(runs) // 2)), "diverged .*'no'"),
+        (lambda runs: runs.assign(diverged=-1), "diverged .*-1"),
     ],
 )
 def test_tables_that_cannot_be_compared_are_refused(change, says):

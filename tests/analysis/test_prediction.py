@@ -14,6 +14,8 @@ def test_the_area_is_scikit_learns_with_ties():
     assert roc_area(scores, events) == pytest.approx(roc_auc_score(events, scores), abs=1e-12)
     assert roc_area(np.where(scores == scores.max(), np.inf, scores), events) == pytest.approx(roc_area(scores, events))
     assert np.isnan(roc_area(scores, np.ones(200)))
+    with pytest.raises(ValueError, match="events"):
+        roc_area(np.array([1.0, 2.0]), np.array([0.0, np.nan]))
     with pytest.raises(ValueError, match="scores"):
         roc_area(np.array([1.0, np.nan]), np.array([True, False]))
 

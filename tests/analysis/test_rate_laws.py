@@ -194,6 +194,15 @@ def test_what_tells_no_law_is_refused_by_its_column(change, named):
         learning_rate_law(Records(runs))
 
 
+def test_two_runs_of_one_rate_but_for_rounding_are_refused_in_any_order():
+    """Else the later row would decide the law: of these, whose losses differ, one or the other."""
+    runs = sweep(SimulatedSweep(level=2.0), 1, 0.0, np.random.default_rng(0))
+    again = runs.assign(learning_rate=runs["learning_rate"] * (1 + 1e-15), eval_loss=3.0)
+    for both in ([runs, again], [again, runs]):
+        with pytest.raises(ValueError, match="two runs at width 64"):
+            learning_rate_law(Records(pd.concat(both)))
+
+
 def test_too_few_cells_are_refused_with_their_number():
     runs = sweep(SimulatedSweep(level=2.0), 1, 0.0, np.random.default_rng(0)).query("tokens < 16 and width < 256")
     law = learning_rate_law(Records(runs))

@@ -86,6 +86,44 @@ def test_a_setting_that_varies_unnamed_makes_no_seeds(tmp_path):
         sl.transfer(records)
 
 
+@pytest.mark.parametrize(
+    ("setting", "values"),
+    [("z_loss", (0, 1e-4)), ("loss_fn", ("ce", "mse")), ("use_aux_loss", (True, False)), ("loss_scale", (1, 2**15))],
+)
+def test_a_setting_that_is_called_as_a_loss_makes_no_seeds(setting, values, tmp_path):
+    rows = [(rate, value) for value in values for rate in 2.0 ** np.arange(-3, 4) for _ in range(2)]
+    table = pd.DataFrame(rows, columns=["learning_rate", setting]).assign(width=8)
+    table["eval_loss"] = table["best_error"] = np.linspace(2, 3, len(table))
+    table.to_csv(tmp_path / "runs.csv", index=False)
+    assert read_sweep(tmp_path / "runs.csv").runs["seed"].tolist() == [0, 1] * 14
+
+
+def test_losses_of_few_values_are_no_settings(tmp_path):
+    """As where they were rounded, or most runs diverged."""
+    rows = [f"{lr},8,{loss},{error}" for lr, loss, error in ((1, 2.5, ""), (1, 2.4, 0.1), (2, 2.5, ""), (2, 2.4, 0.2))]
+    runs = read_sweep(write(tmp_path, "lr,width,eval_loss,error\n" + "\n".join(rows)), learning_rate="lr").runs
+    assert runs["seed"].tolist() == [0, 1, 0, 1]
+
+
+def test_a_run_that_was_exported_twice_is_no_second_seed(tmp_path):
+    twice = "lr,width,eval_loss\n0.1,8,2\n0.2,8,1\n0.4,8,\n0.2,8,1\n0.4,8,\n"
+    with pytest.raises(ValueError, match=r"runs\.csv: line 5 repeats .*seed"):
+        read_sweep(write(tmp_path, twice), learning_rate="lr")
+    with pytest.raises(ValueError, match="repeats"):
+        read_sweep(write(tmp_path, "lr,final_loss\n" + "1,2\n2,3\n4,4\n" * 2), learning_rate="lr")
+    diverged = write(tmp_path, twice.replace("0.2,8,1\n", ""))
+    assert read_sweep(diverged, learning_rate="lr").runs["seed"].tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize("texts", [("true", "False"), ("1", "0"), ("TRUE", "")])
+def test_divergence_is_read_as_truths_or_refused(texts, tmp_path):
+    header = "lr,width,eval_loss,diverged\n"
+    runs = read_sweep(write(tmp_path, f"{header}1,8,2,{texts[0]}\n2,8,1,{texts[1]}\n"), learning_rate="lr").runs
+    assert runs["diverged"].tolist() == [True, False]
+    with pytest.raises(ValueError, match=r"'diverged'.*'yes' in line 2: give true or false"):
+        read_sweep(write(tmp_path, f"{header}1,8,2,yes\n2,8,1,no\n"), learning_rate="lr")
+
+
 def test_the_export_of_a_store_is_read_as_it_is(tmp_path):
     table = EXPECTED.assign(parameterization="mup", depth=2, loss="cross_entropy")
     table.to_parquet(tmp_path / "runs.parquet")

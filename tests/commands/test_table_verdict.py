@@ -117,7 +117,7 @@ def test_a_group_that_tells_nothing_does_not_stop_the_others(here, capsys):
     assert result["group"] == {"bs": 32}
 
 
-@pytest.mark.parametrize("column", ["bs", "batch_size", "weight_decay"])
+@pytest.mark.parametrize("column", ["bs", "batch_size", "weight_decay", "z_loss"])
 def test_mixed_runs_are_refused_with_the_options_that_tell_them_apart(column, here, capsys):
     """Whether it is a setting that the lab knows or not."""
     here(table(**{column: 32}), table(-0.7, **{column: 64}))
@@ -163,6 +163,12 @@ def test_what_was_noticed_of_the_table_is_said_once(here, capsys):
     said = capsys.readouterr().out
     assert said.count("32 runs have not ended") == 1
     assert said.count("1 runs broke off") == 1
+
+
+def test_divergence_that_is_no_truth_is_refused(here, capsys):
+    here(table().assign(diverged="no"))
+    assert command() == 2
+    assert "column 'diverged'" in " ".join(capsys.readouterr().err.split())
 
 
 def test_names_in_a_table_are_text_wherever_they_are_shown(here, capsys):

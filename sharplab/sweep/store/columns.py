@@ -25,7 +25,9 @@ CIRCUMSTANCES: Mapping[str, Column] = {
     "run_id": Column("", "identity of the run, a digest of its settings; shared by both tables"),
     "observables": Column("", experiment.SETTINGS["observables"].meaning),
     "record_steps": Column("updates", "before which steps"),
-    "diverged": Column("", "whether the loss ceased to be finite, or grew a hundredfold, or the gradient became 0 at no small loss"),
+    "diverged": Column(
+        "", "whether the loss ceased to be finite, or grew a hundredfold, or the gradient became 0 at no small loss"
+    ),
     "diverged_step": Column("updates", "at which step it did; −1: it did not"),
     "matvecs": Column("products", "curvature-vector products along the run"),
     "seconds": Column("s", "wall time: the run's share of those that it trained beside"),
