@@ -22,8 +22,9 @@ OWN = replace(
 
 def test_own_objects_train_as_the_labs_own_do():
     (ours,), (theirs,) = (next(train_runs(task, [Run(0.5, 0)])) for task in (TASK, OWN))
-    for name in TASK.observables:
-        np.testing.assert_array_equal(ours.curves[name], theirs.curves[name])
+    np.testing.assert_array_equal(ours.curves["train_loss"], theirs.curves["train_loss"])
+    for name in TASK.observables:  # curvature of the lab's losses is that of a more precise form
+        np.testing.assert_allclose(ours.curves[name], theirs.curves[name], rtol=2e-6)
     assert theirs.curves["weight_norm"].shape == (2,) and set(theirs.curves) - set(ours.curves) == {"weight_norm"}
 
 
