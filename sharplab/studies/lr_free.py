@@ -93,7 +93,9 @@ def lr_free_methods(schedule: optax.Schedule = _constant) -> Mapping[str, Method
             contrib.prodigy(schedule),
             rate=lambda before, after, params: before.estim_lr * schedule(before.count),
             # its second moments are of d · g
-            inverse=lambda state: _inverse(state.exp_avg_sq / state.estim_lr**2, state.count),
+            inverse=lambda state: _inverse(
+                jax.tree.map(lambda v: v / state.estim_lr**2, state.exp_avg_sq), state.count
+            ),
         ),
         "dadapt": of_adam(
             contrib.dadapt_adamw(schedule),

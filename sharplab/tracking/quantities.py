@@ -92,7 +92,8 @@ def _evaluated(name: str, context: Context) -> Row:
 
 def gradient_norm(context: Context) -> Row:
     """‖D^½ g‖, g the gradient on the probe batch."""
-    return {"gradient_norm": tree.norm(_gradient_in_metric(context))}
+    scaled, unit = tree.in_own_unit(_gradient_in_metric(context))
+    return {"gradient_norm": unit * tree.norm(scaled)}
 
 
 def directional_sharpness(context: Context) -> Row:

@@ -111,6 +111,24 @@ def test_momo_steps_at_the_least_of_its_bound_and_polyaks_rate(rows):
     assert (run["rate"] <= 0.01 / (1 - 0.9 ** np.arange(1, STEPS + 1)) + 1e-6).all()
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_parameters_in_parts_are_one_vector(name):
+    method, gradient = METHODS[name], jnp.array([0.3, -2.0, 1.0])
+
+    def parts(x):
+        return {"a": x[:2], "b": x[2:]}
+
+    found = []
+    for w, g in ((START, gradient), (parts(START), parts(gradient))):
+        before = method.transformation.init(w)
+        _, state = method.transformation.update(g, before, w, value=1.0)
+        _, after = method.transformation.update(g, state, w, value=0.5)
+        rate = method.rate(state, after, w)
+        inverse = 0.0 if method.inverse is None else method.inverse(after)
+        found.append(np.concatenate([np.ravel(x) for x in (rate, *jax.tree.leaves(inverse))]))
+    np.testing.assert_allclose(*found, rtol=1e-5)
+
+
 def test_cocob_has_no_rate_and_no_threshold(rows):
     assert np.isnan(rows["cocob"]["rate"]).all() and np.isnan(METHODS["cocob"].ratio)
 

@@ -61,7 +61,8 @@ def test_half_way_a_cubic_tells_how_the_slope_changes_over_the_step():
 
 
 def test_of_a_tiny_loss_and_a_tiny_update_they_are_multiples():
-    names, c = ["update_sharpness", "midpoint_sharpness", "directional_sharpness", "batch_sharpness"], 2.0**-80
+    names = ["update_sharpness", "midpoint_sharpness", "directional_sharpness", "batch_sharpness", "gradient_norm"]
+    c = 2.0**-80
 
     def recorded(factor, update):
         def loss(w, x):
