@@ -248,11 +248,11 @@ def _precise_squared_error(outputs: jax.Array, targets: jax.Array, ignore: None)
 
 
 def _softmax_product(outputs: jax.Array) -> Map:
-    p, here = jax.nn.softmax(outputs), _first_largest(outputs)
+    p, largest = jax.nn.softmax(outputs), jnp.argmax(outputs, -1, keepdims=True)
 
     def product(u: jax.Array) -> jax.Array:
         # H 1 = 0: less its entry at the largest p, so that there 1 − p is the sum of the others.
-        u = u - jnp.sum(jnp.where(here, u, 0), -1, keepdims=True)
+        u = u - jnp.take_along_axis(u, largest, -1)
         return p * (u - jnp.sum(p * u, -1, keepdims=True))
 
     return product
