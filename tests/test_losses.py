@@ -90,7 +90,7 @@ def test_what_is_differentiated_is_the_loss_and_right_where_it_is_small():
             value = closed.value(f, targets)
             slope, curved = jax.jvp(jax.grad(lambda f: closed.value(f, targets)), (f,), (v,))
             transposed, product = closed.root(f)
-            return value, slope, curved, closed.product(f)(v), product(transposed(v))
+            return value, slope, curved, closed.product(f)(v), product(transposed(v)), transposed(v), product(v)
 
         with jax.enable_x64(True):
             exact = [np.asarray(x) for x in of_all(np.float64)]

@@ -75,6 +75,11 @@ class WiderIsBetter:
         rows = self._rises[self._rises["verdict"] == self.verdict]
         if self.verdict == "holds":
             return ()
+        if rows["rise"].isna().any():
+            alike = int(rows["rise"].isna().sum())
+            return (
+                f"at {alike} of {len(self._rises)} widths and steps as many seeds diverge: take a lower learning rate.",
+            )
         if self.verdict == "inconclusive":
             return (f"at {len(rows)} of {len(self._rises)} widths and steps seeds differ too much: take more of them.",)
         worst = rows.loc[rows.groupby(["narrow", "wide"])["rise"].idxmax()]

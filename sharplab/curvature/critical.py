@@ -73,8 +73,8 @@ def critical_sharpness(
     Losses that are not finite count as larger than L(w). The value is NaN where L(w) is not finite and where no η
     lowers the loss by more than its rounding: an update of 0, or one that does not descend. It is 0, but for less than
     1e-28, where no η raises the loss. A mean is rounded by more than its last digit where it is small next to what it
-    is computed from, as the cross-entropy of large logits is: where the loss is lowered by less than a thousandth or so
-    of it, three more evaluations tell how much it moves as each weight does in its last digit.
+    is computed from, as the cross-entropy of large logits is: where the loss is lowered by less than 4096 of its last
+    digits, in float32 1/2048 of it, three more evaluations tell how much it moves as each weight does in its last.
 
     Args:
         loss, params, batch, model, weight, chunk: as of `hessian`; a batch on the host is read for each evaluation.

@@ -293,6 +293,7 @@ def _train(
         names = (SHARPNESS[::2], SHARPNESS[1::2], CRITICAL)
         found = {name: x[i] for of, x in zip(names, seen, strict=True) for i, name in enumerate(of)}
         found["slope"] = jax.jvp(lambda params: loss(params, old), (params,), (updates,))[1]
+        # Exactly so to first order, where the search may take rounding for a descent.
         found["relative"] = jnp.where(found["slope"] < 0, found["relative"], jnp.nan)
         return {name: each.astype(share.dtype) for name, each in found.items()}
 

@@ -84,6 +84,7 @@ def test_seeds_that_diverge_are_counted_and_the_tolerance_is_a_size():
     assert verdict(one, all_of_them) == verdict(fine, one) == "fails"
     assert verdict(all_of_them, one) == verdict(one, fine) == "holds"
     assert verdict(all_of_them, all_of_them) == verdict(one, one) == "inconclusive"
+    assert "lower learning rate" in lever(lambda width: 1e30).reasons[0]
     negative = pd.DataFrame(
         [(w, s, t, -10 + 0.01 * s) for w in (16, 64) for s in range(5) for t in (0, 1)],
         columns=["width", "seed", "step", "loss"],

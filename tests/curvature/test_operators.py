@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 from problems import cast, dense_hessian, make_batch, make_recipe, matrix_operator, symmetric
 
-from sharplab.curvature import LinearOperator, hessian, precondition
+from sharplab.curvature import LinearOperator, gauss_newton, hessian, precondition
 from sharplab.losses import cross_entropy
 
 DOMAINS = {
@@ -163,3 +163,21 @@ def test_shared_work_is_done_once_for_many_products():
     products = [matvec(jnp.full(3, float(i))) for i in range(4)]
     assert len(prepared) == 1
     assert np.array_equal(products[3], [0, 3, 6])
+
+
+@pytest.mark.parametrize("kind", ["hessian", "gauss_newton"])
+def test_curvature_where_the_network_is_sure_is_right_to_its_last_digits(kind):
+    """Where p rounds to 1 at every target, the loss and its curvature are what it lacks."""
+    targets = np.arange(12) % 3
+    x = 9 * np.eye(3)[targets] + 0.1 * np.random.default_rng(0).normal(size=(12, 3))
+
+    def dense(dtype):
+        w, batch = jnp.asarray(2 * np.eye(3), dtype), (jnp.asarray(x, dtype), targets)
+        if kind == "hessian":
+            return np.asarray(hessian(cross_entropy, w, batch, model=lambda w, x: x @ w).dense())
+        return np.asarray(gauss_newton(lambda w, x: x @ w, cross_entropy, w, batch).dense())
+
+    with jax.enable_x64(True):
+        exact = dense(np.float64)
+    assert 0 < np.abs(exact).max() < 1e-5
+    assert np.allclose(dense(np.float32), exact, rtol=1e-4, atol=1e-5 * np.abs(exact).max())

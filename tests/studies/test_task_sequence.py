@@ -1,5 +1,7 @@
 """Sequences of tasks: which examples they have, and runs through them against a plain loop with dense Hessians."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import sharplab as sl
+from sharplab.studies import task_sequence
 from sharplab.studies.task_sequence import draw_tasks, order_of_tasks, train_tasks
 
 RNG = np.random.default_rng(0)
@@ -112,6 +115,31 @@ def test_curvature_at_a_switch_is_that_of_dense_hessians_and_updates(runs):
     assert row["over_critical"] == pytest.approx(0.5 / float(critical), rel=0.1)
     descends = row["slope"] < 0  # else no learning rate lowers the old loss
     assert np.isfinite(row["over_relative"]) == descends
+
+
+def test_an_update_that_climbs_to_first_order_has_no_relative_critical_rate(monkeypatch):
+    """Whatever rounding makes of the old loss along it."""
+    monkeypatch.setattr(
+        task_sequence, "critical_sharpness", lambda *args, **options: SimpleNamespace(learning_rate=1e-8)
+    )
+    order = [order_of_tasks(TARGETS, draw_tasks(4, 2, tasks=8, seed=s), steps=1, batch=8, seed=s) for s in range(2)]
+
+    def own(w, batch):  # of which no program is known yet
+        return loss(w, batch)
+
+    rows = train_tasks(
+        own,
+        model,
+        jnp.asarray(5 * np.eye(3, 4) + np.asarray(PARAMS), jnp.float32),
+        SGD,
+        DATA,
+        np.stack(order),
+        learning_rates=[1e-3],
+        probe=PROBE,
+    ).switches
+    climbs = rows["slope"] >= 0
+    assert climbs.any() and not climbs.all()
+    assert np.isinf(rows["over_relative"][climbs]).all() and np.isfinite(rows["over_relative"][~climbs]).all()
 
 
 def test_a_run_that_diverges_has_learned_nothing_and_spoils_no_other(runs):
