@@ -49,7 +49,8 @@ def approach(sizes: Sequence[float], values: Sequence[float], noises: Sequence[N
         return UNKNOWN
     df = min(noise.df for noise in noises)
     variances = np.array([noise.variance for noise in noises]) if df > 0 else np.ones_like(x)
-    lines = [WeightedLine.through((x / x[0]) ** -p, y, np.maximum(variances, VARIANCE_FLOOR)) for p in EXPONENTS]
+    variances = np.maximum(variances, VARIANCE_FLOOR * max(np.mean(y**2), np.finfo(float).tiny))
+    lines = [WeightedLine.through((x / x[0]) ** -p, y, variances) for p in EXPONENTS]
     squares = np.array([line.squares for line in lines])
     limits = np.array([line.level - line.slope * line.centre for line in lines])
     per_limit = np.array([1 / np.sum(1 / line.variances) + line.centre**2 / line.spread for line in lines])

@@ -6,6 +6,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from sharplab.core import tree
 from sharplab.core.tree import PyTree
 
 ROUNDING = 4  # units of ε: the relative rounding of a sum of many products
@@ -35,7 +36,8 @@ class Estimate:
 
 def mean_of(samples: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The mean over the last axis of independent samples, and its standard error."""
-    return samples.mean(-1), samples.std(-1, ddof=1) / jnp.sqrt(samples.shape[-1])
+    samples, unit = tree.in_own_unit(samples)  # whose squares do not underflow
+    return unit * samples.mean(-1), unit * samples.std(-1, ddof=1) / jnp.sqrt(samples.shape[-1])
 
 
 def with_rounding(eps: float, stderr: jax.Array, magnitude: jax.Array) -> jax.Array:

@@ -26,6 +26,9 @@ from sharplab.training.sources import UNKNOWN, Scaled
 
 DIVERGED_MULTIPLE = 100.0  # of a run's first loss; catapults of large learning rates stay well below
 FITTED_SHARE = 1e-3  # of it, up to which a gradient of 0 is that of a batch which is fitted
+DEAD_EXAMPLES = (
+    64  # in a row that move nothing: the units of a narrow network are all off for one of a few now and then
+)
 TRAINABLE: Mapping[str, tuple[str, ...]] = {"all": (*ROLES, "tied", UNKNOWN), "readout": ("output", "scalar")}
 
 
@@ -38,6 +41,7 @@ class RunState(NamedTuple):
     step: jax.Array
     first_loss: jax.Array
     diverged_step: jax.Array  # -1 while it has not
+    idle: jax.Array  # examples in a row, up to the last, of batches whose gradient was 0 without being fitted
     seed: jax.Array
 
 
@@ -178,6 +182,7 @@ class Recipe:
             jnp.zeros((), jnp.int32),
             jnp.full((), jnp.inf, tree.dtype(params)),
             jnp.full((), -1, jnp.int32),
+            jnp.zeros((), jnp.int32),
             jnp.asarray(seed, jnp.int32),
         )
 
@@ -186,10 +191,13 @@ class Recipe:
         after, loss, gradient = self.update(run, learning_rate, batch)
         first_loss = jnp.where(run.step == 0, loss, run.first_loss).astype(run.first_loss.dtype)
         # A gradient of exactly 0 is what a step too large leaves of a ReLU network: every unit dead, for good. One that
-        # fits its examples to the last digit has it too, at a loss of nearly 0.
-        learns = (_largest(gradient) > 0) | (loss <= FITTED_SHARE * abs(first_loss))
-        sound = jnp.isfinite(loss) & (loss <= DIVERGED_MULTIPLE * abs(first_loss)) & learns
-        alive = (run.diverged_step < 0) & sound
+        # fits its examples to the last digit has it too, at a loss of nearly 0; so has one all of whose units are off
+        # for the few examples of a small batch, which others wake.
+        largest = _largest(gradient)
+        idles = (largest == 0) & (loss > FITTED_SHARE * abs(first_loss))
+        idle = jnp.where(idles, run.idle + len(jax.tree.leaves(batch)[0]), 0)
+        bounded = jnp.isfinite(loss) & (loss <= DIVERGED_MULTIPLE * abs(first_loss)) & ~jnp.isnan(largest)
+        alive = (run.diverged_step < 0) & bounded & (idle < DEAD_EXAMPLES)
         return RunState(
             tree.where(alive, after.params, run.params),
             tree.where(alive, after.variables, run.variables),
@@ -197,6 +205,7 @@ class Recipe:
             after.step,
             first_loss,
             jnp.where(alive | (run.diverged_step >= 0), run.diverged_step, run.step),
+            idle,
             run.seed,
         )
 

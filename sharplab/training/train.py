@@ -73,9 +73,9 @@ def train_runs(task: Task, runs: Sequence[Run], watch: Watch = Watch()) -> Itera
     """Train every run of a group and yield those of each run batch as soon as it is through.
 
     Runs of one seed start from the same weights and see the same batches in the same order. A run diverges when its
-    loss is not finite or exceeds a hundred times its first, or its gradient is exactly 0 at more than a thousandth of
-    its first loss (all ReLUs are dead): it is frozen there, its later records are NaN, and it is a result like any
-    other.
+    loss is not finite or exceeds a hundred times its first, or its gradient is exactly 0 on 64 examples in a row, or on
+    one batch of more, at more than a thousandth of its first loss (all ReLUs are dead): it is frozen there, its later
+    records are NaN, and it is a result like any other.
 
     A run batch's checkpoint is taken away when the next is asked for, or the end, after it was yielded: by then its
     results must be safe, or it must have been so short that doing it again does not matter.

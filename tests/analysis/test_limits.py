@@ -43,3 +43,11 @@ def test_what_does_not_change_has_a_limit_and_no_exponent():
     rng = np.random.default_rng(1)
     found = approach(SIZES, 1 + 0.01 * rng.normal(size=len(SIZES)), [Noise(1e-4, 20)] * len(SIZES), 0.95)
     assert found.exponent.interval == (0.0, np.inf)
+
+
+def test_what_is_known_does_not_hang_on_the_unit():
+    values = 1 + 2 / SIZES + 0.01 * np.random.default_rng(2).normal(size=len(SIZES))
+    plain = approach(SIZES, values, [Noise(1e-4, 20)] * len(SIZES), 0.95)
+    tiny = approach(SIZES, 1e-9 * values, [Noise(1e-22, 20)] * len(SIZES), 0.95)
+    assert tiny.limit.interval == pytest.approx([1e-9 * end for end in plain.limit.interval])
+    assert tiny.exponent == plain.exponent

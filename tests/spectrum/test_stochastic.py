@@ -68,6 +68,17 @@ def test_sketches_beat_hutchinson_where_the_spectrum_decays(spectrum, gain):
     assert exchanged < sketched
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_errors_of_tiny_operators_do_not_underflow(method):
+    matrix = symmetric(np.arange(40.0))
+    plain, tiny = (
+        trace(matrix_operator(jnp.float32(unit * matrix)), matvecs=20, method=method) for unit in (1.0, 2.0**-90)
+    )
+    assert plain.stderr > 0
+    assert float(tiny) * 2.0**90 == pytest.approx(float(plain), rel=1e-4)
+    assert float(tiny.stderr) * 2.0**90 == pytest.approx(float(plain.stderr), rel=1e-4)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("spectrum", LOW_RANK)
 @pytest.mark.parametrize("method", ["hutch++", "xtrace"])

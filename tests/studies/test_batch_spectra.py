@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 from scipy.stats import binomtest
 
 from sharplab.studies.batch_spectra import BatchSpectra, batch_spectra, fit_spike_law
@@ -62,23 +63,45 @@ def test_eigenvalues_are_those_of_the_batches_in_the_metric():
             assert np.allclose(got, exact[[-1, 0]], rtol=1e-3)
 
 
-@pytest.mark.parametrize(("eigenvalue", "noise"), [(3.0, 900.0), (3.0, 120.0)], ids=["half_noise", "most_spike"])
-def test_intervals_cover_what_was_put_in_at_their_rate(eigenvalue, noise):
-    sizes, examples = 2 ** np.arange(2, 12), 8192
+@pytest.mark.parametrize(
+    ("sizes", "draws", "noise"),
+    [
+        (2 ** np.arange(2, 12), 6, 900.0),
+        (2 ** np.arange(2, 12), 6, 120.0),
+        ((4, 64), 8, 900.0),  # noise alone is seen: all that is known of λ is that it is no larger
+        ((2, 16, 128), 3, 900.0),  # as good as
+        ((2, 16, 128), 2, 120.0),
+    ],
+    ids=["half_noise", "most_spike", "no_spike", "hardly_any_spike", "two_draws"],
+)
+def test_intervals_cover_what_was_put_in_at_their_rate(sizes, draws, noise):
+    sizes, examples, eigenvalue = np.asarray(sizes), 8192, 3.0
     b = sizes / (1 - sizes / examples)
     mean = np.where(eigenvalue**2 > noise / b, eigenvalue + noise / (b * eigenvalue), 2 * np.sqrt(noise / b))
     spread = 0.3 * sizes**-0.25
     at = noise / eigenvalue**2
     true = {"eigenvalue": eigenvalue, "noise": noise, "threshold": at / (1 + at / examples)}
-    random, hits, repeats = np.random.default_rng(1), dict.fromkeys(true, 0), 60
+    random, hits, repeats = np.random.default_rng(1), dict.fromkeys(true, 0), 200
     for _ in range(repeats):
-        drawn = mean[:, None] * np.exp(spread[:, None] * random.standard_normal((len(sizes), 6)))
-        law = fit_spike_law(dict(zip(sizes.tolist(), drawn, strict=True)), examples, replicates=80)
+        drawn = mean[:, None] * np.exp(spread[:, None] * random.standard_normal((len(sizes), draws)))
+        law = fit_spike_law(dict(zip(sizes.tolist(), drawn, strict=True)), examples)
         for name, value in true.items():
             measured = getattr(law, name)
             hits[name] += measured.low <= value <= measured.high
     for name, count in hits.items():
         assert binomtest(count, repeats, 0.95, alternative="less").pvalue > 0.005, (name, count)
+
+
+def test_the_law_is_the_one_of_least_squares():
+    sizes, random = np.array([5.0, 16.0, 48.0, 128.0]), np.random.default_rng(0)  # above a threshold of 3.3
+    draws = np.exp(0.1 * random.standard_normal((4, 400))) * (3 + 30 / sizes / 3)[:, None]
+    law = fit_spike_law(dict(zip(sizes.astype(int).tolist(), draws, strict=True)), 10**9)
+    means = np.log(draws).mean(1)
+    least = minimize(lambda x: np.sum((np.log(np.exp(x[0]) + np.exp(x[1] - x[0]) / sizes) - means) ** 2), [1.0, 3.0]).x
+    # Its weights differ by what the draws tell of variances, which are the same.
+    assert np.log(law.eigenvalue.value) == pytest.approx(least[0], abs=2e-3)
+    assert np.log(law.noise.value) == pytest.approx(least[1], abs=1e-2)
+    assert np.allclose(law.predict(sizes), np.exp(means), rtol=0.02)
 
 
 def test_what_the_sizes_do_not_reach_is_left_open():

@@ -190,9 +190,9 @@ def test_diverged_run_is_flagged_with_its_step_and_frozen(cause):
     broken = {
         "infinite loss": jnp.full_like(inputs, jnp.inf),
         "a hundred times the first loss": 1e4 * inputs,
-        "dead units": jnp.zeros_like(inputs),
+        "dead units": jnp.zeros((64, *inputs.shape[1:]), inputs.dtype),
     }[cause]
-    after = step(run, 0.01, (broken, classes))
+    after = step(run, 0.01, (broken, jnp.resize(classes, len(broken))))
     assert after.diverged_step == 1
     later = step(step(after, 0.01, (inputs, classes)), 0.01, (inputs, classes))
     assert later.diverged_step == 1
@@ -205,9 +205,30 @@ def test_diverged_run_is_flagged_with_its_step_and_frozen(cause):
 def test_a_gradient_of_0_is_that_of_a_dead_network_unless_the_loss_is_small(share, diverged):
     """Softmax that rounds to 1 at every target has it too."""
     recipe, step, run, batch = begin()
+    batch = jax.tree.map(lambda x: jnp.tile(x[:1], (64, *[1] * (x.ndim - 1))), batch)
     run = step(run, 0.01, batch)
     flat = replace(recipe, loss=lambda outputs, targets: 0 * outputs.sum() + share * run.first_loss)
     assert flat.step(run, 0.01, batch).diverged_step == diverged
+
+
+def test_examples_that_move_nothing_are_a_dead_network_when_there_are_64_in_a_row():
+    """A single one, for which all units happen to be off, wakes none, and the next one may."""
+    _, step, run, (inputs, classes) = begin()
+    seen, unseen = (inputs[:16], classes[:16]), (jnp.zeros_like(inputs[:16]), classes[:16])
+    run = step(run, 0.01, seen)
+    for batch in (unseen, unseen, unseen, seen, unseen, unseen, unseen):
+        run = step(run, 0.01, batch)
+    assert run.diverged_step == -1 and run.idle == 48
+    assert step(run, 0.01, unseen).diverged_step == 8
+
+
+def test_a_gradient_that_is_no_number_is_not_followed():
+    recipe, step, run, batch = begin()
+    run = step(run, 0.01, batch)
+    steep = replace(recipe, loss=lambda outputs, targets: 2 + jnp.sqrt(0 * outputs).sum())
+    after = steep.step(run, 0.01, batch)
+    assert after.diverged_step == 1
+    assert all(map(np.array_equal, jax.tree.leaves(after.params), jax.tree.leaves(run.params)))
 
 
 def test_an_update_is_a_step_that_takes_no_note_of_divergence():
