@@ -122,7 +122,7 @@ bench-sweep: $(STAMP) ## Time sweeps against a plain loop and a pool; cost of 10
 bench-figure1: $(STAMP) ## Time the paper's Figure-1 study against a plain port of its script (a quarter of an hour)
 	$(PY) experiments/benchmarks/figure1.py
 
-bench-waits: $(STAMP) ## Time first calls, further programs and commands beside an earlier version (ten minutes)
+bench-waits: $(STAMP) ## Time first calls, commands, figures and tests beside an earlier version (an hour)
 	$(PY) experiments/benchmarks/waits.py
 
 clean: ## Remove .venv and caches; keep figures/ and the stored runs/

@@ -131,12 +131,14 @@ def _study(folder: Path) -> str:
 
 def _waits(folder: Path) -> str:
     made = _read(folder, "waits")
-    found = made["parts"]["waits"]["found"]
+    parts = [part["found"] for part in made["parts"].values()]
     columns = {"before": ".2f", "here": ".2f", "times_as_fast": ".1f"}
     rows = (
-        (name, *(_range(row[column], spec) for column, spec in columns.items())) for name, row in found["rows"].items()
+        (name, *(_range(row[column], spec) for column, spec in columns.items()))
+        for part in parts
+        for name, row in part["rows"].items()
     )
-    heads = ("wait", f"at commit {found['before']}, s", "now, s", "times as fast")
+    heads = ("wait", f"at commit {parts[0]['before']}, s", "now, s", "times as fast")
     return _table(heads, rows) + _made(made, "waits")
 
 

@@ -1,15 +1,18 @@
-"""What a user waits for, beside an earlier version of the package: steps, first calls, further programs, commands.
+"""What a user waits for, beside an earlier version: steps, first calls, further programs, commands, make's targets.
 
 Both versions answer in turn from processes of their own, with the same Python and dependencies. A training step is
 timed on one core. Commands, and programs after the first, are counted in seconds of CPU; the second sweep is the same
-command once more, into another store, so that it finds what the first has compiled.
+command once more, into another store, so that it finds what the first has compiled. The part `clones` makes the
+headline figures, and runs the tests, of either version once, each in a clean clone with an empty cache, installation
+included: seconds of the clock, of whatever either version draws and tests.
 
-Cost: ten minutes. Leaves figures/bench/waits.json.
+Cost: ten minutes, and of `clones` an hour on a machine that does nothing else. Leaves figures/bench/waits.json.
 
     make bench-waits
 """
 
 import io
+import os
 import subprocess
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,9 +21,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from harness import Benchmark, Say, in_process, in_turn, main, spread
+from harness import Benchmark, JobFailed, Say, in_process, in_turn, main, spread
 from spectra.first_call import first_call
 from waiting import SWEEP, further_program, last_command, package_folder, step
 
@@ -29,6 +33,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 BEFORE = "553b2c0"  # the last commit of version 0.1 at which nothing was kept from process to process
+# Variables of this process that a clone must not see.
+FROM_OUTSIDE = {"JAX_COMPILATION_CACHE_DIR", "MAKEFLAGS", "MAKELEVEL", "PYTHONDONTWRITEBYTECODE", "PYTHONPATH"}
 
 
 @dataclass(frozen=True)
@@ -39,11 +45,12 @@ class Preset:
     repetitions: int
     channels: tuple[int, ...]  # of the Figure-1 ConvNet
     steps: int
+    targets: tuple[str, ...]  # of make
 
 
 PRESETS: Mapping[str, Preset] = {
-    "smoke": Preset(before=None, repetitions=1, channels=(4,), steps=2),
-    "full": Preset(before=BEFORE, repetitions=3, channels=(64, 128, 256), steps=12),
+    "smoke": Preset(before=None, repetitions=1, channels=(4,), steps=2, targets=("help",)),
+    "full": Preset(before=BEFORE, repetitions=3, channels=(64, 128, 256), steps=12, targets=("figures", "test")),
 }
 
 
@@ -98,11 +105,50 @@ def _waits(preset: Preset, say: Say) -> dict[str, Any]:
         for name, job in jobs(preset).items():
             contestants = {version: partial(job, variables=found_by) for version, found_by in environments.items()}
             # The first round compiles Python's bytecode.
-            seconds = in_turn(contestants, preset.repetitions, warm_up=True)
-            rows[name] = {version: spread(values) for version, values in seconds.items()}
-            rows[name]["times_as_fast"] = spread(seconds["before"] / seconds["here"])
+            rows[name] = _compared(contestants, preset.repetitions, warm_up=True)
             say(f"{name}: {rows[name]['times_as_fast']['median']:.2f} times as fast")
     return {"before": preset.before, "rows": rows}
+
+
+def _compared(
+    contestants: Mapping[str, Callable[[], float]], repetitions: int, warm_up: bool = False
+) -> dict[str, Any]:
+    """Seconds of both versions in turn, and how many times as fast this one is, pair by pair."""
+    seconds = in_turn(contestants, repetitions, warm_up=warm_up)
+    row = {version: spread(values) for version, values in seconds.items()}
+    return row | {"times_as_fast": spread(seconds["before"] / seconds["here"])}
+
+
+def _clones(preset: Preset, say: Say) -> dict[str, Any]:
+    rows = {}
+    for target in preset.targets:
+        commits = {"before": preset.before or "HEAD", "here": "HEAD"}
+        contestants = {version: partial(seconds_of_target, commit, target) for version, commit in commits.items()}
+        rows[f"make {target}"] = row = _compared(contestants, 1)
+        say(f"make {target}: " + ", ".join(f"{version} {row[version]['median']:.0f} s" for version in commits))
+    return {"before": preset.before, "rows": rows}
+
+
+def seconds_of_target(commit: str, target: str) -> float:
+    """How long `make TARGET` takes in a clean clone at a commit, with nothing compiled or installed.
+
+    Raises:
+        JobFailed: with the last lines that it wrote, where it fails.
+    """
+    with TemporaryDirectory() as folder:
+        clone = Path(folder) / "clone"
+        git = partial(subprocess.run, capture_output=True, check=True)
+        git(["git", "clone", "--quiet", ROOT, clone])
+        git(["git", "-C", clone, "checkout", "--quiet", commit])
+        environment = {name: value for name, value in os.environ.items() if name not in FROM_OUTSIDE}
+        environment |= {"SHARPLAB_CACHE": str(Path(folder) / "cache")}
+        began = perf_counter()
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        done = subprocess.run(["make", target], cwd=clone, env=environment, check=False, **pipes)
+        seconds = perf_counter() - began
+    if done.returncode:
+        raise JobFailed(f"make {target} at {commit}: " + " / ".join(done.stdout.splitlines()[-3:]))
+    return seconds
 
 
 def tables(found: Mapping[str, Any]) -> Iterable["Table"]:
@@ -110,7 +156,8 @@ def tables(found: Mapping[str, Any]) -> Iterable["Table"]:
     from rich.table import Table
 
     table = Table("wait", "before, s", "here, s", "times as fast")
-    for name, row in found["waits"]["rows"].items():
+    rows = [row for part in found.values() for row in part["rows"].items()]
+    for name, row in rows:
         seconds = (f"{row[version]['median']:.3f}" for version in ("before", "here"))
         table.add_row(name, *seconds, f"{row['times_as_fast']['median']:.2f}")
     yield table
@@ -120,7 +167,7 @@ BENCHMARK = Benchmark(
     name="waits",
     about=__doc__,
     presets=PRESETS,
-    parts={"waits": _waits},
+    parts={"waits": _waits, "clones": _clones},
     tables=tables,
     summary=lambda found: {},
 )

@@ -8,7 +8,7 @@ from dataclasses import replace
 import harness
 import pytest
 import waits
-from harness import in_process, main
+from harness import JobFailed, in_process, main
 from waiting import package_folder
 
 
@@ -20,6 +20,16 @@ def test_the_package_is_that_of_the_commit():
         assert in_process(package_folder, variables={"PYTHONPATH": str(folder)}) == str(folder)
     with pytest.raises(SystemExit, match="no commit 0000 here: fetch the whole history"), waits.sources("0000"):
         pass
+
+
+def test_a_target_is_that_of_a_clean_clone(monkeypatch):
+    if not (waits.ROOT / ".git").exists():
+        pytest.skip("there is no history here")
+    monkeypatch.setenv("MAKEFLAGS", "--question")  # with which nothing would be made
+    (row,) = waits.BENCHMARK.parts["clones"](waits.PRESETS["smoke"], print)["rows"].values()
+    assert row["times_as_fast"]["median"] == pytest.approx(row["before"]["median"] / row["here"]["median"])
+    with pytest.raises(JobFailed, match=r"make none at HEAD: .*No rule to make target"):
+        waits.seconds_of_target("HEAD", "none")
 
 
 def test_versions_take_turns_and_the_ratio_is_of_pairs(monkeypatch, tmp_path):
@@ -35,7 +45,7 @@ def test_versions_take_turns_and_the_ratio_is_of_pairs(monkeypatch, tmp_path):
     monkeypatch.setattr(waits, "sources", lambda commit: nullcontext(folder))
     monkeypatch.setattr(waits, "jobs", lambda preset: {"any": job})
     twice = replace(waits.BENCHMARK, presets={"full": replace(waits.PRESETS["full"], repetitions=2)})
-    main(twice, ["--output", str(output)])
+    main(twice, ["--parts", "waits", "--output", str(output)])
     assert asked == [str(folder), str(waits.ROOT)] * 3
     found = json.loads(output.read_text())["parts"]["waits"]["found"]
     (row,) = found["rows"].values()
