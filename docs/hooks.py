@@ -22,6 +22,7 @@ from sharplab.gallery.page import page as report
 
 ROOT = Path(__file__).parents[1]
 AROUND = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "figures/README.md", "deploy/sweep.sbatch")
+REFERENCE_BOOST = 4  # times the score of a page in a search
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -47,8 +48,13 @@ def on_config(config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Let links between the checkout's folders lead to where their pages lie on the site, side by side."""
+    """Let links between the checkout's folders lead to where their pages lie on the site, side by side.
+
+    A search finds the entry of a name before the pages that mention it.
+    """
     name = page.file.src_uri
+    if name.startswith("reference/"):
+        page.meta["search"] = {"boost": REFERENCE_BOOST}
     if name == "benchmarks.md":
         return fill(markdown, ROOT / "figures" / "bench")
     if name == "figures/README.md" or name.startswith("tutorials/"):
