@@ -36,7 +36,9 @@ by −0.13 [−0.28, 0.02] octaves per doubling, a little too open for a verdict
 Plain, the sharpnesses have areas of 0.58 and 0.63, no better than the rate's own 0.64, and the slope 0.73. At one rate
 and width the rise of the old loss goes with the slope, by a correlation of ranks of 0.47, and little or not with the
 sharpnesses, 0.16 and 0.01. Masked, 4 % of the switches forget, and only the rate tells them. One epoch is as good as
-four.
+four. Found at full, widths up to 256, 256 tasks and 16 seeds: the best rate late moves by +0.08 [0.02, 0.14]
+octaves per doubling, and transfer is preserved; accuracy gains 0.22 plain and 0.26 masked over longer sequences, to
+0.65 and 0.80; the sharpnesses have areas of 0.56 and 0.61 where the rate has 0.67 and the slope 0.68.
 
     make figure-task-sequence
 """
