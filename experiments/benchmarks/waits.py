@@ -120,13 +120,14 @@ def _compared(
 
 
 def _clones(preset: Preset, say: Say) -> dict[str, Any]:
-    rows = {}
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
+    here, rows = head.stdout.strip(), {}
     for target in preset.targets:
-        commits = {"before": preset.before or "HEAD", "here": "HEAD"}
+        commits = {"before": preset.before or here, "here": here}
         contestants = {version: partial(seconds_of_target, commit, target) for version, commit in commits.items()}
         rows[f"make {target}"] = row = _compared(contestants, 1)
         say(f"make {target}: " + ", ".join(f"{version} {row[version]['median']:.0f} s" for version in commits))
-    return {"before": preset.before, "rows": rows}
+    return {"before": preset.before, "here": here, "rows": rows}
 
 
 def seconds_of_target(commit: str, target: str) -> float:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from sharplab.analysis.trend import Noise, pooled_noise
+from sharplab.analysis.trend import Noise, pooled_noise, with_scatter
 from sharplab.analysis.weighted_line import WeightedLine
 from sharplab.core.arguments import checked
 from sharplab.core.statistics import Interval
@@ -93,11 +93,10 @@ def _fit(x: np.ndarray, y: np.ndarray, noises: list[Noise] | None, *, left_out: 
     line = WeightedLine.through(x, y, np.maximum(variances, 1e-24))
     weights = 1 / line.variances
     about = float(np.sum(weights * (y - line.level) ** 2))
-    ratio = Noise(line.squares / spare, spare) if spare else Noise(0.0, 0)
-    if noises is not None:
-        given = Noise(1.0, min(noise.df for noise in noises))
-        excess = ratio.variance - 1
-        ratio = given + Noise(excess, spare) if excess > 0 else given
+    if noises is None:
+        ratio = Noise(line.squares / spare, spare) if spare else Noise(0.0, 0)
+    else:
+        ratio = with_scatter(line.squares, spare, min(noise.df for noise in noises))
     intercept = line.level - line.slope * line.centre
     per_intercept = 1 / np.sum(weights) + line.centre**2 / line.spread
     bottom, top = ratio.scaled(per_intercept).interval(intercept, confidence)

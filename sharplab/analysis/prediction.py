@@ -6,6 +6,7 @@ import numpy as np
 from scipy import stats
 
 DRAWS = 1000
+FEWEST = 5  # groups that tell an interval
 
 
 def roc_area(scores: np.ndarray, events: np.ndarray) -> float:
@@ -31,10 +32,12 @@ def roc_area(scores: np.ndarray, events: np.ndarray) -> float:
 def group_interval(
     statistic: Callable[[np.ndarray], np.ndarray | float], groups: np.ndarray, *, confidence: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The ends of the percentile interval of a statistic when whole groups of rows are drawn anew, 1,000 times.
+    """The ends of the interval of a statistic when whole groups of rows are drawn anew, 1,000 times.
 
-    `statistic` takes indices of rows and gives one number or several. Where it is NaN for some draws, either end is
-    taken to be infinite for these. One group alone tells nothing of others: its ends are infinite.
+    They are percentiles, further out the fewer groups there are, as a mean's would have to be (Hesterberg, The American
+    Statistician 69, 2015): of 5 groups they cover in 93 %, of 8 or more in 95 %. Fewer than 5 tell too little: the ends
+    are infinite. `statistic` takes indices of rows and gives one number or several. Where it is NaN for some draws,
+    either end is taken to be infinite for these.
 
     >>> x = np.arange(40.0)
     >>> low, high = group_interval(lambda rows: x[rows].mean(), np.arange(40) % 20)
@@ -42,14 +45,14 @@ def group_interval(
     True
     """
     rows = [np.flatnonzero(groups == group) for group in np.unique(groups)]
-    if len(rows) < 2:
+    if len(rows) < FEWEST:
         ends = np.full_like(np.asarray(statistic(np.arange(len(groups))), float), np.inf)
         return -ends, ends
     rng = np.random.default_rng(0)
     drawn = np.array(
         [statistic(np.concatenate([rows[i] for i in rng.integers(len(rows), size=len(rows))])) for _ in range(DRAWS)]
     )
-    tail = (1 - confidence) / 2
+    tail = stats.norm.sf(np.sqrt(len(rows) / (len(rows) - 1)) * stats.t.isf((1 - confidence) / 2, len(rows) - 1))
     # Between order statistics would be infinity less infinity.
     low = np.quantile(np.where(np.isnan(drawn), -np.inf, drawn), tail, axis=0, method="lower")
     high = np.quantile(np.where(np.isnan(drawn), np.inf, drawn), 1 - tail, axis=0, method="higher")

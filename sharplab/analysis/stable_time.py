@@ -47,21 +47,23 @@ class Stability:
     confidence: float
 
     def table(self) -> pd.DataFrame:
-        """The means over seeds, one row per size and learning rate, with t intervals from noise pooled over sizes.
+        """The means over seeds, one row per size and learning rate, with t intervals from the noise of each.
 
-        That of the crossing is over the seeds that cross; `crossed` is the share of them.
+        Sizes that never cross have none, and say nothing of others'; one with a single seed has the noise that the
+        others share. The crossing's is over the seeds that cross; `crossed` is the share of them.
         """
         rows = []
         for rate, runs in self.runs.groupby("learning_rate"):
             groups = dict(iter(runs.groupby(self.over)))
-            noises = {name: pooled_noise([_finite(group[name]) for group in groups.values()]) for name in MEASURES}
+            shared = {name: pooled_noise([_finite(group[name]) for group in groups.values()]) for name in MEASURES}
             for size, group in groups.items():
                 row = {self.over: size, "learning_rate": rate, "seeds": len(group)}
                 row["crossed"] = float(np.isfinite(group["crossing"]).mean())
                 for name in MEASURES:
                     values = _finite(group[name])
                     mean = float(values.mean()) if len(values) else np.nan
-                    interval = noises[name].scaled(1 / max(len(values), 1)).interval(mean, self.confidence)
+                    noise = pooled_noise([values]) if len(values) > 1 else shared[name]
+                    interval = noise.scaled(1 / max(len(values), 1)).interval(mean, self.confidence)
                     row |= Measured(mean, *interval).columns(name)
                 rows.append(row)
         return pd.DataFrame(rows)

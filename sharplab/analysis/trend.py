@@ -86,6 +86,17 @@ class Noise:
         return centre - half, centre + half
 
 
+def with_scatter(squares: float, spare: int, df: float) -> Noise:
+    """The variance of a law's coefficients, in units of what the values' own noise makes of it.
+
+    It is 1, or the scatter about the law where that is more (Birge 1932): `squares` in units of the noise, with `spare`
+    degrees of freedom, beside the `df` of the noise (Welch and Satterthwaite).
+    """
+    own = Noise(1.0, df)
+    excess = squares / spare - 1 if spare else 0.0
+    return own + Noise(excess, spare) if excess > 0 else own
+
+
 def pooled_noise(groups: Sequence[np.ndarray]) -> Noise:
     """The variance of one observation within groups: Σ squared deviations / Σ (n − 1)."""
     df = sum(max(len(group) - 1, 0) for group in groups)
@@ -134,7 +145,7 @@ def trend(sizes: Sequence[float], values: Sequence[float], noises: Sequence[Nois
     """The weighted least-squares slope of `values` against log₂ sizes.
 
     Where the values scatter about the line by more than their noises say, the slope's variance is raised by
-    that ratio (Birge 1932): a trend that is no line is not known better than its scatter. Where a noise is
+    that ratio (`with_scatter`): a trend that is no line is not known better than its scatter. Where a noise is
     unknown, all values weigh the same and the slope's noise is unknown.
     """
     x, y = np.log2(np.asarray(sizes, float)), np.asarray(values, float)
@@ -145,7 +156,11 @@ def trend(sizes: Sequence[float], values: Sequence[float], noises: Sequence[Nois
     if not np.isfinite(variances).all() or df == 0:
         return Trend(WeightedLine.through(x, y, np.ones_like(x)).slope, Noise(np.inf, 0))
     line = WeightedLine.through(x, y, np.maximum(variances, VARIANCE_FLOOR))
-    return Trend(line.slope, Noise(line.variance, df))
+    return Trend(line.slope, _slope_noise(line, df))
+
+
+def _slope_noise(line: WeightedLine, df: float) -> Noise:
+    return with_scatter(line.squares, len(line.variances) - 2, df).scaled(1 / line.spread)
 
 
 def trend_of_means(sizes: Sequence[float], groups: Sequence[np.ndarray]) -> Trend:
@@ -167,15 +182,15 @@ def robust_trend(sizes: Sequence[float], values: Sequence[float], noises: Sequen
     five values hardly moves the slope (tests/analysis/test_trend.py; simulations in docs/statistics.md).
     """
     plain = trend(sizes, values, noises)
-    df = min(plain.noise.df, 1e9)
-    if len(values) < 3 or df == 0:
+    if len(values) < 3 or plain.noise.df == 0:
         return plain
     x, y = np.log2(np.asarray(sizes, float)), np.asarray(values, float)
-    variances = np.array([noise.variance for noise in noises])
+    variances, df = np.array([noise.variance for noise in noises]), min(*(noise.df for noise in noises), 1e9)
     outliers = np.vstack([np.zeros_like(x), OUTLIER_SD**2 * np.eye(len(x))])
     lines = [WeightedLine.through(x, y, np.maximum(variances + more, VARIANCE_FLOOR)) for more in outliers]
     prior = np.log([1 - OUTLIER_PROBABILITY] + [OUTLIER_PROBABILITY / len(x)] * len(x))
     weights = softmax(prior + [line.log_likelihood(df) for line in lines])
-    slopes, own = np.array([(line.slope, line.variance) for line in lines]).T
+    slopes, own = np.array([line.slope for line in lines]), [_slope_noise(line, df) for line in lines]
     slope = float(weights @ slopes)
-    return Trend(slope, Noise(float(weights @ (own + (slopes - slope) ** 2)), plain.noise.df))
+    variances = np.array([noise.variance for noise in own]) + (slopes - slope) ** 2
+    return Trend(slope, Noise(float(weights @ variances), float(1 / (weights @ [1 / noise.df for noise in own]))))

@@ -26,12 +26,6 @@ class WeightedLine:
         squares = float(np.sum(weights * (y - level - slope * (x - centre)) ** 2))
         return cls(slope, float(level), float(centre), squares, spread, variances)
 
-    @property
-    def variance(self) -> float:
-        """The slope's variance, raised by the Birge ratio where that is above 1."""
-        free = len(self.variances) - 2
-        return (max(1.0, self.squares / free) if free else 1.0) / self.spread
-
     def log_likelihood(self, df: float) -> float:
         """The log likelihood of the values, flat in the coefficients, with variances known to df degrees of freedom."""
         known = np.sum(np.log(self.variances)) + np.log(np.sum(1 / self.variances) * self.spread)

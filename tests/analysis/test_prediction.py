@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest, t
 from sklearn.metrics import roc_auc_score
 
 from sharplab.analysis.prediction import group_interval, roc_area
@@ -25,10 +26,19 @@ def test_the_interval_is_that_of_independent_groups():
     of_group = np.random.default_rng(0).normal(size=50)
     values = of_group[groups]  # runs of a group are copies: twenty times as many tell no more
     (low, none), (high, some) = group_interval(lambda rows: np.array([values[rows].mean(), np.nan]), groups)
-    assert high - low == pytest.approx(2 * 1.96 * of_group.std() / np.sqrt(50), rel=0.1)
+    assert high - low == pytest.approx(2 * t.ppf(0.975, 49) * of_group.std(ddof=1) / np.sqrt(50), rel=0.1)
     assert (none, some) == (-np.inf, np.inf)
 
 
-def test_one_group_alone_tells_nothing_of_others():
-    low, high = group_interval(lambda rows: np.array([1.0, len(rows)]), np.zeros(9))
+@pytest.mark.parametrize("count", [5, 8, 15])
+def test_few_groups_are_covered_at_their_rate(count):
+    random = np.random.default_rng(1)
+    samples = random.normal(size=(300, count))
+    ends = [group_interval(lambda rows, x=x: x[rows].mean(), np.arange(count)) for x in samples]
+    hits = sum(bool(low <= 0 <= high) for low, high in ends)
+    assert binomtest(hits, len(samples), 0.93, alternative="less").pvalue > 0.005, hits
+
+
+def test_too_few_groups_tell_nothing_of_others():
+    low, high = group_interval(lambda rows: np.array([1.0, len(rows)]), np.repeat(np.arange(4), 9))
     assert low.tolist() == [-np.inf] * 2 and high.tolist() == [np.inf] * 2

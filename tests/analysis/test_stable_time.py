@@ -137,8 +137,8 @@ def test_the_table_has_a_row_per_size_with_intervals_from_seeds():
     plateaus = found.runs.groupby("width")["plateau"].mean()
     np.testing.assert_allclose(table["plateau"], plateaus)
     half = (table["plateau_high"] - table["plateau_low"]) / 2
-    pooled = np.sqrt(found.runs.groupby("width")["plateau"].var().mean() / 3)
-    np.testing.assert_allclose(half, 2.776 * pooled, rtol=1e-3)  # Student's t of 4 degrees of freedom
+    own = np.sqrt(found.runs.groupby("width")["plateau"].var() / 3)
+    np.testing.assert_allclose(half, 4.303 * own, rtol=1e-3)  # Student's t of 2 degrees of freedom
     assert "runs: sharpness" in str(found) and len(str(found).splitlines()) == 1 + len(table)
 
 
@@ -151,6 +151,26 @@ def test_intervals_over_seeds_cover_at_their_rate():
         truth = np.mean([6, 7, 7]) * np.exp(0.05**2 / 2) / 8
         hits += int(np.sum((table["plateau_low"] <= truth) & (truth <= table["plateau_high"])))
     assert 180 <= hits <= 199  # of 200
+
+
+def test_sizes_that_never_cross_say_nothing_of_the_noise_of_one_that_does():
+    rng, hits, steps = np.random.default_rng(2), 0, np.arange(0, 101, 4)
+    for _ in range(60):
+        crossing = 60 + 8 * rng.normal(size=3)
+        trajectories = [8 * (1 + (steps - at) / 100) for at in crossing] + [2 + steps / 50] * 9
+        widths = np.repeat([8, 16, 32, 64], 3)
+        table = stability(records(*trajectories, widths=widths, steps=steps))["runs"].table().set_index("width")
+        hits += table.loc[8, "above_low"] <= 0.4 <= table.loc[8, "above_high"]
+        assert table.loc[64, ["above_low", "above_high"]].tolist() == [0, 0]
+    assert hits >= 52
+
+
+def test_a_size_of_one_seed_has_the_noise_of_the_others():
+    alike = np.array([2, 4, 8, 8, 8])
+    (found,) = stability(records(alike, 1.1 * alike, alike, widths=[8, 8, 16])).values()
+    table = found.table().set_index("width")
+    half = (table["plateau_high"] - table["plateau_low"]) / 2
+    assert half[16] == pytest.approx(np.sqrt(2) * half[8])
 
 
 def test_records_without_a_value_are_left_out_and_counted():
