@@ -53,19 +53,18 @@ def approach(sizes: Sequence[float], values: Sequence[float], noises: Sequence[N
     variances = np.maximum(variances, VARIANCE_FLOOR * max(np.mean(y**2), np.finfo(float).tiny))
     tried = np.geomspace(*EXPONENTS, TRIED)
     for _ in range(ROUNDS):  # each as fine as the interval that the one before has left
-        lines = [WeightedLine.through((x / x[0]) ** -p, y, variances) for p in tried]
-        squares = np.array([line.squares for line in lines])
-        best = int(np.argmin(squares))
-        scatter = with_scatter(squares[best], spare, df) if df > 0 else Noise(squares[best] / spare, spare)
+        lines = WeightedLine.through((x / x[0]) ** -tried[:, None], y, variances)
+        best = int(np.argmin(lines.squares))
+        least = float(lines.squares[best])
+        scatter = with_scatter(least, spare, df) if df > 0 else Noise(least / spare, spare)
         student = stdtrit(min(scatter.df, 1e9), (1 + confidence) / 2)
-        allowed = scatter.variance * student**2 - (squares - squares[best])
+        allowed = scatter.variance * student**2 - (lines.squares - least)
         kept = np.flatnonzero(allowed >= 0)
         first, last = kept[0], kept[-1]
         found, low, high = (float(tried[i]) for i in (best, first, last))
         tried = np.geomspace(tried[max(first - 1, 0)], tried[min(last + 1, TRIED - 1)], TRIED)
-    limits = np.array([line.level - line.slope * line.centre for line in lines])
-    per_limit = np.array([1 / np.sum(1 / line.variances) + line.centre**2 / line.spread for line in lines])
-    half = np.sqrt(per_limit[kept] * allowed[kept])
+    limits = lines.level - lines.slope * lines.centre
+    half = np.sqrt((1 / np.sum(1 / variances) + lines.centre**2 / lines.spread)[kept] * allowed[kept])
     limit = float(np.min(limits[kept] - half)), float(np.max(limits[kept] + half))
     endless = low == EXPONENTS[0]
     exponent = 0.0 if endless else low, np.inf if high == EXPONENTS[1] else high

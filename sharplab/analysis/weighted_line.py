@@ -1,30 +1,35 @@
-"""The weighted least-squares line through points whose variances are given."""
+"""Weighted least-squares lines through points whose variances are given."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 
 @dataclass(frozen=True)
 class WeightedLine:
-    """The line y = level + slope·(x − centre), with x's weighted mean as centre."""
+    """The line y = level + slope·(x − centre), with x's weighted mean as centre.
 
-    slope: float
-    level: float
-    centre: float
-    squares: float  # the residuals' sum of squares, in units of the variances
-    spread: float  # the slope's precision, the weighted sum of squares of x − centre
+    Of x with leading axes there is a line for each, and its numbers are arrays, (…).
+    """
+
+    slope: Any
+    level: Any
+    centre: Any
+    squares: Any  # the residuals' sum of squares, in units of the variances
+    spread: Any  # the slope's precision, the weighted sum of squares of x − centre
     variances: np.ndarray  # of the points, positive, (n,)
 
     @classmethod
     def through(cls, x: np.ndarray, y: np.ndarray, variances: np.ndarray) -> "WeightedLine":
-        """The line through the points (x, y), (n,), each weighted by 1/variance."""
+        """The line through the points x, (…, n), and y, (n,), each weighted by 1/variance."""
         weights = 1 / variances
-        centre, level = np.average(x, weights=weights), np.average(y, weights=weights)
-        spread = float(np.sum(weights * (x - centre) ** 2))
-        slope = float(np.sum(weights * (x - centre) * y) / spread)
-        squares = float(np.sum(weights * (y - level - slope * (x - centre)) ** 2))
-        return cls(slope, float(level), float(centre), squares, spread, variances)
+        centre, level = np.average(x, axis=-1, weights=weights), np.average(y, weights=weights)
+        off = x - centre[..., None]
+        spread = off**2 @ weights
+        slope = off @ (weights * y) / spread
+        squares = (y - level - slope[..., None] * off) ** 2 @ weights
+        return cls(slope, level, centre, squares, spread, variances)
 
     def log_likelihood(self, df: float) -> float:
         """The log likelihood of the values, flat in the coefficients, with variances known to df degrees of freedom."""

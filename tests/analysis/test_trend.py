@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from sharplab.analysis.trend import Noise, pooled_noise, robust_trend, trend, trend_of_means
 
@@ -73,3 +74,14 @@ def test_trend_of_means_pools_the_noise_of_groups_and_is_unknown_where_one_is_em
     assert (found.slope, found.noise.df) == (pytest.approx(2.0), 3)
     assert found.noise.variance == pytest.approx(expected.noise.variance)
     assert np.isnan(trend_of_means([8, 16], [groups[0], np.array([])]).slope)
+
+
+@pytest.mark.parametrize(("count", "least"), [(3, 0.86), (4, 0.91)])
+def test_scatter_about_the_line_counts_as_many_values_as_there_are(count, least):
+    """Not as many as there are seeds, which know nothing of it."""
+    random, hits, sizes = np.random.default_rng(1), 0, 2.0 ** np.arange(count)
+    for _ in range(300):
+        groups = [0.05 * random.normal() + 0.01 * random.normal(size=4) for _ in sizes]
+        low, high = trend_of_means(sizes, groups).interval(0.95)
+        hits += low <= 0 <= high
+    assert binomtest(hits, 300, least, alternative="less").pvalue > 0.005, hits
