@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 
 from sharplab.analysis.curves import LATE_FROM, curves_by_name
-from sharplab.analysis.spread import p_value, spread_and_noise, true_spread
-from sharplab.analysis.trend import VARIANCE_FLOOR, Measured
+from sharplab.analysis.spread import noise_among, p_value, spread_and_noise, true_spread
+from sharplab.analysis.trend import VARIANCE_FLOOR, Measured, Noise
 from sharplab.core.arguments import checked, text
 from sharplab.records import Records, some_records
 
 Verdict = Literal["collapse", "no collapse", "inconclusive"]
+FEWEST_SEEDS = 3  # that tell from which share on curves lie apart
 START = 0.1  # share of the run before which curves still remember their common start
 
 
@@ -27,7 +28,8 @@ class Collapse:
         spread, noise: the standard deviation over sizes of the seeds' mean, and the one that seeds alone give, (T,).
         departure: the root mean square over shares from 0.1 to 0.75 of the true spread, without the seeds' noise.
         seed_noise: the root mean square there of the standard deviation of single seeds of one size.
-        departs_from: the first share at which the spread exceeds the noise; None if nowhere.
+        departs_from: the first share at which the spread exceeds the noise; None if nowhere, and with fewer than three
+            seeds at a size, which often agree by chance.
         left_out: runs without a positive loss at every record (diverged).
         confidence: of the interval, and of `departs_from` over all shares together.
     """
@@ -85,9 +87,9 @@ def collapse(
     The departure is √(mean over shares and sizes of the squared distance of the sizes' true curves from their mean), a
     standard deviation in octaves. The mean square between sizes, less what seeds give it, tells it; its interval
     inverts a non-central F, whose degrees of freedom count as many independent shares as the seeds' covariance along
-    the run has, (tr Σ)²/tr Σ² (Box 1954). The verdict compares it with the standard deviation of single seeds:
-    "collapse" where its interval lies below that, "no collapse" where above, else "inconclusive", as with one seed or
-    one size. Fewer seeds thus widen the interval, and do not move the bound.
+    the run has, (tr Σ)²/tr Σ² (Box 1954). Each size has the noise of its own seeds. The verdict compares it with the
+    standard deviation of single seeds: "collapse" where its interval lies below that, "no collapse" where above, else
+    "inconclusive", as with one seed or one size. Fewer seeds thus widen the interval, and do not move the bound.
 
     Args:
         records: with curves, at one learning rate at each size: one that is carried, or each size's own. Sizes may have
@@ -117,7 +119,8 @@ def _collapse(name: str, curves: pd.DataFrame, metric: str, over: str, confidenc
     spread, noise = np.array([spread_and_noise(groups) for groups in by_share]).T
     compared = (shares >= START) & (shares < LATE_FROM)
     tests = np.array([p_value(groups) for groups, used in zip(by_share, compared, strict=True) if used])
-    surely = np.flatnonzero(tests < (1 - confidence) / max(len(tests), 1))
+    fewest = min(map(len, found.values()))
+    surely = np.flatnonzero(tests < (1 - confidence) / max(len(tests), 1)) if fewest >= FEWEST_SEEDS else []
     departure, seed_noise = _departure([curve[:, compared] for curve in found.values()], confidence)
     return Collapse(
         name=name,
@@ -171,14 +174,24 @@ def _departure(groups: list[np.ndarray], confidence: float) -> tuple[Measured, f
     df, sizes = int(np.sum(seeds - 1)), len(groups)
     if sizes < 2 or not seeds.all() or df < 2 or not groups[0].shape[1]:
         return Measured(np.nan, 0.0, np.inf), np.nan
-    residuals = np.concatenate([group - group.mean(axis=0) for group in groups])
-    records = residuals.shape[1]
-    trace = float(np.sum(residuals**2)) / df
-    squares = float(np.sum((residuals @ residuals.T) ** 2)) / df**2
+    residuals = [group - group.mean(axis=0) for group in groups]
+    records = groups[0].shape[1]
+    squares = [float(np.sum(each**2)) / records for each in residuals]
+    shared = Noise(sum(squares) / df, df)
+    own = [Noise(square / (n - 1), n - 1) if n > 1 else shared for square, n in zip(squares, seeds, strict=True)]
+    noise, free = noise_among([noise.scaled(1 / n) for noise, n in zip(own, seeds, strict=True)])
+    between = np.var([group.mean(axis=0) for group in groups], axis=0, ddof=1).mean()
+    independent = _independent(residuals, own, df) if shared.variance else 1.0
+    departure = true_spread(float(between), noise.variance, free * independent, noise.df * independent, confidence)
+    return departure, float(np.sqrt(shared.variance))
+
+
+def _independent(residuals: list[np.ndarray], own: list[Noise], df: int) -> float:
+    """As many independent records as seeds' covariance along the run, alike but for a factor at each size, has."""
+    alike = np.concatenate([each / np.sqrt(noise.variance or 1.0) for each, noise in zip(residuals, own, strict=True)])
+    records = alike.shape[1]
+    trace = float(np.sum(alike**2)) / df
+    squares = float(np.sum((alike @ alike.T) ** 2)) / df**2
     # Without bias for normal curves: tr S² of few seeds is too large.
     of_square = df**2 / ((df - 1) * (df + 2)) * (squares - trace**2 / df)
-    independent = float(np.clip(trace**2 / max(of_square, VARIANCE_FLOOR * trace**2), 1.0, records)) if trace else 1.0
-    between = np.var([group.mean(axis=0) for group in groups], axis=0, ddof=1).mean()
-    noise = trace / records * float(np.mean(1 / seeds))
-    free, known = (sizes - 1) * independent, df * independent
-    return true_spread(float(between), noise, free, known, confidence), float(np.sqrt(trace / records))
+    return float(np.clip(trace**2 / max(of_square, VARIANCE_FLOOR * trace**2), 1.0, records))

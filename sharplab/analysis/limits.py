@@ -36,8 +36,8 @@ def approach(sizes: Sequence[float], values: Sequence[float], noises: Sequence[N
     For each p between the `EXPONENTS` the weighted least-squares line of y in x^−p leaves Q(p). The interval of p is
     where Q(p) − min Q ≤ t²·s; the one of the limit unites, over these p, the limits with Q(p, limit) − min Q ≤ t²·s.
     s is 1, or min Q/(n − 3) where that is more, and t is Student's, of the degrees of freedom of both
-    (`trend.with_scatter`). Without a noise all points weigh alike, and their scatter alone, of n − 3 degrees of freedom,
-    tells it. With fewer than four sizes nothing is known.
+    (`trend.with_scatter`). Without a noise all points weigh alike, and their scatter alone, of n − 3 degrees of
+    freedom, tells it. With fewer than four sizes nothing is known.
 
     >>> x = np.array([8.0, 16.0, 32.0, 64.0])
     >>> found = approach(x, 0.5 + 2 / x, [Noise(1e-8, 9)] * 4, 0.95)

@@ -49,8 +49,8 @@ def told(
     Forgotten: of the accuracy on the old task's classes a share of `lost` or more goes. The columns are area, under the
     ROC curve of that; less_rate, the area less that of the learning rate itself; and within, the correlation of ranks
     of score and rise of the old loss among switches alike in `cells`; each with _low and _high, the ends of the 95 %
-    interval of seeds drawn anew, infinite with fewer than 5 seeds. Runs that have diverged before a switch are left out,
-    and those that diverge in it have forgotten all. A score that is NaN at one that has not counts as infinite.
+    interval of seeds drawn anew, infinite with fewer than 5 seeds. Runs that have diverged before a switch are left
+    out, and those that diverge in it have forgotten all. A score that is NaN at one that has not counts as infinite.
 
     Args:
         switches: as of `sharplab.studies.task_sequence.TaskRuns`, of several widths too.

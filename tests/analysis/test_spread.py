@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sharplab.analysis.spread import true_spread
+from sharplab.analysis.spread import noises_of_means, p_value, spread_and_noise, true_spread
 
 
 @pytest.mark.parametrize("truth", [0.0, 0.5, 3.0])
@@ -28,3 +28,19 @@ def test_without_noise_the_spread_is_the_root_of_the_square():
 def test_less_than_the_noise_is_no_spread():
     found = true_spread(0.5, 1.0, 4, 20, 0.95)
     assert found.value == found.low == 0 < found.high
+
+
+@pytest.mark.parametrize(("deviations", "seeds"), [((10, 1, 1, 1), (2, 8, 8, 8)), ((1, 1, 1), (3, 3, 3))])
+def test_sizes_that_differ_in_noise_alone_are_seldom_found_apart(deviations, seeds):
+    """The plain analysis of variance says so of the first in 58 % of the draws."""
+    random, small = np.random.default_rng(0), 0
+    for _ in range(300):
+        small += p_value([sd * random.normal(size=n) for sd, n in zip(deviations, seeds, strict=True)]) < 0.05
+    assert small <= 0.15 * 300
+
+
+def test_the_noise_of_means_is_each_sizes_own_and_a_single_seeds_the_others():
+    groups = [np.array([0.0, 2.0]), np.array([5.0]), np.array([1.0, 1.0])]
+    noises = noises_of_means(groups)
+    assert [(noise.variance, noise.df) for noise in noises] == [(1.0, 1), (1.0, 2), (0.0, 1)]
+    assert spread_and_noise(groups) == pytest.approx((np.std([1, 5, 1], ddof=1), np.sqrt(2 / 3)))
