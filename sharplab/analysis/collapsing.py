@@ -119,8 +119,8 @@ def _collapse(name: str, curves: pd.DataFrame, metric: str, over: str, confidenc
     spread, noise = np.array([spread_and_noise(groups) for groups in by_share]).T
     compared = (shares >= START) & (shares < LATE_FROM)
     tests = np.array([p_value(groups) for groups, used in zip(by_share, compared, strict=True) if used])
-    fewest = min(map(len, found.values()))
-    surely = np.flatnonzero(tests < (1 - confidence) / max(len(tests), 1)) if fewest >= FEWEST_SEEDS else []
+    enough = min(map(len, found.values())) >= FEWEST_SEEDS
+    surely = np.flatnonzero(enough & (tests < (1 - confidence) / max(len(tests), 1)))
     departure, seed_noise = _departure([curve[:, compared] for curve in found.values()], confidence)
     return Collapse(
         name=name,

@@ -8,8 +8,11 @@ exact for normal noise, however the points depend on each other, as those of one
 Some problems in interval estimation, 1954). It is open where the gap itself may be 0.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy import stats
+from scipy.optimize import brentq
 
 from sharplab.analysis.power_laws import PowerLaw
 from sharplab.core.statistics import OPEN, Interval, mean_interval
@@ -34,8 +37,7 @@ def gap_law(x: np.ndarray, gaps: np.ndarray, *, typical: float, confidence: floa
     if gaps.shape[1] < 2 or not len(gaps):
         return PowerLaw(np.nan, OPEN, np.nan, OPEN, len(x), 0, np.nan, confidence)
     weights = x**typical
-    curves = x ** EXPONENTS[:, None]
-    exponent, interval = _exponent(x, gaps, weights, curves, confidence)
+    exponent, interval = _exponent(x, gaps, weights, lambda b: x**b, confidence)
     mean = gaps.mean(axis=0)
     prefactor = float(mean @ weights / (weights @ x**exponent))
     fitted = prefactor * x**exponent
@@ -61,20 +63,35 @@ def limit_exponent(
     """
     if gaps.shape[1] < 2 or not len(gaps):
         return np.nan, OPEN
-    curves = x ** EXPONENTS[:, None] - last ** EXPONENTS[:, None]
-    return _exponent(x, gaps, x**typical, curves, confidence)
+    return _exponent(x, gaps, x**typical, lambda b: x**b - last**b, confidence)
 
 
 def _exponent(
-    x: np.ndarray, gaps: np.ndarray, weights: np.ndarray, curves: np.ndarray, confidence: float
+    x: np.ndarray, gaps: np.ndarray, weights: np.ndarray, curve: Callable[..., np.ndarray], confidence: float
 ) -> tuple[float, Interval]:
+    """The exponent b of the law curve(b) whose centre of mass is that of the gaps, with its interval.
+
+    It is unknown where no law has its centre there, as of gaps that change their sign.
+    """
     log_x = np.log(x)
-    centres = curves @ (weights * log_x) / (curves @ weights)
+
+    def centre_of(b: np.ndarray) -> np.ndarray:
+        curves = curve(b)
+        return curves @ (weights * log_x) / (curves @ weights)
+
+    centres = centre_of(EXPONENTS[:, None])
     centre, (low, high) = _ratio(gaps @ (weights * log_x), gaps @ weights, confidence)
-    exponent, bottom, top = (
-        float(np.interp(at, centres, EXPONENTS, left=-np.inf, right=np.inf)) for at in (centre, low, high)
-    )
-    return exponent if np.isfinite(exponent) else np.nan, (bottom, top)
+
+    def solved(at: float) -> float:
+        i = int(np.searchsorted(centres, at))
+        if not 0 < i < len(centres):
+            return np.inf if i else -np.inf
+        return float(brentq(lambda b: float(centre_of(np.array([b]))) - at, EXPONENTS[i - 1], EXPONENTS[i]))
+
+    exponent, bottom, top = map(solved, (centre, low, high))
+    if not np.isfinite(exponent):
+        return np.nan, OPEN
+    return exponent, (bottom, top)
 
 
 def _ratio(above: np.ndarray, below: np.ndarray, confidence: float) -> tuple[float, Interval]:

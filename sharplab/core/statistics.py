@@ -29,6 +29,25 @@ def half_width(values: np.ndarray, confidence: float) -> np.ndarray:
     return stats.t.ppf((1 + confidence) / 2, n - 1) * values.std(axis=-1, ddof=1) / np.sqrt(n)
 
 
+def with_unseen(
+    value: np.ndarray, ends: tuple[np.ndarray, np.ndarray], bounds: Interval, trials: int, confidence: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The ends of an interval of a mean of bounded values, no nearer than what no trial shows may bring it.
+
+    Of few values, or such as take few values, some agree by chance, and their scatter tells too little. So a share of
+    trials may lie at either bound that is so large that none of them shows it with a probability of (1 − confidence)/2
+    (Clopper and Pearson, of no event).
+
+    >>> low, high = with_unseen(1.0, (1.0, 1.0), (1.0, 2.0), 3, 0.95)
+    >>> float(low), round(float(high), 3)
+    (1.0, 1.708)
+    """
+    unseen = 1 - ((1 - confidence) / 2) ** (1 / trials)
+    low = np.minimum(ends[0], value - unseen * (value - bounds[0]))
+    high = np.maximum(ends[1], value + unseen * (bounds[1] - value))
+    return low.clip(bounds[0]), high.clip(None, bounds[1])
+
+
 def slope_per_doubling(sizes: Sequence[float], values: Sequence[float] | np.ndarray) -> float:
     """The least-squares slope of log₂ values against log₂ sizes; NaN where a value is not positive and finite.
 

@@ -58,7 +58,8 @@ def final_loss(
     mean, as what is still to be annealed does not show in the part that is known.
 
     The interval is ± t times the root mean square of the errors that the method makes on the earlier runs, each stopped
-    as early and told from those of other groups: it holds for a run that is to them as they are to each other.
+    as early and told from those of other groups: it holds for a run that is to them as they are to each other. t is
+    Student's, of one degree of freedom fewer than there are groups.
 
     Args:
         part: (learning rates, steps, losses): the learning rates of the whole run, (T,), and the losses (n,) after so
@@ -167,17 +168,21 @@ class _Others:
         return float(np.mean(self.finals[numbers] - shift)), numbers
 
     def with_interval(self, value: float, among: np.ndarray, confidence: float) -> Measured:
-        """The loss of this logarithm, with the interval of the errors on some runs, without bound for one or none."""
+        """The loss of this logarithm, with the interval of the errors on some runs, without bound for one group.
+
+        Runs of one group err alike, so that there are as many errors as groups.
+        """
         if np.isnan(value):
             return Measured(np.nan, np.nan, np.nan)
+        numbers = np.flatnonzero(among)
         told = []
-        for j in np.flatnonzero(among):
+        for j in numbers:
             apart = among & (self.labels != self.labels[j])
             told.append(self.tell(self.stopped[j], self.laws[j], self.shapes[j], apart)[0] - self.finals[j])
-        errors = np.array(told)[np.isfinite(told)]
+        squares = pd.Series(told).pow(2).groupby(self.labels[numbers]).mean().dropna()
         half = np.inf
-        if len(errors) > 1:
-            half = stats.t.ppf((1 + confidence) / 2, len(errors)) * np.sqrt(np.mean(errors**2))
+        if len(squares) > 1:
+            half = stats.t.ppf((1 + confidence) / 2, len(squares) - 1) * np.sqrt(squares.mean())
         return Measured(*np.exp([value, value - half, value + half]).tolist())
 
 

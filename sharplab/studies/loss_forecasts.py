@@ -6,7 +6,8 @@ from scipy import ndimage, optimize, stats
 from sharplab.analysis.trend import Measured
 from sharplab.core.arguments import checked, count
 
-RATES = 512  # of decay, that are averaged over
+RATES, ROUNDS = 512, 4  # of decay, that are averaged over, and how often more finely
+UNLIKELY = 25.0  # in log likelihood below the likeliest rate, what counts no more
 FEWEST = 6  # losses that tell a forecast
 SPIKE = 4.0  # standard deviations from the curve through running medians: what lies further off is left out
 SLOWEST = 0.5  # e-foldings until the time of the forecast, of the slowest decay
@@ -15,8 +16,8 @@ SLOWEST = 0.5  # e-foldings until the time of the forecast, of the slowest decay
 class _Curves:
     """The least-squares curve a·e^(bt) + c for each rate of decay −b."""
 
-    def __init__(self, steps: np.ndarray, losses: np.ndarray, at: int) -> None:
-        self.decays = np.geomspace(SLOWEST / at, 1.0, RATES)[:, None]
+    def __init__(self, steps: np.ndarray, losses: np.ndarray, slowest: float, fastest: float = 1.0) -> None:
+        self.decays = np.geomspace(slowest, fastest, RATES)[:, None]
         x = np.exp(-self.decays * steps)
         self.centre, self.level = x.mean(axis=1, keepdims=True), losses.mean()
         x -= self.centre
@@ -33,7 +34,7 @@ class _Curves:
 def without_spikes(losses: np.ndarray, at: int) -> np.ndarray:
     """Which losses lie near the curve through their running medians, (n,) of bool."""
     steps = np.arange(len(losses))
-    curves = _Curves(steps, ndimage.median_filter(losses, 5, mode="nearest"), at)
+    curves = _Curves(steps, ndimage.median_filter(losses, 5, mode="nearest"), SLOWEST / at)
     off = np.abs(losses - curves.at(steps)[0][curves.squares.argmin()])
     spread = np.median(off) / stats.norm.ppf(0.75)
     return off <= max(SPIKE * spread, 1e-6 * np.abs(losses).max())
@@ -46,7 +47,7 @@ def forecast(losses: np.ndarray, at: int, *, confidence: float = 0.95) -> Measur
     For each b, a and c are of least squares; what they say at step `at` is averaged over b, each weighing as its
     residuals say, log |b| being taken for evenly spread from half an e-folding until `at` to one per step. The value is
     the median of that average. A curve that is none of these is not covered by the interval, such as one with two
-    rates of decay: compare with what came out.
+    rates of decay, or a slower one, which is nearly a straight line: compare with what came out.
 
     Args:
         losses: (n,), 6 or more; spikes are left out. Where one is not finite the forecast is infinite.
@@ -69,10 +70,15 @@ def forecast(losses: np.ndarray, at: int, *, confidence: float = 0.95) -> Measur
     if not np.isfinite(losses).all():
         return Measured(np.inf, np.inf, np.inf)
     kept = np.flatnonzero(without_spikes(losses, at))
-    curves = _Curves(kept, losses[kept], at)
     least = len(kept) * (1e-9 * max(np.abs(losses).max(), 1e-9)) ** 2
-    squares, free = np.maximum(curves.squares, least), len(kept) - 2
-    weights = np.exp(-free / 2 * np.log(squares / squares.min()))
+    ends, free = (SLOWEST / at, 1.0), len(kept) - 2
+    for _ in range(ROUNDS):  # each as fine as what the one before has left
+        curves = _Curves(kept, losses[kept], *ends)
+        squares = np.maximum(curves.squares, least)
+        unlikely = free / 2 * np.log(squares / squares.min())
+        first, last = np.flatnonzero(unlikely < UNLIKELY)[[0, -1]]
+        ends = curves.decays[max(first - 1, 0), 0], curves.decays[min(last + 1, RATES - 1), 0]
+    weights = np.exp(-unlikely)
     middles, ahead = (each[:, 0] for each in curves.at(at))
     spreads = np.sqrt(squares / free * (1 / len(kept) + ahead**2 / curves.along))
 

@@ -1,5 +1,6 @@
 """Performance profiles: how often a method is nearly as soon at its target as the best, over many workloads."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from scipy import stats
 
 from sharplab.analysis.trend import Measured
 from sharplab.core.arguments import checked, several
+from sharplab.core.statistics import with_unseen
 
 DRAWS = 1000
 
@@ -33,15 +35,16 @@ class PerformanceProfile:
     def less(self, first: str, second: str, confidence: float = 0.95) -> Measured:
         """The score of the first method less that of the second, on the same seeds; open with fewer than three.
 
-        Two seeds often agree by chance, and intervals from how they differ would cover 85 % where they say 95.
+        As those of scores, intervals hold what an event would make of them that no run shows.
         """
         value = float(self.scores["score"][first] - self.scores["score"][second])
         if self.redrawn is None or self.trials[1] < 3:
             return Measured(value, -np.inf, np.inf)
         i, j = (self.scores.index.get_loc(name) for name in (first, second))
         drawn = self.redrawn[:, i] - self.redrawn[:, j]
-        low, high = _stretched(np.array(value), drawn, self.trials, confidence)
-        return Measured(value, max(float(low), -1.0), min(float(high), 1.0))
+        ends = _stretched(np.array(value), drawn, self.trials, confidence)
+        low, high = with_unseen(np.array(value), ends, (-1.0, 1.0), math.prod(self.trials), confidence)
+        return Measured(value, float(low), float(high))
 
 
 @checked(taus=several)
@@ -100,10 +103,7 @@ def performance_profile(times: Mapping[str, np.ndarray], taus: Sequence[float]) 
         exact = _binomial(within.sum(axis=(1, 2)), table[0].size)
         low, high = np.minimum(low, exact[0]).clip(0), np.maximum(high, exact[1]).clip(None, 1)
         redrawn = np.einsum("dws,mws->dm", weights, score)
-        bottom, top = _stretched(scores, redrawn, trials)
-        unseen = _binomial(np.array(0), table[0].size)[1]  # the largest probability of what no run shows
-        bottom = np.minimum(bottom, (1 - unseen) * scores).clip(0)
-        top = np.maximum(top, scores + unseen * (1 - scores)).clip(None, 1)
+        bottom, top = with_unseen(scores, _stretched(scores, redrawn, trials), (0.0, 1.0), table[0].size, 0.95)
     long = pd.DataFrame(
         {
             "method": np.repeat(names, len(grid)),

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from sharplab.core.arguments import checked, several, text
-from sharplab.core.statistics import half_width
+from sharplab.core.statistics import OPEN, Interval, half_width, with_unseen
 from sharplab.records import Records, has_diverged, some_records
 
 FEWEST_SEEDS = 3  # two choose the learning rate of the third
@@ -46,8 +45,9 @@ def rank_schedules(
     The learning rate of a seed's run is chosen by the mean loss of the other seeds, so that no run is judged by what
     chose it; none is chosen at which one of them diverged. A run that diverges itself has the last rank, and counts as
     the worst loss that any run of its cell ended with. Runs of one seed are compared with each other; intervals are
-    Student's over seeds, between which the choices are shared: of schedules that are all alike, those of four seeds
-    cover in 95 %, and more for the ranks of one cell (tests/studies/test_tournament.py).
+    Student's over seeds, between which the choices are shared. Those of ranks hold too what an event would make of them
+    that is so rare that no run shows it, as a few seeds often rank alike by chance. They cover in 95 % or more
+    (tests/studies/test_tournament.py).
 
     Args:
         records: with the columns schedule, learning_rate, seed, `cells` and the metric, and maybe diverged.
@@ -73,12 +73,10 @@ def rank_schedules(
     ranked = table.assign(rank=judged.groupby([*keys, "seed"])["loss"].rank(method="average"))
     by_seed = ranked.pivot_table(index="seed", columns="schedule", values="rank", aggfunc="mean")
     logs = np.log(table["loss"]).groupby([table["seed"], table["schedule"]]).mean().unstack()
-    # Of one cell ranks take few values, and a few seeds may agree by chance: they count as apart as all ranks are.
-    alone = len(table[keys].drop_duplicates()) == 1
-    ranks = _stated(by_seed, "rank", 0.95, least=_spread(by_seed) if alone else 0.0)
-    ranks = ranks.sort_values("rank", kind="stable")
+    count, runs = len(by_seed.columns), len(by_seed) * len(table[keys].drop_duplicates())
+    ranks = _stated(by_seed, "rank", 0.95, (1.0, count), runs).sort_values("rank", kind="stable")
     ranks.index.name = "schedule"
-    differences = _pairs(by_seed, "difference", alone=alone)
+    differences = _pairs(by_seed, "difference", (1.0 - count, count - 1.0), runs)
     return Ranking(ranks, differences, _pairs(logs, "log_ratio"), _regrets(table, keys), ranked)
 
 
@@ -140,28 +138,21 @@ def _read(runs: pd.DataFrame, cells: list[str], metric: str) -> pd.DataFrame:
     return runs[keys].assign(loss=np.where(diverged, np.inf, loss))
 
 
-def _stated(values: pd.DataFrame, name: str, confidence: float, *, least: float = 0.0) -> pd.DataFrame:
-    """The mean of each column and its t interval over rows, for a standard deviation of at least `least`."""
+def _stated(values: pd.DataFrame, name: str, confidence: float, bounds: Interval = OPEN, runs: int = 1) -> pd.DataFrame:
+    """The mean of each column and its t interval over rows, with what so many bounded values may not have shown."""
     given = values.to_numpy(float).T
     mean, half = given.mean(axis=1), half_width(given, confidence)
-    half = np.maximum(half, stats.t.ppf((1 + confidence) / 2, given.shape[1] - 1) * least / np.sqrt(given.shape[1]))
-    return pd.DataFrame({name: mean, "low": mean - half, "high": mean + half}, index=values.columns)
+    low, high = mean - half, mean + half
+    if bounds != OPEN:
+        low, high = with_unseen(mean, (low, high), bounds, runs, confidence)
+    return pd.DataFrame({name: mean, "low": low, "high": high}, index=values.columns)
 
 
-def _spread(values: pd.DataFrame) -> float:
-    """The standard deviation over rows, pooled over columns."""
-    return float(np.sqrt(values.var(ddof=1).mean()))
-
-
-def _pairs(by_seed: pd.DataFrame, name: str, *, alone: bool = False) -> pd.DataFrame:
-    """Differences between each schedule and each other one, of values per seed (seeds, schedules).
-
-    `alone`: whether differences count as having at least the standard deviation that all have together.
-    """
+def _pairs(by_seed: pd.DataFrame, name: str, bounds: Interval = OPEN, runs: int = 1) -> pd.DataFrame:
+    """Differences between each schedule and each other one, of values per seed (seeds, schedules)."""
     less = {first: by_seed.drop(columns=first).rsub(by_seed[first], axis=0) for first in by_seed}
-    least = _spread(pd.concat(less, axis=1)) if alone else 0.0
     confidence = 1 - 0.05 / (len(by_seed.columns) - 1)
-    parts = {first: _stated(table, name, confidence, least=least) for first, table in less.items()}
+    parts = {first: _stated(table, name, confidence, bounds, runs) for first, table in less.items()}
     return pd.concat(parts, names=["first", "second"])
 
 

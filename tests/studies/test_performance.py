@@ -36,8 +36,8 @@ def test_one_seed_has_open_intervals_and_equal_times_no_difference():
     assert profile.scores[["score", "low", "high"]].to_numpy().tolist() == [[1, 0, 1]] * 2
     assert profile.less("a", "b").interval == (-INF, INF)
     repeated = performance_profile({name: np.repeat(each, 3, axis=1) for name, each in times.items()}, [1, 2])
-    assert repeated.less("a", "b").interval == (0, 0)
     # Six runs miss what has a probability of 0.459 in 2.5 %.
+    assert repeated.less("a", "b").interval == pytest.approx((-0.459, 0.459), abs=1e-3)
     assert repeated.scores[["score", "low", "high"]].to_numpy().ravel() == pytest.approx([1, 0.541, 1] * 2, abs=1e-3)
 
 
@@ -56,7 +56,9 @@ def test_intervals_of_three_seeds_cover():
     assert 0.9 <= covered <= 0.99
 
 
-@pytest.mark.parametrize(("workloads", "seeds", "later"), [(2, 2, 1), (8, 2, 1), (8, 3, 2)])
+@pytest.mark.parametrize(
+    ("workloads", "seeds", "later"), [(2, 2, 1), (8, 2, 1), (8, 3, 2), (1, 3, 2), (1, 4, 4), (2, 6, 3)]
+)
 def test_intervals_of_few_seeds_and_rare_shares_cover(workloads, seeds, later):
     """Those of shares, scores and their difference, of 200 made-up tables each."""
     rng = np.random.default_rng(0)
