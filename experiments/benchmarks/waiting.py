@@ -10,6 +10,11 @@ from tempfile import TemporaryDirectory
 from time import perf_counter, process_time
 
 SWEEP = ("sweep", "--preset", "smoke", "--no-refine", "--parameterizations", "mup", "--widths", "16", "--seeds", "1")
+# The runs of the transfer figure as it was in version 0.1, but for the refinement of its grid.
+FIRST_FIGURE = (
+    "sweep", "--no-refine", "--widths", "8", "16", "32", "64", "--parameterizations", "mup", "ntk",
+    "--learning-rates", "2^0:2^5", "--seeds", "4", "--steps", "256",
+)  # fmt: skip
 
 
 def package_folder() -> str:

@@ -4,9 +4,10 @@ Both versions answer in turn from processes of their own, with the same Python a
 timed on one core. Commands, and programs after the first, are counted in seconds of CPU; the second sweep is the same
 command once more, into another store, so that it finds what the first has compiled. The part `clones` makes the
 headline figures, and runs the tests, of either version once, each in a clean clone with an empty cache, installation
-included: seconds of the clock, of whatever either version draws and tests.
+included: seconds of the clock, of whatever either version draws and tests. The part `first figure` trains the runs of
+the first version's transfer figure in both, in seconds of CPU.
 
-Cost: ten minutes, and of `clones` an hour on a machine that does nothing else. Leaves figures/bench/waits.json.
+Cost: ten minutes, and of the other two an hour on a machine that does nothing else. Leaves figures/bench/waits.json.
 
     make bench-waits
 """
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import Benchmark, JobFailed, Say, in_process, in_turn, main, spread
 from spectra.first_call import first_call
-from waiting import SWEEP, further_program, last_command, package_folder, step
+from waiting import FIRST_FIGURE, SWEEP, further_program, last_command, package_folder, step
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -46,11 +47,19 @@ class Preset:
     channels: tuple[int, ...]  # of the Figure-1 ConvNet
     steps: int
     targets: tuple[str, ...]  # of make
+    figure: tuple[str, ...]  # a sweep
 
 
 PRESETS: Mapping[str, Preset] = {
-    "smoke": Preset(before=None, repetitions=1, channels=(4,), steps=2, targets=("help",)),
-    "full": Preset(before=BEFORE, repetitions=3, channels=(64, 128, 256), steps=12, targets=("figures", "test")),
+    "smoke": Preset(before=None, repetitions=1, channels=(4,), steps=2, targets=("help",), figure=SWEEP),
+    "full": Preset(
+        before=BEFORE,
+        repetitions=3,
+        channels=(64, 128, 256),
+        steps=12,
+        targets=("figures", "test"),
+        figure=FIRST_FIGURE,
+    ),
 }
 
 
@@ -97,17 +106,28 @@ def sources(commit: str | None) -> Iterator[Path]:
 def _waits(preset: Preset, say: Say) -> dict[str, Any]:
     rows = {}
     with sources(preset.before) as before:
-        folders = {"before": before, "here": ROOT}
-        environments = {version: {"PYTHONPATH": str(folder)} for version, folder in folders.items()}
-        for version, folder in folders.items():
-            if (imported := in_process(package_folder, variables=environments[version])) != str(folder):
+        for folder in (before, ROOT):
+            if (imported := in_process(package_folder, variables={"PYTHONPATH": str(folder)})) != str(folder):
                 raise SystemExit(f"Python imports sharplab from {imported}, not from {folder}: nothing was timed.")
         for name, job in jobs(preset).items():
-            contestants = {version: partial(job, variables=found_by) for version, found_by in environments.items()}
             # The first round compiles Python's bytecode.
-            rows[name] = _compared(contestants, preset.repetitions, warm_up=True)
+            rows[name] = _compared(_contestants(job, before), preset.repetitions, warm_up=True)
             say(f"{name}: {rows[name]['times_as_fast']['median']:.2f} times as fast")
     return {"before": preset.before, "rows": rows}
+
+
+def _first_figure(preset: Preset, say: Say) -> dict[str, Any]:
+    job = partial(in_process, last_command, commands=[[*preset.figure, "--store", "runs"]])
+    with sources(preset.before) as before:
+        row = _compared(_contestants(job, before), 1)
+    say(f"first figure: {row['times_as_fast']['median']:.2f} times as fast")
+    return {"before": preset.before, "rows": {"runs of the first transfer figure": row}}
+
+
+def _contestants(job: Callable[..., float], before: Path) -> dict[str, Callable[[], float]]:
+    """The job with the package of either version."""
+    folders = {"before": before, "here": ROOT}
+    return {version: partial(job, variables={"PYTHONPATH": str(folder)}) for version, folder in folders.items()}
 
 
 def _compared(
@@ -168,7 +188,7 @@ BENCHMARK = Benchmark(
     name="waits",
     about=__doc__,
     presets=PRESETS,
-    parts={"waits": _waits, "clones": _clones},
+    parts={"waits": _waits, "clones": _clones, "first figure": _first_figure},
     tables=tables,
     summary=lambda found: {},
 )

@@ -67,3 +67,5 @@ def test_each_kind_of_wait_is_timed():
     assert len(kinds) == 4
     # Not that each is above 0: a step is a difference of two times, which other work on the machine may turn around.
     assert all(math.isfinite(job(variables={})) for job in kinds.values())
+    (row,) = waits.BENCHMARK.parts["first figure"](waits.PRESETS["smoke"], print)["rows"].values()
+    assert row["times_as_fast"]["median"] > 0

@@ -77,8 +77,8 @@ def dask_executor(text: str) -> Iterator[Executor]:
             `dask worker tcp://HOST:PORT --nthreads 1`.
             "slurm:4": so many Slurm jobs, each of them one worker, on as many cores as `jobqueue.slurm.job-cpu` of
             Dask's configuration says (by default one). Memory, queue, account and time come from there too, see
-            https://jobqueue.dask.org. A job that ends before the block does is submitted again. Of Slurm only the
-            job's script has been tested.
+            https://jobqueue.dask.org. A job that ends before the block does is submitted again. Tests have
+            the job's script alone; it was run on a Slurm of one machine.
 
     The address of Dask's dashboard is printed to standard error.
 
