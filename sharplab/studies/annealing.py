@@ -15,6 +15,7 @@ from sharplab.studies.best_schedules import best_schedule
 
 HUBER = 1e-3  # of residuals of the logarithm, from where they count linearly
 EXPONENTS = (0.25, 0.5, 1.0)  # α to begin at
+LINEAR = (0, 1, 3)  # of the parameters: those that the loss is linear in
 TRIED = 4  # starts, those of the least squares, that are followed
 FEW = 128  # points of each run that the starts are followed on
 
@@ -82,6 +83,8 @@ class AnnealingLaw:
         half = whole.half_widths(logs, confidence)
         with np.errstate(over="ignore"):
             low, value, high = (_named(law, end) for end in (logs - half, logs, logs + half))
+        for i in LINEAR:  # these may be 0, which is infinitely far in their logarithm
+            low[form.names[i]] = max(value[form.names[i]] * (1 - half[i]), 0.0)
         intervals = {name: (low[name], high[name]) for name in value}
         return cls(law, value, intervals, confidence)
 
