@@ -25,7 +25,7 @@ follows the law with a noise of its own, so that (1) fails, and the threshold of
 what the rates do was not tried. As an upper limit, 2/λ(B) itself rises with a slope between 0 and ½ only. Found at
 full, 16 batches of each of 13 sizes, after training: the noise that the largest eigenvalues tell is 2^6.0 [5.6, 6.3]
 times that of the smallest, so that (1) fails; the slope under SGD is +0.71 [0.49, 0.92] up to the threshold at three
-examples and +0.13 [0.08, 0.17] beyond it, under Adam +0.50 [0.38, 0.62]. Both hold; (2) is of two batch sizes and open.
+examples and +0.13 [0.08, 0.18] beyond it, under Adam +0.50 [0.37, 0.64]. Both hold; (2) is of two batch sizes and open.
 
     make figure-batch-spectra
 """

@@ -16,8 +16,8 @@ if it shifts; else "inconclusive". The difference of its shift from those of muP
 
 Cost: about nine minutes on two cores; standard and muP are runs of the figure `gpt` too. Expected: a shift between the
 two: hidden layers too have steps that grow with their fan-in. Found at full: a shift as large as standard's, −1.12
-[−1.37, −0.86] octaves per doubling, which differs from that by −0.03 [−0.39, 0.33] and from muP's by −1.04 [−1.31,
-−0.78]. The faster embedding mends nothing here, and takes the first steps of widths 64 and 128 far over the threshold.
+[−1.43, −0.81] octaves per doubling, which differs from that by −0.03 [−0.43, 0.37] and from muP's by −1.04 [−1.35,
+−0.74]. The faster embedding mends nothing here, and takes the first steps of widths 64 and 128 far over the threshold.
 
     make figure-embedding
 """

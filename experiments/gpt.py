@@ -13,7 +13,7 @@ standard; else "inconclusive".
 
 Cost: about nine minutes on two cores. Expected: muP drifts by less than half an octave per doubling (others report
 such a drift at small widths), standard by about −1. Found at full, widths 16 to 128 with five seeds: muP stays, −0.07
-[−0.17, +0.02] octaves per doubling, standard −1.09 [−1.39, −0.79]; tuned at width 32, muP loses 0.0001 at 128, at most
+[−0.17, +0.02] octaves per doubling, standard −1.09 [−1.47, −0.71]; tuned at width 32, muP loses 0.0001 at 128, at most
 0.002.
 
     make figure-gpt

@@ -29,10 +29,10 @@ A first run, of 3 seeds over batch sizes and 5 to 3 over widths, left two parts 
 
 Cost: about four minutes on two cores, ten at full. Expected: the root under LARS and LAMB, less under AdamW, whose
 learning rate is bounded by its stability at large batches; LAMB about as good as AdamW. Found at full: exponents of
-0.39 [0.35, 0.43] under LAMB and 0.49 under LARS; AdamW's and momentum's best rates rise with the batch as far as 512
+0.39 [0.34, 0.43] under LAMB and 0.49 under LARS; AdamW's and momentum's best rates rise with the batch as far as 512
 and fall at 2,048. There LAMB is 0.041 [0.019, 0.063] nats ahead; at 32 and 128 AdamW is, by 0.006 and 0.004. Over the
 width the optimum falls by 0.61 octaves per doubling under standard parameterization, stays mended, −0.09
-[−0.15, −0.03], and falls by 0.31 [0.20, 0.42] out of the box under muP: surely, and by 0.22 [0.10, 0.35] more than
+[−0.15, −0.03], and falls by 0.31 [0.20, 0.42] out of the box under muP: surely, and by 0.22 [0.09, 0.36] more than
 mended, but not surely by more than the tolerance, which leaves the verdict open. More seeds would hardly decide, as
 half of it is the step from 32 to 64, and from there on it falls by about the tolerance. The losses of standard
 parameterization are the lowest. Trust ratios do not even out curvature. Found at quick: the same, with LAMB's lead

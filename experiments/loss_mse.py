@@ -14,7 +14,7 @@ of the cliff, so that NTK has steps of 2^¼ there now, as decided before they we
 
 Cost: about two minutes on two cores. Expected: as in the figure `transfer`; sharpness somewhat below 2/η, as batches
 of 128 keep it (arXiv 2103.00065 sees it at 2/η with full batches). Found at `full`: the optimum stays under NTK too,
-+0.12 [0.00, 0.24] octaves per doubling from width 32 to 512, all of it below 128; the sharpness under muP is 1.1 times
++0.12 [−0.01, 0.25] octaves per doubling from width 32 to 512, all of it below 128; the sharpness under muP is 1.1 times
 2/η.
 
     make figure-loss-mse
