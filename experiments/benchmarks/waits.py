@@ -2,12 +2,12 @@
 
 Both versions answer in turn from processes of their own, with the same Python and dependencies. A training step is
 timed on one core. Commands, and programs after the first, are counted in seconds of CPU; the second sweep is the same
-command once more, into another store, so that it finds what the first has compiled. The part `clones` makes the
-headline figures, and runs the tests, of either version once, each in a clean clone with an empty cache, installation
-included: seconds of the clock, of whatever either version draws and tests. The part `first figure` trains the runs of
-the first version's transfer figure in both, in seconds of CPU.
+command once more, into another store, so that it finds what the first has compiled. The part `first figure` trains
+the runs of the first version's transfer figure in both, in seconds of CPU. The parts `figures` and `tests` are make's
+targets, of whatever either version draws and tests, once each in a clean clone with an empty cache, installation
+included, in seconds of the clock.
 
-Cost: ten minutes, and of the other two an hour on a machine that does nothing else. Leaves figures/bench/waits.json.
+Cost: ten minutes, and of the other three an hour on a machine that does nothing else. Leaves figures/bench/waits.json.
 
     make bench-waits
 """
@@ -46,20 +46,12 @@ class Preset:
     repetitions: int
     channels: tuple[int, ...]  # of the Figure-1 ConvNet
     steps: int
-    targets: tuple[str, ...]  # of make
     figure: tuple[str, ...]  # a sweep
 
 
 PRESETS: Mapping[str, Preset] = {
-    "smoke": Preset(before=None, repetitions=1, channels=(4,), steps=2, targets=("help",), figure=SWEEP),
-    "full": Preset(
-        before=BEFORE,
-        repetitions=3,
-        channels=(64, 128, 256),
-        steps=12,
-        targets=("figures", "test"),
-        figure=FIRST_FIGURE,
-    ),
+    "smoke": Preset(before=None, repetitions=1, channels=(4,), steps=2, figure=SWEEP),
+    "full": Preset(before=BEFORE, repetitions=3, channels=(64, 128, 256), steps=12, figure=FIRST_FIGURE),
 }
 
 
@@ -139,15 +131,12 @@ def _compared(
     return row | {"times_as_fast": spread(seconds["before"] / seconds["here"])}
 
 
-def _clones(preset: Preset, say: Say) -> dict[str, Any]:
-    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
-    here, rows = head.stdout.strip(), {}
-    for target in preset.targets:
-        commits = {"before": preset.before or here, "here": here}
-        contestants = {version: partial(seconds_of_target, commit, target) for version, commit in commits.items()}
-        rows[f"make {target}"] = row = _compared(contestants, 1)
-        say(f"make {target}: " + ", ".join(f"{version} {row[version]['median']:.0f} s" for version in commits))
-    return {"before": preset.before, "here": here, "rows": rows}
+def _target(preset: Preset, say: Say, target: str) -> dict[str, Any]:
+    target = target if preset.before else "help"
+    commits = {"before": preset.before or "HEAD", "here": "HEAD"}
+    row = _compared({version: partial(seconds_of_target, commit, target) for version, commit in commits.items()}, 1)
+    say(f"make {target}: " + ", ".join(f"{version} {row[version]['median']:.0f} s" for version in commits))
+    return {"before": preset.before, "rows": {f"make {target}": row}}
 
 
 def seconds_of_target(commit: str, target: str) -> float:
@@ -188,7 +177,12 @@ BENCHMARK = Benchmark(
     name="waits",
     about=__doc__,
     presets=PRESETS,
-    parts={"waits": _waits, "clones": _clones, "first figure": _first_figure},
+    parts={
+        "waits": _waits,
+        "first figure": _first_figure,
+        "figures": partial(_target, target="figures"),
+        "tests": partial(_target, target="test"),
+    },
     tables=tables,
     summary=lambda found: {},
 )

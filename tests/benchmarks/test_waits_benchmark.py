@@ -26,7 +26,7 @@ def test_a_target_is_that_of_a_clean_clone(monkeypatch):
     if not (waits.ROOT / ".git").exists():
         pytest.skip("there is no history here")
     monkeypatch.setenv("MAKEFLAGS", "--question")  # with which nothing would be made
-    (row,) = waits.BENCHMARK.parts["clones"](waits.PRESETS["smoke"], print)["rows"].values()
+    (row,) = waits.BENCHMARK.parts["tests"](waits.PRESETS["smoke"], print)["rows"].values()
     assert row["times_as_fast"]["median"] == pytest.approx(row["before"]["median"] / row["here"]["median"])
     with pytest.raises(JobFailed, match=r"make none at HEAD: .*No rule to make target"):
         waits.seconds_of_target("HEAD", "none")

@@ -48,7 +48,7 @@ def judged(lateness):
 
 @pytest.mark.parametrize(
     ("lateness", "verdict"),
-    [((1.5, 3.0, np.inf), "holds"), ((1.5, 0.5, np.inf), "fails"), ((1.0, 3.0, np.inf), "inconclusive")],
+    [((2.5, 3.0, np.inf), "holds"), ((1.5, 0.5, np.inf), "fails"), ((1.0, 3.0, np.inf), "inconclusive")],
 )
 def test_rule(lateness, verdict):
     assert judged(lateness) == verdict
