@@ -51,8 +51,9 @@ def approach(sizes: Sequence[float], values: Sequence[float], noises: Sequence[N
     df = min(noise.df for noise in noises)
     variances = np.array([noise.variance for noise in noises]) if df > 0 else np.ones_like(x)
     variances = np.maximum(variances, VARIANCE_FLOOR * max(np.mean(y**2), np.finfo(float).tiny))
-    tried = np.geomspace(*EXPONENTS, TRIED)
+    low, high = EXPONENTS
     for _ in range(ROUNDS):  # each as fine as the interval that the one before has left
+        tried = np.geomspace(low, high, TRIED)
         lines = WeightedLine.through((x / x[0]) ** -tried[:, None], y, variances)
         best = int(np.argmin(lines.squares))
         least = float(lines.squares[best])
@@ -60,12 +61,11 @@ def approach(sizes: Sequence[float], values: Sequence[float], noises: Sequence[N
         student = stdtrit(min(scatter.df, 1e9), (1 + confidence) / 2)
         allowed = scatter.variance * student**2 - (lines.squares - least)
         kept = np.flatnonzero(allowed >= 0)
-        first, last = kept[0], kept[-1]
-        found, low, high = (float(tried[i]) for i in (best, first, last))
-        tried = np.geomspace(tried[max(first - 1, 0)], tried[min(last + 1, TRIED - 1)], TRIED)
+        low, high = tried[max(kept[0] - 1, 0)], tried[min(kept[-1] + 1, TRIED - 1)]
     limits = lines.level - lines.slope * lines.centre
     half = np.sqrt((1 / np.sum(1 / variances) + lines.centre**2 / lines.spread)[kept] * allowed[kept])
     limit = float(np.min(limits[kept] - half)), float(np.max(limits[kept] + half))
+    found, low, high = (float(tried[i]) for i in (best, kept[0], kept[-1]))
     endless = low == EXPONENTS[0]
     exponent = 0.0 if endless else low, np.inf if high == EXPONENTS[1] else high
     return Approach(Measured(float(limits[best]), *(OPEN if endless else limit)), Measured(found, *exponent))

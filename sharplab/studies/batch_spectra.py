@@ -197,9 +197,9 @@ def fit_spike_law(values: dict[int, np.ndarray], examples: int, *, confidence: f
     free = len(sizes) - 2
     df = sum(len(each) - 1 for each in logs) - 2  # less the power law's two coefficients
     student = stdtrit(max(df, 1), (1 + confidence) / 2)
-    ends = np.log(scale[0]) - BELOW, np.log(scale[-1])
-    tried = np.linspace(*ends, TRIED)
+    ends = low, high = np.log(scale[0]) - BELOW, np.log(scale[-1])
     for _ in range(ROUNDS):  # each as fine as the interval that the one before has left
+        tried = np.linspace(low, high, TRIED)
         rests = means - _log_lift(tried[:, None], scale)
         levels = np.average(rests, axis=1, weights=weights)
         squares = np.sum(weights * (rests - levels[:, None]) ** 2, axis=1)
@@ -208,15 +208,14 @@ def fit_spike_law(values: dict[int, np.ndarray], examples: int, *, confidence: f
         allowed = student**2 * np.nanmax([1.0, misfit]) - (squares - squares[best])
         kept = np.flatnonzero(allowed >= 0)
         first, last = kept[0], kept[-1]
-        near, halves = slice(first, last + 1), np.sqrt(np.maximum(allowed, 0) / weights.sum())
-        at = _stated(tried, 0, best, near)
-        eigenvalue = _stated(levels, halves, best, near)
-        noise = _stated(2 * levels + tried, 2 * halves, best, near)
-        bare, lost = tried[first] == ends[0], tried[last] == ends[1]
-        tried = np.linspace(tried[max(first - 1, 0)], tried[min(last + 1, TRIED - 1)], TRIED)
-    if bare:  # no batch so small that noise is seen
+        low, high = tried[max(first - 1, 0)], tried[min(last + 1, TRIED - 1)]
+    near, halves = slice(first, last + 1), np.sqrt(np.maximum(allowed, 0) / weights.sum())
+    at = _stated(tried, 0, best, near)
+    eigenvalue = _stated(levels, halves, best, near)
+    noise = _stated(2 * levels + tried, 2 * halves, best, near)
+    if tried[first] == ends[0]:  # no batch so small that noise is seen
         noise, at = replace(noise, low=0.0), replace(at, low=0.0)
-    if lost:  # none so large that the spike is
+    if tried[last] == ends[1]:  # none so large that the spike is
         eigenvalue, at = replace(eigenvalue, low=0.0), replace(at, high=np.inf)
     threshold = Measured(*(each / (1 + each / examples) if each < np.inf else np.inf for each in astuple(at)))
     return SpikeLaw(eigenvalue, noise, threshold, misfit, examples, confidence)

@@ -71,13 +71,13 @@ def forecast(losses: np.ndarray, at: int, *, confidence: float = 0.95) -> Measur
         return Measured(np.inf, np.inf, np.inf)
     kept = np.flatnonzero(without_spikes(losses, at))
     least = len(kept) * (1e-9 * max(np.abs(losses).max(), 1e-9)) ** 2
-    ends, free = (SLOWEST / at, 1.0), len(kept) - 2
+    slowest, fastest, free = SLOWEST / at, 1.0, len(kept) - 2
     for _ in range(ROUNDS):  # each as fine as what the one before has left
-        curves = _Curves(kept, losses[kept], *ends)
+        curves = _Curves(kept, losses[kept], slowest, fastest)
         squares = np.maximum(curves.squares, least)
         unlikely = free / 2 * np.log(squares / squares.min())
         first, last = np.flatnonzero(unlikely < UNLIKELY)[[0, -1]]
-        ends = curves.decays[max(first - 1, 0), 0], curves.decays[min(last + 1, RATES - 1), 0]
+        slowest, fastest = curves.decays[max(first - 1, 0), 0], curves.decays[min(last + 1, RATES - 1), 0]
     weights = np.exp(-unlikely)
     middles, ahead = (each[:, 0] for each in curves.at(at))
     spreads = np.sqrt(squares / free * (1 / len(kept) + ahead**2 / curves.along))

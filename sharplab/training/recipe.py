@@ -26,9 +26,7 @@ from sharplab.training.sources import UNKNOWN, Scaled
 
 DIVERGED_MULTIPLE = 100.0  # of a run's first loss; catapults of large learning rates stay well below
 FITTED_SHARE = 1e-3  # of it, up to which a gradient of 0 is that of a batch which is fitted
-DEAD_EXAMPLES = (
-    64  # in a row that move nothing: the units of a narrow network are all off for one of a few now and then
-)
+DEAD_EXAMPLES = 64  # in a row that move nothing; for one or a few all units of a narrow network may be off
 TRAINABLE: Mapping[str, tuple[str, ...]] = {"all": (*ROLES, "tied", UNKNOWN), "readout": ("output", "scalar")}
 
 
