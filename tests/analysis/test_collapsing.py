@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from sharplab.analysis.collapsing import START, collapse
+from sharplab.analysis.collapsing import START, _independent, collapse
 from sharplab.analysis.curves import LATE_FROM
+from sharplab.analysis.trend import Noise
 from sharplab.plotting import draw_collapse
 from sharplab.records import Records
 
@@ -79,6 +80,20 @@ def test_a_size_of_few_noisy_seeds_does_not_make_curves_depart():
         found[one.verdict] += 1
         found["covered"] += one.departure.low == 0
     assert found["no collapse"] <= 6 and found["covered"] >= 52
+
+
+def test_a_noisier_size_does_not_change_how_many_records_are_independent():
+    residuals = [NOISES["that walks"](np.random.default_rng(i), (4, 12)) for i in range(3)]
+    own = [Noise(float(np.sum(each**2)) / 3 / 12, 3) for each in residuals]
+    louder = _independent([10 * residuals[0], *residuals[1:]], [own[0].scaled(100), *own[1:]], 9)
+    assert louder == pytest.approx(_independent(residuals, own, 9))
+    assert 1 < louder < 6
+
+
+def test_two_seeds_do_not_tell_where_curves_begin_to_depart():
+    octaves = apart(0.5)[:, None] + 1e-3 * np.random.default_rng(0).normal(size=(len(WIDTHS), 3, len(SHARES)))
+    assert collapse(records(octaves))["runs"].departs_from is not None
+    assert collapse(records(octaves[:, :2]))["runs"].departs_from is None
 
 
 def test_what_multiplies_a_whole_curve_drops_out():

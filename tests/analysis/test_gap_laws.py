@@ -75,3 +75,16 @@ def test_one_seed_or_one_gap_leaves_the_interval_open():
     assert law.exponent_interval == (-np.inf, np.inf)
     assert np.isnan(gap_law(SIZES[:1], np.ones((3, 1)), typical=-0.5).exponent)
     assert np.isnan(limit_exponent(SIZES[:1], np.ones((3, 1)), LARGEST, typical=-0.5)[0])
+
+
+def test_a_gap_that_changes_its_sign_has_no_exponent():
+    gaps = np.array([-3.0, 1.0, 1.0]) + 1e-3 * np.random.default_rng(0).normal(size=(4, 3))
+    law = gap_law(np.array([8.0, 16.0, 32.0]), gaps, typical=-0.5)
+    assert np.isnan(law.exponent) and law.exponent_interval == (-np.inf, np.inf)
+
+
+def test_little_noise_leaves_the_interval_about_its_value():
+    x, gaps = 2.0 ** np.arange(3, 7), 3 * (2.0 ** np.arange(3, 7)) ** -0.73
+    law = gap_law(x, gaps + 1e-7 * np.random.default_rng(1).normal(size=(4, 4)), typical=-0.5)
+    low, high = law.exponent_interval
+    assert low < law.exponent < high and law.exponent == pytest.approx(-0.73, abs=1e-6)

@@ -37,6 +37,8 @@ def test_few_groups_are_covered_at_their_rate(count):
     ends = [group_interval(lambda rows, x=x: x[rows].mean(), np.arange(count)) for x in samples]
     hits = sum(bool(low <= 0 <= high) for low, high in ends)
     assert binomtest(hits, len(samples), 0.93, alternative="less").pvalue > 0.005, hits
+    halves = t.ppf(0.975, count - 1) * samples.std(axis=1, ddof=1) / np.sqrt(count)
+    assert np.mean([(high - low) / 2 for low, high in ends] / halves) > 0.88  # of Student's, of a mean
 
 
 def test_too_few_groups_tell_nothing_of_others():

@@ -76,6 +76,13 @@ def test_trend_of_means_pools_the_noise_of_groups_and_is_unknown_where_one_is_em
     assert np.isnan(trend_of_means([8, 16], [groups[0], np.array([])]).slope)
 
 
+def test_scatter_that_no_outlier_explains_leaves_the_robust_slope_few_degrees_of_freedom():
+    scattered, straight = (
+        robust_trend(SIZES, values, NOISES) for values in ([0, 0.8, -0.8, 0.3], [0.0, 0.1, 0.2, 0.3])
+    )
+    assert scattered.noise.df < 4 < straight.noise.df == pytest.approx(12)
+
+
 @pytest.mark.parametrize(("count", "least"), [(3, 0.86), (4, 0.91)])
 def test_scatter_about_the_line_counts_as_many_values_as_there_are(count, least):
     """Not as many as there are seeds, which know nothing of it."""

@@ -142,6 +142,17 @@ def test_intervals_cover_at_their_rate_and_a_little_less_under_correlated_noise(
     assert all(high / low < 500 for low, high in found.intervals.values())
 
 
+def test_what_the_loss_is_linear_in_may_be_0():
+    law = AnnealingLaw("momentum", {"L0": 0.05, "A": 2.0, "alpha": 0.2, "C": 0.5, "lambda": 0.97})
+    rates = [np.full(300, 0.1), 0.1 * (1 - np.arange(300) / 301)]
+    steps, random = np.arange(5, 301, 5), np.random.default_rng(0)
+    runs = [(each, steps, law.predict(each, steps) * np.exp(0.01 * random.standard_normal(60))) for each in rates]
+    found = AnnealingLaw.fit(runs)
+    for name in ("L0", "A", "C"):
+        (low, high), value = found.intervals[name], found.parameters[name]
+        assert low == pytest.approx(max(value * (1 - np.log(high / value)), 0))
+
+
 @laws
 def test_what_constant_rates_do_not_tell_has_wide_intervals(law):
     rng = np.random.default_rng(3)

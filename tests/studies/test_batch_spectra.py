@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import minimize
 from scipy.stats import binomtest
 
-from sharplab.studies.batch_spectra import BatchSpectra, batch_spectra, fit_spike_law
+from sharplab.studies.batch_spectra import BatchSpectra, _variances, batch_spectra, fit_spike_law
 
 N = 256
 SIZES = (2, 12, 64)
@@ -114,9 +114,19 @@ def test_what_the_sizes_do_not_reach_is_left_open():
     assert spike.eigenvalue.low < 3 < spike.eigenvalue.high
 
 
-def test_a_law_that_does_not_hold_shows_in_its_misfit():
-    steps = np.array([1.0, 3.0, 1.0])[:, None] * np.exp(0.02 * np.random.default_rng(0).standard_normal((3, 5)))
-    assert fit_spike_law(dict(zip(SIZES, steps, strict=True)), N).misfit > 100
+def test_a_law_that_does_not_hold_shows_in_its_misfit_and_widens_intervals():
+    draws = np.exp(0.02 * np.random.default_rng(0).standard_normal((3, 5)))
+    steps = np.array([1.0, 3.0, 1.0])[:, None]
+    off, even = (fit_spike_law(dict(zip(SIZES, each, strict=True)), N) for each in (steps * draws, draws))
+    assert off.misfit > 100 > 20 * even.misfit
+    assert off.eigenvalue.high - off.eigenvalue.value > 10 * (even.eigenvalue.high - even.eigenvalue.value)
+
+
+def test_noise_of_means_is_that_of_the_draws_about_a_power_law_of_the_size():
+    logs = [sd * np.random.default_rng(0).standard_normal(4) for sd in (0.4, 0.2, 0.1)]
+    logs[1] *= 3  # off the power law
+    ratios = [each.var(ddof=1) / 4 / of for each, of in zip(logs, _variances(np.array([1, 4, 16]), logs), strict=True)]
+    assert np.mean(ratios) == pytest.approx(1)
 
 
 @pytest.mark.long
