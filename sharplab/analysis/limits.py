@@ -1,9 +1,11 @@
 """The limit that a quantity approaches as a power of size: y(x) = limit + a·x^−p, with intervals of limit and p."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from scipy.optimize import minimize_scalar
 from scipy.special import stdtrit
 
 from sharplab.analysis.trend import VARIANCE_FLOOR, Measured, Noise, with_scatter
@@ -51,10 +53,14 @@ def approach(sizes: Sequence[float], values: Sequence[float], noises: Sequence[N
     df = min(noise.df for noise in noises)
     variances = np.array([noise.variance for noise in noises]) if df > 0 else np.ones_like(x)
     variances = np.maximum(variances, VARIANCE_FLOOR * max(np.mean(y**2), np.finfo(float).tiny))
+
+    def through(p: Any) -> WeightedLine:
+        return WeightedLine.through((x / x[0]) ** -np.asarray(p)[..., None], y, variances)
+
     low, high = EXPONENTS
     for _ in range(ROUNDS):  # each as fine as the interval that the one before has left
         tried = np.geomspace(low, high, TRIED)
-        lines = WeightedLine.through((x / x[0]) ** -tried[:, None], y, variances)
+        lines = through(tried)
         best = int(np.argmin(lines.squares))
         least = float(lines.squares[best])
         scatter = with_scatter(least, spare, df) if df > 0 else Noise(least / spare, spare)
@@ -65,7 +71,17 @@ def approach(sizes: Sequence[float], values: Sequence[float], noises: Sequence[N
     limits = lines.level - lines.slope * lines.centre
     half = np.sqrt((1 / np.sum(1 / variances) + lines.centre**2 / lines.spread)[kept] * allowed[kept])
     limit = float(np.min(limits[kept] - half)), float(np.max(limits[kept] + half))
-    found, low, high = (float(tried[i]) for i in (best, kept[0], kept[-1]))
+    low, high = (float(tried[i]) for i in (kept[0], kept[-1]))
     endless = low == EXPONENTS[0]
     exponent = 0.0 if endless else low, np.inf if high == EXPONENTS[1] else high
-    return Approach(Measured(float(limits[best]), *(OPEN if endless else limit)), Measured(found, *exponent))
+    found = least_between(lambda p: through(p).squares, tried, best)
+    line = through(found)
+    value = float(line.level - line.slope * line.centre)
+    return Approach(Measured(value, *(OPEN if endless else limit)), Measured(found, *exponent))
+
+
+def least_between(function: Callable[..., Any], tried: np.ndarray, best: int) -> float:
+    """Where a function of one number is least, between the neighbours of the best of those that were tried."""
+    ends = tried[max(best - 1, 0)], tried[min(best + 1, len(tried) - 1)]
+    done = minimize_scalar(lambda at: float(function(at)), bounds=ends, method="bounded", options={"xatol": 1e-10})
+    return float(done.x)

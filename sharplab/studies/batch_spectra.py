@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import digamma, stdtrit
 
+from sharplab.analysis.limits import least_between
 from sharplab.analysis.trend import Measured
 from sharplab.core import tree
 from sharplab.core.arguments import checked, count, counts
@@ -197,22 +198,29 @@ def fit_spike_law(values: dict[int, np.ndarray], examples: int, *, confidence: f
     free = len(sizes) - 2
     df = sum(len(each) - 1 for each in logs) - 2  # less the power law's two coefficients
     student = stdtrit(max(df, 1), (1 + confidence) / 2)
+
+    def profile(log_at: Any) -> tuple[np.ndarray, np.ndarray]:
+        """log λ and Q at thresholds."""
+        rests = means - _log_lift(np.asarray(log_at)[..., None], scale)
+        levels = np.average(rests, axis=-1, weights=weights)
+        return levels, (rests - levels[..., None]) ** 2 @ weights
+
     ends = low, high = np.log(scale[0]) - BELOW, np.log(scale[-1])
     for _ in range(ROUNDS):  # each as fine as the interval that the one before has left
         tried = np.linspace(low, high, TRIED)
-        rests = means - _log_lift(tried[:, None], scale)
-        levels = np.average(rests, axis=1, weights=weights)
-        squares = np.sum(weights * (rests - levels[:, None]) ** 2, axis=1)
+        levels, squares = profile(tried)
         best = int(np.argmin(squares))
         misfit = float(squares[best] / free) if free else np.nan
         allowed = student**2 * np.nanmax([1.0, misfit]) - (squares - squares[best])
         kept = np.flatnonzero(allowed >= 0)
         first, last = kept[0], kept[-1]
         low, high = tried[max(first - 1, 0)], tried[min(last + 1, TRIED - 1)]
-    near, halves = slice(first, last + 1), np.sqrt(np.maximum(allowed, 0) / weights.sum())
-    at = _stated(tried, 0, best, near)
-    eigenvalue = _stated(levels, halves, best, near)
-    noise = _stated(2 * levels + tried, 2 * halves, best, near)
+    least = least_between(lambda log_at: profile(log_at)[1], tried, best)
+    level, near = profile(least)[0], slice(first, last + 1)
+    halves = np.sqrt(allowed[near] / weights.sum())
+    at = _stated(least, tried[near], 0)
+    eigenvalue = _stated(level, levels[near], halves)
+    noise = _stated(2 * level + least, (2 * levels + tried)[near], 2 * halves)
     if tried[first] == ends[0]:  # no batch so small that noise is seen
         noise, at = replace(noise, low=0.0), replace(at, low=0.0)
     if tried[last] == ends[1]:  # none so large that the spike is
@@ -221,10 +229,9 @@ def fit_spike_law(values: dict[int, np.ndarray], examples: int, *, confidence: f
     return SpikeLaw(eigenvalue, noise, threshold, misfit, examples, confidence)
 
 
-def _stated(logs: np.ndarray, halves: np.ndarray | float, best: int, near: slice) -> Measured:
-    """What these logarithms are of at the best threshold, and the union of intervals at those as near."""
-    low, high = np.min((logs - halves)[near]), np.max((logs + halves)[near])
-    return Measured(*map(float, np.exp([logs[best], low, high])))
+def _stated(log: Any, logs: np.ndarray, halves: np.ndarray | float) -> Measured:
+    """What this is the logarithm of, and the union of intervals at thresholds that are as near."""
+    return Measured(*(float(np.exp(each)) for each in (log, np.min(logs - halves), np.max(logs + halves))))
 
 
 def _effective(sizes: np.ndarray, examples: int) -> np.ndarray:

@@ -179,7 +179,7 @@ class _Others:
         for j in numbers:
             apart = among & (self.labels != self.labels[j])
             told.append(self.tell(self.stopped[j], self.laws[j], self.shapes[j], apart)[0] - self.finals[j])
-        squares = pd.Series(told).pow(2).groupby(self.labels[numbers]).mean().dropna()
+        squares = pd.Series(told).where(np.isfinite(told)).pow(2).groupby(self.labels[numbers]).mean().dropna()
         half = np.inf
         if len(squares) > 1:
             half = stats.t.ppf((1 + confidence) / 2, len(squares) - 1) * np.sqrt(squares.mean())

@@ -52,4 +52,6 @@ def test_what_is_known_does_not_hang_on_the_unit():
     plain = approach(SIZES, values, [Noise(1e-4, 20)] * len(SIZES), 0.95)
     tiny = approach(SIZES, 1e-9 * values, [Noise(1e-22, 20)] * len(SIZES), 0.95)
     assert tiny.limit.interval == pytest.approx([1e-9 * end for end in plain.limit.interval])
-    assert tiny.exponent == plain.exponent
+    assert (tiny.exponent.value, *tiny.exponent.interval) == pytest.approx(
+        (plain.exponent.value, *plain.exponent.interval)
+    )

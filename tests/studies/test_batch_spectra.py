@@ -153,3 +153,22 @@ def test_what_tells_no_law_is_refused(wrong, name):
 def test_values_that_no_law_goes_through_are_refused(values):
     with pytest.raises(ValueError, match="values"):
         fit_spike_law(values, N)
+
+
+def test_the_law_is_the_least_of_what_is_minimised_to_six_digits():
+    """Not only of the thresholds that its interval was looked for on."""
+    sizes = np.array([1, 2, 4, 8, 16, 32, 64])
+    draws = np.exp(0.3 * np.random.default_rng(5).standard_normal((7, 6))) * (2 + 10 / sizes)[:, None]
+    law, logs = fit_spike_law(dict(zip(sizes.tolist(), draws, strict=True)), 10**9), list(np.log(draws))
+    means, weights = np.array([each.mean() for each in logs]), 1 / _variances(sizes.astype(float), logs)
+
+    def squares(x):
+        spike, noise = np.exp(x)
+        above = spike**2 > noise / sizes
+        return (
+            weights @ (means - np.log(np.where(above, spike + noise / sizes / spike, 2 * np.sqrt(noise / sizes)))) ** 2
+        )
+
+    start = np.log([law.eigenvalue.value, law.noise.value])
+    found = minimize(squares, start, method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-12}).x
+    assert np.allclose(start, found, rtol=0, atol=2e-6)
