@@ -50,7 +50,8 @@ class Records:
             a column per observable.
 
     Raises:
-        ValueError: if a table lacks learning_rate or seed (curves: or step), or has no rows.
+        ValueError: if a table lacks learning_rate or seed (curves: or step), has no rows, a column twice, or seeds of
+            which only some are texts.
 
     >>> table = pd.DataFrame({"width": [8, 8], "learning_rate": [0.1, 0.2], "seed": 0, "eval_loss": [1.0, 0.9]})
     >>> len(Records(table).select(learning_rate=0.2).runs)
@@ -164,6 +165,12 @@ def _check(name: str, table: pd.DataFrame, needed: Iterable[str]) -> None:
         raise ValueError(f"{name} lacks {columns}: each run needs its own; it has {', '.join(map(str, table))}.")
     if table.empty:
         raise ValueError(f"{name} has no rows: give at least one run.")
+    if not table.columns.is_unique:
+        twice = table.columns[table.columns.duplicated()][0]
+        raise ValueError(f"{name} has the column {twice!r} twice: rename one.")
+    seeds = table["seed"]  # their order pairs the seeds of sizes
+    if not pd.api.types.is_numeric_dtype(seeds) and seeds.map(lambda seed: isinstance(seed, str)).nunique() > 1:
+        raise ValueError(f"{name}: seed must be a number in every run, or a text in every run: give each run its own.")
 
 
 def has_diverged(runs: pd.DataFrame) -> pd.Series:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import sharplab as sl
 from sharplab.records import RATE_DISTANCE, Records, has_diverged, join_rates, require_one_setting
 
 RUNS = pd.DataFrame({"width": [8, 8, 16], "learning_rate": [0.1, 0.2, 0.1], "seed": 0, "eval_loss": [1.0, 2.0, 3.0]})
@@ -129,3 +130,24 @@ def test_a_rate_is_selected_as_it_was_rounded():
     assert len(Records(runs).select(learning_rate=0.1).runs) == 2
     with pytest.raises(ValueError, match="learning_rate"):
         Records(runs).select(learning_rate=0.1 * (1 + 2 * RATE_DISTANCE))
+
+
+FOUR = pd.DataFrame(
+    {"width": [8, 8, 16, 16], "learning_rate": [1.0, 2.0] * 2, "seed": 0, "eval_loss": [2.0, 1.0, 2.0, 1.0]}
+)
+
+
+@pytest.mark.parametrize(
+    ("runs", "says"),
+    [
+        (FOUR.convert_dtypes().assign(width=[8, 8, pd.NA, pd.NA]).astype({"width": "Int64"}), "width must be positive"),
+        (FOUR.astype({"width": "category"}), r"width must be numbers, not categories.*astype\(float\)"),
+        (FOUR.assign(seed=["a", "a", None, "a"]), "seed must be a number in every run, or a text"),
+        (FOUR.assign(seed=[0, "a", 0, 0]), "seed must be a number in every run, or a text"),
+        (FOUR.rename(columns={"eval_loss": "width"}), "column 'width' twice"),
+    ],
+    ids=["missing", "category", "seedless", "mixed", "twice"],
+)
+def test_what_would_drop_or_confuse_runs_is_refused(runs, says):
+    with pytest.raises(ValueError, match=says):
+        sl.transfer(sl.Records(runs))

@@ -1,8 +1,8 @@
 """The collapse of loss curves: divided by their late loss they lie on one another where sizes are scaled alike."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ from sharplab.analysis.trend import VARIANCE_FLOOR, Measured, Noise
 from sharplab.core.arguments import checked, text
 from sharplab.records import Records, some_records
 
+T = TypeVar("T")
 Verdict = Literal["collapse", "no collapse", "inconclusive"]
 FEWEST_SEEDS = 3  # that tell from which share on curves lie apart
 START = 0.1  # share of the run before which curves still remember their common start
@@ -30,7 +31,7 @@ class Collapse:
         seed_noise: the root mean square there of the standard deviation of single seeds of one size.
         departs_from: the first share at which the spread exceeds the noise; None if nowhere, and with fewer than three
             seeds at a size, which often agree by chance.
-        left_out: runs without a positive loss at every record (diverged).
+        left_out: runs without a positive loss at every record (diverged), or without records for long.
         confidence: of the interval, and of `departs_from` over all shares together.
     """
 
@@ -71,6 +72,8 @@ class Collapse:
         ]
         if self.departs_from is not None:
             lines.append(f"  first beyond the seeds' noise at {self.departs_from:.0%} of the run")
+        if self.left_out:
+            lines.append(f"  without {self.left_out} runs that diverged or lack records")
         return "\n".join(lines)
 
 
@@ -143,29 +146,46 @@ def _normalised(
 ) -> tuple[np.ndarray, dict[float, np.ndarray], int]:
     """The shares of the run, log₂ of the loss over the late one by size, (seeds, T), and how many runs were left out.
 
-    Shares are those of the size with the fewest records; the others' curves are read off between theirs.
+    Shares are those of the size with the fewest records; other curves are read off between their own. A run is left out
+    that lacks a positive loss at a record, or has no record for twice as long as those shares lie apart.
     """
     if curves.duplicated([over, "seed", "step", "learning_rate"]).any():
         raise ValueError(f"{name} has two curves of one {over} and seed: keep one, as by records.select(...).")
     if curves.groupby(over)["learning_rate"].nunique().max() > 1:
         raise ValueError(f"{name} has several learning_rate at one {over}: choose one, as in records.select(...).")
-    tables = {}
-    for size, table in curves.groupby(over):
-        losses = table.pivot(index="step", columns="seed", values=metric).to_numpy(float, na_value=np.nan)
-        steps = np.sort(table["step"].unique())
-        tables[int(size) if float(size).is_integer() else float(size)] = steps / max(steps[-1], 1), losses
-    fewest = min((shares for shares, _ in tables.values()), key=len)
-    shares, found, left_out = fewest[fewest > 0], {}, 0
+    runs = {
+        size: [
+            (run["step"].to_numpy(float), run[metric].to_numpy(float, na_value=np.nan))
+            for _, run in table.sort_values("step").groupby("seed")
+        ]
+        for size, table in curves.groupby(over)
+    }
+    # A run that was resumed may have a record more, and one that diverged ends early: the middle one is as most are.
+    ends = {size: max(_middle([steps[-1] for steps, _ in of]), 1.0) for size, of in runs.items()}
+    grids = [steps / ends[size] for size, of in runs.items() for steps, _ in [_middle(of, key=lambda run: len(run[0]))]]
+    shares = min(grids, key=len)
+    shares = shares[(shares > 0) & (shares <= 1)]
     if not (shares < LATE_FROM).any():
         raise ValueError(f"{name} has curves of {metric} without a record between the start and the last quarter.")
-    for size, (own, losses) in tables.items():
-        positive = (losses > 0) & (losses < np.inf)
-        whole = positive.all(axis=0)
-        left_out += int(np.sum(~whole))
-        octaves = np.log2(losses[:, whole]).T
-        here = np.array([np.interp(shares, own, curve) for curve in octaves]).reshape(-1, len(shares))
-        found[size] = here - here[:, shares >= LATE_FROM].mean(axis=1, keepdims=True)
+    widest = 2 * np.diff(shares, prepend=0.0, append=1.0).max()
+    found, left_out = {}, 0
+    for size, of in runs.items():
+        octaves = []
+        for steps, losses in of:
+            own = steps / ends[size]
+            whole = np.diff(own, prepend=0.0, append=max(own[-1], 1.0)).max() <= widest
+            if whole and ((losses > 0) & (losses < np.inf)).all():
+                octaves.append(np.interp(shares, own, np.log2(losses)))
+        left_out += len(of) - len(octaves)
+        here = np.array(octaves).reshape(-1, len(shares))
+        key = int(size) if float(size).is_integer() else float(size)
+        found[key] = here - here[:, shares >= LATE_FROM].mean(axis=1, keepdims=True)
     return shares, found, left_out
+
+
+def _middle(values: Sequence[T], key: Callable[[T], Any] | None = None) -> T:
+    """The middle one, of two the larger."""
+    return sorted(values, key=key)[len(values) // 2]  # type: ignore[type-var, arg-type]
 
 
 def _departure(groups: list[np.ndarray], confidence: float) -> tuple[Measured, float]:

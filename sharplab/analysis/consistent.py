@@ -53,7 +53,7 @@ class Consistency:
         gaps: q_N − q_largest in the quantity's own units, and its power laws in size and time.
         relative_gaps: the same for log₂(q_N/q_largest).
         seeds: how many each size has, whose records are complete.
-        left_out: records that had no logarithm (diverged, or not positive).
+        left_out: records that had no logarithm (diverged, or not positive), or are missing where most runs have them.
         tolerance: octaves per doubling within which curves count as one.
         confidence: of all intervals.
     """
@@ -112,6 +112,8 @@ class Consistency:
         ]
         if self.wanted is not None:
             lines.append(f"  undecided: {self.wanted.says}")
+        if self.left_out:
+            lines.append(f"  runs with {self.left_out} records that are missing or not positive are left out there")
         for law in self.table().itertuples():
             within = f"{law.exponent:.2f} [{law.exponent_low:.2f}, {law.exponent_high:.2f}]"
             where = f"{law.at} third of training" if law.law_in == "size" else f"{self.over} {law.at}"
@@ -222,11 +224,14 @@ def _octaves(name: str, curves: pd.DataFrame, quantity: str, over: str) -> tuple
     positive = curves[quantity].where((curves[quantity] > 0) & (curves[quantity] < np.inf))
     octaves = curves.assign(octaves=np.log2(positive))
     table = octaves.pivot(index="step", columns=[over, "seed"], values="octaves")
-    # A step that only some sizes recorded compares nothing.
-    table = table[table.notna().T.groupby(level=over).any().all()]
+    # A step that only some sizes recorded compares nothing, nor does one that most runs of a size lack, as where some
+    # other was resumed between two records.
+    there = curves.assign(there=True).pivot(index="step", columns=[over, "seed"], values="there").notna()
+    mostly = there.T.groupby(level=over).mean().ge(0.5).all()
+    table = table[table.notna().T.groupby(level=over).any().all() & mostly]
     if table.empty:
         raise ValueError(f"{name} has no step at which {quantity!r} is positive at every {over}: nothing to compare.")
-    return table, int(positive.isna().sum())
+    return table, int(positive.isna().sum() + (~there.loc[table.index]).sum().sum())
 
 
 def _mean(octaves: np.ndarray) -> np.ndarray:

@@ -23,7 +23,10 @@ def check_runs(runs: pd.DataFrame, columns: Sequence[str], metric: str, *, also:
     for column in (*columns, "learning_rate"):
         if texts := [value for value in runs[column].unique() if isinstance(value, str)]:
             raise ValueError(f"{column} must be a number in every run, not {texts[0]!r}.")
-        wrong = runs[column][~((runs[column] > 0) & (runs[column] < np.inf))]
+        if isinstance(runs[column].dtype, pd.CategoricalDtype):
+            raise ValueError(f"{column} must be numbers, not categories: give runs[{column!r}].astype(float).")
+        known = ((runs[column] > 0) & (runs[column] < np.inf)).fillna(False).astype(bool)
+        wrong = runs[column][~known]
         if len(wrong):
             raise ValueError(f"{column} must be positive and finite in every run, not {wrong.iloc[0]}: drop such runs.")
     require_one_setting(runs, apart_from=columns, also=also)

@@ -42,6 +42,7 @@ class SizeResult:
         local_shift: of the optimum from the next smaller size to this one, in octaves per doubling, with Welch's
             interval; nan at the smallest.
         carried: the regret of this size's optimum at the largest size.
+        distance: of this size's optimum from the largest's, in octaves, with Welch's interval; 0 at the largest.
     """
 
     size: float
@@ -51,6 +52,7 @@ class SizeResult:
     regret: Regret
     local_shift: Measured
     carried: Regret
+    distance: Measured
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,8 @@ class Transfer:
         by_size: the sizes, ascending, each with its optimum, edge of stability and regret. `sizes`, `optimum`,
             `optimum_interval`, `at_grid_edge`, `edge`, `edge_interval` and `regrets` give one of these for all sizes;
             `regret`, `regret_interval`, `regret_fraction` and `regret_fraction_interval` are those of the largest.
-            `carried` gives the regret at the largest size of carrying each smaller size's optimum there, and
-            `local_shifts` the shift between each two neighbours.
+            `carried` gives the regret at the largest size of carrying each smaller size's optimum there, `distances`
+            how far these lie from the largest's, and `local_shifts` the shift between each two neighbours.
         trend: the slope of log₂ optimum per doubling of size, `shift`, with its noise.
         edge_trend: the same for the edge, `edge_shift`.
         tolerance: octaves per doubling within which the optimum counts as staying.
@@ -95,6 +97,7 @@ class Transfer:
     regret_fraction = Part[float]("largest.regret.share.value")
     regret_fraction_interval = Part[Interval]("largest.regret.share.interval")
     carried = PartOfEach[Regret]("smaller", "carried")
+    distances = PartOfEach[Measured]("smaller", "distance")
     local_shifts = PartOfEach[Measured]("larger", "local_shift")
     shift = Part[float]("trend.slope")
     edge_shift = Part[float]("edge_trend.slope")
@@ -124,10 +127,26 @@ class Transfer:
         return self.edge_trend.interval(self.confidence)
 
     @property
+    def strays(self) -> tuple[float, ...]:
+        """The smaller sizes whose optimum surely lies further from the largest's than `tolerance` allows.
+
+        The slope of the shift takes a size far off the line of the others for an outlier; carried from or to it, a
+        learning rate is wrong all the same. Half an octave is always allowed.
+        """
+        return tuple(
+            one.size
+            for one in self.smaller
+            if lies_outside(one.distance.interval, max(PLATEAU, self.tolerance * np.log2(self.largest.size / one.size)))
+        )
+
+    @property
     def verdict(self) -> Verdict:
-        """The verdict: "transfers" where the shift's interval lies within ±tolerance, "shifts" where outside of it."""
+        """The verdict: "transfers" where the shift's interval lies within ±tolerance, "shifts" where outside of it.
+
+        It is "inconclusive", too, where the shift's interval lies within but there are `strays`.
+        """
         if lies_within(self.shift_interval, self.tolerance):
-            return "transfers"
+            return "inconclusive" if self.strays else "transfers"
         return "shifts" if lies_outside(self.shift_interval, self.tolerance) else "inconclusive"
 
     @property
@@ -159,7 +178,7 @@ class Transfer:
         lost = f"{'next to nothing' if least else f'{loss.value:.2g}'} of {self.metric}, {worst}"
         if self.from_size is not None or self.verdict == "transfers":
             return f"tune at {over} {source}: at {last} that loses {lost}"
-        if self.verdict == "shifts":
+        if self.verdict == "shifts" or source in self.strays:
             return f"do not carry the best learning rate of {over} {source} as it is: at {last} it loses {lost}"
         return f"{over} {source} may or may not do to tune at: at {last} that loses {lost}"
 
@@ -172,6 +191,11 @@ class Transfer:
         """What would decide, given the costs of one more seed at each size."""
         if bare := [str(one.size) for one in self.by_size if one.at_grid_edge]:
             return Wanted(None, f"the best is the last of the grid at {self.over} {', '.join(bare)}: extend the grid")
+        if self.strays and lies_within(self.shift_interval, self.tolerance):
+            far = f"{self.over} {', '.join(map(str, self.strays))} surely lies too far from that of {self.largest.size}"
+            return Wanted(
+                None, f"the optimum at {far}: no number of seeds would decide, see whether those runs are alike"
+            )
         limits = {"tolerance": self.tolerance, "confidence": self.confidence}
         return wanted(self.sampling, self.shift, **limits, sizes=self.sizes, over=self.over, costs=costs)
 
@@ -262,6 +286,7 @@ def _transfer(name: str, runs: pd.DataFrame, over: str, metric: str, tolerance: 
     optima, trend = optima_and_shift(sizes, grids)
     edges = find_edges(sizes, grids, confidence)
     regrets = find_regrets(grids, optima, confidence)
+    distances = [distance(optimum, optima[-1], confidence) for optimum in optima[:-1]]
     return Transfer(
         name=name,
         over=over,
@@ -275,11 +300,12 @@ def _transfer(name: str, runs: pd.DataFrame, over: str, metric: str, tolerance: 
                 regrets.of_smallest,
                 _local_shifts(sizes, optima, confidence),
                 regrets.at_largest,
+                [*distances, Measured(0.0, 0.0, 0.0)],
                 strict=True,
             )
         ),
         trend=trend,
-        from_size=_from_size(sizes, optima, confidence),
+        from_size=_from_size(sizes, distances),
         edge_trend=edges.trend,
         tolerance=tolerance,
         confidence=confidence,
@@ -297,15 +323,15 @@ def optima_and_shift(sizes: Sequence[float], grids: Sequence[Losses]) -> tuple[l
     return optima, shift(sizes, optima)
 
 
-def _from_size(sizes: Sequence[float], optima: Sequence[SizeOptimum], confidence: float) -> float | None:
+def _from_size(sizes: Sequence[float], distances: Sequence[Measured]) -> float | None:
     """The smallest size from which on the optimum surely lies within `PLATEAU` of the largest size's.
 
     Sizes are tried from the largest on down, up to the first that may lie further off: a fixed sequence, which needs no
     correction for the number of sizes.
     """
     found = None
-    for size, optimum in reversed(list(zip(sizes[:-1], optima[:-1], strict=True))):
-        if not lies_within(distance(optimum, optima[-1], confidence).interval, PLATEAU):
+    for size, way in reversed(list(zip(sizes[:-1], distances, strict=True))):
+        if not lies_within(way.interval, PLATEAU):
             break
         found = size
     return found

@@ -15,6 +15,7 @@ import pandas as pd
 from rich.console import Console
 
 from sharplab.analysis import LearningRateLaw, Transfer, learning_rate_law, read_sweep, transfer
+from sharplab.analysis.grids import runs_by_name
 from sharplab.analysis.tables import settings_of
 from sharplab.commands.exit_codes import DONE, SOME_FAILED
 from sharplab.commands.options import TransferOptions
@@ -25,6 +26,8 @@ from sharplab.core.text import printable
 from sharplab.gallery.finding import plain
 from sharplab.plotting import draw_predictions, house_style, save_figure
 from sharplab.records import Records, has_diverged, join_rates, listed, mixed_setting, sorted_values
+from sharplab.sweep.store.columns import SETTINGS as OWN_SETTINGS
+from sharplab.sweep.store.columns import describe
 
 Results = Mapping[str, Transfer] | Mapping[str, LearningRateLaw]
 
@@ -51,6 +54,8 @@ def judge_table(options: TransferOptions) -> int:
             errors.append(f"{heading}: {error}")
             say(f"  not judged: {error}", "yellow")
             continue
+        for column, goes_with in dict.fromkeys(_further_settings(part.runs, options)):
+            say(f"note: {column} goes with {goes_with}: what is found is of both together", "yellow")
         for result in found.values():
             say(str(result))
         stem = f"{name}{re.sub(r'[^0-9A-Za-z.-]+', '-', f' {heading}') if heading else ''}"
@@ -131,13 +136,40 @@ def _require_one_sweep(runs: pd.DataFrame, options: TransferOptions) -> None:
     keys = [key for key in (*sizes, "learning_rate", "seed", *named) if key in runs]
     column = mixed_setting(runs, apart_from=apart, also=named if _is_law(options) else ())
     column = column or _told_apart_by(runs, keys, apart)
+    column = column or next((name for name, goes_with in _further_settings(runs, options) if goes_with is None), None)
     if column is not None:
         size = ""
         if pd.api.types.is_numeric_dtype(runs[column]):
             over = " ".join((*options.over, column))
             size = f", --over {over} where it is a size, or --along {column} where it grows with the sizes"
         values = listed(sorted_values(runs[column]))
-        raise ValueError(f"the runs mix {column} = {values}: give --group {column} for a verdict on each{size}.")
+        raise ValueError(
+            f"the runs mix {column} = {values}: give --group {column} for a verdict on each{size}; leave the column "
+            "out of the table where it is no setting."
+        )
+
+
+def _further_settings(runs: pd.DataFrame, options: TransferOptions) -> Iterator[tuple[str, str | None]]:
+    """Settings that no option names and in which runs that ended differ, each with what it goes with.
+
+    That is "the size" where runs of one size are alike in it, "the learning rate" where there it has another value at
+    each, and else None.
+    """
+    sizes = [*options.over, *options.tuned]
+    named = {*sizes, *options.group, options.metric, "learning_rate", "seed", "parameterization", "optimizer"}
+    ended = runs[~has_diverged(runs) & np.isfinite(runs[options.metric])]
+    for column in settings_of(runs):
+        if column in named or (describe(column) is not None and column not in OWN_SETTINGS):
+            continue
+        for _, part in runs_by_name(ended.assign(**{column: ended[column].astype(str)})):
+            if part[column].nunique() < 2:
+                continue
+            if part.groupby(sizes)[column].nunique().max() == 1:
+                yield column, "the size"
+                continue
+            rates = part[[*sizes, "learning_rate", column]].drop_duplicates()
+            paired = not (rates.duplicated([*sizes, "learning_rate"]) | rates.duplicated([*sizes, column])).any()
+            yield column, "the learning rate" if paired else None
 
 
 def _told_apart_by(runs: pd.DataFrame, keys: list[str], apart: tuple[str, ...]) -> str | None:

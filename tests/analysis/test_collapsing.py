@@ -119,6 +119,28 @@ def test_curves_with_more_records_are_read_off_between_theirs():
     assert len(found.shares) == 8 and found.departure.value == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.parametrize("depart", [0.0, 0.4])
+def test_a_record_more_or_records_in_between_drop_no_seed(depart):
+    """As of a run that was resumed; one that ends early has diverged, and one with a long hole tells nothing of it."""
+    rng = np.random.default_rng(0)
+    noise = 0.01 * rng.standard_normal((4, 4, len(SHARES)))
+    given = records(apart(depart)[:, None] + noise)
+    plain = collapse(given)["runs"]
+    curves = given.curves
+    one = (curves["width"] == 8) & (curves["seed"] == 0)
+    further = curves[one & (curves["step"] == 256)].assign(step=260)
+    moved = curves["step"].where(~one | (curves["step"] == 0), curves["step"] - 5)
+    for table in (pd.concat([curves, further]), curves.assign(step=moved)):
+        found = collapse(Records(given.runs, table))["runs"]
+        assert found.left_out == 0 and [len(of) for of in found.curves.values()] == [4] * 4
+        assert found.verdict == plain.verdict and found.departure.value == pytest.approx(
+            plain.departure.value, abs=0.02
+        )
+    for short in (curves[~one | (curves["step"] < 200)], curves[~one | (curves["step"] % 128 == 0)]):
+        found = collapse(Records(given.runs, short))["runs"]
+        assert found.left_out == 1 and len(found.curves[8]) == 3 and "without 1 runs" in str(found)
+
+
 def test_the_departure_is_first_seen_where_it_begins():
     octaves = np.zeros((len(WIDTHS), 4, len(SHARES))) - SHARES
     octaves += 0.001 * np.random.default_rng(3).normal(size=octaves.shape)

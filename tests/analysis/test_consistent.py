@@ -176,6 +176,17 @@ def test_diverged_and_negative_values_are_left_out_and_counted():
     assert found.gaps.seeds == 3  # that seed's gaps lack records
 
 
+def test_a_record_that_one_seed_has_alone_drops_no_other():
+    given = curves(0.05, 0.02)
+    further = given.curves[(given.curves["seed"] == 0) & (given.curves["step"] == 100)].assign(step=103)
+    found = mup(Records(given.runs, pd.concat([given.curves, further])), "sharpness")
+    assert found.seeds == (4, 4, 4) and found.left_out == 0
+    assert found.slopes == mup(given, "sharpness").slopes
+    lacks = given.curves.drop(given.curves.query("width == 8 and seed == 1 and step == 80").index)
+    found = mup(Records(given.runs, lacks), "sharpness")
+    assert found.seeds == (3, 4, 4) and found.left_out == 1 and "1 records" in str(found)
+
+
 def test_a_seed_that_diverges_late_drops_out_of_the_late_average_alone():
     sound = curves(0.0, 0.1)
     table = sound.curves

@@ -127,6 +127,28 @@ def test_mixed_runs_are_refused_with_the_options_that_tell_them_apart(column, he
     assert f"--over width {column}" in said
 
 
+def test_settings_are_not_pooled_because_they_repeat_no_run(here, capsys):
+    """Seeds or learning rates of another batch size are no further seeds of this one."""
+    seeds = [table(seed=seed, bs=32) for seed in range(2)] + [table(-0.7, widths=(128, 256), seed=2, bs=512)]
+    rates = [table(wd=0.1)[lambda runs: np.log2(runs["lr"]) % 2 == 0], table(-0.7, wd=0.2)]
+    for column, parts in (("bs", seeds), ("wd", [rates[0], rates[1][lambda runs: np.log2(runs["lr"]) % 2 == 1]])):
+        here(*parts)
+        assert command() == 2
+        assert f"mix {column} =" in " ".join(capsys.readouterr().err.split())
+        assert command("--group", column) in (0, 1)
+        capsys.readouterr()
+
+
+def test_settings_that_go_with_size_or_rate_are_named(here, capsys):
+    folder = here(*(table(widths=(width,), params=12 * width**2) for width in (64, 128, 256)))
+    runs = pd.read_csv(folder / "mine.csv")
+    runs.assign(log_lr=np.log10(runs["lr"]), _step=9 - 2 * runs["final loss"].isna()).to_csv("mine.csv", index=False)
+    assert command() == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "note: params goes with the size" in said and "note: log_lr goes with the learning rate" in said
+    assert "_step" not in said  # runs that diverged made fewer
+
+
 def test_what_grows_with_the_size_is_said(here, capsys):
     folder = here(*(table(widths=(width,), depth=width // 32) for width in (64, 128, 256)))
     assert command() == 2

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from readers import LIKE, READERS, a_tar, a_zip, an_idx, an_orbax, damaged, pictures, read_or_named
 
-from sharplab.analysis import tables
+from sharplab.analysis import table_files
 from sharplab.analysis.tables import read_sweep
 from sharplab.commands.config_file import read_options
 from sharplab.commands.sweep_options import SweepOptions
@@ -113,7 +113,7 @@ def bombs():
     header = json.dumps({"w": {"dtype": "F64", "shape": [2**40], "data_offsets": [0, 2**43]}}).encode()
     yield "safetensors", lambda path: path.write_bytes(len(header).to_bytes(8, "little") + header)
     yield "safetensors", lambda path: path.write_bytes((2**62).to_bytes(8, "little"))
-    yield "csv.gz", lambda path: path.write_bytes(gzip.compress(bytes(tables.LARGEST + 1), 1))
+    yield "csv.gz", lambda path: path.write_bytes(gzip.compress(bytes(table_files.LARGEST + 1), 1))
     wide = "".join(json.dumps({f"{i}": i}) + "\n" for i in range(5000))  # 25 million cells
     yield "wandb", lambda path: path.write_text(wide)
     text = pa.DictionaryArray.from_arrays(pa.array(np.zeros(2**16, np.int32)), pa.array(["x" * 2**20]))
