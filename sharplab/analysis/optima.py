@@ -130,8 +130,8 @@ class Transfer:
     def strays(self) -> tuple[float, ...]:
         """The smaller sizes whose optimum surely lies further from the largest's than `tolerance` allows.
 
-        The slope of the shift takes a size far off the line of the others for an outlier; carried from or to it, a
-        learning rate is wrong all the same. Half an octave is always allowed.
+        Half an octave is always allowed. The slope of the shift takes one size off the line of the others for an
+        outlier; carried from it, a learning rate is wrong all the same.
         """
         return tuple(
             one.size
@@ -143,11 +143,15 @@ class Transfer:
     def verdict(self) -> Verdict:
         """The verdict: "transfers" where the shift's interval lies within ±tolerance, "shifts" where outside of it.
 
-        It is "inconclusive", too, where the shift's interval lies within but there are `strays`.
+        It is "inconclusive", too, where it is the largest size that lies off the line: most others are `strays`.
         """
         if lies_within(self.shift_interval, self.tolerance):
-            return "inconclusive" if self.strays else "transfers"
+            return "inconclusive" if self._ends_off_the_line else "transfers"
         return "shifts" if lies_outside(self.shift_interval, self.tolerance) else "inconclusive"
+
+    @property
+    def _ends_off_the_line(self) -> bool:
+        return len(self.strays) > len(self.smaller) / 2
 
     @property
     def advice(self) -> str:
@@ -176,10 +180,10 @@ class Transfer:
         least = known and loss.value < loss.high / 100
         worst = f"at most {loss.high:.2g}" if known else "how much at most is not known"
         lost = f"{'next to nothing' if least else f'{loss.value:.2g}'} of {self.metric}, {worst}"
+        if self.from_size is None and (self.verdict == "shifts" or source in self.strays):
+            return f"do not carry the best learning rate of {over} {source} as it is: at {last} it loses {lost}"
         if self.from_size is not None or self.verdict == "transfers":
             return f"tune at {over} {source}: at {last} that loses {lost}"
-        if self.verdict == "shifts" or source in self.strays:
-            return f"do not carry the best learning rate of {over} {source} as it is: at {last} it loses {lost}"
         return f"{over} {source} may or may not do to tune at: at {last} that loses {lost}"
 
     @property
@@ -191,11 +195,9 @@ class Transfer:
         """What would decide, given the costs of one more seed at each size."""
         if bare := [str(one.size) for one in self.by_size if one.at_grid_edge]:
             return Wanted(None, f"the best is the last of the grid at {self.over} {', '.join(bare)}: extend the grid")
-        if self.strays and lies_within(self.shift_interval, self.tolerance):
-            far = f"{self.over} {', '.join(map(str, self.strays))} surely lies too far from that of {self.largest.size}"
-            return Wanted(
-                None, f"the optimum at {far}: no number of seeds would decide, see whether those runs are alike"
-            )
+        if self._ends_off_the_line and lies_within(self.shift_interval, self.tolerance):
+            off = f"{self.over} {self.largest.size} lies off the line of the others"
+            return Wanted(None, f"{off}, and no number of seeds would decide: see whether its runs are like theirs")
         limits = {"tolerance": self.tolerance, "confidence": self.confidence}
         return wanted(self.sampling, self.shift, **limits, sizes=self.sizes, over=self.over, costs=costs)
 
@@ -224,6 +226,9 @@ class Transfer:
         )
         if len(self.sizes) > 2:
             lines.append(f"  from size to size {', '.join(f'{shift.value:+.2f}' for shift in self.local_shifts)}")
+        if self.strays and self.verdict != "shifts":
+            far = f"{self.over} {', '.join(map(str, self.strays))}"
+            lines.append(f"  the optimum at {far} surely lies further from the largest's than the tolerance allows")
         if self.wanted is not None and not any(self.at_grid_edge):
             lines.append(f"  undecided: {self.wanted.says}")
         if len(self.sizes) > 1:

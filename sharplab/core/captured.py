@@ -1,57 +1,128 @@
-"""The arrays that a function holds beside its arguments."""
+"""The arrays and numbers that a function reads beside its arguments."""
 
 import functools
 import inspect
-from collections.abc import Iterator
-from types import FunctionType
-from typing import Any
+import weakref
+import zlib
+from collections.abc import Hashable, Iterator
+from types import FunctionType, MethodType, ModuleType
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from sharplab.core import tree
 
+ARRAYS = (jax.Array, np.ndarray)
+NUMBERS = (bool, int, float, complex, str, np.generic)
 
-def captured_arrays(**functions: Any) -> dict[str, jax.Array | np.ndarray]:
-    """The arrays that functions hold, by where they are: in the closure, defaults, the object or module of each.
 
-    They are looked for in pytrees too, such as the state of an NNX module, and in functions of the same module that it
-    calls. A program compiled from the function keeps them as they were.
+class _Place(NamedTuple):
+    """Where something is, in the function of a module that reads attributes called `names`."""
+
+    name: str
+    names: tuple[str, ...] = ()
+    module: dict | None = None
+
+    def within(self, name: Any) -> "_Place":
+        return self._replace(name=f"{self.name}/{name}") if name != "" else self
+
+
+def captured(**functions: Any) -> dict[str, Any]:
+    """The arrays and numbers, texts too, that functions read, by where they are.
+
+    That is in the closure, defaults, module or object of each, in pytrees such as the state of an NNX module, in
+    attributes of objects that the function names, and in functions of the same module and methods that it calls. A
+    program compiled from the function keeps them as they were.
 
     >>> scale = np.ones(2)
     >>> def product(x, power=2):
     ...     return scale * x**power
-    >>> list(captured_arrays(product=product))
-    ['product/scale']
+    >>> list(captured(product=product))
+    ['product/0', 'product/scale']
     """
-    seen: set[int] = set()
-    return dict(found for name, function in functions.items() for found in _arrays_of(name, function, seen, None))
+    seen: set[Hashable] = set()
+    return dict(found for name, function in functions.items() for found in _read_by(_Place(name), function, seen))
 
 
-def _arrays_of(place: str, value: Any, seen: set[int], module: dict | None) -> Iterator[tuple[str, Any]]:
-    """The arrays within a value; of functions those that are global in `module`, their first one's, are followed."""
-    if id(value) in seen:
+def captured_arrays(**functions: Any) -> dict[str, jax.Array | np.ndarray]:
+    """The arrays among what functions read, see `captured`."""
+    return {place: value for place, value in captured(**functions).items() if isinstance(value, ARRAYS)}
+
+
+def fingerprint(value: Any) -> Hashable:
+    """What is equal for equal values: of a `jax.Array`, which never changes, its identity; of numpy's its content."""
+    if isinstance(value, jax.Array):
+        return _Same(value)
+    if isinstance(value, np.ndarray):
+        return value.shape, value.dtype.str, zlib.crc32(np.ascontiguousarray(value).data)
+    return type(value).__name__, repr(value)
+
+
+class _Same:
+    """An array that is not kept alive, equal to itself alone."""
+
+    def __init__(self, array: jax.Array) -> None:
+        self.array, self.id = weakref.ref(array), id(array)
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __eq__(self, other: object) -> bool:
+        array = self.array()
+        return self is other or (isinstance(other, _Same) and array is not None and array is other.array())
+
+
+def _read_by(place: _Place, value: Any, seen: set[Hashable]) -> Iterator[tuple[str, Any]]:
+    """What a function reads, or what is read of a value in the function of `place`."""
+    key = (id(value.__func__), id(value.__self__)) if inspect.ismethod(value) else (id(value), place.names)
+    if key in seen:
         return
-    seen.add(id(value))
+    seen.add(key)
     if isinstance(value, functools.partial):
         value = (value.func, value.args, value.keywords)
     elif inspect.ismethod(value):
-        value = (value.__func__, value.__self__)
+        yield from _read_by(place, value.__func__, seen)
+        yield from _read_by(place._replace(names=_names(value.__func__)), value.__self__, seen)
+        return
     if isinstance(value, FunctionType):
-        module = value.__globals__ if module is None else module
+        module = value.__globals__ if place.module is None else place.module
         for name, held in _held(value, module).items():
-            yield from _arrays_of(f"{place}/{name}", held, seen, module)
+            yield from _read_by(_Place(f"{place.name}/{name}", _names(value), module), held, seen)
         return
     try:
         leaves = tree.named_leaves(value)
     except (TypeError, ValueError):  # a dict whose keys have no order, or paths that are not told apart
         return
     for path, leaf in leaves.items():
-        inner = f"{place}/{path}" if path else place
-        if isinstance(leaf, jax.Array | np.ndarray):
-            yield inner, leaf
+        inner = place.within(path)
+        if isinstance(leaf, (*ARRAYS, *NUMBERS)):
+            yield inner.name, leaf
         elif isinstance(leaf, FunctionType | functools.partial) or inspect.ismethod(leaf):
-            yield from _arrays_of(inner, leaf, seen, module)
+            yield from _read_by(inner, leaf, seen)
+        else:
+            yield from _attributes(inner, leaf, seen)
+
+
+def _attributes(place: _Place, owner: Any, seen: set[Hashable]) -> Iterator[tuple[str, Any]]:
+    """What is read of an object, class or module: attributes, and methods, that the function of `place` names."""
+    call = inspect.getattr_static(type(owner), "__call__", None)
+    if not place.names and isinstance(call, FunctionType):  # it is itself the function that was given
+        yield from _read_by(place, MethodType(call, owner), seen)
+    for name in place.names:
+        held = inspect.getattr_static(owner, name, None)
+        if isinstance(held, property):
+            held = held.fget
+        if inspect.ismemberdescriptor(held):  # of an object with __slots__
+            held = getattr(owner, name, None)
+        if isinstance(held, FunctionType) and name not in getattr(owner, "__dict__", {}):
+            held = MethodType(held, owner)
+        if not isinstance(owner, ModuleType) or isinstance(held, (*ARRAYS, *NUMBERS)):
+            yield from _read_by(place.within(name), held, seen)
+
+
+def _names(function: Any) -> tuple[str, ...]:
+    return function.__code__.co_names if isinstance(function, FunctionType) else ()
 
 
 def _held(function: FunctionType, module: dict) -> dict[str, Any]:

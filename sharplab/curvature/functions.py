@@ -11,6 +11,7 @@ from typing import Any
 import jax
 from jax.tree_util import Partial
 
+from sharplab.core.reading import as_it_reads, reference
 from sharplab.core.tree import PyTree
 from sharplab.losses import output_hessian
 
@@ -23,15 +24,16 @@ _COUNTS: dict[tuple[CodeType, Any], int] = {}
 def as_partial(function: Callable[..., Any], params: PyTree) -> Partial:
     """The function as a `Partial`, a pytree without leaves.
 
-    Each new function object compiles a new program; for `MANY` of them from one place in the source, with params of
-    the same shapes, a UserWarning is given once.
+    Each new function object compiles a new program, and so does one that reads other arrays or numbers than before,
+    leaves of `params` apart; for `MANY` of them from one place in the source, with params of the same shapes, a
+    UserWarning is given once.
     """
     if isinstance(function, Partial):
-        return function
+        return Partial(as_it_reads(function.func, params), *function.args, **function.keywords)
     code = _code(function)
     if code is not None:
         _count(function, (code, _signature(params)))
-    return Partial(function)
+    return Partial(as_it_reads(function, params))
 
 
 def objective(functions: tuple[Partial, Partial | None], params: PyTree, batch: PyTree) -> jax.Array:
@@ -50,15 +52,6 @@ def objective(functions: tuple[Partial, Partial | None], params: PyTree, batch: 
 def abstract_outputs(model: Partial, params: PyTree, inputs: PyTree) -> PyTree:
     """The shapes and types of model(params, inputs), for which the model is traced once."""
     return _outputs.eval_shape(model, params, inputs)
-
-
-def reference(function: Callable[..., Any], forget: Callable[[weakref.ref], None]) -> weakref.ref | None:
-    """A weak reference that is equal for equal functions, bound methods too; None where there can be none."""
-    kind = weakref.WeakMethod if inspect.ismethod(function) else weakref.ref
-    try:
-        return kind(function, forget)
-    except TypeError:
-        return None
 
 
 @jax.jit

@@ -14,7 +14,7 @@ import numpy as np
 
 from sharplab.core import tree
 from sharplab.core.arguments import checked, finite, function, several, text
-from sharplab.core.captured import captured_arrays
+from sharplab.core.captured import captured, fingerprint
 from sharplab.core.files import NO_ARCHIVE, DamagedFile, read_arrays, write_arrays
 from sharplab.core.loops import Loop, choose_loop
 from sharplab.core.naming import lookup
@@ -129,7 +129,7 @@ class Tracker:
         self.state: TrackerState | None = None
         self.rows: list[dict[str, float]] = []
         self._restored: list[np.ndarray] | None = None
-        self._captured: dict[str, Any] | None = {}  # the arrays in closures at the first record; None once warned of
+        self._captured: dict[str, Any] | None = {}  # what functions read at the first record; None once warned of
 
     @checked(step=finite)
     def record(self, step: int, params: PyTree, opt_state: PyTree = None, state: PyTree = None) -> dict[str, float]:
@@ -186,24 +186,25 @@ class Tracker:
             raise
 
     def _warn_of_captured(self, given: PyTree) -> None:
-        """Warn where functions hold other arrays than at the first record, beside those that each record is given."""
+        """Warn where functions read other arrays or numbers than at first, beside what each record is given."""
         if self._captured is None:
             return
         own = self.measurement
-        held = captured_arrays(
+        held = captured(
             loss=own.loss,
             model=own.model,
             metric=own.metric or own.geometry,
             eval_model=own.eval_model,
             update=own.update,
         )
+        now = {place: fingerprint(value) for place, value in held.items()}
         if not self._captured:
             anew = set(map(id, jax.tree.leaves(given)))
-            self._captured = {place: array for place, array in held.items() if id(array) not in anew}
-        changed = [place for place, array in self._captured.items() if held.get(place) is not array]
+            self._captured = {place: now[place] for place, value in held.items() if id(value) not in anew}
+        changed = [place for place, was in self._captured.items() if now.get(place) != was]
         if changed:
             warnings.warn(
-                f"{', '.join(changed)}: held in a closure and no longer what it was at the first record, whose values "
+                f"{', '.join(changed)}: read by a function and no longer what it was at the first record, whose values "
                 "the compiled program keeps. Let the function take such arrays as state=, and give them to record.",
                 stacklevel=4,
             )
