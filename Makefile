@@ -24,7 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup figures gallery redraw report docs test test-long test-browser test-faults test-oldest test-newest lint package audit bench bench-spectrum bench-memory bench-sweep bench-figure1 bench-waits clean
 
 ifeq ($(filter $(PRESET),smoke quick full paper),)
-$(error PRESET is '$(PRESET)': give smoke (seconds), quick (minutes, the default), full (up to 45 minutes a figure) or paper (hours, wants a GPU))
+$(error PRESET is '$(PRESET)': give smoke (seconds), quick (minutes, the default), full (up to an hour and a half a figure on two cores) or paper (hours, wants a GPU))
 endif
 
 help: ## List these targets

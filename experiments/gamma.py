@@ -15,8 +15,8 @@ intervals, are held against 2, 2/L and −2, −2/L: "holds" if each interval li
 "fails" if any lies wholly outside; else "inconclusive".
 
 Cost: about five minutes on two cores. Expected: the lazy slopes close to ±2; the rich ones somewhat steeper than ±2/L,
-as few steps and a finite γ₀ lie between the two laws. Found: the optimum follows both laws, the late sharpness the rich
-one alone. In lazy training it starts at γ₀^−2, above the 2/η of the best learning rate, and catapults (arXiv
+as few steps and a finite γ₀ lie between the two laws. Found at quick: the optimum follows both laws, the late sharpness
+the rich one alone. In lazy training it starts at γ₀^−2, above the 2/η of the best learning rate, and catapults (arXiv
 2003.02218) bring it down: outputs at the start, of size 1/(γ₀√width), are not subtracted here. Found at full (γ₀ from
 2⁻⁵ to 2⁵, eight seeds): so, with powers of the optimum of 1.87 [1.71, 2.03] and 0.66 [0.52, 0.79], of the late
 sharpness −1.13 [−1.63, −0.64] in lazy training and −0.67 [−0.78, −0.56] in rich.

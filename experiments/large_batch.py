@@ -32,7 +32,7 @@ learning rate is bounded by its stability at large batches; LAMB about as good a
 0.39 [0.34, 0.43] under LAMB and 0.49 under LARS; AdamW's and momentum's best rates rise with the batch as far as 512
 and fall at 2,048. There LAMB is 0.041 [0.019, 0.063] nats ahead; at 32 and 128 AdamW is, by 0.006 and 0.004. Over the
 width the optimum falls by 0.61 octaves per doubling under standard parameterization, stays mended, −0.09
-[−0.15, −0.03], and falls by 0.31 [0.20, 0.42] out of the box under muP: surely, and by 0.22 [0.09, 0.36] more than
+[−0.15, −0.03], and falls by 0.31 [0.19, 0.44] out of the box under muP: surely, and by 0.22 [0.09, 0.36] more than
 mended, but not surely by more than the tolerance, which leaves the verdict open. More seeds would hardly decide, as
 half of it is the step from 32 to 64, and from there on it falls by about the tolerance. The losses of standard
 parameterization are the lowest. Trust ratios do not even out curvature. Found at quick: the same, with LAMB's lead

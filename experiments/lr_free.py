@@ -41,7 +41,7 @@ the parameterization are the same at each width, and falls with width under stan
 seeds in three quarters of an hour: D-Adaptation is ahead of NadamW of one setting under standard, by a score of 0.08
 [0.02, 0.13], against the claim; Prodigy is not told from it; the other seven are behind for sure. The two are later, as
 they begin from 1e-6, and reach more of the targets, 97 and 90 % against 80 %, since NadamW's best rate moves with width
-and one setting does not. Under muP one setting of NadamW is ahead of all nine, of D-Adaptation by 0.07 [0.03, 0.12].
+and one setting does not. Under muP one setting of NadamW is ahead of all nine, of D-Adaptation by 0.07 [0.02, 0.12].
 Under standard what these two find falls by 0.9 octaves per doubling, NadamW's best by 0.6; under muP it stays, −0.06
 [−0.18, 0.05] and −0.11 [−0.24, 0.01]. What D-Adaptation finds is NadamW's best rate on average, but two octaves off on
 some workloads. DoWG keeps its learning rate at 0.7 of the edge everywhere. Found at quick, with three seeds: these two

@@ -20,7 +20,7 @@ intervals lies wholly on the other side; else "inconclusive". Whether the normal
 is shown, not judged: the paper says so of the worst case. The gap has no rule on its slope: an example that two
 trajectories leave on different sides puts them apart, more with each step, so that it falls in jumps.
 
-Cost: about three minutes on two cores. Expected: all four. Found at full (2,048 features, twenty draws, γ to 2²³): so,
+Cost: about three minutes on two cores. Expected: all four. Found at full (512 features, twenty draws, γ to 2²³): so,
 descent's steps fall by 4.9 octaves [4.8, 4.9], and the gap is at rounding for most draws.
 
     make figure-perceptron

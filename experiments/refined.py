@@ -22,14 +22,14 @@ interval: (1) and (3) Student's over seeds of the logarithm, (2) by drawing seed
 are yes, "fails" if one is no, else "inconclusive".
 
 Cost: about four minutes on two cores. Expected: norms that rise late in training, hence schedules that fall faster than
-linear; (3) yes, since muP's norms are alike at both widths. Found: norms that rise threefold within the first steps,
-since muP's readout begins small. The weights ‖g‖^−2 take these steps for the safest, so that the schedule has its peak
-there and a low plateau: a quarter worse than linear. The bound orders the six schedules that are not refined well; to
-the one that is made for it, it promises most, and that comes out last but one. Found at full, with twice the steps,
-twelve seeds and widths 32 and 128: both are worse than linear at the larger width, by 49 % and 63 %, what is carried
-over by 10 % [8, 12] more than what is refined there; at the smaller one the loss of linear at its chosen peak varies
-too much from seed to seed for an answer. The bound does not order the schedules any more once the refined ones are
-among them, a τ of 0.07 [-0.07, 0.29], and 0.47 [0.07, 0.87] without.
+linear; (3) yes, since muP's norms are alike at both widths. Found at quick: norms that rise threefold within the first
+steps, since muP's readout begins small. The weights ‖g‖^−2 take these steps for the safest, so that the schedule has
+its peak there and a low plateau: a quarter worse than linear. The bound orders the six schedules that are not refined
+well; to the one that is made for it, it promises most, and that comes out last but one. Found at full, with twice the
+steps, twelve seeds and widths 32 and 128: both are worse than linear at the larger width, by 49 % and 63 %, what is
+carried over by 10 % [8, 12] more than what is refined there; at the smaller one the loss of linear at its chosen peak
+varies too much from seed to seed for an answer. The bound does not order the schedules any more once the refined ones
+are among them, a τ of 0.07 [−0.07, 0.29], and 0.47 [0.07, 0.87] without.
 
     make figure-refined
 """

@@ -25,13 +25,13 @@ linear's by at most 1 %, no if by more; each with the interval. "holds" if all t
 
 Cost: about five minutes on two cores. Expected: as in a pilot of two other seeds, large differences at low budgets,
 where a schedule that keeps the rate high gets further, so that REX is ahead of linear there, not of constant, and
-linear is not safe at 5 %; small differences at 100 %. Found: REX is ahead of linear and cosine at low budgets, but WSD
-is about as good over all; of the transformer constant and WSD gain 4 % on linear at 25 %, of the ConvNet, whose runs
-lie near the cliff, linear may lose more, or nothing. Refined schedules lose a quarter on the ConvNet (see the figure
-`refined`) and nothing sure on the transformer. Found at full, with twice the steps and twelve seeds: REX and WSD lead
-at low budgets, 2.54 and 2.57 in mean rank, and are not told from each other; linear is within 2.6 to 4 % of the best on
-the transformer at 5 and 10 % of the budget, while on the ConvNet the seeds leave open whether it is within 5 %. The
-refined schedule's loss is 15 % [12, 18] above linear's.
+linear is not safe at 5 %; small differences at 100 %. Found at quick: REX is ahead of linear and cosine at low budgets,
+but WSD is about as good over all; of the transformer constant and WSD gain 4 % on linear at 25 %, of the ConvNet, whose
+runs lie near the cliff, linear may lose more, or nothing. Refined schedules lose a quarter on the ConvNet (see the
+figure `refined`) and nothing sure on the transformer. Found at full, with twice the steps and twelve seeds: REX and WSD
+lead at low budgets, 2.54 and 2.57 in mean rank, and are not told from each other; linear is within 2.6 to 4 % of the
+best on the transformer at 5 and 10 % of the budget, while on the ConvNet the seeds leave open whether it is within 5 %.
+The refined schedule's loss is 15 % [12, 18] above linear's.
 
     make figure-schedules
 """

@@ -14,7 +14,7 @@ standard; else "inconclusive".
 
 What was changed at full: widths 16 to 128 with six seeds left muP open at the tolerance, −0.24 [−0.42, −0.05], so that
 width 256 and ten seeds were planned; these left one optimum without an end, since the grid ended there, so that an
-octave was added to muP's. Intervals do not count the looks. Found: muP −0.15 [−0.24, −0.05], standard −1.24
+octave was added to muP's. Intervals do not count the looks. Found at full: muP −0.15 [−0.24, −0.05], standard −1.24
 [−1.34, −1.14]; tuned at width 16, muP loses 0.016 of train loss at 256, at most 0.056, tuned at 128 at most 0.013.
 
 Cost: about seven minutes on two cores. Expected: a shift near 0 under muP, about −½ to −1 under standard.

@@ -31,12 +31,15 @@ class Options:
 
 @dataclass(frozen=True)
 class FigureOptions(Options):
-    """Make one figure: NAME.png, NAME.csv (the numbers it shows) and NAME.json (claim, verdict, settings)."""
+    """Make one figure: NAME.png, NAME.csv (the numbers it shows) and NAME.json (claim, verdict, numbers, preset).
+
+    The runs that it shows are kept in evidence/NAME, each with its settings: sharplab.load reads them.
+    """
 
     name: tyro.conf.Positional[str]
     """a script of experiments/ that draws a figure, as "transfer" """
     preset: Preset = "quick"
-    """smoke: seconds; quick: minutes on two cores; full: an hour at most; paper: the sizes of the paper"""
+    """smoke: seconds; quick: minutes; full: up to an hour and a half, on two cores; paper: the sizes of the paper"""
     store: Path = Path("runs")
     """where the trained runs are kept; figures share them, and none is trained twice"""
     folder: Path = Path("figures")
@@ -61,7 +64,7 @@ class FiguresOptions(Options):
     all: bool = False
     """every figure of experiments/, not the headline ones alone"""
     preset: Preset = "quick"
-    """smoke: seconds; quick: minutes on two cores; full: an hour at most; paper: the sizes of the paper"""
+    """smoke: seconds; quick: minutes; full: up to an hour and a half, on two cores; paper: the sizes of the paper"""
     store: Path = Path("runs")
     """where the trained runs are kept; figures share them, and none is trained twice"""
     folder: Path = Path("figures")

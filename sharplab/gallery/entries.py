@@ -26,7 +26,7 @@ NOT_MADE = "not made yet"
 PRESETS: Mapping[str, str] = {
     "smoke": "smoke (seconds, to see that it works: its verdicts mean nothing)",
     "quick": "quick (small networks on bundled data, minutes on two cores)",
-    "full": "full (more seeds and sizes on the same data, up to 45 minutes a figure on two cores)",
+    "full": "full (more seeds and sizes on the same data, up to an hour and a half a figure on two cores)",
     "paper": "paper (the paper's own sizes)",
 }
 LARGEST = 2**24  # bytes of a figure's record

@@ -1,4 +1,4 @@
-"""The result of a figure: the picture, the numbers it shows, and a verdict with the settings."""
+"""The result of a figure: the picture, the numbers it shows, and a verdict."""
 
 import json
 import math
