@@ -13,13 +13,25 @@ from sharplab.analysis.table_files import read_table
 from sharplab.core.arguments import checked
 from sharplab.core.arguments import path as a_path
 from sharplab.core.text import printable
-from sharplab.records import NAMED, RUN_KEYS, Records, has_diverged
+from sharplab.records import NAMED, RUN_KEYS, Records, has_diverged, join_rates
 
 PREFIXES = ("config.", "summary.", "summary_metrics.")  # where W&B keeps what a run was given, and what it gave
 MISSING = frozenset(("", "nan", "none", "null", "na", "n/a", "<na>"))
 TEXTS = {*NAMED, "parameterization", "seed"}  # columns that may hold names
 OUTCOMES = ("loss", "accuracy", "error", "perplexity")  # words in the names of what a run gave, and of some settings
 OWN_OUTCOMES = ("train_loss", "eval_loss")  # names under which the lab knows what a run gave
+# Words in the names of what is of a run and no setting, whatever its values: when and how long it ran.
+CIRCUMSTANCES = (
+    "runtime",
+    "duration",
+    "seconds",
+    "timestamp",
+    "created",
+    "updated",
+    "started",
+    "start_time",
+    "end_time",
+)
 STATE_COLUMNS = ("state", "_state", "status", "_status", "attributes.status")  # in letters of any case
 # What W&B, MLflow, Optuna, Ray Tune and Slurm call them.
 UNFINISHED = frozenset(("running", "pending", "preempting", "preempted", "scheduled", "waiting", "paused", "queued"))
@@ -74,7 +86,7 @@ def read_sweep(path: str | Path, **columns: str) -> Records:
             f"{file}: {_called('learning_rate', columns)} is {rates.iloc[wrong[0]]:g} in {table.places[wrong[0]]}: it "
             "must be positive and finite in every run; correct it, or leave the run out."
         )
-    runs = _by_state(file, runs, table.places)
+    runs = join_rates(_by_state(file, runs, table.places))
     outcomes = [name for name in runs.select_dtypes("number") if name not in RUN_KEYS]
     if not outcomes:
         raise ValueError(f"{file} has no column of losses; it has {_listed(table.columns)}.")
@@ -196,7 +208,7 @@ def _by_state(file: Path, runs: pd.DataFrame, places: Sequence[str]) -> pd.DataF
     if broken.any():
         warnings.warn(f"{file}: {broken.sum()} runs broke off ({column}), and count as diverged.", stacklevel=4)
         runs = runs.assign(diverged=broken | has_diverged(runs))
-    return runs[~unfinished]
+    return runs[~unfinished].drop(columns=column)  # once it has marked them it tells no two runs apart
 
 
 def _with_seeds(file: Path, runs: pd.DataFrame, places: Sequence[str]) -> pd.DataFrame:
@@ -245,7 +257,10 @@ def _refuse_copies(
 
 
 def settings_of(runs: pd.DataFrame) -> list[str]:
-    """The columns in which repeats of a run are alike: none that it gave, nor one that is different in most rows."""
+    """The columns in which repeats of a run are alike: none that it gave, nor one that is different in most rows.
+
+    W&B's own, which begin with an underscore, are none either, as _step and _wandb.
+    """
     return [
         name
         for name, column in runs.items()
@@ -255,7 +270,10 @@ def settings_of(runs: pd.DataFrame) -> list[str]:
 
 def _is_outcome(name: str, column: pd.Series) -> bool:
     """Whether a run gave what is in a column: settings may be called alike, as z_loss is, but have few values."""
-    if name in OWN_OUTCOMES or "diverged" in name.lower():
+    lower = _short(name).lower()
+    if name in OWN_OUTCOMES or "diverged" in lower or lower.startswith("_"):
+        return True
+    if any(word in lower for word in CIRCUMSTANCES):
         return True
     numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
     if not numeric or not _may_be_outcome(name):

@@ -18,10 +18,10 @@ NUMBERS = (bool, int, float, complex, str, np.generic)
 
 
 class _Place(NamedTuple):
-    """Where something is, in the function of a module that reads attributes called `names`."""
+    """Where something is, in the functions of a module; `names` are those of attributes that they read."""
 
     name: str
-    names: tuple[str, ...] = ()
+    names: set[str]
     module: dict | None = None
 
     def within(self, name: Any) -> "_Place":
@@ -32,8 +32,9 @@ def captured(**functions: Any) -> dict[str, Any]:
     """The arrays and numbers, texts too, that functions read, by where they are.
 
     That is in the closure, defaults, module or object of each, in pytrees such as the state of an NNX module, in
-    attributes of objects that the function names, and in functions of the same module and methods that it calls. A
-    program compiled from the function keeps them as they were.
+    functions of the same module and methods that it calls, and in attributes of objects that any of these names. A
+    program compiled from the function keeps them as they were. Numbers in a list are left out where it appends to one,
+    as what counts its traces.
 
     >>> scale = np.ones(2)
     >>> def product(x, power=2):
@@ -41,8 +42,13 @@ def captured(**functions: Any) -> dict[str, Any]:
     >>> list(captured(product=product))
     ['product/0', 'product/scale']
     """
-    seen: set[Hashable] = set()
-    return dict(found for name, function in functions.items() for found in _read_by(_Place(name), function, seen))
+    names: set[str] = set()
+    while True:  # until all functions have been seen, and so all names
+        known, seen = len(names), set[Hashable]()
+        places = (_read_by(_Place(name, names), function, seen) for name, function in functions.items())
+        found = {place: value for of_function in places for place, value in of_function}
+        if len(names) == known:
+            return found
 
 
 def captured_arrays(**functions: Any) -> dict[str, jax.Array | np.ndarray]:
@@ -75,7 +81,7 @@ class _Same:
 
 def _read_by(place: _Place, value: Any, seen: set[Hashable]) -> Iterator[tuple[str, Any]]:
     """What a function reads, or what is read of a value in the function of `place`."""
-    key = (id(value.__func__), id(value.__self__)) if inspect.ismethod(value) else (id(value), place.names)
+    key = (id(value.__func__), id(value.__self__)) if inspect.ismethod(value) else id(value)
     if key in seen:
         return
     seen.add(key)
@@ -83,21 +89,24 @@ def _read_by(place: _Place, value: Any, seen: set[Hashable]) -> Iterator[tuple[s
         value = (value.func, value.args, value.keywords)
     elif inspect.ismethod(value):
         yield from _read_by(place, value.__func__, seen)
-        yield from _read_by(place._replace(names=_names(value.__func__)), value.__self__, seen)
+        yield from _read_by(place, value.__self__, seen)
         return
     if isinstance(value, FunctionType):
+        place.names.update(value.__code__.co_names)
         module = value.__globals__ if place.module is None else place.module
         for name, held in _held(value, module).items():
-            yield from _read_by(_Place(f"{place.name}/{name}", _names(value), module), held, seen)
+            yield from _read_by(place.within(name)._replace(module=module), held, seen)
         return
     try:
         leaves = tree.named_leaves(value)
     except (TypeError, ValueError):  # a dict whose keys have no order, or paths that are not told apart
         return
+    counts = isinstance(value, list) and "append" in place.names
     for path, leaf in leaves.items():
         inner = place.within(path)
         if isinstance(leaf, (*ARRAYS, *NUMBERS)):
-            yield inner.name, leaf
+            if not (counts and isinstance(leaf, NUMBERS)):
+                yield inner.name, leaf
         elif isinstance(leaf, FunctionType | functools.partial) or inspect.ismethod(leaf):
             yield from _read_by(inner, leaf, seen)
         else:
@@ -105,11 +114,11 @@ def _read_by(place: _Place, value: Any, seen: set[Hashable]) -> Iterator[tuple[s
 
 
 def _attributes(place: _Place, owner: Any, seen: set[Hashable]) -> Iterator[tuple[str, Any]]:
-    """What is read of an object, class or module: attributes, and methods, that the function of `place` names."""
+    """What is read of an object, class or module: the attributes, and methods, that functions name."""
     call = inspect.getattr_static(type(owner), "__call__", None)
-    if not place.names and isinstance(call, FunctionType):  # it is itself the function that was given
+    if isinstance(call, FunctionType):
         yield from _read_by(place, MethodType(call, owner), seen)
-    for name in place.names:
+    for name in sorted(place.names):
         held = inspect.getattr_static(owner, name, None)
         if isinstance(held, property):
             held = held.fget
@@ -119,10 +128,6 @@ def _attributes(place: _Place, owner: Any, seen: set[Hashable]) -> Iterator[tupl
             held = MethodType(held, owner)
         if not isinstance(owner, ModuleType) or isinstance(held, (*ARRAYS, *NUMBERS)):
             yield from _read_by(place.within(name), held, seen)
-
-
-def _names(function: Any) -> tuple[str, ...]:
-    return function.__code__.co_names if isinstance(function, FunctionType) else ()
 
 
 def _held(function: FunctionType, module: dict) -> dict[str, Any]:

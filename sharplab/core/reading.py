@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+from jax.tree_util import Partial
 
 from sharplab.core import tree
 from sharplab.core.captured import captured, fingerprint
@@ -29,6 +30,14 @@ class _Reading:
         return self.function(*args, **kwargs)
 
 
+def partial_as_it_reads(function: Callable[..., Any], params: PyTree) -> Partial:
+    """The function `as_it_reads` as a `Partial`, which keeps its leaves if it is one."""
+    if not isinstance(function, Partial):
+        return Partial(as_it_reads(function, params))
+    inner = as_it_reads(function.func, params)
+    return function if inner is function.func else Partial(inner, *function.args, **function.keywords)
+
+
 def as_it_reads(function: Callable[..., Any], params: PyTree) -> Callable[..., Any]:
     """The function, as a `_Reading` where what it reads has changed, so that no program with the old values is used.
 
@@ -37,7 +46,7 @@ def as_it_reads(function: Callable[..., Any], params: PyTree) -> Callable[..., A
     """
     given = set(map(id, jax.tree.leaves(params)))
     read = {place: value for place, value in captured(function=function).items() if id(value) not in given}
-    if not read or tree.is_traced(list(read.values())):
+    if tree.is_traced(list(read.values())):
         return function
     now = tuple((place, fingerprint(value)) for place, value in read.items())
     try:

@@ -2,6 +2,7 @@
 
 import operator
 import sys
+from collections.abc import Mapping
 from functools import lru_cache, partial, reduce
 from typing import Any
 
@@ -10,6 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 PyTree = Any
+APART = (
+    "keep what is not trained apart (of an NNX module: graphdef, params, rest = nnx.split(model, nnx.Param, ...); of "
+    "Linen: variables['params']), and give it to the function by itself or bound with jax.tree_util.Partial"
+)
+UNTRAINED = ("BatchStat", "Cache", "Intermediate")  # variables of NNX
+COLLECTIONS = ("batch_stats", "cache", "intermediates")  # of Linen, beside "params"
 
 
 def size(tree: PyTree) -> int:
@@ -28,7 +35,7 @@ def floats(tree: PyTree, name: str) -> PyTree:
 
     Raises:
         ValueError: naming the argument `name` and the path of a leaf that is an integer, a boolean, complex, a random
-            key or no array.
+            key or no array, or that Flax keeps beside the parameters, as batch statistics.
 
     >>> floats({"w": 1.5, "none": None}, "params")["w"].dtype
     dtype('float32')
@@ -36,17 +43,29 @@ def floats(tree: PyTree, name: str) -> PyTree:
     leaves = jax.tree.leaves(tree)
     if not leaves:
         raise ValueError(f"{name} must hold floating arrays, and holds none: {tree!r}.")
+    if (untrained := _untrained(tree)) is not None:
+        raise ValueError(f"{name} has {untrained}, which is not trained: {APART}.")
     if all(isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves):
         return tree
     for path, leaf in named_leaves(tree).items():
         kind = np.dtype(float) if isinstance(leaf, float) else getattr(leaf, "dtype", type(leaf).__name__)
         if not (isinstance(kind, np.dtype) and jnp.issubdtype(kind, jnp.floating)):
             raise ValueError(
-                f"{name} must be floating arrays throughout, but {path or 'its only leaf'} is of type {kind}: keep "
-                "what is not trained apart (of an NNX module: graphdef, params, rest = nnx.split(model, nnx.Param, "
-                "...)), and give it to the function by itself or bound with jax.tree_util.Partial."
+                f"{name} must be floating arrays throughout, but {path or 'its only leaf'} is of type {kind}: {APART}."
             )
     return jax.tree.map(lambda leaf: leaf if isinstance(leaf, jax.Array) else jnp.asarray(np.asarray(leaf)), tree)
+
+
+def _untrained(tree: PyTree) -> str | None:
+    """Where a pytree holds what Flax does not train, of which derivatives are no curvature; None if nowhere."""
+    if isinstance(tree, Mapping) and "params" in tree:
+        return next((f"the collection {name!r}" for name in COLLECTIONS if name in tree), None)
+    nnx = sys.modules.get("flax.nnx")  # whoever has its variables has imported it
+    if nnx is None:
+        return None
+    kinds = tuple(getattr(nnx, name) for name in UNTRAINED)
+    nodes = jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_variable)
+    return next((f"{_name(path)} ({type(node).__name__})" for path, node in nodes if isinstance(node, kinds)), None)
 
 
 def is_wide(x: PyTree) -> bool:

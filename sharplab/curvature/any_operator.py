@@ -5,10 +5,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 
 from sharplab.core import tree
 from sharplab.core.arguments import checked, function
+from sharplab.core.reading import partial_as_it_reads
 from sharplab.core.tree import PyTree
 from sharplab.curvature.factor import LinearMap
 from sharplab.curvature.linear_operator import LinearOperator
@@ -40,7 +40,7 @@ def operator(matvec: Callable[[PyTree], PyTree], like: PyTree, *, jittable: bool
     if not jittable:
         return LinearOperator(_on_host, _HostFunction(matvec), like, jittable=False)
     _require_alike(jax.eval_shape(matvec, like), like)
-    return LinearOperator(_itself, matvec if isinstance(matvec, Partial) else Partial(matvec), like)
+    return LinearOperator(_itself, partial_as_it_reads(matvec, like), like)
 
 
 @jax.tree_util.register_static

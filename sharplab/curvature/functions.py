@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from jax.tree_util import Partial
 
-from sharplab.core.reading import as_it_reads, reference
+from sharplab.core.reading import partial_as_it_reads, reference
 from sharplab.core.tree import PyTree
 from sharplab.losses import output_hessian
 
@@ -28,12 +28,10 @@ def as_partial(function: Callable[..., Any], params: PyTree) -> Partial:
     leaves of `params` apart; for `MANY` of them from one place in the source, with params of the same shapes, a
     UserWarning is given once.
     """
-    if isinstance(function, Partial):
-        return Partial(as_it_reads(function.func, params), *function.args, **function.keywords)
-    code = _code(function)
+    code = None if isinstance(function, Partial) else _code(function)
     if code is not None:
         _count(function, (code, _signature(params)))
-    return Partial(as_it_reads(function, params))
+    return partial_as_it_reads(function, params)
 
 
 def objective(functions: tuple[Partial, Partial | None], params: PyTree, batch: PyTree) -> jax.Array:

@@ -36,7 +36,7 @@ def hessian(
 
     Args:
         loss: `loss(params, batch)` → scalar; with `model`, `loss(outputs, targets)` → scalar.
-        params: w, any pytree of floats: dicts, tuples, an `nnx.State`, Linen variables.
+        params: w, any pytree of floats: dicts, tuples, an `nnx.State` of `nnx.Param`, Linen's `variables["params"]`.
         batch: a pytree of arrays with a leading example axis; with `model`, a pair (inputs, targets). Or a source of
             such batches on the host, read again for each product: a function that returns an iterator, a data
             loader, a list of batches, or an iterator (read once and kept in the host's memory). The operator then
@@ -56,8 +56,9 @@ def hessian(
     With `chunk`, host batches or `weight`, the loss is checked once for each batch to be that mean over examples, which
     takes about as long as a product.
 
-    Pass the same function objects each time, not fresh lambdas: each compiles its own program. A
-    `jax.tree_util.Partial` counts as its function.
+    Pass the same function objects each time, not fresh lambdas: each compiles its own program, and so does each state
+    of the arrays and numbers that a function reads beside its arguments. What changes often is to be bound by a
+    `jax.tree_util.Partial`, which counts as its function.
 
     Raises:
         ValueError: for a batch without examples, or with `chunk`, host batches or `weight` without a common axis of

@@ -38,7 +38,7 @@ def ntk(
         chunk: the number of examples whose activations are in memory at a time; all by default.
 
     Raises:
-        ValueError: for a `scale` below 0 or of other paths, and as `hessian`.
+        ValueError: for a `scale` below 0 or of other paths, complex outputs, and as `hessian`.
 
     >>> def model(w, x):
     ...     return x @ w[:, None]
@@ -57,6 +57,8 @@ def ntk(
     examples = stream(inputs, chunk, check, name="inputs")
     args = (Partial(_scaled_jacobian), shared, examples, None)
     outputs = streamed_structure(_outputs, shared, examples).zeros()
+    if any(jnp.iscomplexobj(leaf) for leaf in jax.tree.leaves(outputs)):
+        raise ValueError("model must have real outputs: return real and imaginary parts beside each other.")
     factor = Factor(_root_factor, args, Structure.of(params))
     return LinearOperator(_kernel_product, args, outputs, factor, not isinstance(examples, HostBatches))
 

@@ -11,7 +11,7 @@ from jax.tree_util import Partial
 
 from sharplab.core import tree
 from sharplab.core.captured import captured_arrays
-from sharplab.core.reading import as_it_reads
+from sharplab.core.reading import partial_as_it_reads
 from sharplab.core.tree import PyTree
 from sharplab.curvature.linear_operator import LinearOperator
 from sharplab.spectrum.eigenpairs import Eigenpairs
@@ -32,10 +32,8 @@ def differentiable(op: LinearOperator, pairs: Eigenpairs) -> Eigenpairs:
 
 def with_held_tracers(function: Callable[[PyTree], PyTree], v: PyTree) -> Partial:
     """The function of vectors like v as a `Partial`, of which the tracers that it holds in its closure are leaves."""
-    if isinstance(function, Partial):
-        return Partial(as_it_reads(function.func, v), *function.args, **function.keywords)
-    if not tree.is_traced(captured_arrays(function=function)):
-        return Partial(as_it_reads(function, v))
+    if isinstance(function, Partial) or not tree.is_traced(captured_arrays(function=function)):
+        return partial_as_it_reads(function, v)
     converted, held = jax.closure_convert(function, v)
     return Partial(lambda held, v: converted(v, *held), held)
 

@@ -174,7 +174,9 @@ def place_arrays(recipe: Recipe, layout: DeviceLayout, task: Task) -> Arrays:
     """
     dataset = load_dataset(task.data)
     if task.probe_size > dataset.examples:
-        raise ValueError(f"probe_size is {task.probe_size}: {task.data} has {dataset.examples} examples.")
+        raise ValueError(
+            f"probe_size is {task.probe_size}: {task.data} has {dataset.examples} examples, give that or less."
+        )
     inputs, targets = recipe.prepare(dataset.train_inputs), jax.tree.map(jnp.asarray, dataset.train_targets)
     rows = slice(task.probe_size) if dataset.probe is None else dataset.probe[: task.probe_size]
     probe = jax.tree.map(lambda x: x[rows], (inputs, targets))

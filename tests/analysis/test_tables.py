@@ -179,6 +179,30 @@ def test_what_was_set_and_what_was_logged_under_one_name_are_told_apart(name, tm
     assert {"config.tokens", "summary.tokens"} <= set(runs) and "tokens" not in runs
 
 
+def test_neither_states_nor_times_nor_what_wandb_adds_tell_seeds_apart(tmp_path):
+    """Of runs without a column of seeds, of which some crashed: all of one setting are its seeds."""
+    rows = []
+    for seed in range(3):
+        for rate in (1, 2, 4):
+            crashed = rate == 4 and seed
+            summary = {"loss": "NaN" if crashed else 2 + rate + 0.01 * seed, "_step": 5 if crashed else 9}
+            summary |= {"_wandb": {"runtime": 40 + seed % 2}, "Runtime": 40 + seed % 2}
+            rows.append({"State": "crashed" if crashed else "finished", "config": {"lr": rate}, "summary": summary})
+    path = write(tmp_path, "".join(json.dumps(row) + "\n" for row in rows), "runs.jsonl")
+    with pytest.warns(UserWarning, match="2 runs broke off"):
+        runs = read_sweep(path, learning_rate="lr", eval_loss="loss").runs
+    assert runs["seed"].tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2] and "State" not in runs
+    assert runs["diverged"].sum() == 2
+
+
+def test_seeds_whose_rates_were_rounded_otherwise_are_seeds_of_one_rate(tmp_path):
+    table = pd.DataFrame({"lr": [0.005, 0.01, 0.005, 0.01], "eval_loss": [2.0, 1.0, 2.1, 1.1]})
+    table.loc[2:, "lr"] = table["lr"].astype(np.float32)
+    table.to_csv(tmp_path / "runs.csv", index=False)
+    with pytest.warns(UserWarning, match="they count as one"):
+        assert read_sweep(tmp_path / "runs.csv", learning_rate="lr").runs["seed"].tolist() == [0, 0, 1, 1]
+
+
 def test_a_truth_that_is_missing_is_no_false_one(tmp_path):
     rows = "lr,tied,eval_loss\n1,,2\n1,false,2.5\n1,true,2.2\n" + "".join(f"2,true,{loss}\n" for loss in (5, 3, 4, 6))
     runs = read_sweep(write(tmp_path, rows), learning_rate="lr").runs

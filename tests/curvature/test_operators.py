@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 from problems import cast, dense_hessian, make_batch, make_recipe, matrix_operator, symmetric
 
-from sharplab.curvature import LinearOperator, gauss_newton, hessian, precondition
+from sharplab.curvature import LinearOperator, gauss_newton, hessian, ntk, precondition
 from sharplab.losses import cross_entropy
 
 DOMAINS = {
@@ -181,3 +181,8 @@ def test_curvature_where_the_network_is_sure_is_right_to_its_last_digits(kind):
         exact = dense(np.float64)
     assert 0 < np.abs(exact).max() < 1e-5
     assert np.allclose(dense(np.float32), exact, rtol=1e-4, atol=1e-5 * np.abs(exact).max())
+
+
+def test_a_kernel_of_complex_outputs_is_refused():
+    with pytest.raises(ValueError, match="real and imaginary parts"):
+        ntk(lambda w, x: x @ (w + 1j * w**2), jnp.ones(3), jnp.ones((2, 3)))

@@ -460,6 +460,21 @@ def test_state_that_moves_is_followed_where_it_is_given_and_warned_of_where_a_cl
     assert len({row["train_loss"] for row in stale.rows}) == 1
 
 
+def test_numbers_that_a_function_reads_are_said_to_have_changed_too():
+    settings = {"decay": 0.1}
+
+    def loss(params, batch):
+        return cross_entropy(model(params, batch[0]), batch[1]) + settings["decay"] * sum(
+            jnp.sum(leaf**2) for leaf in jax.tree.leaves(params)
+        )
+
+    tracker = Tracker(loss, BATCH, ["train_loss"])
+    tracker.record(0, PARAMS)
+    settings["decay"] = 0.2
+    with pytest.warns(UserWarning, match=r"settings/decay: read by a function .*state="):
+        tracker.record(1, PARAMS)
+
+
 def test_parameters_that_a_captured_module_shares_with_each_record_are_no_stale_arrays():
     module = nnx.Linear(5, 3, rngs=nnx.Rngs(0))
 
