@@ -53,7 +53,7 @@ def save_finding(
         "seconds": round(seconds, 1),
         "versions": dict(made_with or versions()),
     }
-    table = finding.table.to_csv(index=False, float_format="%.8g", lineterminator="\n")
+    table = finding.table.to_csv(index=False, float_format="%.7g", lineterminator="\n")
     numbers = json.dumps(plain(text), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     picture = folder / f"{name}.png"
     write_whole(picture, partial(finding.figure.savefig, format="png"))
