@@ -15,9 +15,11 @@ from sharplab.scaling.abstract_shapes import abstract_shapes
 from sharplab.scaling.branches import NO_BRANCHES, find_branches
 from sharplab.scaling.depth import DEPTH_RULES, ONE_BLOCK, DepthRule
 from sharplab.scaling.drawn_sizes import DrawnSize, drawn_sizes, init_change, size_ratio
-from sharplab.scaling.inference import Growth, Widths, infer, refuse_drawn_vector
+from sharplab.scaling.inference import Growth, Widths, infer
+from sharplab.scaling.normalised import check_normalised
 from sharplab.scaling.parameters import ScaledParameter
 from sharplab.scaling.scaled import Scaling
+from sharplab.scaling.vectors import check_vector
 
 
 @checked()
@@ -56,7 +58,7 @@ def mup(
     Raises:
         ValueError: for a parameter whose role cannot be told, naming it and how to declare it; for one that grows
             otherwise than in proportion to width; for an embedding that is the readout too, or may be where no call
-            on tokens can be traced; for unknown names.
+            on tokens can be traced; for a readout in an `nnx.WeightNorm` or `nnx.SpectralNorm`; for unknown names.
 
     Sources: Yang et al., arXiv 2203.03466, table 3; depth: 2310.02244, 2505.01618.
 
@@ -126,6 +128,8 @@ def scale_module(
         branches = find_branches(shallow, twice, at_base)
     widths = Widths(at_base, probe, wide, branches)
     growths = infer(widths, roles or {}, parameterization)
+    if parameterization == "mup":
+        check_normalised(widths, growths)
     bases = (base, depth_rule.base_depth) if depth_rule else (base,)
     parameters = _drawn(cache(partial(measure, build)), widths, growths, depth_rule or ONE_BLOCK, bases)
     return Scaling(parameters, width, base, optimizer, depth_rule or ONE_BLOCK, depth_rule is not None, build)
@@ -143,8 +147,8 @@ def _drawn(
     ratio = widths.wide.size[0] / widths.base.size[0]
 
     def parameter(path: str, growth: Growth) -> ScaledParameter:
-        if growth.by_shape and not base[path].constant:
-            refuse_drawn_vector(widths, path)
+        if growth.by_shape:
+            check_vector(widths, path, base[path])
         tuned = sizes(*bases)[widths.branches.counterpart(path)] if len(bases) > 1 else base[path]
         change = init_change(base[path], probe[path], wide[path], ratio, widths.rounded(path))
         exponent = growth.exponents.b

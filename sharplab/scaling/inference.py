@@ -14,7 +14,7 @@ from sharplab.scaling.abstract_shapes import AbstractShapes
 from sharplab.scaling.axes import Axes, layer_axes
 from sharplab.scaling.branches import Branches
 from sharplab.scaling.powers import Power, exponent, power_of
-from sharplab.scaling.read_out import tables_read_out
+from sharplab.scaling.read_out import kernels_looked_up, tables_read_out
 
 # What can be declared of a parameter. A table that is embedding and readout in one is scaled as an embedding.
 DECLARABLE: Mapping[str, tuple[int, int]] = {**GROWTH, "tied": GROWTH["input"]}
@@ -76,7 +76,7 @@ class Widths:
         """
         shapes = self._shapes(path)
         if None in shapes or len({len(shape or ()) for shape in shapes}) > 1:
-            _refuse(f"parameter {path!r} is not there, or not with as many axes, at every width", self, path)
+            refuse(f"parameter {path!r} is not there, or not with as many axes, at every width", self, path)
         return tuple(i for i, sizes in enumerate(zip(*shapes, strict=True)) if len(set(sizes)) > 1)
 
     def power(self, path: str, axes: Sequence[int]) -> Power:
@@ -90,7 +90,7 @@ class Widths:
         if isinstance(found, int):
             remedy = "Let it be a multiple of the width; if it is one, rounded, take a larger base or round less."
             problem = f"axis {axes[found]} of parameter {path!r} is neither fixed nor goes with width"
-            _refuse(problem, self, path, remedy)
+            refuse(problem, self, path, remedy)
         return found
 
     def rounded(self, path: str) -> list[tuple[float, float]]:
@@ -109,7 +109,8 @@ class Widths:
         return tuple(s.size[0] for s in (self.base, self.probe, self.wide))
 
 
-def _refuse(problem: str, widths: Widths, path: str, remedy: str = "") -> NoReturn:
+def refuse(problem: str, widths: Widths, path: str, remedy: str = "") -> NoReturn:
+    """ValueError of the problem, the shapes that a parameter has at the three widths, and the remedy."""
     seen = {s.size[0]: s.shapes.get(path) for s in (widths.base, widths.probe, widths.wide)}
     shapes = ", ".join(f"{shape} at width {width}" for width, shape in seen.items())
     raise ValueError(f"{problem}: its shape is {shapes}.{remedy and ' '}{remedy}")
@@ -121,15 +122,15 @@ def infer(widths: Widths, roles: Mapping[str, str], parameterization: str = "mup
     `roles` has precedence over a parameter's metadata `role=`, this over what its layer and shapes say.
 
     Raises:
-        ValueError: for a parameter whose role cannot be inferred or cannot be what is declared, and for an embedding
-            that is the only candidate for a readout.
+        ValueError: for a parameter whose role cannot be inferred or cannot be what is declared, and for what is,
+            or may be, embedding and readout in one.
     """
     for pattern, role in roles.items():
         lookup("role", role, DECLARABLE)
         if not any(fnmatch(path, pattern) for path in widths.wide.shapes):
             raise ValueError(f"roles: {pattern!r} matches no parameter; they are {', '.join(widths.wide.shapes)}.")
     if missing := [path for path in widths.base.shapes if path not in widths.wide.shapes]:
-        _refuse(f"parameter {missing[0]!r} is not there at every width", widths, missing[0])
+        refuse(f"parameter {missing[0]!r} is not there at every width", widths, missing[0])
     growths = {path: _growth(widths, path, _declared(widths, path, roles)) for path in widths.wide.shapes}
     _check_readout(widths, growths, roles)
     if PARAMETERIZATIONS[parameterization].attention == 1:
@@ -146,7 +147,7 @@ def _growth(widths: Widths, path: str, declared: str | None) -> Growth:
     growing = widths.growing(path)
     axes, lead = _layer_axes(widths, path)
     if axes is not None and (ahead := [i for i in growing if i < lead]):
-        _refuse(f"axis {ahead[0]}, along which {path!r} is stacked, grows with width", widths, path)
+        refuse(f"axis {ahead[0]}, along which {path!r} is stacked, grows with width", widths, path)
     if declared is not None:
         return _as_declared(widths, path, declared, growing, axes, lead)
     if axes is None:
@@ -156,9 +157,9 @@ def _growth(widths: Widths, path: str, declared: str | None) -> Growth:
     fan_in, fan_out = widths.power(path, ins), widths.power(path, [i for i in growing if i not in ins])
     parallel = _grows_in_parallel(widths, path, axes, tuple(i - lead for i in growing))
     if ins and isinstance(widths.base.layer_of(path)[0], nnx.Embed):
-        _refuse(f"the number of entries of embedding {path!r} grows with width", widths, path)
+        refuse(f"the number of entries of embedding {path!r} grows with width", widths, path)
     if ins and parallel:
-        _refuse(f"both the number and the size of the parallel blocks of {path!r} grow with width", widths, path)
+        refuse(f"both the number and the size of the parallel blocks of {path!r} grow with width", widths, path)
     if fan_in.whole and fan_out.whole:
         return _of_fans("hidden", fan_in, fan_out, matrix=_matrix(axes, lead))
     if parallel:
@@ -215,16 +216,11 @@ def _without_layer(widths: Widths, path: str, growing: tuple[int, ...]) -> Growt
     if len(growing) == ndim == 1:
         return replace(_of_fans("vector", Power(0, 0), widths.power(path, growing)), by_shape=True)
     likely = "hidden" if len(growing) == 2 else "input"
-    _refuse(f"the role of parameter {path!r} cannot be told from its shape", widths, path, _remedy(path, likely))
+    refuse(f"the role of parameter {path!r} cannot be told from its shape", widths, path, how_to_declare(path, likely))
 
 
-def refuse_drawn_vector(widths: Widths, path: str) -> NoReturn:
-    """Refuse a vector of no known layer that is not constant at the start, as gains and biases are."""
-    problem = f"parameter {path!r} is drawn at random, so that it may be a gain or bias or the weights of a readout"
-    _refuse(problem, widths, path, _remedy(path, "output"))
-
-
-def _remedy(path: str, role: str) -> str:
+def how_to_declare(path: str, role: str) -> str:
+    """The remedy for a parameter whose role cannot be told, likely this one."""
     others = ", ".join(known for known in DECLARABLE if known != role)
     return f"Declare it, as by roles={{{path!r}: {role!r}}} (or {others}), or as nnx.Param(x, role={role!r})."
 
@@ -235,7 +231,7 @@ def _as_declared(
     fan_in, fan_out = lookup("role", role, DECLARABLE)
     if widths.power(path, growing).whole != fan_in + fan_out:
         meaning = ROLES.get(role, "embedding and readout in one")
-        _refuse(f"parameter {path!r} cannot have role {role!r}, which means: {meaning}", widths, path)
+        refuse(f"parameter {path!r} cannot have role {role!r}, which means: {meaning}", widths, path)
     if role != "hidden":
         of_all, fixed = widths.power(path, growing), Power(0, 0)
         fans = (of_all, fixed) if fan_in else (fixed, of_all)
@@ -247,32 +243,51 @@ def _as_declared(
 
 
 def _check_readout(widths: Widths, growths: Mapping[str, Growth], roles: Mapping[str, str]) -> None:
-    """Check that no embedding is the readout too without being declared so: as one it lacks a multiplier.
+    """Check that nothing is embedding and readout in one without being declared so: the readout lacks a multiplier."""
+    undeclared = [path for path in growths if not _declared(widths, path, roles)]
+    readouts = [path for path, growth in growths.items() if growth.role in ("output", "tied")]
+    _check_kernels(widths, [path for path in readouts if path in undeclared])
+    tables = [path for path in growths if isinstance(widths.base.layer_of(path)[0], nnx.Embed) and widths.growing(path)]
+    of_tables = [path for path in tables if path in undeclared]
+    if of_tables:
+        _check_tables(widths, of_tables, readouts, some_declared=len(of_tables) < len(tables))
+
+
+def _check_kernels(widths: Widths, kernels: Sequence[str]) -> None:
+    """Check that a call of the module does not look rows of a readout's kernel up."""
+    growing = {path: widths.growing(path) for path in kernels}
+    features = {path: axes[0] if len(axes) == 1 else None for path, axes in growing.items()}
+    if features and (found := sorted(kernels_looked_up(widths.base.modules[""], features))):
+        why = "a call of the module on tokens looks rows of it up, as of an embedding"
+        _refuse_shared(f"readout {found[0]!r}: {why}", found[0], "output", "head.kernel")
+
+
+def _check_tables(widths: Widths, tables: Sequence[str], readouts: Sequence[str], some_declared: bool) -> None:
+    """Check that no embedding is the readout too.
 
     Where the trace of a call does not tell, each needs a readout of as many outputs as it has entries.
     """
-    tables = [path for path in growths if isinstance(widths.base.layer_of(path)[0], nnx.Embed) and widths.growing(path)]
-    undeclared = [path for path in tables if not _declared(widths, path, roles)]
-    readouts = [path for path, growth in growths.items() if growth.role == "output"]
-    if not undeclared:
-        return
     read, why = None, "a call of the module multiplies by it, as a readout does"
     if readouts:
-        features = {path: len(widths.base.shapes[path]) - 1 for path in undeclared}
+        features = {path: len(widths.base.shapes[path]) - 1 for path in tables}
         read = tables_read_out(widths.base.modules[""], features)
     if read is None:
-        if len(undeclared) < len(tables):  # which of them is the readout has been considered
+        if some_declared:  # which of them is the readout has been considered
             return
         outputs = {_fan_out(widths, path) for path in readouts}
-        read = {path for path in undeclared if widths.base.shapes[path][-2] not in outputs}
+        read = {path for path in tables if widths.base.shapes[path][-2] not in outputs}
         why = "the module has no readout of as many outputs as it has entries, so that it may be used as one"
     if found := sorted(read):
-        path = found[0]
-        raise ValueError(
-            f"embedding {path!r}: {why}. Say which: roles={{{path!r}: 'tied'}} if it is the readout too, and multiply "
-            "the logits by the scaling's readout_multiplier; 'input' if it is not. In the module, "
-            "embed.embedding.set_metadata(role=…) says the same."
-        )
+        _refuse_shared(f"embedding {found[0]!r}: {why}", found[0], "input", "embed.embedding")
+
+
+def _refuse_shared(problem: str, path: str, alone: str, example: str) -> NoReturn:
+    """ValueError for what may be embedding and readout in one; `alone` is its role if it is not."""
+    raise ValueError(
+        f"{problem}. Say which: roles={{{path!r}: 'tied'}} if it is embedding and readout in one, and multiply the "
+        f"logits by the scaling's readout_multiplier; {alone!r} if it is not. In the module, "
+        f"{example}.set_metadata(role=…) says the same."
+    )
 
 
 def _fan_out(widths: Widths, path: str) -> int:

@@ -123,7 +123,9 @@ class Scaling:
 
         `kind` is one of `sharplab.scaling.KINDS`; "spectral" is taken to be so of hidden matrices and sign-like of all
         else, as Muon is. The optimizer sees weights multiplied by their decay factors, so that a decoupled weight decay
-        within it acts as the table says.
+        within it acts as the table says. Of other kinds than "sgd" it sees gradients in units of their size at the
+        base, whose norm goes with width: a clip by the gradients' own norm belongs in front of it, as in
+        `optax.chain(optax.clip_by_global_norm(1.0), scaling.scale(optax.adamw(learning_rate), "adam"))`.
         """
         lookup("kind", kind, KINDS)
         return scaled(

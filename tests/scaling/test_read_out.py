@@ -11,7 +11,7 @@ from flax import nnx
 from sharplab.checks import coordinate_check
 from sharplab.losses import cross_entropy
 from sharplab.scaling.any_module import mup
-from sharplab.scaling.read_out import tables_read_out
+from sharplab.scaling.read_out import kernels_looked_up, tables_read_out
 
 TOKENS, LENGTH, BASE = 50, 8, 16
 
@@ -163,3 +163,52 @@ def test_logits_of_what_is_accepted_do_not_grow_with_width():
     for build, roles in ((partial(Reader, router=4), {}), (tied, {"roles": {"embed/*": "tied"}})):
         narrow, wide = (size(build, width, **roles) for width in (BASE, 16 * BASE))
         assert wide < 1.1 * narrow
+
+
+class OneKernel(nnx.Module):
+    """A readout whose kernel is looked up, or used in another way."""
+
+    def __init__(self, width, rngs, *, use):
+        self.embed = nnx.Embed(TOKENS, width, rngs=rngs)
+        self.hidden, self.head = nnx.Linear(width, width, rngs=rngs), nnx.Linear(width, TOKENS, rngs=rngs)
+        self.use = use
+
+    def __call__(self, tokens):
+        return self.head(jnp.tanh(self.hidden(self.use(tokens, self.head.kernel[...], self.embed(tokens)))))
+
+
+LOOKUPS = {
+    "transposed": lambda tokens, kernel, h: kernel.T[tokens],
+    "taken": lambda tokens, kernel, h: jnp.moveaxis(jnp.take(kernel, tokens, axis=1), 0, -1),
+    "one-hot": lambda tokens, kernel, h: jax.nn.one_hot(tokens, TOKENS) @ kernel.T,
+}
+
+
+@pytest.mark.parametrize("form", LOOKUPS)
+def test_a_readout_that_is_looked_up_as_an_embedding_is_refused(form):
+    with pytest.raises(ValueError, match=r"readout 'head/kernel'.*roles=\{'head/kernel': 'tied'\}.*'output' if"):
+        mup(partial(OneKernel, use=LOOKUPS[form]), base=BASE, width=4 * BASE)
+
+
+@pytest.mark.parametrize("role, factor, multiplier", [("tied", 1, 1 / 4), ("output", 1 / 4, 1)])
+def test_declared_it_is_taken_as_that(role, factor, multiplier):
+    build = partial(OneKernel, use=LOOKUPS["transposed"])
+    scaling = mup(build, base=BASE, width=4 * BASE, roles={"head/kernel": role})
+    row = scaling.table().loc["head/kernel"]
+    assert (row["role"], row["lr_factor"], scaling.readout_multiplier) == (role, factor, multiplier)
+
+
+@pytest.mark.parametrize("use", [
+    lambda tokens, kernel, h: h,
+    lambda tokens, kernel, h: h + (h @ kernel)[..., :1],
+    lambda tokens, kernel, h: h + (h @ kernel[:, 0])[..., None],
+])  # fmt: skip
+def test_a_readout_that_only_reads_out_is_one(use):
+    module = nnx.eval_shape(lambda: OneKernel(BASE, nnx.Rngs(0), use=use))
+    assert kernels_looked_up(module, {"head/kernel": 0}) == set()
+
+
+def test_a_sequence_of_layers_is_traced_too():
+    rngs = nnx.Rngs(0)
+    module = nnx.Sequential(nnx.Embed(TOKENS, BASE, rngs=rngs), nnx.Linear(BASE, TOKENS, rngs=rngs))
+    assert tables_read_out(module, {"layers/0/embedding": 1}) == set()

@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 from flax_models import CLASSES, FEATURES, MLP, TOKENS, ConvNet, Transformer, batch
 
-from sharplab.core.tree import named_leaves
+from sharplab.core.tree import named_leaves, norm
 from sharplab.curvature import block, hessian, precondition
 from sharplab.losses import cross_entropy
 from sharplab.optimizers import make_optimizer
@@ -221,6 +221,28 @@ def test_ones_own_optimizer_is_scaled_as_its_kind(kind, own, name, options):
     assert all(np.allclose(*pair, rtol=1e-6) for pair in zip(*runs, strict=True))
     with pytest.raises(ValueError, match="kind 'adamw'"):
         scaling.scale(own, "adamw")
+
+
+def test_a_clip_in_front_of_the_scaled_optimizer_sees_the_gradients_own_norm():
+    """Within it the gradients come in units of their size at the base, as Adam's ε wants them."""
+    params, gradient = params_and_gradient(WIDTH)
+    scaling, seen = scaling_of(MLP, WIDTH, "adam"), []
+
+    def spy():
+        def update(updates, state, params=None):
+            seen.append(float(norm(updates)))
+            return updates, state
+
+        return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+    true = float(norm(gradient))
+    for clip in (optax.identity(), optax.clip_by_global_norm(true / 2)):
+        within = optax.chain(spy(), optax.adam(0.1))
+        optimizer = optax.chain(clip, spy(), scaling.scale(within, "adam"))
+        optimizer.update(gradient, optimizer.init(params), params)
+    assert np.allclose([seen[0], seen[2]], [true, true / 2], rtol=1e-5)
+    assert seen[1] > 1.1 * true and np.isclose(seen[3], seen[1] / 2, rtol=1e-5)
+    assert "optax.clip_by_global_norm" in Scaling.scale.__doc__
 
 
 def test_plain_dicts_states_and_nnx_optimizers_train_alike():
