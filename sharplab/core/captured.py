@@ -13,6 +13,7 @@ import numpy as np
 
 from sharplab.core import tree
 
+MOST_READ = 2**28  # bytes of an array of numpy: a tenth of a second
 ARRAYS = (jax.Array, np.ndarray)
 NUMBERS = (bool, int, float, complex, str, np.generic)
 
@@ -57,8 +58,11 @@ def captured_arrays(**functions: Any) -> dict[str, jax.Array | np.ndarray]:
 
 
 def fingerprint(value: Any) -> Hashable:
-    """What is equal for equal values: of a `jax.Array`, which never changes, its identity; of numpy's its content."""
-    if isinstance(value, jax.Array):
+    """What is equal for equal values: of a `jax.Array`, which never changes, its identity; of numpy's its content.
+
+    Of files and of arrays too large to be read in each call it is the identity too.
+    """
+    if isinstance(value, jax.Array | np.memmap) or (isinstance(value, np.ndarray) and value.nbytes > MOST_READ):
         return _Same(value)
     if isinstance(value, np.ndarray):
         return value.shape, value.dtype.str, zlib.crc32(np.ascontiguousarray(value).data)
@@ -68,7 +72,7 @@ def fingerprint(value: Any) -> Hashable:
 class _Same:
     """An array that is not kept alive, equal to itself alone."""
 
-    def __init__(self, array: jax.Array) -> None:
+    def __init__(self, array: jax.Array | np.ndarray) -> None:
         self.array, self.id = weakref.ref(array), id(array)
 
     def __hash__(self) -> int:
@@ -92,8 +96,9 @@ def _read_by(place: _Place, value: Any, seen: set[Hashable]) -> Iterator[tuple[s
         yield from _read_by(place, value.__self__, seen)
         return
     if isinstance(value, FunctionType):
-        place.names.update(value.__code__.co_names)
         module = value.__globals__ if place.module is None else place.module
+        if value.__globals__ is module:
+            place.names.update(value.__code__.co_names)
         for name, held in _held(value, module).items():
             yield from _read_by(place.within(name)._replace(module=module), held, seen)
         return
@@ -116,7 +121,7 @@ def _read_by(place: _Place, value: Any, seen: set[Hashable]) -> Iterator[tuple[s
 def _attributes(place: _Place, owner: Any, seen: set[Hashable]) -> Iterator[tuple[str, Any]]:
     """What is read of an object, class or module: the attributes, and methods, that functions name."""
     call = inspect.getattr_static(type(owner), "__call__", None)
-    if isinstance(call, FunctionType):
+    if _is_own(call, place):
         yield from _read_by(place, MethodType(call, owner), seen)
     for name in sorted(place.names):
         held = inspect.getattr_static(owner, name, None)
@@ -125,9 +130,14 @@ def _attributes(place: _Place, owner: Any, seen: set[Hashable]) -> Iterator[tupl
         if inspect.ismemberdescriptor(held):  # of an object with __slots__
             held = getattr(owner, name, None)
         if isinstance(held, FunctionType) and name not in getattr(owner, "__dict__", {}):
-            held = MethodType(held, owner)
+            held = MethodType(held, owner) if _is_own(held, place) else None
         if not isinstance(owner, ModuleType) or isinstance(held, (*ARRAYS, *NUMBERS)):
             yield from _read_by(place.within(name), held, seen)
+
+
+def _is_own(function: Any, place: _Place) -> bool:
+    """Whether this is a function of the module whose functions are followed."""
+    return isinstance(function, FunctionType) and (place.module is None or place.module is function.__globals__)
 
 
 def _held(function: FunctionType, module: dict) -> dict[str, Any]:

@@ -7,7 +7,8 @@ import numpy as np
 from flax import nnx
 from jax.tree_util import Partial
 
-from sharplab.core.captured import captured_arrays
+from sharplab.core import captured as module_of_captured
+from sharplab.core.captured import captured_arrays, fingerprint
 
 A, B = jnp.ones(2), np.zeros(3)
 GLOBAL = {"weights": jnp.ones(1)}
@@ -50,3 +51,16 @@ def test_modules_and_what_refers_to_itself():
     found = captured_arrays(model=evaluate)
     assert found["model/module/mean"] is module.mean[...]
     assert {1: A, "a": B} and captured_arrays(model=lambda x, d={1: A, "a": B}: x) == {}  # keys without an order
+
+
+def test_fingerprints_are_of_content_unless_an_array_is_a_file_or_large(tmp_path, monkeypatch):
+    array = np.arange(6.0)
+    assert fingerprint(array) == fingerprint(array.copy()) != fingerprint(array.reshape(2, 3))
+    assert fingerprint(array[::2]) == fingerprint(np.array([0.0, 2.0, 4.0]))
+    assert fingerprint(A) == fingerprint(A) != fingerprint(A + 0)
+    assert fingerprint(1) != fingerprint(True) and fingerprint(float("nan")) == fingerprint(float("nan"))
+    array.tofile(tmp_path / "file")
+    file = np.memmap(tmp_path / "file", dtype=float, mode="r")
+    assert fingerprint(file) == fingerprint(file) != fingerprint(np.memmap(tmp_path / "file", dtype=float, mode="r"))
+    monkeypatch.setattr(module_of_captured, "MOST_READ", 8)
+    assert fingerprint(array) == fingerprint(array) != fingerprint(array.copy())
