@@ -41,8 +41,8 @@ def save_finding(
     """Write folder/name.png, .csv and .json, each whole or not at all, and return the picture's path.
 
     `seconds` is what the making took: runs that the store held already cost nothing in it. `made_with`: the versions
-    that it was made with, by default those that are installed. In the JSON, numbers that are not finite stand as the
-    strings "nan", "inf" and "-inf", which Python's `float` reads back.
+    that it was made with, by default those that are installed. Numbers have six digits. In the JSON those that are not
+    finite stand as the strings "nan", "inf" and "-inf", which Python's `float` reads back.
     """
     folder.mkdir(parents=True, exist_ok=True)
     text = {
@@ -53,7 +53,7 @@ def save_finding(
         "seconds": round(seconds, 1),
         "versions": dict(made_with or versions()),
     }
-    table = finding.table.to_csv(index=False, float_format="%.7g", lineterminator="\n")
+    table = finding.table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
     numbers = json.dumps(plain(text), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     picture = folder / f"{name}.png"
     write_whole(picture, partial(finding.figure.savefig, format="png"))
