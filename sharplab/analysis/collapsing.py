@@ -173,7 +173,7 @@ def _normalised(
         octaves = []
         for steps, losses in of:
             own = steps / ends[size]
-            whole = np.diff(own, prepend=0.0, append=max(own[-1], 1.0)).max() <= widest
+            whole = np.diff(np.minimum(own, 1.0), prepend=0.0, append=1.0).max() <= widest
             if whole and ((losses > 0) & (losses < np.inf)).all():
                 octaves.append(np.interp(shares, own, np.log2(losses)))
         left_out += len(of) - len(octaves)

@@ -128,7 +128,7 @@ def test_a_record_more_or_records_in_between_drop_no_seed(depart):
     plain = collapse(given)["runs"]
     curves = given.curves
     one = (curves["width"] == 8) & (curves["seed"] == 0)
-    further = curves[one & (curves["step"] == 256)].assign(step=260)
+    further = curves[one & (curves["step"] == 256)].assign(step=320)
     moved = curves["step"].where(~one | (curves["step"] == 0), curves["step"] - 5)
     for table in (pd.concat([curves, further]), curves.assign(step=moved)):
         found = collapse(Records(given.runs, table))["runs"]

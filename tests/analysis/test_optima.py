@@ -410,6 +410,15 @@ def test_a_size_off_the_line_is_named_and_nothing_transfers_to_the_largest_where
         assert found.verdict == "transfers" and found.advice.startswith(f"tune at width {2 * stray}")
 
 
+def test_sizes_on_a_line_within_the_tolerance_are_no_strays():
+    """Over a factor of 32 in width, 0.9 octaves are 0.175 per doubling."""
+    runs = exact({32 * 2**i: 0.175 * i for i in range(6)})
+    runs["eval_loss"] += 0.0005 * np.random.default_rng(0).standard_normal(len(runs))
+    (found,) = transfer(Records(runs)).values()
+    assert found.verdict == "transfers" and found.strays == ()
+    assert min(map(abs, found.distances[0].interval)) > 0.5
+
+
 def test_the_size_from_which_on_an_optimum_stays_is_seldom_named_too_early():
     """Where the second largest lies exactly half an octave off, it is named in at most one of forty sweeps."""
     sweep, rng = SimulatedSweep(shift=0.5, widths=(32, 64), seeds=(5, 5), optimum_sd=0.2), np.random.default_rng(4)

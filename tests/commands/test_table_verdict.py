@@ -142,11 +142,11 @@ def test_settings_are_not_pooled_because_they_repeat_no_run(here, capsys):
 def test_settings_that_go_with_size_or_rate_are_named(here, capsys):
     folder = here(*(table(widths=(width,), params=12 * width**2) for width in (64, 128, 256)))
     runs = pd.read_csv(folder / "mine.csv")
-    runs.assign(log_lr=np.log10(runs["lr"]), _step=9 - 2 * runs["final loss"].isna()).to_csv("mine.csv", index=False)
+    runs.assign(log_lr=np.log10(runs["lr"]), epochs=9 - 2 * runs["final loss"].isna()).to_csv("mine.csv", index=False)
     assert command() == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "note: params goes with the size" in said and "note: log_lr goes with the learning rate" in said
-    assert "_step" not in said  # runs that diverged made fewer
+    assert "epochs" not in said  # runs that diverged made fewer
 
 
 def test_what_grows_with_the_size_is_said(here, capsys):

@@ -33,6 +33,22 @@ class Trainer:
     __call__ = loss
 
 
+class Slots:
+    __slots__ = ("lam",)
+
+    def __init__(self):
+        self.lam = 1.0
+
+
+class Schedule:
+    def __init__(self):
+        self.base = 1.0
+
+    @property
+    def lam(self):
+        return 2 * self.base
+
+
 def with_matrix(w, batch):
     return jnp.mean((batch @ (MATRIX @ w)) ** 2)
 
@@ -72,6 +88,12 @@ CHANGES = {
     "numpy array in place": of_mask,
     "numpy array in place, beside leaves": lambda: of_mask(bound=True),
     "entry of a dict": lambda: of_settings({"lam": 1.0}, lambda d: d.update(lam=9.0), lambda d: d["lam"]),
+    "attribute in a slot": lambda: of_settings(
+        Slots(), lambda slots: setattr(slots, "lam", 9.0), lambda slots: slots.lam
+    ),
+    "attribute that a property reads": lambda: of_settings(
+        Schedule(), lambda schedule: setattr(schedule, "base", 9.0), lambda schedule: schedule.lam
+    ),
     "attribute": lambda: of_settings(
         types.SimpleNamespace(lam=1.0), lambda settings: setattr(settings, "lam", 9.0), lambda settings: settings.lam
     ),
