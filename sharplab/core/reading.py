@@ -44,11 +44,9 @@ def as_it_reads(function: Callable[..., Any], params: PyTree) -> Callable[..., A
     What it reads is `captured` by it, leaves of `params` apart, which it is given as well. Each state has a program of
     its own; a UserWarning is given where there have been `MANY`.
     """
-    given = set(map(id, jax.tree.leaves(params)))
-    read = {place: value for place, value in captured(function=function).items() if id(value) not in given}
+    read = captured(function=function)
     if tree.is_traced(list(read.values())):
         return function
-    now = tuple((place, fingerprint(value)) for place, value in read.items())
     try:
         known = reference(function, _forget)
         if known is None:
@@ -56,6 +54,13 @@ def as_it_reads(function: Callable[..., Any], params: PyTree) -> Callable[..., A
         before = _READ.setdefault(known, {})
     except TypeError:  # not to be hashed, which compiling it will say
         return function
+    first = dict(next(iter(before), ()))
+    given = set(map(id, jax.tree.leaves(params)))
+    # What is given as params too, as where a closure holds the module that is trained, counts as it did at first.
+    now = tuple(
+        (place, first[place] if place in first and id(value) in given else fingerprint(value))
+        for place, value in read.items()
+    )
     before[now] = None
     if len(before) == MANY:
         changed = [place for (place, value), (_, other) in zip(now, next(iter(before)), strict=False) if value != other]
