@@ -297,17 +297,7 @@ def draw(
         axes[1, 2].set_title(
             "final loss with 2 % less without:\n{value:+.3f} [{low:+.3f}, {high:+.3f}] nats".format(**change)
         )
-        dots = [
-            Line2D(
-                [],
-                [],
-                color=c,
-                marker="o",
-                linestyle="",
-                label=DATA[name],
-            )
-            for name, c in COLOURS.items()
-        ]
+        dots = [Line2D([], [], color=c, marker="o", linestyle="", label=DATA[name]) for name, c in COLOURS.items()]
         shown = [name for name in MARKS if (runs["optimizer"] == name).any()]
         dots += [Line2D([], [], color="0.3", marker=MARKS[n], mfc="none", linestyle="", label=n) for n in shown]
         figure.legend(handles=dots, loc="outside lower center", ncols=len(dots))

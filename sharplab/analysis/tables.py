@@ -20,18 +20,9 @@ MISSING = frozenset(("", "nan", "none", "null", "na", "n/a", "<na>"))
 TEXTS = {*NAMED, "parameterization", "seed"}  # columns that may hold names
 OUTCOMES = ("loss", "accuracy", "error", "perplexity")  # words in the names of what a run gave, and of some settings
 OWN_OUTCOMES = ("train_loss", "eval_loss")  # names under which the lab knows what a run gave
-# Words in the names of what is of a run and no setting, whatever its values: when and how long it ran.
-CIRCUMSTANCES = (
-    "runtime",
-    "duration",
-    "seconds",
-    "timestamp",
-    "created",
-    "updated",
-    "started",
-    "start_time",
-    "end_time",
-)
+# What is of a run and no setting, whatever its values: when and how long it ran. Whole names: a max_duration is given.
+_TIMES = "runtime duration seconds timestamp created created_at updated updated_at started start_time end_time"
+CIRCUMSTANCES = frozenset(f"{_TIMES} datetime_start datetime_complete".split())
 STATE_COLUMNS = ("state", "_state", "status", "_status", "attributes.status")  # in letters of any case
 # What W&B, MLflow, Optuna, Ray Tune and Slurm call them.
 UNFINISHED = frozenset(("running", "pending", "preempting", "preempted", "scheduled", "waiting", "paused", "queued"))
@@ -122,7 +113,7 @@ def _renamed(file: Path, table: pd.DataFrame, columns: Mapping[str, str]) -> dic
     alike = Counter(map(_short, table.columns))
     for name in RUN_KEYS:
         if name not in found and alike[name] > 1:
-            both = [column for column in table.columns if _short(column) == name]
+            both = sorted(column for column in table.columns if _short(column) == name)  # config first: what was given
             raise ValueError(
                 f"{file}: {name} may be {' or '.join(map(repr, both))}: say which, as by {name}={both[0]!r}; what a "
                 "run was given is in its config."
@@ -273,7 +264,7 @@ def _is_outcome(name: str, column: pd.Series) -> bool:
     lower = _short(name).lower()
     if name in OWN_OUTCOMES or "diverged" in lower or lower.startswith("_"):
         return True
-    if any(word in lower for word in CIRCUMSTANCES):
+    if lower.replace(" ", "_") in CIRCUMSTANCES:
         return True
     numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
     if not numeric or not _may_be_outcome(name):

@@ -159,8 +159,8 @@ def _further_settings(runs: pd.DataFrame, options: TransferOptions) -> Iterator[
     named = {*sizes, *options.group, options.metric, "learning_rate", "seed", "parameterization", "optimizer"}
     ended = runs[~has_diverged(runs) & np.isfinite(runs[options.metric])]
     for column in settings_of(runs):
-        if column in named or (describe(column) is not None and column not in OWN_SETTINGS):
-            continue
+        if column in named or (describe(column) is not None and column not in {*OWN_SETTINGS, "step"}):
+            continue  # what the lab records of its runs, whose step is of curves alone
         for _, part in runs_by_name(ended.assign(**{column: ended[column].astype(str)})):
             if part[column].nunique() < 2:
                 continue

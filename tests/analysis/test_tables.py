@@ -172,8 +172,10 @@ def test_what_was_set_and_what_was_logged_under_one_name_are_told_apart(name, tm
     }
     row["config"]["tokens"] = 7
     path = write(tmp_path, json.dumps(row) + "\n", "runs.jsonl")
-    with pytest.raises(ValueError, match=rf"{name} may be 'config\.{name}' or 'summary\.{name}'"):
-        read_sweep(path)
+    turned = write(tmp_path, json.dumps(dict(reversed(row.items()))) + "\n", "turned.jsonl")
+    for file in (path, turned):
+        with pytest.raises(ValueError, match=rf"may be 'config\.{name}' or 'summary\.{name}'.* as by {name}='config"):
+            read_sweep(file)
     runs = read_sweep(path, **{name: f"config.{name}"}).runs
     assert runs["learning_rate"].tolist() == [0.1] and runs["seed"].tolist() == [0]
     assert {"config.tokens", "summary.tokens"} <= set(runs) and "tokens" not in runs
@@ -193,6 +195,12 @@ def test_neither_states_nor_times_nor_what_wandb_adds_tell_seeds_apart(tmp_path)
         runs = read_sweep(path, learning_rate="lr", eval_loss="loss").runs
     assert runs["seed"].tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2] and "State" not in runs
     assert runs["diverged"].sum() == 2
+
+
+def test_a_duration_that_was_given_is_a_setting(tmp_path):
+    rows = [f"{rate},{ep}ep,{2 + rate / ep}" for rate in (1, 2, 4) for ep in (10, 20)]
+    runs = read_sweep(write(tmp_path, "lr,max_duration,eval_loss\n" + "\n".join(rows)), learning_rate="lr").runs
+    assert set(runs["seed"]) == {0}
 
 
 def test_seeds_whose_rates_were_rounded_otherwise_are_seeds_of_one_rate(tmp_path):

@@ -131,7 +131,12 @@ def test_settings_are_not_pooled_because_they_repeat_no_run(here, capsys):
     """Seeds or learning rates of another batch size are no further seeds of this one."""
     seeds = [table(seed=seed, bs=32) for seed in range(2)] + [table(-0.7, widths=(128, 256), seed=2, bs=512)]
     rates = [table(wd=0.1)[lambda runs: np.log2(runs["lr"]) % 2 == 0], table(-0.7, wd=0.2)]
-    for column, parts in (("bs", seeds), ("wd", [rates[0], rates[1][lambda runs: np.log2(runs["lr"]) % 2 == 1]])):
+    steps = [table(seed=seed, step=500 if seed else 1000) for seed in range(2)]  # broken off half-way
+    for column, parts in (
+        ("bs", seeds),
+        ("step", steps),
+        ("wd", [rates[0], rates[1][lambda runs: np.log2(runs["lr"]) % 2 == 1]]),
+    ):
         here(*parts)
         assert command() == 2
         assert f"mix {column} =" in " ".join(capsys.readouterr().err.split())
