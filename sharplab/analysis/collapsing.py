@@ -156,7 +156,7 @@ def _normalised(
     runs = {
         size: [
             (run["step"].to_numpy(float), run[metric].to_numpy(float, na_value=np.nan))
-            for _, run in table.sort_values("step").groupby("seed")
+            for _, run in table.sort_values("step").groupby("seed", dropna=False)
         ]
         for size, table in curves.groupby(over)
     }
